@@ -1,0 +1,41 @@
+# Each target makes `.venv` where it is missing and reuses it where it is there.
+# A bare machine needs python3 (3.11 or newer, with venv) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench clean
+
+help:                         ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+install: $(VENV)/.installed   ## .venv with pinned packages and scivid in editable form
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install                 ## the whole pipeline on generated data: a results table and demo/report.html
+	$(BIN)/scivid demo --dir demo
+
+test: install                 ## the test suite
+	$(BIN)/python -m pytest -q
+
+lint: install                 ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install               ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install                ## the benchmarks, as ratios measured side by side
+	$(BIN)/python -m pytest -q tests/benchmarks --benchmark-enable --benchmark-only
+
+clean:                        ## what the demo and the tools wrote, not .venv
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

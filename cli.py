@@ -1,0 +1,376 @@
+"""`scivid`: the command line, thin.
+
+It reads options, calls the library, shows progress, and turns errors into one message and an exit code:
+0 done, 1 the work failed, 2 the call was wrong. Heavy imports stand inside the commands, so that
+`scivid --help` answers at once.
+"""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from featcache.errors import CallError, ScividError
+from featcache.progress import reporter
+
+if TYPE_CHECKING:
+    from featcache.manifest import Manifest
+
+
+class _Commands(TyperGroup):
+    """Turns the errors a user should read into one message and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ScividError, OSError) as problem:
+            if ctx.params.get("debug"):
+                raise
+            message = (
+                str(problem)
+                if isinstance(problem, ScividError)
+                else f"{problem.strerror}: {problem.filename}"
+            )
+            typer.echo(f"scivid: {message}", err=True)
+            raise typer.Exit(getattr(problem, "exit_code", 1)) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Run a frozen video model once, then train SciVid readouts from its cached tokens.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(
+    help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True
+)
+app.add_typer(data_app, name="data")
+console = Console(highlight=False, soft_wrap=True)
+
+BackboneOption = Annotated[
+    str, typer.Option(help="A name of `scivid list backbones`, or my_model.py:BACKBONE.")
+]
+TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
+DataDir = Annotated[
+    Path, typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket.")
+]
+CacheDir = Annotated[Path, typer.Option(envvar="SCIVID_CACHE_DIR", help="Where feature stores are.")]
+WeightsDir = Annotated[
+    Path | None,
+    typer.Option(envvar="SCIVID_WEIGHTS_DIR", help="Weights, a folder a backbone; else the hub's cache."),
+]
+ResultsDir = Annotated[Path, typer.Option(envvar="SCIVID_RESULTS_DIR", help="Where results are.")]
+ManifestFile = Annotated[
+    Path | None, typer.Option("--manifest", help="A manifest of your own, laid over data_manifest.yaml.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+
+DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
+
+
+@app.callback()
+def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+    """Options that go for every command; `_Commands` reads them."""
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="backbones, tasks, readouts or stores")] = "tasks",
+    weights_dir: WeightsDir = None,
+    cache_dir: CacheDir = CACHE_DIR,
+    manifest: ManifestFile = None,
+) -> None:
+    """What there is: backbones, tasks, readouts, or the stores on disk."""
+    from featcache import listings as known
+
+    listings: dict[str, Callable[[], list[dict[str, object]]]] = {
+        "backbones": lambda: known.backbone_rows(weights_dir),
+        "tasks": lambda: known.task_rows(_manifest(manifest)),
+        "readouts": _readout_rows,
+        "stores": lambda: known.store_rows(cache_dir),
+    }
+    if what not in listings:
+        raise CallError(f"scivid list {what}: there are lists of {', '.join(listings)}.")
+    _show(listings[what](), empty=f"no {what} yet")
+
+
+@data_app.command("status")
+def data_status(
+    data_dir: DataDir = DATA_DIR,
+    manifest: ManifestFile = None,
+) -> None:
+    """Which splits are on disk, whether they are complete, and where the missing ones come from."""
+    from featcache.listings import data_rows
+
+    console.print(f"data folder {data_dir.expanduser()} (SCIVID_DATA_DIR or --data-dir)", markup=False)
+    _show(data_rows(_manifest(manifest), data_dir.expanduser()), empty="no data sets")
+
+
+@data_app.command("demo")
+def data_demo(
+    data_dir: Annotated[Path, typer.Option(envvar="SCIVID_DATA_DIR")] = Path("demo/data"),
+    profile: Annotated[str, typer.Option(help="demo or tiny")] = "demo",
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Write a miniature SciVid in the official layout; its labels depend on what moves."""
+    from featcache import synthetic
+
+    for name in synthetic.DATASETS:
+        with reporter(console) as progress:
+            synthetic.generate(
+                name, data_dir, profile=profile, seed=seed, progress=progress.of(f"generating {name}")
+            )
+    console.print(f"data are in {data_dir}")
+
+
+@app.command()
+def extract(
+    backbone: BackboneOption,
+    task: TaskOption,
+    split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
+    layers: Annotated[
+        str, typer.Option(help="Depth fractions (0.1,0.95), block numbers (11), 12_normed.")
+    ] = "default",
+    views: Annotated[
+        int, typer.Option(min=1, help="Frozen views of a training clip; view 0 is the evaluation view.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random views.")] = 0,
+    shuffle_frames: Annotated[
+        bool, typer.Option(help="Shuffle each clip's frames: does time matter?")
+    ] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, 32 on a GPU.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32, bfloat16; auto: bfloat16 on a GPU.")] = "auto",
+    device: Device = "auto",
+    decode_threads: Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the model.")] = 4,
+    shard_mb: Annotated[int, typer.Option(min=1, help="MiB a shard: the most that a crash can lose.")] = 256,
+    skip_bad: Annotated[
+        bool, typer.Option(help="Leave broken records out and list them in the store.")
+    ] = False,
+    data_dir: DataDir = DATA_DIR,
+    cache_dir: CacheDir = CACHE_DIR,
+    weights_dir: WeightsDir = None,
+    manifest: ManifestFile = None,
+) -> None:
+    """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
+    from featcache.backbones import load_backbone
+    from featcache.backbones.base import resolve_layers
+    from featcache.device import choose_device, choose_precision
+    from featcache.extract import Machine, plan_extraction
+    from featcache.extract import extract as run
+
+    known = _manifest(manifest)
+    frozen = load_backbone(backbone, weights_dir)
+    chosen = choose_device(device)
+    dtype = choose_precision(precision, chosen)
+    machine = Machine(
+        device=chosen,
+        batch=batch or (32 if chosen.type == "cuda" else 8),
+        decode_threads=decode_threads,
+        shard_bytes=shard_mb * 2**20,
+    )
+    for role in _roles(known, task, split):
+        job = plan_extraction(
+            known,
+            task=task,
+            role=role,
+            backbone=frozen,
+            layers=resolve_layers(layers, frozen.info),
+            n_views=views,
+            seed=seed,
+            dtype=dtype,
+            shuffle_frames=shuffle_frames,
+        )
+        with reporter(console) as progress:
+            store = run(
+                job,
+                machine,
+                data_dir=data_dir.expanduser(),
+                cache_dir=cache_dir,
+                skip_bad=skip_bad,
+                progress=progress,
+            )
+        console.print(
+            f"{store.path}  ({store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB)",
+            markup=False,
+        )
+
+
+@app.command()
+def validate(
+    store: Annotated[list[Path], typer.Argument(help="Stores, as `scivid list stores` shows them.")],
+) -> None:
+    """Is a store what it claims to be: complete, checksums right, values finite."""
+    from featcache.validate import validate as check
+
+    failed = False
+    for path in store:
+        with reporter(console) as progress:
+            report = check(path, progress=progress.of(f"checking {path.name}"))
+        for problem in report.problems:
+            console.print(problem, markup=False)
+        failed = failed or bool(report.problems)
+        verdict = (
+            f"{len(report.problems)} problems" if report.problems else "complete, checksums right, all finite"
+        )
+        console.print(
+            f"{path}: {verdict} ({report.n_chunks} chunks, {report.n_bytes / 1e6:,.1f} MB)", markup=False
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command("train-readout")
+def train_readout(
+    backbone: Annotated[str, typer.Option(help="Whose stores to read, as `scivid list stores` shows them.")],
+    task: TaskOption,
+    readout: Annotated[str | None, typer.Option(help="linear, attention, or both with a comma.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Which layer, where a store holds several.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="First digits of the train store's, if there are several.")
+    ] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A recipe or head setting, such as lr=1e-4.")
+    ] = None,
+    test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
+    device: Device = "auto",
+    again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
+    cache_dir: CacheDir = CACHE_DIR,
+    results_dir: ResultsDir = RESULTS_DIR,
+    manifest: ManifestFile = None,
+) -> None:
+    """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
+    from featcache.device import choose_device
+    from readouts.features import open_task_splits
+    from readouts.tasks import load_task
+    from readouts.train import configure, train
+
+    loaded = load_task(task, _manifest(manifest))
+    splits = open_task_splits(
+        cache_dir,
+        loaded.name,
+        backbone,
+        layer=layer,
+        fingerprint=fingerprint,
+        roles=("train", "val", *(["test"] * test)),
+    )
+    run = configure(
+        loaded, splits, readouts=readout.split(",") if readout else None, settings=set_ or [], seed=seed
+    )
+    with reporter(console) as progress:
+        rows = train(
+            run,
+            results_dir=results_dir,
+            device=choose_device(device),
+            again=again,
+            command=_command(),
+            progress=progress,
+        )
+    for row in rows:
+        scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
+        console.print(f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    results_dir: ResultsDir = RESULTS_DIR,
+    cache_dir: CacheDir = CACHE_DIR,
+    manifest: ManifestFile = None,
+) -> None:
+    """One self-contained page: results beside the published ones, curves, clips, tokens as pictures."""
+    from readouts.report import write_report
+
+    write_report(out, results_dir=results_dir, cache_dir=cache_dir, manifest=_manifest(manifest))
+    console.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--dir", help="Everything goes below this folder.")] = Path("demo"),
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """All of it on generated data, in minutes on two cores: data, features, readouts, table, report."""
+    from featcache.store import find_stores
+
+    data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
+    data_demo(data_dir=data_dir, profile="demo", seed=seed)
+    for task in DEMO_TASKS:
+        for backbone in DEMO_BACKBONES:
+            extract(backbone=backbone, task=task, data_dir=data_dir, cache_dir=cache_dir)
+            train_readout(
+                backbone=backbone,
+                task=task,
+                seed=seed,
+                set_=DEMO_RECIPE,
+                test=True,
+                cache_dir=cache_dir,
+                results_dir=results_dir,
+            )
+    validate(store=[store.path for store in find_stores(cache_dir)])
+    _show_comparison(results_dir, cache_dir)
+    report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
+
+
+DEMO_TASKS = ("flyvsfly", "calms21")
+DEMO_BACKBONES = ("resize", "videomae_random")
+DEMO_RECIPE = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0"]
+"""A hundredth of the benchmark's steps on a few hundred clips, hence faster and without dropout."""
+
+
+def _manifest(extra: Path | None) -> "Manifest":
+    from featcache.manifest import load_manifest
+
+    return load_manifest(extra)
+
+
+def _roles(manifest: "Manifest", task: str, split: str) -> list[str]:
+    known = list(manifest.task(task).splits)
+    wanted = known if split == "all" else split.split(",")
+    for role in wanted:
+        manifest.task(task).source_of(role)
+    return wanted
+
+
+def _command() -> str:
+    """What repeats this call."""
+    return shlex.join(["scivid", *sys.argv[1:]])
+
+
+def _readout_rows() -> list[dict[str, object]]:
+    from readouts.heads import HEADS
+
+    return [{"readout": name, "class": head.__name__} for name, head in HEADS.items()]
+
+
+def _show(rows: list[dict[str, object]], *, empty: str) -> None:
+    """A table whose columns are the keys of the rows."""
+    if not rows:
+        console.print(empty)
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
+    console.print(table)
+
+
+def _show_comparison(results_dir: Path, cache_dir: Path, manifest: Path | None = None) -> None:
+    from readouts.report import comparison
+
+    for title, rows in comparison(results_dir, cache_dir, _manifest(manifest)):
+        console.print(f"\n[bold]{title}[/bold]")
+        _show(rows, empty="no results")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,136 @@
+"""Frozen models by name: `BACKBONES`, `load_backbone`, `backbone_info`, `backbone_table`.
+
+The registry holds import paths, so naming and listing models imports neither torch nor transformers. A model
+of the user's own is named by its file (`my_model.py:BACKBONE`), a VideoMAE of another size by its folder.
+"""
+
+import sys
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from featcache.backbones.base import Backbone, BackboneInfo
+from featcache.backbones.catalogue import HUB, INFOS
+from featcache.backbones.weights import find_weights
+from featcache.errors import CallError, WeightsError
+
+BACKBONES: dict[str, str] = {
+    "resize": "featcache.backbones.resize:open_resize",
+    "videomae_b": "featcache.backbones.hf:open_videomae",
+    "videomae_l": "featcache.backbones.hf:open_videomae",
+    "videomae_h": "featcache.backbones.hf:open_videomae",
+    "videomae_random": "featcache.backbones.hf:open_random",
+    "videomae_random_b": "featcache.backbones.hf:open_random",
+}
+"""Name -> the function of (name, folder of weights) that makes the backbone."""
+
+_METHODS = ("weights_digest", "architecture", "preprocessing", "load")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneRow:
+    """One row of `scivid list backbones`."""
+
+    info: BackboneInfo
+    weights: Literal["here", "missing", "incomplete", "none needed"]
+
+    @property
+    def mb_per_clip(self) -> float:
+        """10^6 bytes that one clip and view takes in a store, a layer."""
+        return self.info.grid.nbytes / 1e6
+
+
+def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
+    """The backbone called `name`; its weights are looked for when they are needed.
+
+    `name` is one of `BACKBONES`, `my_model.py:BACKBONE` (an object in a file of the user's own), or a folder
+    in which transformers saved a VideoMAE.
+
+    Raises:
+        CallError: no such backbone, or the user's object is not one; says what it lacks.
+        WeightsError: the folder's files are not complete or not a VideoMAE's.
+    """
+    if name in BACKBONES:
+        module, _, function = BACKBONES[name].partition(":")
+        return cast(Backbone, getattr(import_module(module), function)(name, weights_dir))
+    path, colon, attribute = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        return _own_backbone(Path(path), attribute)
+    if Path(name).is_dir():
+        from featcache.backbones.hf import open_folder  # a heavy import, needed only here
+
+        return open_folder(Path(name))
+    raise CallError(_unknown(name))
+
+
+def backbone_info(name: str) -> BackboneInfo:
+    """What is known of a backbone in advance; opens no weights, and no code where `name` is registered.
+
+    Raises:
+        CallError: as `load_backbone`.
+    """
+    return INFOS[name] if name in INFOS else load_backbone(name).info
+
+
+def backbone_table(weights_dir: Path | None = None) -> list[BackboneRow]:
+    """Every registered backbone, and whether its weights are on this machine; no network, no torch."""
+    return [BackboneRow(info=INFOS[name], weights=_status(name, weights_dir)) for name in BACKBONES]
+
+
+def _status(name: str, weights_dir: Path | None) -> Literal["here", "missing", "incomplete", "none needed"]:
+    if name not in HUB:
+        return "none needed"
+    try:
+        return "missing" if find_weights(name, HUB[name], weights_dir) is None else "here"
+    except WeightsError:
+        return "incomplete"
+
+
+def _own_backbone(path: Path, attribute: str) -> Backbone:
+    backbone = getattr(_run_file(path), attribute, None)
+    if backbone is None:
+        raise CallError(
+            f"{path} defines no {attribute!r}: name the object that is the backbone, as {path}:BACKBONE."
+        )
+    if isinstance(backbone, type):
+        raise CallError(
+            f"{path}:{attribute} is a class: make one object of it, BACKBONE = {attribute}(...), and name it."
+        )
+    lacking = [f"{method}()" for method in _METHODS if not callable(getattr(backbone, method, None))]
+    if not isinstance(getattr(backbone, "info", None), BackboneInfo):
+        lacking.insert(0, "info (a featcache.backbones.base.BackboneInfo)")
+    if lacking:
+        raise CallError(
+            f"{path}:{attribute} is not a backbone: it lacks {', '.join(lacking)}. "
+            "featcache.backbones.base.Backbone says what each must do."
+        )
+    return cast(Backbone, backbone)
+
+
+def _run_file(path: Path) -> Any:
+    if not path.is_file():
+        raise CallError(
+            f"there is no file {path}: give the path of the Python file that defines your backbone."
+        )
+    spec = spec_from_file_location(f"scivid_own_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = module_from_spec(spec)
+    # Where pickling, dataclasses and warnings look a class's module up.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as problem:  # whatever the user's own code raises
+        raise CallError(f"{path} fails when it is run: {type(problem).__name__}: {problem}") from problem
+    return module
+
+
+def _unknown(name: str) -> str:
+    near = get_close_matches(name, BACKBONES, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return (
+        f"no backbone is called {name!r}: known are {', '.join(BACKBONES)}.{hint} "
+        "A model of your own is given as my_model.py:BACKBONE, a saved VideoMAE as its folder."
+    )

@@ -1,0 +1,77 @@
+"""The benchmark's baseline without parameters: the mean colour of each patch.
+
+It shows what a readout makes of a small blurred video, so what a frozen model adds. Same function as the
+reference's PassThroughModel with patches of 1 x 14 x 14 pixels, without mean, std or stretch in time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import reduce
+from jaxtyping import Float
+from torch import Tensor
+
+from featcache.backbones import base
+from featcache.backbones.base import BackboneInfo
+from featcache.backbones.catalogue import RESIZE_PATCH, resize_info
+from featcache.backbones.inputs import model_input
+from featcache.errors import CallError
+from featcache.spec import Layer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResizeTokens:
+    """Patch means as a backbone."""
+
+    info: BackboneInfo
+    patch: tuple[int, int, int] = RESIZE_PATCH
+    """(frames, rows, columns) averaged into one token."""
+
+    def __post_init__(self) -> None:
+        sizes = (self.info.n_frames, *self.info.input_size)
+        if any(size % patch for size, patch in zip(sizes, self.patch, strict=True)):
+            raise CallError(f"patches of {self.patch} do not divide {sizes} (frames, rows, columns).")
+
+    def weights_digest(self) -> str:
+        """There are none to digest."""
+        return "no weights"
+
+    def architecture(self) -> base.JSON:
+        """Patch size and grid."""
+        return {"family": "patch mean", "patch": list(self.patch), "grid": base.grid_entry(self.info)}
+
+    def preprocessing(self) -> base.JSON:
+        """The usual one, without mean and std."""
+        return base.preprocessing(self.info)
+
+    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
+        """Ready at once; pixels are averaged in float32 whatever `dtype` says: less would gain nothing."""
+        for layer in layers:
+            base.check_layer(layer, self.info)
+        return _Encoder(self, layers, device)
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    backbone: ResizeTokens
+    layers: tuple[Layer, ...]
+    device: torch.device
+
+    def __call__(self, pixels: Float[Tensor, "B F rgb Y X"]) -> dict[Layer, Float[Tensor, "B T H W C"]]:
+        with torch.inference_mode():
+            tokens = patch_mean(model_input(pixels, self.backbone.info, self.device), self.backbone.patch)
+        return dict.fromkeys(self.layers, tokens)
+
+
+def patch_mean(pixels: Float[Tensor, "B F C Y X"], patch: tuple[int, int, int]) -> Float[Tensor, "B T H W C"]:
+    """The mean over each patch of (frames, rows, columns), which must divide the clip."""
+    frames, rows, columns = patch
+    return reduce(
+        pixels, "b (t f) c (h y) (w x) -> b t h w c", "mean", f=frames, y=rows, x=columns
+    )  # fmt: skip
+
+
+def open_resize(name: str, weights_dir: Path | None) -> ResizeTokens:
+    """The baseline; like every entry of the registry it takes a folder of weights, and needs none."""
+    return ResizeTokens(info=resize_info(name))

@@ -1,0 +1,166 @@
+"""Where a backbone's weights are, their digest, and what to tell a user who does not have them.
+
+Looking (`find_weights`) never touches the network, so that listing backbones is instant; `obtain_weights` may
+download from the Hugging Face hub. Either way the bytes are named by their digest, not by where they were.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    try_to_load_from_cache,
+)
+from huggingface_hub.errors import EntryNotFoundError
+
+from featcache.errors import WeightsError
+
+CONFIG_FILE = "config.json"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weight file, the one that is taken first first."""
+
+_PROBE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubWeights:
+    """One model repository of the Hugging Face hub."""
+
+    hub_id: str
+    revision: str
+    """The commit to take, so that a later upload changes nothing; `main` where no commit was known to us."""
+    owner: str
+    licence: str
+    commercial: bool
+    n_bytes: int
+    """Size of the weight file, for messages."""
+
+    @property
+    def url(self) -> str:
+        """The page a person would open."""
+        return f"https://huggingface.co/{self.hub_id}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightFiles:
+    """The two files of a model as transformers saves it."""
+
+    config: Path
+    weights: Path
+
+
+def folder_weights(folder: Path) -> WeightFiles:
+    """The files in a folder of the user's.
+
+    Raises:
+        WeightsError: the folder lacks the config or the weights.
+    """
+    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    lacking = [CONFIG_FILE] if not (folder / CONFIG_FILE).is_file() else []
+    if weights is None:
+        lacking.append(" or ".join(WEIGHT_FILES))
+    if weights is None or lacking:
+        raise WeightsError(
+            f"{folder} lacks {' and '.join(lacking)}: put the model's files there, as they were saved."
+        )
+    return WeightFiles(config=folder / CONFIG_FILE, weights=weights)
+
+
+def find_weights(name: str, hub: HubWeights, weights_dir: Path | None) -> WeightFiles | None:
+    """What is on this machine: `<weights_dir>/<name>/` first, then the Hugging Face cache; no network.
+
+    Raises:
+        WeightsError: `<weights_dir>/<name>/` exists but is not complete.
+    """
+    if weights_dir is not None and (weights_dir / name).is_dir():
+        return folder_weights(weights_dir / name)
+    config = _cached(hub, CONFIG_FILE)
+    weights = next(filter(None, (_cached(hub, file) for file in WEIGHT_FILES)), None)
+    return None if config is None or weights is None else WeightFiles(config=config, weights=weights)
+
+
+def obtain_weights(name: str, hub: HubWeights, weights_dir: Path | None) -> WeightFiles:
+    """What `find_weights` finds, else a download into the Hugging Face cache, unless HF_HUB_OFFLINE is set.
+
+    Raises:
+        WeightsError: neither; says which files, whose, under which licence, how large, and how to get them.
+    """
+    found = find_weights(name, hub, weights_dir)
+    if found is not None:
+        return found
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(
+            missing_message(name, hub, weights_dir, "the hub was not asked: HF_HUB_OFFLINE is set")
+        )
+    try:
+        return _download(hub)
+    except Exception as problem:  # whatever the HTTP client in use raises, the user's way out is the same
+        reason = f"the hub gave no answer ({_first_line(problem)})"
+        raise WeightsError(missing_message(name, hub, weights_dir, reason)) from problem
+
+
+def missing_message(name: str, hub: HubWeights, weights_dir: Path | None, reason: str) -> str:
+    """All a user needs in order to get the files."""
+    looked = [f"the Hugging Face cache {constants.HF_HUB_CACHE}"]
+    target = ""
+    if weights_dir is not None:
+        looked.insert(0, f"the folder {weights_dir / name}")
+        target = f" --local-dir {weights_dir / name}"
+    size = f"{hub.n_bytes / 1e9:.2f} GB" if hub.n_bytes >= 1e9 else f"{hub.n_bytes / 1e6:.0f} MB"
+    terms = hub.licence if hub.commercial else f"{hub.licence}, not for commercial use"
+    place = (
+        f"{weights_dir / name}/"
+        if weights_dir is not None
+        else f"<folder>/{name}/, with SCIVID_WEIGHTS_DIR=<folder>"
+    )
+    return (
+        f"the weights of {name} are not here: {CONFIG_FILE} and {WEIGHT_FILES[0]} ({size}) of {hub.hub_id}, "
+        f"by {hub.owner}, licence {terms}.\n"
+        f"Looked in {' and in '.join(looked)}; {reason}.\n"
+        f"Where there is a network: hf download {hub.hub_id} {CONFIG_FILE} {WEIGHT_FILES[0]} "
+        f"--revision {hub.revision}{target}\n"
+        f"Or put both files (also as {WEIGHT_FILES[1]}) into {place}"
+    )
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a file's bytes, in hex; a file is read once a process, until its size or time changes."""
+    stat = path.stat()
+    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _cached(hub: HubWeights, file: str) -> Path | None:
+    found = try_to_load_from_cache(hub.hub_id, file, cache_dir=constants.HF_HUB_CACHE, revision=hub.revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _download(hub: HubWeights) -> WeightFiles:
+    # One question without retries first: the client's own download asks for minutes when nobody answers.
+    file = next(file for file in WEIGHT_FILES if file == WEIGHT_FILES[-1] or _on_hub(hub, file))
+    config, weights = (
+        Path(hf_hub_download(hub.hub_id, name, revision=hub.revision)) for name in (CONFIG_FILE, file)
+    )
+    return WeightFiles(config=config, weights=weights)
+
+
+def _on_hub(hub: HubWeights, file: str) -> bool:
+    try:
+        get_hf_file_metadata(hf_hub_url(hub.hub_id, file, revision=hub.revision), timeout=_PROBE_SECONDS)
+    except EntryNotFoundError:
+        return False
+    return True
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]

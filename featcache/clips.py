@@ -1,0 +1,218 @@
+"""Which source frames make a clip, and the index of all clips of a split.
+
+The sampling rules are the reference's own, down to its off-by-ones (a random start never reaches the last
+place it could), because features of other frames would not be comparable. The index is what a store is
+extracted from: one row a clip in file order, and a digest that changes with any row or their order.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from math import ceil
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int32, UInt8
+
+from featcache.errors import DataError
+from featcache.spec import ClipSpec, Sampling
+
+CLIP_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("record", pa.int64()),
+        ("n_source", pa.int64()),
+        ("labels", pa.list_(pa.int32())),
+        ("digest", pa.string()),
+    ]
+)
+"""Columns of a clip index: the fields of `Clip`."""
+
+
+def frame_indices(spec: ClipSpec, n_source: int) -> Int32[np.ndarray, " F"]:
+    """Source frame numbers of a clip cut from `n_source` frames; short sources repeat their last frame.
+
+    Source: `process_idx` of the reference's readers, modes clip, middle_clip and linspace_clip.
+
+    Raises:
+        DataError: the source has no frames.
+    """
+    _require_frames(n_source)
+    return _SAMPLERS[spec.sampling](spec.n_frames, spec.stride, n_source)
+
+
+def every_frame(n_source: int, stride: int) -> Int32[np.ndarray, " F"]:
+    """All frames, `stride` apart: the reference's `clip` without a number of frames."""
+    _require_frames(n_source)
+    return np.arange(0, n_source, stride, dtype=np.int32)
+
+
+def multi_clip_indices(n_frames: int, stride: int, n_clips: int, n_source: int) -> Int32[np.ndarray, " F"]:
+    """Frames of `n_clips` clips whose starts are evenly spaced, one clip after the other (`multi_clip`)."""
+    _require_frames(n_source)
+    starts = np.linspace(0, max(0, n_source - stride * n_frames), n_clips).astype(np.int32)
+    offsets = stride * np.arange(n_frames, dtype=np.int32)
+    return _clamped((starts[:, None] + offsets).ravel(), n_source)
+
+
+def random_clip_starts(n_frames: int, stride: int, n_source: int, max_start: int | None = None) -> range:
+    """First frames that the reference's `random_clip` may draw.
+
+    The start after which exactly a clip's frames are left is never among them, unless it is the only one.
+    `max_start` cuts the source to `n_frames + max_start` frames first (typhoon: 24 + 8, so starts 0 to 7).
+    """
+    _require_frames(n_source)
+    usable = n_source if max_start is None else min(n_source, n_frames + max_start)
+    return range(max(1, usable - n_frames * stride))
+
+
+def window_starts(n_frames: int, n_source: int) -> range:
+    """First frames of the reference's `TemporalRandomWindow` (MOVi-E): here the last start is included."""
+    _require_frames(n_source)
+    return range(max(0, n_source - n_frames) + 1)
+
+
+def repeat_frames(n_frames: int, divisible_by: int = 16) -> Int32[np.ndarray, " F"]:
+    """Frame numbers that stretch a clip to the next multiple of `divisible_by` (`RepeatFrames`).
+
+    Nearest neighbour at half-pixel centres, so repeats are spread: 12 frames become 0 1 1 2 3 4 4 5 ...
+    """
+    _require_frames(n_frames)
+    stretched = ceil(n_frames / divisible_by) * divisible_by
+    return _clamped(np.floor((np.arange(stretched) + 0.5) * n_frames / stretched), n_frames)
+
+
+def _clip(n_frames: int, stride: int, n_source: int) -> Int32[np.ndarray, " F"]:
+    return _clamped(stride * np.arange(n_frames), n_source)
+
+
+def _middle_clip(n_frames: int, stride: int, n_source: int) -> Int32[np.ndarray, " F"]:
+    margin = max(0, (n_source - n_frames * stride) // 2)
+    # The end is inclusive in the reference, so the spacing is a little wider than the stride.
+    return _clamped(np.linspace(margin, n_source - margin, n_frames), n_source)
+
+
+def _linspace_clip(n_frames: int, stride: int, n_source: int) -> Int32[np.ndarray, " F"]:
+    del stride
+    return _clamped(np.rint(np.linspace(0, n_source - 1, n_frames)), n_source)
+
+
+_SAMPLERS: dict[Sampling, Callable[[int, int, int], Int32[np.ndarray, " F"]]] = {
+    "clip": _clip,
+    "middle_clip": _middle_clip,
+    "linspace_clip": _linspace_clip,
+}
+
+
+def _clamped(frames: np.ndarray, n_source: int) -> Int32[np.ndarray, " F"]:
+    return np.minimum(frames.astype(np.int32), n_source - 1)
+
+
+def _require_frames(n_source: int) -> None:
+    if n_source < 1:
+        raise DataError(f"a clip cannot be cut from {n_source} frames: the source is empty, leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """One clip of a split: where its frames are, and its labels."""
+
+    id: str
+    """Unique in its split, and the same wherever the data folder lies."""
+    source: str
+    """The file, as a path below the data folder."""
+    record: int
+    """Record number in the file; for videos the first frame."""
+    n_source: int
+    """Frames in the record; for videos, from the first frame to the end."""
+    labels: tuple[int, ...] = ()
+    """Class numbers as stored, repeats and order included; may be empty."""
+    digest: str
+    """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipIndex:
+    """All clips of a split in file order, as a table with the columns of `CLIP_SCHEMA`.
+
+    Raises:
+        DataError: the columns are others, or an id stands twice.
+    """
+
+    clips: pa.Table
+
+    def __post_init__(self) -> None:
+        if not self.clips.schema.equals(CLIP_SCHEMA):
+            raise DataError(f"a clip index has the columns {CLIP_SCHEMA.names}; found {self.clips.schema}.")
+        ids = self.clips.column("id")
+        if len(ids.unique()) != len(ids):
+            repeated, _ = Counter(ids.to_pylist()).most_common(1)[0]
+            raise DataError(f"the clip id {repeated!r} stands in several rows: keep one.")
+
+    @classmethod
+    def from_clips(cls, clips: Iterable[Clip]) -> "ClipIndex":
+        """The index of `clips`, in their order."""
+        return cls(pa.Table.from_pylist([asdict(clip) for clip in clips], schema=CLIP_SCHEMA))
+
+    @classmethod
+    def from_parquet(cls, path: Path) -> "ClipIndex":
+        """Read what `to_parquet` wrote; further columns of the file are left out.
+
+        Raises:
+            DataError: the file is missing, is not Parquet, or lacks a column.
+        """
+        try:
+            return cls(pq.read_table(path, columns=CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
+        except (OSError, pa.ArrowException) as problem:
+            raise DataError(f"{path} is not a clip index ({problem}): scan the split again.") from None
+
+    def to_parquet(self, path: Path) -> None:
+        """Write the table to one file."""
+        pq.write_table(self.clips, path)
+
+    def __len__(self) -> int:
+        return cast(int, self.clips.num_rows)
+
+    def clip(self, i: int) -> Clip:
+        """Clip number `i`, from 0."""
+        (row,) = self.clips.slice(i, 1).to_pylist()
+        return Clip(**{**row, "labels": tuple(row["labels"])})
+
+    @property
+    def digest(self) -> str:
+        """The sha256, in hex, of all rows in their order, whatever chunks or file the table came from."""
+        rows = sha256()
+        for name in CLIP_SCHEMA.names:
+            rows.update(json.dumps([name, self.clips.column(name).to_pylist()]).encode())
+        return rows.hexdigest()
+
+
+def label_matrix(index: ClipIndex, n_classes: int) -> UInt8[np.ndarray, "B O"]:
+    """Multi-hot labels: 1 where a clip has the class, however often it is listed; no labels, no ones.
+
+    Source: `OneHot` of the reference, summed over a clip's labels and clipped at 1.
+
+    Raises:
+        DataError: a label lies outside 0 to `n_classes - 1`; names the clip.
+    """
+    # List offsets start at a table's first row only once its chunks are one array.
+    lists = index.clips.column("labels").combine_chunks()
+    n_labels = lists.value_lengths().to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(index)), n_labels)
+    labels = lists.flatten().to_numpy(zero_copy_only=False)
+    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if outside.size:
+        clip = index.clip(int(rows[outside[0]]))
+        raise DataError(
+            f"clip {clip.id} of {clip.source} has the label {labels[outside[0]]}; classes count from 0 to "
+            f"{n_classes - 1}: correct the labels, or list all classes in the manifest."
+        )
+    matrix = np.zeros((len(index), n_classes), np.uint8)
+    matrix[rows, labels] = 1
+    return matrix

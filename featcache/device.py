@@ -1,0 +1,43 @@
+"""Which device to run on and in which precision, from what a user wrote."""
+
+import torch
+
+from featcache.errors import CallError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is a GPU where there is one.
+
+    Raises:
+        CallError: torch knows no such device, or has no GPU to offer.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CallError(f"--device {name}: write cpu, cuda, cuda:1 or auto.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        seen = torch.cuda.device_count()
+        raise CallError(f"--device {name}: torch sees {seen} GPUs here; leave the option out, or write cpu.")
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype a backbone computes in; `auto` is bfloat16 on a GPU and float32 elsewhere.
+
+    Raises:
+        CallError: an unknown precision.
+    """
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in PRECISIONS:
+        raise CallError(f"--precision {name}: write {', '.join(PRECISIONS)} or auto.")
+    return PRECISIONS[name]
+
+
+def device_name(device: torch.device) -> str:
+    """The device as results tables name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

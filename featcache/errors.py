@@ -1,0 +1,29 @@
+"""What can go wrong in a way the user should read about.
+
+Every message says what is wrong, with the value, and what to do next. The command line prints it
+without a traceback and ends with the class's exit code; from Python they are ordinary exceptions.
+"""
+
+
+class ScividError(Exception):
+    """The base of every error that is meant to be read by a user."""
+
+    exit_code = 1
+
+
+class CallError(ScividError, ValueError):
+    """The call was wrong: an unknown name, a value out of range, a file that is not a manifest."""
+
+    exit_code = 2
+
+
+class DataError(ScividError):
+    """Source data are missing, truncated or broken; the message names file, record and way out."""
+
+
+class WeightsError(ScividError):
+    """A backbone's weights are missing or do not fit; says which file, whose, and where to put it."""
+
+
+class StoreError(ScividError):
+    """A feature store is incomplete, corrupt, or not the one that was asked for."""

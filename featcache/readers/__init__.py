@@ -1,0 +1,39 @@
+"""Containers to clips: which clips a split has, and the pixels of the frames that are asked for.
+
+Offers `READERS`, `open_reader` and `data_status`. A member is a class with the interface of
+`featcache.readers.base.Reader`, named by its import path, so that listing them opens no library.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from featcache.manifest import Dataset
+from featcache.readers.base import Reader, ReaderType, SplitStatus
+
+READERS: dict[str, str] = {
+    "sequence_example": "featcache.readers.sequence_example:SequenceExampleReader",
+    "video_file": "featcache.readers.video_file:VideoFileReader",
+}
+"""A data set's `reader` in the manifest -> where its class is."""
+
+
+def open_reader(dataset: Dataset, split: str, data_dir: Path) -> Reader:
+    """The reader of one split of `dataset`, whose files lie below `data_dir`.
+
+    Raises:
+        CallError: there is no such split.
+        DataError: files are missing; names them, and how to get them.
+    """
+    return _reader_type(dataset)(dataset, split, data_dir)
+
+
+def data_status(dataset: Dataset, data_dir: Path) -> dict[str, SplitStatus]:
+    """What there is of each split below `data_dir`: looks at files and their ends, reads no clip."""
+    reader = _reader_type(dataset)
+    return {split: reader.status(dataset, split, data_dir) for split in dataset.splits}
+
+
+def _reader_type(dataset: Dataset) -> ReaderType:
+    module, _, name = READERS[dataset.reader].partition(":")
+    return cast(ReaderType, getattr(import_module(module), name))

@@ -1,0 +1,112 @@
+"""What every reader does: list a split's clips once, then give the frames that are asked for.
+
+Sampling, resizing and views are not a reader's business: it turns (clip, frame numbers) into the bytes of
+those frames as they were stored, decoded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from featcache.clips import Clip, ClipIndex
+from featcache.manifest import Dataset
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as a scan goes on, from the thread that called it."""
+
+FrameNumbers = Sequence[int] | Int[np.ndarray, " F"]
+"""Of a clip, from 0: as `featcache.clips.frame_indices` gives them, or any others."""
+
+SCAN_THREADS = 4
+"""Reading, hashing and decoding release the interpreter; more threads than this only wait for the disk."""
+
+
+class UnreadableError(ValueError):
+    """Why a piece of a file cannot be read; the reader adds which file, record and frame, and the way out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedClip:
+    """A clip that a scan left out because it cannot be read, and why."""
+
+    id: str
+    source: str
+    record: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """Every clip of a split in file order, those left out, and what the user should know of the files."""
+
+    index: ClipIndex
+    skipped: tuple[SkippedClip, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitStatus:
+    """The files of one split as they lie on disk."""
+
+    files: str
+    """The pattern they were looked for by, below the data folder."""
+    n_found: int = 0
+    n_expected: int | None = None
+    """Of the official release; None where there is none."""
+    n_clips: int | None = None
+    """Counted from the files; None where that would mean reading them."""
+    n_bytes: int = 0
+    problems: tuple[str, ...] = ()
+    """Why the split cannot be read: each says what is missing or broken and where to get it."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the split can be scanned."""
+        return not self.problems
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """One split of one data set. Safe to use from several threads, and in forked or spawned workers."""
+
+    def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
+        """Read everything once and list the clips in file order.
+
+        Raises:
+            DataError: a file cannot be opened; or, unless `skip_bad`, a clip cannot be read.
+        """
+
+    def read(self, clip: Clip, frames: FrameNumbers) -> UInt8[np.ndarray, "F Y X C"]:
+        """Decode the frames with these numbers, in their order, repeats allowed; others are not touched.
+
+        Raises:
+            DataError: the clip, or one of these frames, cannot be decoded; names file, record and frame.
+        """
+
+
+@runtime_checkable
+class ReaderType(Protocol):
+    """The class of a reader."""
+
+    def __call__(self, dataset: Dataset, split: str, data_dir: Path) -> Reader:
+        """Find the split's files; raises DataError where they are not all there."""
+
+    def status(self, dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
+        """What there is of the split, without reading a clip; never raises for what it finds."""
+
+
+def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> UInt8[np.ndarray, "F Y X C"]:
+    """The decoded frames [Y X C] of these numbers as one array, those that repeat repeated.
+
+    Raises:
+        UnreadableError: they differ in size.
+    """
+    sizes = {decoded[frame].shape for frame in frames}
+    if len(sizes) != 1:
+        raise UnreadableError(f"its frames differ in size: {sorted(size[:2] for size in sizes)}")
+    return np.stack([decoded[frame] for frame in frames])

@@ -1,0 +1,269 @@
+"""The bytes of one Zarr v3 shard: written in one stream, read by ranges into the caller's buffers.
+
+A shard is the chunks of a few clips, each followed by its crc32c, and at the end an index of (offset,
+length) pairs with a crc32c of its own: the codec `sharding_indexed` of the Zarr v3 specification, so every
+Zarr client reads it. We write chunks in C order without gaps, hence which chunks are present determines the
+whole index, and anything else is damage. There is no compression: a read is one `preadv`.
+"""
+
+import json
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from einops import rearrange
+from jaxtyping import Bool, Float16, Shaped, UInt64
+
+from featcache.errors import StoreError
+from featcache.spec import TOKEN_AXES, FeatureSpec, Layer
+
+ABSENT = 2**64 - 1
+"""Offset and length, in the index, of a chunk that was never written."""
+
+CRC_BYTES = 4
+MAX_OPEN_SHARDS = 256
+"""File descriptors a store keeps; a process may usually have 1,024."""
+
+DAMAGED = ".damaged"
+"""Ending of a shard file set aside: not a chunk key, so no Zarr client sees it."""
+
+INDEX_DTYPE = np.dtype("<u8")
+LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
+CRC32C = {"name": "crc32c"}
+
+
+class DamagedShard(StoreError):  # noqa: N818 - the name of a finding
+    """What is wrong with a shard file, as the end of a sentence that begins with its path."""
+
+
+def array_metadata(spec: FeatureSpec, layer: Layer) -> dict[str, Any]:
+    """The `zarr.json` of one layer's array (all layers of a store are alike but for their name)."""
+    assert layer in spec.layers
+    sharding = {
+        "chunk_shape": list(spec.chunk_shape),
+        "codecs": [LITTLE, CRC32C],
+        "index_codecs": [LITTLE, CRC32C],
+        "index_location": "end",
+    }
+    codecs = [{"name": "sharding_indexed", "configuration": sharding}]
+    # NaN, so that a chunk that was never written cannot pass for data.
+    return _metadata(spec.array_shape, spec.shard_shape, "float16", "NaN", codecs, TOKEN_AXES)
+
+
+def plain_metadata(
+    shape: tuple[int, ...], chunk_rows: int, dtype: np.dtype[Any], axes: tuple[str, ...]
+) -> dict[str, Any]:
+    """The `zarr.json` of an array whose every chunk is a file of `chunk_rows` whole rows and a crc32c."""
+    chunk_shape = (chunk_rows, *shape[1:])
+    to_bytes = LITTLE if dtype.itemsize > 1 else {"name": "bytes"}
+    fill = "NaN" if dtype.kind == "f" else False if dtype.kind == "b" else 0
+    return _metadata(shape, chunk_shape, dtype.name, fill, [to_bytes, CRC32C], axes)
+
+
+def group_metadata(attributes: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The `zarr.json` of a group, its arrays' metadata inline, so that no client lists the folder."""
+    inline = {"kind": "inline", "must_understand": False, "metadata": dict(arrays)}
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": dict(attributes),
+        "consolidated_metadata": inline,
+    }
+
+
+def json_bytes(document: Mapping[str, Any]) -> bytes:
+    """A `zarr.json` as we write it: the same bytes for the same content."""
+    return json.dumps(document, sort_keys=True, indent=2, allow_nan=False).encode() + b"\n"
+
+
+def shard_key(layer: Layer, shard: int) -> str:
+    """Path of a shard file below the store: Zarr's default chunk key, one number an axis."""
+    return f"{layer.array}/c/{shard}" + "/0" * (len(TOKEN_AXES) - 1)
+
+
+def chunks_per_shard(spec: FeatureSpec) -> int:
+    """Entries of a shard's index; in the last shard some may lie beyond the array and stay absent."""
+    return spec.clips_per_shard * spec.n_views
+
+
+def shard_bytes(spec: FeatureSpec, n_present: int) -> int:
+    """Exact size of a shard file that holds `n_present` chunks."""
+    return n_present * (spec.grid.nbytes + CRC_BYTES) + index_bytes(chunks_per_shard(spec))
+
+
+def index_bytes(n_chunks: int) -> int:
+    """Size of a shard's index with its checksum."""
+    return 2 * INDEX_DTYPE.itemsize * n_chunks + CRC_BYTES
+
+
+def index_of(present: Bool[np.ndarray, " n"], nbytes: int) -> UInt64[np.ndarray, "n 2"]:
+    """The index of a shard that holds the chunks marked `present`, each of `nbytes` with its checksum."""
+    index = np.full((len(present), 2), ABSENT, INDEX_DTYPE)
+    index[present, 0] = nbytes * np.arange(np.count_nonzero(present), dtype=INDEX_DTYPE)
+    index[present, 1] = nbytes
+    return index
+
+
+class ShardFile:
+    """An open shard and its index; closed when the last thread that reads from it lets go."""
+
+    __slots__ = ("fd", "index")
+
+    def __init__(self, path: Path, n_chunks: int) -> None:
+        self.fd = -1
+        self.fd = os.open(path, os.O_RDONLY)
+        self.index = read_index(self.fd, n_chunks)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class OpenShards:
+    """Shards kept open between reads, the least recently used closed first; for any number of threads."""
+
+    def __init__(self, n_chunks: int) -> None:
+        self.n_chunks = n_chunks
+        self._files: OrderedDict[Path, ShardFile] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, path: Path) -> ShardFile:
+        """The open shard at `path`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DamagedShard: its index cannot be trusted.
+        """
+        with self._lock:
+            if path in self._files:
+                self._files.move_to_end(path)
+                return self._files[path]
+        file = ShardFile(path, self.n_chunks)
+        with self._lock:
+            self._files[path] = file
+            if len(self._files) > MAX_OPEN_SHARDS:
+                self._files.popitem(last=False)
+        return file
+
+
+def write_chunks(fd: int, chunks: Iterable[Float16[np.ndarray, "T H W C"] | None], spec: FeatureSpec) -> None:
+    """Write one shard to the empty file `fd`: chunks in C order of (clip, view), None where one is absent.
+
+    Each chunk must be C-contiguous and is done with when the next is asked for, so one buffer will do.
+    """
+    present = np.zeros(chunks_per_shard(spec), np.bool_)
+    for number, chunk in enumerate(chunks):
+        if chunk is not None:
+            assert chunk.nbytes == spec.grid.nbytes
+            write_all(fd, [chunk.data.cast("B"), checksum(chunk)])
+            present[number] = True
+    index = index_of(present, spec.grid.nbytes + CRC_BYTES)
+    write_all(fd, [index.data.cast("B"), checksum(index)])
+
+
+def read_index(fd: int, n_chunks: int) -> UInt64[np.ndarray, "{n_chunks} 2"]:
+    """The index of an open shard: (offset, length) of every chunk, both `ABSENT` where it was not written.
+
+    Raises:
+        DamagedShard: the file is too short or the index fails its checksum.
+    """
+    size, wanted = os.fstat(fd).st_size, index_bytes(n_chunks)
+    if size < wanted:
+        raise DamagedShard(f"is truncated: {size} bytes, its index alone takes {wanted}")
+    index, crc = np.empty((n_chunks, 2), INDEX_DTYPE), bytearray(CRC_BYTES)
+    _read_all(fd, [index.data.cast("B"), memoryview(crc)], size - wanted)
+    if checksum(index) != bytes(crc):
+        raise DamagedShard("fails the checksum of its index")
+    return index
+
+
+def read_chunk_into(fd: int, offset: int, out: Shaped[np.ndarray, "..."], *, verify: bool = True) -> None:
+    """Read the chunk at `offset` into `out` (C-contiguous, of a chunk's size), with one system call.
+
+    Raises:
+        DamagedShard: the file ends too early, or (with `verify`) the chunk fails its checksum.
+    """
+    crc = bytearray(CRC_BYTES)
+    _read_all(fd, [out.data.cast("B"), memoryview(crc)], offset)
+    if verify and checksum(out) != bytes(crc):
+        raise DamagedShard(f"fails the checksum of the chunk at byte {offset}")
+
+
+def presence(path: Path, spec: FeatureSpec, shard: int) -> Bool[np.ndarray, "B V"]:
+    """Which chunks of a shard file are there, once its size and index were found to be as we write them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedShard: truncated, too long, or with an index that is damaged or not ours.
+    """
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        index, size = read_index(fd, chunks_per_shard(spec)), os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+    present: Bool[np.ndarray, " n"] = index[:, 0] != ABSENT
+    if not np.array_equal(index, index_of(present, spec.grid.nbytes + CRC_BYTES)):
+        raise DamagedShard("has an index that does not describe chunks of this store")
+    if size != (wanted := shard_bytes(spec, int(present.sum()))):
+        raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
+    n_clips = len(spec.clips_of_shard(shard))
+    if present[n_clips * spec.n_views :].any():
+        raise DamagedShard(f"holds chunks beyond the {spec.n_clips} clips of the store")
+    return rearrange(present[: n_clips * spec.n_views], "(b v) -> b v", v=spec.n_views)
+
+
+def checksum(data: Shaped[np.ndarray, "..."] | bytes) -> bytes:
+    """crc32c of a C-contiguous array's bytes, as the four bytes that follow them on disk."""
+    return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+
+
+def write_all(fd: int, pieces: list[memoryview | bytes]) -> None:
+    """Write all of `pieces`; the kernel may take less than it was offered."""
+    left = [memoryview(piece) for piece in pieces]
+    while left:
+        left = _beyond(left, os.writev(fd, left))
+
+
+def _read_all(fd: int, pieces: list[memoryview], offset: int) -> None:
+    while pieces:
+        got = os.preadv(fd, pieces, offset)
+        if got == 0:
+            raise DamagedShard(f"is truncated: it ends at byte {offset}")
+        pieces, offset = _beyond(pieces, got), offset + got
+
+
+def _beyond(pieces: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of `pieces` after their first `done` bytes."""
+    for number, piece in enumerate(pieces):
+        if done < piece.nbytes:
+            return [piece[done:], *pieces[number + 1 :]]
+        done -= piece.nbytes
+    return []
+
+
+def _metadata(
+    shape: tuple[int, ...],
+    chunk_shape: tuple[int, ...],
+    data_type: str,
+    fill_value: str | int,
+    codecs: list[dict[str, Any]],
+    axes: tuple[str, ...],
+) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": data_type,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": fill_value,
+        "codecs": codecs,
+        "dimension_names": list(axes),
+        "attributes": {},
+        "storage_transformers": [],
+    }

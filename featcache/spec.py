@@ -1,0 +1,154 @@
+"""Shapes, names and sizes of clips and features: values only, no I/O, no torch.
+
+The one legend of axis letters, used by names, docstrings, annotations, Zarr `dimension_names` and plots.
+A letter means one thing: frames are of a video, steps are of tokens.
+
+    pixels: B clips   F frames   Y rows   X columns   C channels
+    tokens: B clips   V views    T steps  N tokens per step (N = H * W, H rows, W columns)   C channels
+    heads:  B clips   Q queries  O outputs (classes, lead hours, ...)
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from featcache.errors import CallError
+
+TOKEN_AXES = ("clip", "view", "step", "row", "column", "channel")
+"""`dimension_names` of every token array in a store."""
+
+TARGET_SHARD_BYTES = 256 * 2**20
+"""A shard is the unit of writing and of loss in a crash: large enough to stream, small enough to lose."""
+
+Sampling = Literal["clip", "middle_clip", "linspace_clip"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSpec:
+    """Which frames of a video make one clip, and the size the reader gives them."""
+
+    n_frames: int = 16
+    stride: int = 1
+    """Source frames from one sampled frame to the next; without meaning for `linspace_clip`."""
+    sampling: Sampling = "clip"
+    height: int = 224
+    width: int = 224
+
+    def __post_init__(self) -> None:
+        for name in ("n_frames", "stride", "height", "width"):
+            if getattr(self, name) < 1:
+                raise CallError(f"clip {name}={getattr(self, name)} must be at least 1.")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Layer:
+    """Tokens after `block` transformer blocks (0: the token embedding), final-normed or as they are."""
+
+    block: int
+    normed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block < 0:
+            raise CallError(f"layer {self.block} is negative: blocks count from 0, the token embedding.")
+
+    @property
+    def name(self) -> str:
+        """The layer as stored and printed: `11`, or `12_normed` after the model's final norm."""
+        return f"{self.block}_normed" if self.normed else str(self.block)
+
+    @property
+    def array(self) -> str:
+        """The name of the layer's array in a store."""
+        return f"tokens_{self.name}"
+
+    @classmethod
+    def parse(cls, name: str) -> "Layer":
+        """Read back what `name` wrote."""
+        block, _, suffix = name.partition("_")
+        if not block.isdigit() or suffix not in ("", "normed"):
+            raise CallError(f"{name!r} is not a layer: write a block number such as 11, or 12_normed.")
+        return cls(int(block), suffix == "normed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenGrid:
+    """The native token grid of one clip: what a backbone gives, before any up-sampling."""
+
+    steps: int
+    rows: int
+    columns: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise CallError(f"token grid {self.shape} has an empty axis.")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(step, row, column, channel)."""
+        return (self.steps, self.rows, self.columns, self.channels)
+
+    @property
+    def tokens_per_step(self) -> int:
+        """N of the legend."""
+        return self.rows * self.columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one clip and view in float16."""
+        return 2 * self.steps * self.rows * self.columns * self.channels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureSpec:
+    """The shape of one store: how many clips and views of which grid, at which layers, in which shards."""
+
+    grid: TokenGrid
+    layers: tuple[Layer, ...]
+    n_clips: int
+    n_views: int
+    clips_per_shard: int
+
+    def __post_init__(self) -> None:
+        if not self.layers or len(set(self.layers)) != len(self.layers):
+            raise CallError(f"layers {[layer.name for layer in self.layers]} must be one or more, each once.")
+        for name in ("n_clips", "n_views", "clips_per_shard"):
+            if getattr(self, name) < 1:
+                raise CallError(f"a store with {name}={getattr(self, name)} would be empty.")
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of each layer's array."""
+        return ceil(self.n_clips / self.clips_per_shard)
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all tokens of all layers, without checksums and indexes."""
+        return self.n_clips * self.n_views * len(self.layers) * self.grid.nbytes
+
+    @property
+    def array_shape(self) -> tuple[int, ...]:
+        """Shape of one layer's array, in the order of `TOKEN_AXES`."""
+        return (self.n_clips, self.n_views, *self.grid.shape)
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """One clip and view: the unit of reading."""
+        return (1, 1, *self.grid.shape)
+
+    @property
+    def shard_shape(self) -> tuple[int, ...]:
+        """All views of `clips_per_shard` clips: the unit of writing."""
+        return (self.clips_per_shard, self.n_views, *self.grid.shape)
+
+    def clips_of_shard(self, shard: int) -> range:
+        """The clips that shard number `shard` holds; the last shard may hold fewer."""
+        first = shard * self.clips_per_shard
+        return range(first, min(first + self.clips_per_shard, self.n_clips))
+
+
+def clips_per_shard_for(
+    grid: TokenGrid, *, n_views: int, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES
+) -> int:
+    """The number of clips whose shard comes closest to `shard_bytes` from below, at least one."""
+    return max(1, min(shard_bytes // (grid.nbytes * n_views), n_clips))

@@ -1,0 +1,376 @@
+"""What is on disk: open it, refuse it, read from it.
+
+A store is complete and the one that was asked for, or it is refused with what differs. Reading goes straight
+from the shard files into the caller's buffer, one system call a clip and view, in threads; every chunk's
+checksum is verified the first time it is read. The same files open in any Zarr client (`to_xarray`).
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cached_property, partial
+from glob import escape
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float16, Integer
+
+from featcache.errors import CallError, StoreError
+from featcache.fingerprint import SHORT, differences
+from featcache.header import StoreHeader, listed, read_header, refuse_other
+from featcache.shards import (
+    ABSENT,
+    CRC_BYTES,
+    DamagedShard,
+    OpenShards,
+    chunks_per_shard,
+    read_chunk_into,
+    shard_bytes,
+    shard_key,
+)
+from featcache.spec import FeatureSpec, Layer
+from featcache.targets import Targets, open_targets
+
+if TYPE_CHECKING:
+    import xarray
+
+READ_THREADS = 4
+"""Enough to keep a local disk or the page cache busy."""
+
+OF_THE_SPLIT = frozenset({"clips", "views"})
+"""Fingerprint parts in which a training and a validation store may differ."""
+
+
+class FeatureStore:
+    """A feature store opened for reading, from any number of threads; made by `open_features`."""
+
+    def __init__(self, path: Path, header: StoreHeader) -> None:
+        self.path = path
+        self.header = header
+        self._shards = OpenShards(chunks_per_shard(self.spec))
+        self._lock = Lock()
+        self._verified = {
+            layer: np.zeros((self.spec.n_clips, self.spec.n_views), np.bool_) for layer in self.spec.layers
+        }
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}: {self.spec.n_clips} clips, {self._layer_names})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FeatureStore, (self.path, self.header)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Shape of the store."""
+        return self.header.spec
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of `parts`."""
+        return self.header.fingerprint
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """Everything that changes a feature."""
+        return self.header.parts
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How the store came about: software, skipped clips and why."""
+        return self.header.provenance
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """What the extraction says of itself: task, backbone, exactness, ..."""
+        return self.header.attrs
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard was seen when the store was finished."""
+        return self.header.complete
+
+    @cached_property
+    def clips(self) -> pa.Table:
+        """A row a clip: id, source, record, n_source, labels, digest, shard, position in the shard."""
+        return pq.read_table(self.path / "clips.parquet")
+
+    @cached_property
+    def skipped_clips(self) -> frozenset[int]:
+        """Clips without features: their source could not be read (`provenance["skipped_clips"]` says why)."""
+        return frozenset(entry["clip"] for entry in self.provenance.get("skipped_clips", ()))
+
+    @property
+    def targets(self) -> Targets | None:
+        """The targets of the split, shared with other backbones' stores; None where the task has none.
+
+        Raises:
+            StoreError: they are missing, or not those this store was extracted with.
+        """
+        reference = self.header.targets
+        if reference is None:
+            return None
+        return open_targets(self.path / reference.path, expected=reference.fingerprint)
+
+    def load_targets(self) -> dict[str, np.ndarray]:
+        """All targets, in memory: name -> array with a row a clip.
+
+        Raises:
+            StoreError: as `targets`, or a file of theirs is damaged.
+        """
+        targets = self.targets
+        return {} if targets is None else {name: targets.read(name) for name in targets.metadata}
+
+    def shard_path(self, layer: Layer, shard: int) -> Path:
+        """The file of one shard."""
+        return self.path / shard_key(layer, shard)
+
+    def read(
+        self,
+        clips: Sequence[int] | Integer[np.ndarray, " B"],
+        *,
+        views: int | Sequence[int] | Integer[np.ndarray, " B"] = 0,
+        layer: Layer | None = None,
+        out: Float16[np.ndarray, "B T H W C"] | None = None,
+        verify: bool = True,
+        threads: int = READ_THREADS,
+    ) -> Float16[np.ndarray, "B T H W C"]:
+        """Tokens of the given clips, in the order given.
+
+        Args:
+            clips: clip numbers; a number may come more than once.
+            views: the view of each clip, or one view for all.
+            layer: None is the store's only layer.
+            out: the buffer to fill, C-contiguous; a fresh one costs as much as the read itself.
+            verify: check the checksum of every chunk that this object has not checked before.
+            threads: 1 reads in the calling thread.
+
+        Raises:
+            CallError: no such clip, view or layer, or `out` does not fit.
+            StoreError: a chunk is damaged or missing, or its clip was skipped; names file, clip and view.
+        """
+        numbers, view_of = self._wanted(clips, views)
+        layer = self._layer(layer)
+        out = self._buffer(out, len(numbers))
+        read_rows = partial(self._read_rows, layer, numbers, view_of, out, verify)
+        # In the order of the files; `out` stays in the order of the call.
+        order = np.lexsort((view_of, numbers))
+        if threads == 1 or len(order) <= 1:
+            read_rows(order)
+        else:
+            pool, parts = self._threads(), np.array_split(order, min(threads, len(order)))
+            # All of them, before an error is raised: nobody writes into `out` after the call.
+            for finished in wait([pool.submit(read_rows, part) for part in parts]).done:
+                finished.result()
+        return out
+
+    def previews(self) -> dict[int, bytes]:
+        """Clip number -> JPEG strip of a few clips as the backbone saw them; empty where none were kept."""
+        path = self.path / "previews.parquet"
+        if not path.is_file():
+            return {}
+        rows = pq.read_table(path).to_pydict()
+        return dict(zip(rows["clip"], rows["jpeg"], strict=True))
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside."""
+        import xarray
+
+        dataset = xarray.open_zarr(self.path, chunks={}, consolidated=True)
+        return cast("xarray.Dataset", dataset.assign_coords(id=("clip", self.clips["id"].to_pylist())))
+
+    def describe(self, clip: int) -> str:
+        """A clip as messages name it: `clip 12 (mouse/007.mp4)`."""
+        return f"clip {clip} ({self.clips['id'][clip]})"
+
+    def _read_rows(
+        self,
+        layer: Layer,
+        clips: Integer[np.ndarray, " B"],
+        views: Integer[np.ndarray, " B"],
+        out: Float16[np.ndarray, "B T H W C"],
+        verify: bool,
+        rows: Integer[np.ndarray, " b"],
+    ) -> None:
+        verified = self._verified[layer]
+        for row in rows:
+            clip, view = int(clips[row]), int(views[row])
+            check = verify and not verified[clip, view]
+            self._read_chunk(layer, clip, view, out[row], check)
+            verified[clip, view] |= check
+
+    def _read_chunk(
+        self, layer: Layer, clip: int, view: int, out: Float16[np.ndarray, "T H W C"], verify: bool
+    ) -> None:
+        shard, position = divmod(clip, self.spec.clips_per_shard)
+        try:
+            file = self._shards.get(self.shard_path(layer, shard))
+            offset, length = map(int, file.index[position * self.spec.n_views + view])
+            if offset == ABSENT:
+                raise StoreError(self._absent(layer, clip, view))
+            if length != out.nbytes + CRC_BYTES:
+                raise DamagedShard(
+                    f"has an index entry of {length} bytes for a chunk of {out.nbytes + CRC_BYTES}"
+                )
+            read_chunk_into(file.fd, offset, out, verify=verify)
+        except (DamagedShard, FileNotFoundError) as problem:
+            what = "is missing" if isinstance(problem, FileNotFoundError) else str(problem)
+            raise StoreError(
+                f"{self.shard_path(layer, shard)} {what}; {self.describe(clip)}, view {view}, "
+                f"layer {layer.name} was being read. Delete this file and run the same `scivid extract` "
+                "again: it makes only this shard anew."
+            ) from problem
+
+    def _absent(self, layer: Layer, clip: int, view: int) -> str:
+        why = {entry["clip"]: entry["reason"] for entry in self.provenance.get("skipped_clips", ())}
+        if clip in why:
+            reason = f"was skipped at extraction ({why[clip]}): leave it out, `skipped_clips` lists them"
+        else:
+            reason = "was never written: run the same `scivid extract` again"
+        path = self.shard_path(layer, clip // self.spec.clips_per_shard)
+        return f"{path} has no chunk for {self.describe(clip)}, view {view}, layer {layer.name}: it {reason}."
+
+    @property
+    def _layer_names(self) -> str:
+        return ", ".join(layer.name for layer in self.spec.layers)
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            # Threads do not survive a fork: a child makes its own.
+            if self._pool is None or self._pool[0] != os.getpid():
+                self._pool = (os.getpid(), ThreadPoolExecutor(32, "read features"))
+            return self._pool[1]
+
+    def _wanted(self, clips: Any, views: Any) -> tuple[Integer[np.ndarray, " B"], Integer[np.ndarray, " B"]]:
+        numbers = np.asarray(clips, np.int64)
+        view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
+        for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
+            outside = values[(values < 0) | (values >= end)]
+            if outside.size:
+                raise CallError(f"{self.path} has no {name} {outside[0]}: there are {end}, counted from 0.")
+        return numbers, view_of
+
+    def _layer(self, layer: Layer | None) -> Layer:
+        names = self._layer_names
+        if layer is None and len(self.spec.layers) > 1:
+            raise CallError(f"{self.path} holds layers {names}: say which.")
+        chosen = layer or self.spec.layers[0]
+        if chosen not in self.spec.layers:
+            raise CallError(
+                f"{self.path} holds layers {names}: extract {chosen.name} with --layers {chosen.name}."
+            )
+        return chosen
+
+    def _buffer(self, out: np.ndarray | None, n_clips: int) -> Float16[np.ndarray, "B T H W C"]:
+        shape = (n_clips, *self.spec.grid.shape)
+        if out is None:
+            return np.empty(shape, np.float16)
+        if (
+            out.shape != shape
+            or out.dtype != np.float16
+            or not (out.flags.c_contiguous and out.flags.writeable)
+        ):
+            raise CallError(
+                f"out is {out.dtype}{list(out.shape)}: give a C-contiguous float16 array {list(shape)}."
+            )
+        return out
+
+
+def open_features(
+    path: Path,
+    *,
+    fingerprint: str | None = None,
+    parts: Mapping[str, Any] | None = None,
+    allow_incomplete: bool = False,
+) -> FeatureStore:
+    """Open a feature store that is finished, whole, and the one that was meant.
+
+    Args:
+        path: of the store.
+        fingerprint: refuse another one.
+        parts: refuse a store whose fingerprint is not theirs, and say what differs.
+        allow_incomplete: open what there is, as it is.
+
+    Raises:
+        StoreError: not a store, not finished, another fingerprint, or a shard file is missing or truncated.
+    """
+    header = read_header(path)
+    refuse_other(path, header, fingerprint=fingerprint, parts=parts)
+    store = FeatureStore(path, header)
+    if not allow_incomplete:
+        _refuse_unfinished(store)
+        _refuse_broken(store)
+    return store
+
+
+def compatible(train: FeatureStore, val: FeatureStore) -> None:
+    """Refuse two stores that hold features of different kinds; their clips and views may differ.
+
+    Raises:
+        StoreError: backbone, preprocessing, layers or tokens differ; lists in what.
+    """
+    found = differences(_kind_of_features(val), _kind_of_features(train))
+    if found:
+        raise StoreError(
+            f"{val.path} cannot be evaluated with a readout trained on {train.path}:\n{listed(found)}\n"
+            "(here: the validation store; asked for: as in training). Extract both with the same options."
+        )
+
+
+def _kind_of_features(store: FeatureStore) -> dict[str, Any]:
+    shape = {"grid": asdict(store.spec.grid), "layers": [layer.name for layer in store.spec.layers]}
+    return {name: part for name, part in store.parts.items() if name not in OF_THE_SPLIT} | {"store": shape}
+
+
+def find_stores(
+    cache_dir: Path, task: str = "*", split: str = "*", backbone: str = "*"
+) -> tuple[FeatureStore, ...]:
+    """The stores in a cache by path, finished or not; what cannot be read as a store is left out."""
+    names = (name if name == "*" else escape(name) for name in (task, split, backbone))
+    found = []
+    for path in sorted(cache_dir.glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr")):
+        with suppress(StoreError):
+            found.append(FeatureStore(path, read_header(path)))
+    return tuple(found)
+
+
+def _refuse_unfinished(store: FeatureStore) -> None:
+    if not store.complete:
+        spec = store.spec
+        there = sum(
+            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
+        )
+        raise StoreError(
+            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
+            "Run the same `scivid extract` again: it goes on where it stopped."
+        )
+
+
+def _refuse_broken(store: FeatureStore) -> None:
+    broken = [problem for layer in store.spec.layers for problem in _misshapen(store, layer)]
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise StoreError(
+            f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
+            "it makes only these shards anew. `scivid validate` finds all damage."
+        )
+
+
+def _misshapen(store: FeatureStore, layer: Layer) -> Iterator[str]:
+    """Shard files that are missing or not of the one size they can have, from a `stat` each."""
+    for shard in range(store.spec.n_shards):
+        kept = len(set(store.spec.clips_of_shard(shard)) - store.skipped_clips)
+        path, wanted = store.shard_path(layer, shard), shard_bytes(store.spec, kept * store.spec.n_views)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            yield f"{path} is missing"
+        else:
+            if size != wanted:
+                yield f"{path} has {size} bytes instead of {wanted}"

@@ -1,0 +1,120 @@
+"""Labelled clips of two animals in which the order of the frames, not their look alone, decides the class.
+
+Items come in blocks: one item for each of a data set's recipes, in a random order, so that classes stay
+balanced at any size. Recipes that name the same scene draw from the same random numbers in a block. A
+behaviour and its *twin* are such a pair: the same frames in another order, or the same motion with another
+appearance. A model that sees one frame, or frames without their order, cannot tell the first kind apart.
+"""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from einops import repeat
+from jaxtyping import Int, UInt8
+
+from featcache.manifest import Dataset, load_manifest
+from featcache.synthetic.base import Part, Sizes, in_order, split_evenly, stream
+from featcache.synthetic.records import encode_sequence_example, write_records
+
+N_FRAMES = 16
+
+Order = Literal["forward", "backward", "shuffled"]
+
+Scene = Callable[[np.random.Generator], UInt8[np.ndarray, "F Y X"]]
+"""Draws the grey frames of one clip, in their natural order."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How one item of a block is made."""
+
+    scene: str
+    """Recipes that share it draw from the same random numbers."""
+    draw: Scene
+    labels: tuple[str, ...]
+    """Names of classes in the manifest."""
+    order: Order = "forward"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BehaviourClips:
+    """A set of labelled record clips, in the layout of Fly-vs-Fly and CalMS21 of the official release."""
+
+    name: str
+    version: int
+    recipes: tuple[Recipe, ...]
+    profiles: Mapping[str, Sizes]
+    quality: int
+    """Of the JPEG frames, 1 to 100."""
+    n_shards: Mapping[str, int]
+    empty_shard: Mapping[str, int]
+    """Split -> the shard that is left empty: the bucket may hold such shards, and readers must bear them."""
+
+    def parts(self, sizes: Sizes) -> tuple[Part, ...]:
+        """The shards of every split, named as in the manifest."""
+        dataset = load_manifest().dataset(self.name)
+        return tuple(part for split in sizes for part in self._shards(dataset, split, sizes[split]))
+
+    def write(self, part: Part, path: Path, *, seed: int, pool: Executor, tick: Callable[[], None]) -> None:
+        """Write one shard, its records made by `pool`."""
+        dataset = load_manifest().dataset(self.name)
+        make = partial(self.record, part.split, seed=seed, dataset=dataset)
+        write_records(path, in_order(pool, make, part.items, tick))
+
+    def recipe(self, split: str, index: int, *, seed: int) -> Recipe:
+        """What item `index` of `split` shows."""
+        block, place = divmod(index, len(self.recipes))
+        places = stream(seed, self.name, split, block, "places").permutation(len(self.recipes))
+        return self.recipes[int(places[place])]
+
+    def frames(self, split: str, index: int, *, seed: int) -> UInt8[np.ndarray, "F Y X"]:
+        """The grey frames of one item."""
+        recipe = self.recipe(split, index, seed=seed)
+        block = index // len(self.recipes)
+        natural = recipe.draw(stream(seed, self.name, split, block, recipe.scene))
+        order = frame_order(recipe.order, stream(seed, self.name, split, index, "order"))
+        return np.take(natural, order, axis=0)
+
+    def record(self, split: str, index: int, *, seed: int, dataset: Dataset) -> bytes:
+        """One serialised SequenceExample: JPEG frames and class ids, under the manifest's keys."""
+        labels = [dataset.classes.index(label) for label in self.recipe(split, index, seed=seed).labels]
+        frames = self.frames(split, index, seed=seed)
+        return encode_sequence_example(
+            context={dataset.features["labels"]: np.array(labels, dtype=np.int64)},
+            sequences={
+                dataset.features["image"]: [(_jpeg(f, dataset.channels, self.quality),) for f in frames]
+            },
+        )
+
+    def _shards(self, dataset: Dataset, split: str, n_items: int) -> list[Part]:
+        n_shards, empty = self.n_shards[split], self.empty_shard.get(split)
+        filled = iter(split_evenly(n_items, n_shards - (empty is not None)))
+        files = dataset.split(split).files
+        return [
+            Part(
+                path=files.format(shard=shard, n_shards=n_shards),
+                split=split,
+                items=range(0) if shard == empty else next(filled),
+            )
+            for shard in range(n_shards)
+        ]
+
+
+def frame_order(order: Order, rng: np.random.Generator) -> Int[np.ndarray, "F"]:
+    """The natural frame numbers in the order in which a clip shows them."""
+    forward = np.arange(N_FRAMES)
+    return {"forward": forward, "backward": forward[::-1], "shuffled": rng.permutation(N_FRAMES)}[order]
+
+
+def _jpeg(frame: UInt8[np.ndarray, "Y X"], channels: int, quality: int) -> bytes:
+    if channels == 1:
+        pixels, colours = repeat(frame, "y x -> y x 1"), {"colorspace": "GRAY", "colorsubsampling": "Gray"}
+    else:
+        pixels, colours = repeat(frame, "y x -> y x 3"), {"colorspace": "RGB", "colorsubsampling": "420"}
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=quality, **colours))

@@ -1,0 +1,124 @@
+"""Anti-aliased ellipses and strokes on grey clips, with numpy alone.
+
+Each shape is evaluated only in a small window around it, for all frames of a clip at once: exact sub-pixel
+positions (a slow animal moves smoothly) at a cost that grows with the animal, not with the picture.
+Angles are radians from the x axis towards the y axis, which points down.
+"""
+
+from math import ceil
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Float, Float32, Int, UInt8
+
+Points = Float[np.ndarray, "F 2"]
+"""A position (x, y) in pixels for each frame; pixel centres are at whole numbers."""
+Angles = Float[np.ndarray, "F"]
+Point = Float[np.ndarray, "2"]
+
+
+class Canvas:
+    """The frames of one clip while it is being drawn."""
+
+    def __init__(self, background: Float32[np.ndarray, "Y X"], n_frames: int, *, margin: int = 64) -> None:
+        self._margin = margin
+        # Shapes may reach into the margin, so no shape needs to be clipped against the picture's border.
+        padded = np.pad(background, margin, mode="edge")
+        self._grey = np.repeat(padded[None], n_frames, axis=0)
+
+    def ellipse(
+        self,
+        centre: Points,
+        heading: Angles,
+        radii: tuple[float, float],
+        *,
+        shade: float,
+        glow: float = 0.0,
+        opacity: float = 1.0,
+    ) -> None:
+        """Paint an ellipse: `radii` are half its length and width, `glow` makes the middle lighter."""
+        rows, columns, dx, dy = self._window(centre, max(radii))
+        cos, sin = (rearrange(f(heading).astype(np.float32), "f -> f 1 1") for f in (np.cos, np.sin))
+        along, across = (dx * cos + dy * sin) / radii[0], (dy * cos - dx * sin) / radii[1]
+        squared = along * along + across * across
+        cover = np.clip((1.0 - np.sqrt(squared)) * min(radii) + 0.5, 0.0, 1.0) * opacity
+        self._blend(rows, columns, cover, shade + glow * (1.0 - squared))
+
+    def stroke(self, start: Points, end: Points, width: float, *, shade: float, opacity: float = 1.0) -> None:
+        """Paint a straight line with round ends."""
+        reach = float(np.abs(end - start).max()) / 2 + width
+        rows, columns, dx, dy = self._window((start + end) / 2, reach)
+        half = rearrange(((end - start) / 2).astype(np.float32), "f xy -> xy f 1 1")
+        share = (dx * half[0] + dy * half[1]) / np.maximum(half[0] ** 2 + half[1] ** 2, 1e-6)
+        share = np.clip(share, -1.0, 1.0)
+        distance = np.hypot(dx - share * half[0], dy - share * half[1])
+        self._blend(rows, columns, np.clip(width / 2 + 0.5 - distance, 0.0, 1.0) * opacity, shade)
+
+    def frames(self, grain: Float32[np.ndarray, "F Y X"]) -> UInt8[np.ndarray, "F Y X"]:
+        """The picture without its margin, with the camera's noise added."""
+        inner = slice(self._margin, -self._margin)
+        grey = self._grey[:, inner, inner] + grain
+        np.clip(grey, 0.0, 255.0, out=grey)
+        grey += 0.5
+        return np.asarray(grey, dtype=np.uint8)
+
+    def _window(
+        self, centre: Points, reach: float
+    ) -> tuple[
+        Int[np.ndarray, "F Y 1"],
+        Int[np.ndarray, "F 1 X"],
+        Float32[np.ndarray, "F 1 X"],
+        Float32[np.ndarray, "F Y 1"],
+    ]:
+        """Rows [F Y 1] and columns [F 1 X] of a square that holds the shape; offsets from its centre."""
+        half = ceil(reach) + 1
+        around = np.arange(-half, half + 1)
+        size = np.array([self._grey.shape[2], self._grey.shape[1]])
+        middle = np.clip(np.rint(centre).astype(np.int64) + self._margin, half, size - 1 - half)
+        columns = rearrange(middle[:, :1] + around, "f x -> f 1 x")
+        rows = rearrange(middle[:, 1:] + around, "f y -> f y 1")
+        place = rearrange(centre + self._margin, "f xy -> xy f 1 1")
+        return rows, columns, (columns - place[0]).astype(np.float32), (rows - place[1]).astype(np.float32)
+
+    def _blend(
+        self,
+        rows: Int[np.ndarray, "F Y 1"],
+        columns: Int[np.ndarray, "F 1 X"],
+        cover: Float[np.ndarray, "F Y X"],
+        value: Float[np.ndarray, "F Y X"] | float,
+    ) -> None:
+        frame = np.arange(len(self._grey))[:, None, None]
+        under = self._grey[frame, rows, columns]
+        under += cover * (value - under)
+        self._grey[frame, rows, columns] = under
+
+
+def beside(place: Points, heading: Angles, forward: float | Angles, left: float | Angles = 0.0) -> Points:
+    """The points that lie `forward` and `left` of an animal, in its own frame."""
+    cos, sin = np.cos(heading), np.sin(heading)
+    return np.asarray(place + np.stack([forward * cos + left * sin, forward * sin - left * cos], axis=1))
+
+
+def grain(
+    rng: np.random.Generator, n_frames: int, height: int, width: int, *, sigma: float
+) -> Float32[np.ndarray, "F Y X"]:
+    """Camera noise in grey levels: windows of one larger noise field, since drawing it all anew is dear."""
+    spare = 32
+    field = sigma * rng.standard_normal((height + spare, width + spare), dtype=np.float32)
+    corners = rng.integers(0, spare, size=(n_frames, 2))
+    return np.stack([field[y : y + height, x : x + width] for y, x in corners])
+
+
+def mottle(rng: np.random.Generator, height: int, width: int, *, cell: float) -> Float32[np.ndarray, "Y X"]:
+    """Smooth random texture of mean 0 and standard deviation 1, with blots of about `cell` pixels."""
+    down, across = _bumps(height, cell), _bumps(width, cell)
+    knots = rng.standard_normal((down.shape[1], across.shape[1]), dtype=np.float32)
+    return np.asarray(down @ knots @ across.T)
+
+
+def _bumps(length: int, cell: float) -> Float32[np.ndarray, "Y K"]:
+    """Weights of knots `cell` pixels apart at each of `length` pixels; each row of unit length."""
+    place = np.arange(length, dtype=np.float32)[:, None] / cell
+    knots = np.arange(-1, int(length / cell) + 3, dtype=np.float32)
+    weights = np.exp(-0.5 * ((place - knots) / 0.6) ** 2)
+    return np.asarray(weights / np.linalg.norm(weights, axis=1, keepdims=True), dtype=np.float32)

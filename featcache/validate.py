@@ -1,0 +1,274 @@
+"""Is a store what it claims to be? Every byte is read and every claim computed again.
+
+Complete, sizes, index and payload checksums, finite numbers, clip table, fingerprint, skipped clips, targets.
+A problem is one line that names layer, shard file, clip and view; an empty list is the answer one wants.
+Shards are read chunk by chunk, a few threads side by side, so memory stays flat.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool
+
+from featcache.clips import CLIP_SCHEMA, ClipIndex
+from featcache.errors import DataError, StoreError
+from featcache.half import FLOAT16_MAX_BITS, largest_bits
+from featcache.header import read_header, refuse_other
+from featcache.shards import (
+    CRC_BYTES,
+    DAMAGED,
+    DamagedShard,
+    array_metadata,
+    presence,
+    read_chunk_into,
+)
+from featcache.spec import Layer
+from featcache.store import FeatureStore
+
+Progress = Callable[[int, int], None]
+"""Called with shards done and shards in all."""
+
+THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What was found."""
+
+    path: Path
+    problems: tuple[str, ...]
+    """One line each; none if the store is what it claims."""
+    notes: tuple[str, ...]
+    """What is no problem but worth knowing: files set aside, skipped clips."""
+    n_shards: int
+    """Shard files read, of all layers."""
+    n_chunks: int
+    """Chunks whose checksum was right."""
+    n_bytes: int
+    """Bytes of the shard files read."""
+    max_abs: dict[str, float]
+    """Layer -> largest magnitude stored; float16 ends at 65504."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no problems."""
+        return not self.problems
+
+
+def validate(path: Path, progress: Progress | None = None, *, threads: int = THREADS) -> Report:
+    """Check everything about the store at `path`; raises nothing about its content.
+
+    Args:
+        path: of the store, finished or not.
+        progress: called after each shard.
+        threads: shards read at the same time.
+    """
+    try:
+        store = FeatureStore(path, read_header(path))
+    except StoreError as problem:
+        return _report(path, [str(problem)], [], [])
+    problems = [*_header_problems(store), *_metadata_problems(store), *_clip_problems(store)]
+    problems += _target_problems(store)
+    audits = _audit_all(store, progress or (lambda done, total: None), threads)
+    problems += _completeness_problems(store, audits)
+    for audit in audits:
+        problems += audit.problems
+        problems += _skip_problems(store, audit)
+    return _report(path, problems, _notes(store), audits)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Audit:
+    """What one shard file of one layer is like."""
+
+    layer: Layer
+    shard: int
+    problems: tuple[str, ...] = ()
+    present: Bool[np.ndarray, "B V"] | None = None
+    """Which chunks it holds; None where the file or its index could not be read."""
+    missing: bool = False
+    n_good: int = 0
+    n_bytes: int = 0
+    max_bits: int = 0
+
+
+def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Audit]) -> Report:
+    max_bits: dict[str, int] = {}
+    for audit in audits:
+        max_bits[audit.layer.name] = max(max_bits.get(audit.layer.name, 0), audit.max_bits)
+    return Report(
+        path=path,
+        problems=tuple(problems),
+        notes=tuple(notes),
+        n_shards=sum(not audit.missing for audit in audits),
+        n_chunks=sum(audit.n_good for audit in audits),
+        n_bytes=sum(audit.n_bytes for audit in audits),
+        max_abs={name: float(np.uint16(bits).view(np.float16)) for name, bits in max_bits.items()},
+    )
+
+
+def _audit_all(store: FeatureStore, progress: Progress, threads: int) -> list[_Audit]:
+    jobs = [(layer, shard) for layer in store.spec.layers for shard in range(store.spec.n_shards)]
+    with ThreadPoolExecutor(threads, "validate") as pool:
+        futures = [pool.submit(_audit, store, layer, shard) for layer, shard in jobs]
+        for done, _ in enumerate(as_completed(futures), start=1):
+            progress(done, len(futures))
+    return [future.result() for future in futures]
+
+
+def _audit(store: FeatureStore, layer: Layer, shard: int) -> _Audit:
+    path = store.shard_path(layer, shard)
+    try:
+        present = presence(path, store.spec, shard)
+    except FileNotFoundError:
+        return _Audit(layer=layer, shard=shard, missing=True)
+    except (DamagedShard, OSError) as problem:
+        clips = store.spec.clips_of_shard(shard)
+        who = f"{_who(store, clips.start)} to {_who(store, clips.stop - 1)}"
+        line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
+        return _Audit(layer=layer, shard=shard, problems=(line,), n_bytes=path.stat().st_size)
+    with path.open("rb") as file:
+        found = list(_chunk_findings(store, file.fileno(), present))
+    first = store.spec.clips_of_shard(shard).start
+    return _Audit(
+        layer=layer,
+        shard=shard,
+        problems=tuple(
+            f"layer {layer.name}, {path} {what}: {_who(store, first + clip)}, view {view}."
+            for clip, view, what, _ in found
+            if what
+        ),
+        present=present,
+        n_good=sum(bits is not None for *_, bits in found),
+        n_bytes=path.stat().st_size,
+        max_bits=max((bits for *_, bits in found if bits is not None), default=0),
+    )
+
+
+def _chunk_findings(
+    store: FeatureStore, fd: int, present: Bool[np.ndarray, "B V"]
+) -> Iterator[tuple[int, int, str, int | None]]:
+    """Of every chunk there is: position, view, what is wrong, largest bits if its checksum is right."""
+    chunk = np.empty(store.spec.grid.shape, np.float16)
+    offset = 0
+    for position, view in np.argwhere(present).tolist():
+        try:
+            read_chunk_into(fd, offset, chunk)
+        except DamagedShard as problem:
+            yield position, view, str(problem), None
+        else:
+            bits = largest_bits(chunk)
+            finite = bits <= FLOAT16_MAX_BITS
+            yield position, view, "" if finite else "holds NaN or infinity", bits
+        offset += chunk.nbytes + CRC_BYTES
+
+
+def _header_problems(store: FeatureStore) -> Iterator[str]:
+    try:
+        refuse_other(store.path, store.header, fingerprint=None, parts=None)
+    except StoreError as problem:
+        yield str(problem)
+
+
+def _metadata_problems(store: FeatureStore) -> Iterator[str]:
+    for layer in store.spec.layers:
+        path, wanted = store.path / layer.array / "zarr.json", array_metadata(store.spec, layer)
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError) as problem:
+            yield f"layer {layer.name}, {path} cannot be read: {problem}. Other Zarr clients will not open it."
+            continue
+        if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+            yield f"layer {layer.name}, {path} was edited: {', '.join(unlike)} do not describe this store."
+    root = json.loads((store.path / "zarr.json").read_bytes())
+    if root != json.loads(json.dumps(store.header.metadata())):
+        yield f"{store.path / 'zarr.json'} was edited: its inline metadata do not describe this store."
+
+
+def _clip_problems(store: FeatureStore) -> Iterator[str]:
+    path = store.path / "clips.parquet"
+    try:
+        table = store.clips
+        index = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
+        shards, positions = np.divmod(np.arange(store.spec.n_clips), store.spec.clips_per_shard)
+        stated = table["shard"].to_numpy(), table["position"].to_numpy()
+    except (OSError, KeyError, pa.ArrowException, DataError) as problem:
+        yield f"{path} cannot be read as the clip table: {problem}."
+        return
+    if len(index) != store.spec.n_clips:
+        yield f"{path} has {len(index)} rows, the store has {store.spec.n_clips} clips."
+    elif not (np.array_equal(stated[0], shards) and np.array_equal(stated[1], positions)):
+        wrong = int(np.flatnonzero((stated[0] != shards) | (stated[1] != positions))[0])
+        yield f"{path} places {_who(store, wrong)} in another shard or position than the one it is in."
+    if index.digest != store.header.clips_digest:
+        yield f"{path} was edited: its rows have the digest {index.digest}, not {store.header.clips_digest}."
+
+
+def _target_problems(store: FeatureStore) -> Iterator[str]:
+    try:
+        for name, values in store.load_targets().items():
+            if len(values) != store.spec.n_clips:
+                yield f"targets {name!r} have {len(values)} rows, the store has {store.spec.n_clips} clips."
+    except StoreError as problem:
+        yield str(problem)
+
+
+def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
+    missing = [audit for audit in audits if audit.missing]
+    if not store.complete:
+        n_shards = store.spec.n_shards
+        there = n_shards - len({audit.shard for audit in missing})
+        yield (
+            f"{store.path} is unfinished: {there} of {n_shards} shards are there. "
+            "Run the same `scivid extract` again: it goes on where it stopped."
+        )
+        return
+    for audit in missing:
+        yield (
+            f"layer {audit.layer.name}, {store.shard_path(audit.layer, audit.shard)} is missing. "
+            "Run the same `scivid extract` again: it makes only this shard anew."
+        )
+
+
+def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
+    """Chunks that are absent though nothing says so, or there though their clip is said to be skipped."""
+    if audit.present is None or not store.complete:
+        return
+    path = store.shard_path(audit.layer, audit.shard)
+    for clip, there in zip(store.spec.clips_of_shard(audit.shard), audit.present, strict=True):
+        skipped = clip in store.skipped_clips
+        for view in np.flatnonzero(there == skipped):
+            what = (
+                "holds a chunk, though it is listed as skipped"
+                if skipped
+                else "holds no chunk, and no reason why"
+            )
+            yield f"layer {audit.layer.name}, {path} {what}: {_who(store, clip)}, view {view}."
+
+
+def _notes(store: FeatureStore) -> list[str]:
+    aside = [
+        f"{path} was set aside as damaged ({path.stat().st_size} bytes): delete it when nobody needs it."
+        for layer in store.spec.layers
+        for folder, _, names in os.walk(store.path / layer.array)
+        for path in (Path(folder, name) for name in names if name.endswith(DAMAGED))
+    ]
+    skipped = [
+        f"{_who(store, entry['clip'])} was skipped: {entry['reason']}"
+        for entry in store.provenance.get("skipped_clips", ())
+    ]
+    return sorted(aside) + skipped
+
+
+def _who(store: FeatureStore, clip: int) -> str:
+    """`clip 12 (its id)`, also where the clip table itself is broken."""
+    try:
+        return store.describe(clip)
+    except (OSError, KeyError, IndexError, pa.ArrowException):
+        return f"clip {clip}"

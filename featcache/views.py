@@ -1,0 +1,124 @@
+"""Deterministic views of a clip: what was drawn, and the pixels it gives.
+
+The reference draws a new view of a training clip each time it is read. A cache holds a few of them, so a
+view here is a pure function of (clip id, view number, seed): any worker, in any order, on any device draws
+the same. View 0 is the evaluation view, nothing drawn. The numbers come straight from a hash, so no
+release of a random number library can change them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from featcache.clips import repeat_frames
+from featcache.errors import CallError
+from featcache.manifest import Augmentation
+from featcache.pixels import gaussian_blur, resize_bilinear, value_range
+from featcache.spec import ClipSpec
+
+BLUR_SIGMA = (0.1, 2.0)
+"""Range of the blur's standard deviation in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewPlan:
+    """How many views of each clip a store holds, and how those after the first are drawn."""
+
+    augmentation: Augmentation
+    n_views: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.n_views < 1:
+            raise CallError(f"n_views={self.n_views} must be at least 1: view 0 is the evaluation view.")
+        if not 0 <= self.seed < 2**64:
+            raise CallError(f"seed={self.seed} must be a number from 0 to 2^64 - 1.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """What of the plan changes a feature, for the fingerprint; with one view nothing is drawn."""
+        if self.n_views == 1:
+            return {"n_views": 1, "seed": None, "augmentation": None}
+        augmentation = {**asdict(self.augmentation), "scale": list(self.augmentation.scale)}
+        return {"n_views": self.n_views, "seed": self.seed, "augmentation": augmentation}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """One draw: resize by `scale`, crop at (`top`, `left`), blur by `sigma` pixels, flip left to right."""
+
+    scale: float = 1.0
+    top: int = 0
+    left: int = 0
+    sigma: float | None = None
+    flip: bool = False
+
+
+def draw_view(plan: ViewPlan, clip_id: str, view: int, height: int, width: int) -> View:
+    """The view number `view` of a clip that is `height` x `width` before and after.
+
+    Source: `RandomResize`, `RandomCrop`, `GaussianBlur` and flip of the reference's `tf_transforms`. As
+    there, the last crop offset that would fit is never drawn.
+    """
+    assert 0 <= view < plan.n_views, f"view {view} of a plan with {plan.n_views} views"
+    if view == 0:
+        return View()
+    # One number a choice, drawn whether it is used or not: changing one probability moves no other choice.
+    scale_at, top_at, left_at, blur_at, sigma_at, flip_at = _uniforms(f"{plan.seed}/{view}/{clip_id}")[:6]
+    scale = _between(plan.augmentation.scale, scale_at)
+    rows, columns = _scaled(scale, height), _scaled(scale, width)
+    return View(
+        scale=scale,
+        top=int(top_at * (rows - height)),
+        left=int(left_at * (columns - width)),
+        sigma=_between(BLUR_SIGMA, sigma_at) if blur_at < plan.augmentation.blur else None,
+        flip=flip_at < plan.augmentation.flip,
+    )
+
+
+def apply_view(
+    frames: Float[Tensor, "F C Y X"], view: View, height: int, width: int
+) -> Float[Tensor, "F C Y X"]:
+    """Frames of `height` x `width` and 0..255 as `view` shows them: resize, crop, blur, flip."""
+    frames = resize_bilinear(frames, _scaled(view.scale, height), _scaled(view.scale, width))
+    frames = frames[..., view.top : view.top + height, view.left : view.left + width]
+    if view.sigma is not None:
+        frames = gaussian_blur(frames, view.sigma)
+    return frames.flip(-1) if view.flip else frames
+
+
+def clip_pixels(
+    frames: UInt8[Tensor, "F Y X C"], spec: ClipSpec, view: View
+) -> Float[Tensor, "frames 3 height width"]:
+    """A clip's decoded frames as the model sees them, in 0..1: resized, viewed, stretched in time.
+
+    Fewer or more than 16 frames become the next multiple of 16, which video backbones are made for. Runs
+    on the device `frames` are on. Grey frames are resized as one channel and repeated last: channels are
+    treated alike, so the order cannot be seen and two thirds of the work are saved.
+    """
+    pixels = rearrange(frames, "f y x c -> f c y x").float()
+    pixels = resize_bilinear(pixels, spec.height, spec.width)
+    pixels = value_range(apply_view(pixels, view, spec.height, spec.width), 0.0, 255.0)
+    stretched = repeat_frames(len(pixels))
+    if len(stretched) > len(pixels):
+        pixels = pixels[torch.from_numpy(stretched).to(pixels.device, torch.int64)]
+    return repeat(pixels, "f c y x -> f (rgb c) y x", rgb=3 // pixels.shape[1])
+
+
+def _scaled(scale: float, n: int) -> int:
+    return int(scale * n)
+
+
+def _between(bounds: tuple[float, float], at: float) -> float:
+    return bounds[0] + at * (bounds[1] - bounds[0])
+
+
+def _uniforms(name: str) -> Sequence[float]:
+    """Eight numbers in [0, 1), each from 53 bits of the name's hash."""
+    digest = blake2b(name.encode(), digest_size=64, person=b"scivid view").digest()
+    return [(int.from_bytes(digest[i : i + 8], "little") >> 11) * 2.0**-53 for i in range(0, 64, 8)]

@@ -1,0 +1,399 @@
+"""Create a store, write it shard by shard, resume it, mark it complete.
+
+A shard is staged under a temporary name for every layer and then published, so what is done is what is on
+disk and passes its index checksum; there is no ledger to corrupt. Skipped clips leave their reason in a file
+a shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
+that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
+
+Several workers: one process holds the writer of `create_or_resume`, and with it the store's lock, from the
+beginning to `finish`; the others `attach` and write shards that nobody else writes. The unit is the shard,
+nothing is shared but folders, so workers need no lock on a network file system.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float, Float16
+
+from featcache.clips import ClipIndex
+from featcache.durable import (
+    PARTIAL,
+    Lock,
+    Staged,
+    append_line,
+    failures_explained,
+    make_directory,
+    publish,
+    sweep,
+)
+from featcache.errors import CallError, StoreError
+from featcache.fingerprint import fingerprint as digest_of
+from featcache.half import FLOAT16_MAX, as_float16, first_unstorable
+from featcache.header import StoreHeader, TargetsReference, continued, read_header
+from featcache.shards import (
+    DAMAGED,
+    DamagedShard,
+    array_metadata,
+    json_bytes,
+    presence,
+    shard_bytes,
+    shard_key,
+    write_chunks,
+)
+from featcache.spec import FeatureSpec, Layer
+from featcache.store import FeatureStore, open_features
+from featcache.targets import open_targets
+from featcache.targets import write_targets as write_targets
+
+LOCK = ".lock"
+SKIPPED = "skipped"
+"""Folder of the reasons why clips were skipped, a file a shard, until the store is finished."""
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+def create_or_resume(
+    path: Path,
+    *,
+    spec: FeatureSpec,
+    parts: Mapping[str, Any],
+    clips: ClipIndex,
+    provenance: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> "StoreWriter":
+    """Start a store, or go on with the one at `path`, and hold its lock.
+
+    Damaged shard files are set aside (`StoreWriter.damaged`) and are to be written again.
+
+    Args:
+        path: of the store.
+        spec: its shape.
+        parts: what the fingerprint is made of.
+        clips: the clip index.
+        provenance: how the store came about; of a resumed store the first run's stays, and what differs
+            goes to `resumed_with`.
+        attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
+
+    Raises:
+        StoreError: something else is at `path`, or another process is writing there.
+    """
+    wanted = _header(path, spec, parts, clips, provenance, attrs)
+    _refuse_foreign(path)
+    with failures_explained(path, left=spec.payload_bytes):
+        make_directory(path)
+        lock = _lock(path)
+        try:
+            header = wanted
+            if (path / "zarr.json").exists():
+                header = continued(path, read_header(path), wanted)
+            _lay_out(path, header, clips)
+            return StoreWriter(path, header, clips, lock)
+        except BaseException:
+            lock.release()
+            raise
+
+
+def attach(path: Path, clips: ClipIndex, *, fingerprint: str) -> "StoreWriter":
+    """The writer of one more worker, for the time that another process holds that of `create_or_resume`.
+
+    It writes shards that nobody else writes; only the holder of the lock finishes the store.
+
+    Raises:
+        StoreError: there is no such store, or it has another fingerprint.
+    """
+    store = open_features(path, fingerprint=fingerprint, allow_incomplete=True)
+    return StoreWriter(path, store.header, clips, None)
+
+
+class StoreWriter:
+    """Writes one store; made by `create_or_resume` or `attach`, used in a `with` statement or closed."""
+
+    def __init__(self, path: Path, header: StoreHeader, clips: ClipIndex, lock: Lock | None) -> None:
+        self.path = path
+        self.header = header
+        self.damaged: tuple[str, ...] = ()
+        """What was set aside when the store was opened, with the reasons."""
+        self._clips = clips
+        self._lock = lock
+        self._look()
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Shape of the store."""
+        return self.header.spec
+
+    def todo(self) -> list[int]:
+        """The shards still to be written, in order."""
+        return [shard for shard in range(self.spec.n_shards) if shard not in self._absent_of]
+
+    def write_shard(
+        self,
+        shard: int,
+        tokens: Mapping[Layer, Float[np.ndarray, "B V T H W C"]],
+        skipped: Mapping[int, str] = NOTHING,
+    ) -> None:
+        """Write one shard of every layer, durably, or nothing of it.
+
+        Args:
+            shard: its number.
+            tokens: float16 or float32 of all clips of the shard, for each layer of the store.
+            skipped: clip number -> why it has no tokens; its rows of `tokens` are not looked at.
+
+        Raises:
+            CallError: layers or shapes are not the store's, or a skipped clip is not of this shard.
+            StoreError: a value does not fit float16, or the disk is full. What was written before stays.
+        """
+        self._check_call(shard, tokens, skipped)
+        needed, left = self._bytes_of([shard]), self._bytes_of(self.todo())
+        with failures_explained(self.path, needed=needed, left=left), ExitStack() as staged:
+            if skipped:
+                reasons = {str(clip): reason for clip, reason in skipped.items()}
+                publish(self.path / SKIPPED / f"{shard}.json", json_bytes(reasons))
+            files = [
+                staged.enter_context(Staged(self.path / shard_key(la, shard))) for la in self.spec.layers
+            ]
+            for file, layer in zip(files, self.spec.layers, strict=True):
+                write_chunks(file.fd, self._chunks(shard, layer, tokens[layer], skipped), self.spec)
+            for file in files:
+                file.publish()
+        self._absent_of[shard] = tuple(sorted(skipped))
+
+    def write_previews(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Keep JPEG strips of a few clips: (clip number, JPEG)."""
+        clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
+        table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
+        with failures_explained(self.path, needed=table.nbytes, left=self._bytes_of(self.todo())):
+            publish(self.path / "previews.parquet", _parquet(table))
+
+    def log_run(self, **facts: object) -> None:
+        """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
+
+    def finish(self, provenance: Mapping[str, Any] = NOTHING) -> FeatureStore:
+        """See every shard, mark the store complete, let go of the lock, open the store.
+
+        Args:
+            provenance: laid over what `create_or_resume` was given; of a complete store nothing changes.
+
+        Raises:
+            StoreError: shards are missing or damaged.
+        """
+        assert self._lock is not None, "only the holder of the lock finishes a store"
+        with failures_explained(self.path):
+            self._look()
+            if left := self.todo():
+                there, n = self.spec.n_shards - len(left), self.spec.n_shards
+                raise StoreError(
+                    f"{self.path} has {there} of {n} shards; missing or damaged: {_few(left)}. "
+                    "Run the same `scivid extract` again: it writes what is left."
+                )
+            if not self.header.complete:
+                self._complete(provenance)
+        self.close()
+        return open_features(self.path, fingerprint=self.header.fingerprint)
+
+    def close(self) -> None:
+        """Let go of the lock; what was written stays and can be resumed."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _complete(self, provenance: Mapping[str, Any]) -> None:
+        known, ids = self._reasons(), self._clips.clips["id"]
+        skipped = [
+            {"clip": clip, "id": ids[clip].as_py(), "reason": known[clip]}
+            for shard in sorted(self._absent_of)
+            for clip in self._absent_of[shard]
+        ]
+        merged = {**self.header.provenance, **provenance, "skipped_clips": skipped}
+        # The reasons are in the header before their files go, and the files are gone before the mark is set.
+        self._publish_header(replace(self.header, provenance=merged))
+        shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
+        self._publish_header(replace(self.header, complete=True))
+
+    def _publish_header(self, header: StoreHeader) -> None:
+        publish(self.path / "zarr.json", json_bytes(header.metadata()))
+        self.header = header
+
+    def _look(self) -> None:
+        """See on disk which shards are done; the holder of the lock also clears away what is broken."""
+        reasons = self._reasons()
+        self._absent_of: dict[int, tuple[int, ...]] = {}
+        for shard in range(self.spec.n_shards):
+            absent = self._absent_clips(shard)
+            if absent is not None and reasons.keys() >= set(absent):
+                self._absent_of[shard] = absent
+        if self.header.complete and self.todo() and self._lock is not None:
+            self._publish_header(replace(self.header, complete=False))
+
+    def _absent_clips(self, shard: int) -> tuple[int, ...] | None:
+        """The clips that a shard on disk does not hold, in any layer or view; None if it is not done."""
+        held = [self._presence(self.path / shard_key(layer, shard), shard) for layer in self.spec.layers]
+        first = held[0]
+        if first is None or any(other is None or (other != first[:, :1]).any() for other in held):
+            return None
+        start = self.spec.clips_of_shard(shard).start
+        return tuple((start + np.flatnonzero(~first[:, 0])).tolist())
+
+    def _presence(self, path: Path, shard: int) -> Bool[np.ndarray, "B V"] | None:
+        if self._lock is not None:
+            sweep(path.parent)
+        try:
+            return presence(path, self.spec, shard)
+        except FileNotFoundError:
+            return None
+        except DamagedShard as problem:
+            if self._lock is not None:
+                path.replace(path.with_name(path.name + DAMAGED))
+                self.damaged = (*self.damaged, f"{path} {problem}: set aside as {path.name}{DAMAGED}")
+            return None
+
+    def _reasons(self) -> dict[int, str]:
+        """Why clips were skipped, of all shards; of clips that are there after all as well."""
+        listed = self.header.provenance.get("skipped_clips", ())
+        reasons = {entry["clip"]: entry["reason"] for entry in listed}
+        for path in sorted((self.path / SKIPPED).glob("*.json")):
+            reasons |= {int(clip): reason for clip, reason in json.loads(path.read_bytes()).items()}
+        return reasons
+
+    def _bytes_of(self, shards: Iterable[int]) -> int:
+        n_clips = [len(self.spec.clips_of_shard(shard)) for shard in shards]
+        return sum(len(self.spec.layers) * shard_bytes(self.spec, n * self.spec.n_views) for n in n_clips)
+
+    def _check_call(self, shard: int, tokens: Mapping[Layer, np.ndarray], skipped: Mapping[int, str]) -> None:
+        spec = self.spec
+        if not 0 <= shard < spec.n_shards:
+            raise CallError(f"{self.path} has no shard {shard}: there are {spec.n_shards}, counted from 0.")
+        if tokens.keys() != set(spec.layers):
+            came, has = ([layer.name for layer in layers] for layers in (tokens, spec.layers))
+            raise CallError(f"shard {shard} came with layers {came}: {self.path} has {has}.")
+        clips = spec.clips_of_shard(shard)
+        wanted = (len(clips), spec.n_views, *spec.grid.shape)
+        for layer, values in tokens.items():
+            if values.shape != wanted or values.dtype not in (np.float16, np.float32):
+                found = f"{values.dtype}{list(values.shape)}"
+                raise CallError(
+                    f"shard {shard}, layer {layer.name}: {found} is not float16/32 {list(wanted)}."
+                )
+        if strangers := sorted(set(skipped) - set(clips)):
+            raise CallError(f"skipped {strangers}: shard {shard} has {clips.start} to {clips.stop - 1}.")
+
+    def _chunks(
+        self, shard: int, layer: Layer, tokens: Float[np.ndarray, "B V T H W C"], skipped: Mapping[int, str]
+    ) -> Iterator[Float16[np.ndarray, "T H W C"] | None]:
+        """The chunks of a shard in C order of (clip, view); one buffer serves all that are converted."""
+        buffer = np.empty(self.spec.grid.shape, np.float16)
+        for clip, values in zip(self.spec.clips_of_shard(shard), tokens, strict=True):
+            for view in range(self.spec.n_views):
+                if clip in skipped:
+                    yield None
+                    continue
+                chunk = as_float16(values[view], buffer)
+                if (found := first_unstorable(values[view], chunk)) is not None:
+                    raise StoreError(self._overflow(clip, view, layer, *found))
+                yield chunk
+
+    def _overflow(self, clip: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
+        name = self._clips.clips["id"][clip]
+        return (
+            f"clip {clip} ({name}), view {view}, layer {layer.name}: the value {value} "
+            f"at (step, row, column, channel) {place} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
+            "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
+            "The shards written before are kept."
+        )
+
+
+def _header(
+    path: Path,
+    spec: FeatureSpec,
+    parts: Mapping[str, Any],
+    clips: ClipIndex,
+    provenance: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> StoreHeader:
+    if len(clips) != spec.n_clips:
+        raise CallError(f"a store of {spec.n_clips} clips was asked for, the index has {len(clips)}.")
+    targets = None
+    if attrs.get("targets") is not None:
+        found = open_targets(path.parent / attrs["targets"])
+        targets = TargetsReference(path=f"../{attrs['targets']}", fingerprint=found.fingerprint)
+    header = StoreHeader(
+        spec=spec,
+        fingerprint=digest_of(parts),
+        parts=parts,
+        clips_digest=clips.digest,
+        targets=targets,
+        provenance=provenance,
+        attrs={name: value for name, value in attrs.items() if name != "targets"},
+    )
+    # Through JSON and back, so that it equals what is read from disk.
+    return StoreHeader.from_metadata(json.loads(json_bytes(header.metadata())))
+
+
+def _refuse_foreign(path: Path) -> None:
+    if (path / "zarr.json").exists():
+        read_header(path)
+    elif path.exists():
+        found = [path.name] if not path.is_dir() else sorted(entry.name for entry in path.iterdir())
+        strange = [name for name in found if name != LOCK and not name.endswith(PARTIAL)]
+        if strange:
+            raise StoreError(
+                f"{path} is there and is not a feature store (it has {_few(strange)}): "
+                "move it away, or choose another cache folder."
+            )
+
+
+def _lock(path: Path) -> Lock:
+    busy = f"{path} is being written by another process: wait for it, or end it and run this command again."
+    return Lock(path / LOCK, wait=False, busy=busy)
+
+
+def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex) -> None:
+    """Everything but the shards; the root first, so that a folder with anything in it is known as ours."""
+    publish(path / "zarr.json", json_bytes(header.metadata()))
+    for layer in header.spec.layers:
+        publish(path / layer.array / "zarr.json", json_bytes(array_metadata(header.spec, layer)))
+        sweep(path / layer.array)
+    table = _clips_table(header.spec, clips)
+    if not _holds(path / "clips.parquet", table):
+        publish(path / "clips.parquet", _parquet(table))
+    sweep(path)
+
+
+def _clips_table(spec: FeatureSpec, clips: ClipIndex) -> pa.Table:
+    shard, position = np.divmod(np.arange(spec.n_clips, dtype=np.int32), spec.clips_per_shard)
+    table = clips.clips.append_column("shard", pa.array(shard)).append_column("position", pa.array(position))
+    return table.combine_chunks().replace_schema_metadata(None)
+
+
+def _holds(path: Path, table: pa.Table) -> bool:
+    with suppress(OSError, pa.ArrowException):
+        return bool(pq.read_table(path).equals(table))
+    return False
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
+
+
+def _few(things: Iterable[object], n: int = 5) -> str:
+    names = [str(thing) for thing in things]
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")

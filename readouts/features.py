@@ -1,0 +1,250 @@
+"""Finished stores to batches on the device: seeded draws, reads ahead, reused buffers.
+
+What is drawn at a step is a pure function of (seed, step), so a resumed run and one that never stopped see
+the same batches, whatever the number of threads.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from featcache.errors import StoreError
+from featcache.spec import Layer
+from featcache.store import FeatureStore, compatible, find_stores, open_features
+
+READ_AHEAD = 2
+"""Batches being read while one is being used."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Clips of one split: their tokens on the device, and what the task wants to know of them."""
+
+    clips: Int64[np.ndarray, " B"]
+    tokens: Float[Tensor, "B T N C"]
+    targets: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSplit:
+    """One finished store with its targets, at one layer."""
+
+    store: FeatureStore
+    layer: Layer
+    targets: Mapping[str, np.ndarray] = field(repr=False)
+
+    @cached_property
+    def usable(self) -> Int64[np.ndarray, " n"]:
+        """Clip numbers that hold features: all but those skipped when the store was written."""
+        numbers = np.arange(self.store.spec.n_clips)
+        return np.setdiff1d(numbers, np.fromiter(self.store.skipped_clips, np.int64))
+
+    @property
+    def n_views(self) -> int:
+        """Frozen views of each clip."""
+        return self.store.spec.n_views
+
+
+def open_split(path: Path, layer: Layer | None = None) -> FeatureSplit:
+    """Open a finished store and its targets at `layer`; None takes the only one it holds.
+
+    Raises:
+        StoreError: not a finished store, or it does not hold the layer.
+    """
+    store = open_features(path)
+    names = ", ".join(known.name for known in store.spec.layers)
+    if layer is None and len(store.spec.layers) > 1:
+        raise StoreError(f"{path} holds layers {names}: say which with --layer.")
+    chosen = layer or store.spec.layers[0]
+    if chosen not in store.spec.layers:
+        raise StoreError(
+            f"{path} holds layers {names}, not {chosen.name}: extract it with --layers {chosen.name}."
+        )
+    return FeatureSplit(store=store, layer=chosen, targets=store.load_targets())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draws:
+    """Which clip and view each training draw takes: epochs reshuffled, batches running on across them.
+
+    The reference repeats before it batches and reshuffles every epoch with seed + epoch, so no clip is
+    dropped and a batch may hold the end of one epoch and the start of the next.
+    """
+
+    n_clips: int
+    n_views: int
+    batch: int
+    seed: int
+
+    def at(self, step: int) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
+        """Positions in the split and view numbers of the batch of `step`."""
+        draws = np.arange(step * self.batch, (step + 1) * self.batch)
+        epochs, places = np.divmod(draws, self.n_clips)
+        clips, views = np.empty_like(draws), np.empty_like(draws)
+        for epoch in np.unique(epochs):
+            order, view_of = _epoch(self.n_clips, self.n_views, self.seed + int(epoch))
+            inside = epochs == epoch
+            clips[inside], views[inside] = order[places[inside]], view_of[places[inside]]
+        return clips, views
+
+
+@lru_cache(maxsize=4)
+def _epoch(n_clips: int, n_views: int, seed: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    rng = np.random.default_rng(seed)
+    return rng.permutation(n_clips), rng.integers(n_views, size=n_clips)
+
+
+def training_batches(
+    split: FeatureSplit, draws: Draws, steps: Iterable[int], device: torch.device
+) -> Iterator[Batch]:
+    """The batches of the given training steps, read ahead of their use."""
+    return _stream(split, ((split.usable[clips], views) for clips, views in map(draws.at, steps)), device)
+
+
+def evaluation_batches(
+    split: FeatureSplit, batch: int, device: torch.device, limit: int | None = None
+) -> Iterator[Batch]:
+    """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller."""
+    clips = split.usable[:limit]
+    parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
+    return _stream(split, ((part, np.zeros_like(part)) for part in parts), device)
+
+
+def _stream(
+    split: FeatureSplit, wanted: Iterable[tuple[np.ndarray, np.ndarray]], device: torch.device
+) -> Iterator[Batch]:
+    """Batches in order. A batch's tokens are overwritten READ_AHEAD + 1 batches later (on the CPU)."""
+    ring: deque[Tensor] = deque()
+    ahead: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(1, "read ahead") as reader:
+        try:
+            for clips, views in wanted:
+                if len(ahead) > READ_AHEAD:
+                    yield ahead.popleft().result()
+                buffer = _buffer(ring, split, len(clips), device)
+                ahead.append(reader.submit(_read, split, clips, views, buffer, device))
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _buffer(ring: deque[Tensor], split: FeatureSplit, n_clips: int, device: torch.device) -> Tensor:
+    """The buffer that was handed out longest ago, or a new one: fresh pages cost as much as the read."""
+    shape = (n_clips, *split.store.spec.grid.shape)
+    if len(ring) == READ_AHEAD + 2:
+        oldest = ring.popleft()
+        if len(oldest) >= n_clips:
+            ring.append(oldest)
+            return oldest[:n_clips]
+    ring.append(torch.empty(shape, dtype=torch.float16, pin_memory=device.type == "cuda"))
+    return ring[-1]
+
+
+def _read(
+    split: FeatureSplit, clips: np.ndarray, views: np.ndarray, buffer: Tensor, device: torch.device
+) -> Batch:
+    split.store.read(clips.tolist(), views=views.tolist(), layer=split.layer, out=buffer.numpy())
+    tokens = buffer.to(device, non_blocking=True).flatten(2, 3)
+    if device.type == "cuda":
+        # The buffer is read again only READ_AHEAD batches later, but the copy must have left it by then.
+        torch.cuda.current_stream(device).synchronize()
+    targets = {name: torch.from_numpy(values[clips]).to(device) for name, values in split.targets.items()}
+    return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=targets)
+
+
+def store_summary(split: FeatureSplit) -> dict[str, Any]:
+    """What a results row says of the store a number came from."""
+    store = split.store
+    return {
+        "backbone": store.attrs["backbone"],
+        "backbone_title": store.attrs["backbone_title"],
+        "control": store.attrs["control"],
+        "layer": split.layer.name,
+        "views": store.spec.n_views,
+        "exactness": store.attrs["exactness"],
+        "store": store.path.name,
+        "fingerprint": store.fingerprint,
+    }
+
+
+def open_task_splits(
+    cache_dir: Path,
+    task: str,
+    backbone: str,
+    *,
+    roles: Sequence[str],
+    layer: str | None = None,
+    fingerprint: str | None = None,
+) -> dict[str, FeatureSplit]:
+    """Role -> the finished store of `backbone` for that role, all of them extracted alike.
+
+    `fingerprint` chooses among several training stores by its first digits; the stores of the other roles
+    are those that fit it.
+
+    Raises:
+        StoreError: a store is missing or unfinished, several would fit, or they were not extracted alike.
+    """
+    chosen = None if layer is None else Layer.parse(layer)
+    train = open_split(_only_store(cache_dir, task, "train", backbone, fingerprint), chosen)
+    splits = {"train": train}
+    for role in roles:
+        if role != "train":
+            splits[role] = open_split(
+                _fitting_store(cache_dir, task, role, backbone, train.store), train.layer
+            )
+    return splits
+
+
+def _only_store(cache_dir: Path, task: str, role: str, backbone: str, fingerprint: str | None) -> Path:
+    found = find_stores(cache_dir, task, role, backbone)
+    extract = f"`scivid extract --backbone {backbone} --task {task}`"
+    if not found:
+        raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}: make one with {extract}.")
+    fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
+    if len(fitting) != 1:
+        listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
+        wanted = (
+            f"{len(fitting)} of them begin with --fingerprint {fingerprint}" if fingerprint else "say which"
+        )
+        raise StoreError(
+            f"{len(found)} {role} stores of {backbone} for {task} are in {cache_dir}; {wanted} "
+            f"(--fingerprint, first digits):{listed}"
+        )
+    return fitting[0].path
+
+
+def _fitting_store(cache_dir: Path, task: str, role: str, backbone: str, train: FeatureStore) -> Path:
+    """The one store of `role` that was extracted like `train`; the refusal says in what others differ."""
+    found = find_stores(cache_dir, task, role, backbone)
+    fitting, refusals = [], []
+    for store in found:
+        try:
+            compatible(train, store)
+            fitting.append(store)
+        except StoreError as problem:
+            refusals.append(str(problem))
+    if len(fitting) > 1:
+        listed = ", ".join(store.path.name for store in fitting)
+        raise StoreError(
+            f"{len(fitting)} {role} stores fit {train.path.name} ({listed}): move all but one away."
+        )
+    if not fitting and refusals:
+        raise StoreError(refusals[0])
+    return fitting[0].path if fitting else _only_store(cache_dir, task, role, backbone, None)
+
+
+def _about(store: FeatureStore) -> str:
+    layers = " ".join(layer.name for layer in store.spec.layers)
+    state = "complete" if store.complete else "unfinished"
+    return f"layers {layers}, {store.spec.n_views} views, {store.spec.n_clips} clips, {state}"

@@ -1,0 +1,54 @@
+"""What every readout is, and the layers they share with the reference's initial values.
+
+A readout maps the tokens of a clip to its outputs. All randomness of a new one comes from one
+`torch.Generator`, so that a seed names a head, on any device.
+"""
+
+from math import prod
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+LAYER_NORM_EPS = 1e-6
+"""Flax's default; torch's 1e-5 shifts a readout by 1e-4 and more (REFERENCE: tolerances)."""
+
+_TRUNCATED_STD = 0.8796256610342398
+"""Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
+
+
+class Readout(nn.Module):
+    """Tokens of a clip to its outputs: the contract of every member of this folder."""
+
+    def forward(self, features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B *Q O"]:
+        """Tokens of any float dtype, at the head's own number of steps, to float32 outputs.
+
+        The query axis is there only where a readout has more than one.
+        """
+        raise NotImplementedError
+
+
+def lecun_normal_(weight: Float[Tensor, "O C"], generator: Generator | None) -> None:
+    """Fill with Flax's `lecun_normal`: variance 1 / C, cut at two deviations (LeCun et al. 1998)."""
+    std = (1.0 / prod(weight.shape[1:])) ** 0.5 / _TRUNCATED_STD
+    nn.init.trunc_normal_(weight, std=std, a=-2.0 * std, b=2.0 * std, generator=generator)
+
+
+def normal_parameter(*shape: int, generator: Generator | None) -> nn.Parameter:
+    """A learned query or embedding: normal, deviation 0.02, not cut."""
+    return nn.Parameter(torch.empty(shape).normal_(std=0.02, generator=generator))
+
+
+def dense(n_in: int, n_out: int, *, bias: bool = True, generator: Generator | None) -> nn.Linear:
+    """A dense layer as Flax starts it: `lecun_normal` weight, zero bias."""
+    # Born without values: torch's own would be drawn from the global generator.
+    layer = nn.Linear(n_in, n_out, bias=bias, device="meta").to_empty(device="cpu")
+    lecun_normal_(layer.weight, generator)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def layer_norm(n_channels: int) -> nn.LayerNorm:
+    """A layer norm with Flax's epsilon, scale 1 and bias 0."""
+    return nn.LayerNorm(n_channels, eps=LAYER_NORM_EPS)

@@ -1,0 +1,25 @@
+"""The linear readout: the mean token, one dense layer.
+
+The weakest reader of the benchmark: what it finds, the backbone has already laid out.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from readouts.heads.base import Readout, dense
+
+
+class LinearReadout(Readout):
+    """Mean over steps and tokens, then a dense layer (REFERENCE: LinearReadout)."""
+
+    def __init__(self, *, channels: int, n_outputs: int, generator: Generator | None = None) -> None:
+        super().__init__()
+        self.classifier = dense(channels, n_outputs, generator=generator)
+
+    def forward(self, features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B O"]:
+        """One row of outputs a clip; half-precision tokens are summed in float32."""
+        # Not einops: its mean would first write a float32 copy of every token.
+        token = features.mean(dim=(-3, -2), dtype=torch.float32)
+        logits: Tensor = self.classifier(token)
+        return logits

@@ -1,0 +1,238 @@
+"""`scivid report`: one self-contained page, read from file:// without a network.
+
+It shows what is in the results table and in the stores beside it: scores next to control rows and the
+published numbers, curves, clips with predicted and true labels, tokens as colours, and the command that
+repeats each row.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from featcache.errors import CallError
+from featcache.manifest import Manifest
+from featcache.store import FeatureStore, find_stores, open_features
+from readouts import pictures
+from readouts.checkpoint import read_history
+from readouts.results import load_results
+from readouts.tasks import load_task
+from readouts.tasks.base import Control, Task
+
+CLIPS_SHOWN = 6
+STRIPS_SHOWN = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSection:
+    """What the page shows of one task."""
+
+    title: str
+    metric: str
+    rows: Sequence[Mapping[str, Any]]
+    controls: Sequence[Control]
+    published: Sequence[Mapping[str, Any]]
+    published_source: str
+    runs: Sequence[Mapping[str, Any]]
+    """A run: its name, curve picture and command."""
+    clips: Sequence[Mapping[str, Any]]
+    """A clip: its strip, true labels, and predictions of a run's heads."""
+    clips_of: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSection:
+    """What the page shows of one store."""
+
+    name: str
+    facts: Mapping[str, str]
+    strips: Sequence[Mapping[str, str]]
+    skipped: Sequence[str]
+
+
+def write_report(out: Path, *, results_dir: Path, cache_dir: Path, manifest: Manifest) -> None:
+    """Write the page to `out`.
+
+    Raises:
+        CallError: there is nothing to report yet.
+    """
+    rows = load_results(results_dir)
+    stores = _finished_stores(cache_dir)
+    if not rows and not stores:
+        raise CallError(
+            f"no results in {results_dir} and no finished stores in {cache_dir}: run `scivid demo`."
+        )
+    tasks = dict.fromkeys(row["task"] for row in rows)
+    page = (
+        _environment()
+        .get_template("report_page.html")
+        .render(
+            written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            tasks=[_task_section(name, rows, stores, results_dir, manifest) for name in tasks],
+            stores=[_store_section(store) for store in stores],
+        )
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+
+
+def comparison(
+    results_dir: Path, cache_dir: Path, manifest: Manifest
+) -> list[tuple[str, list[dict[str, object]]]]:
+    """For each task its title, and our rows, control rows and published rows in one list."""
+    rows = load_results(results_dir)
+    stores = _finished_stores(cache_dir)
+    tables = []
+    for name in dict.fromkeys(row["task"] for row in rows):
+        task, entry = load_task(name, manifest), manifest.tasks.get(name)
+        ours = [_cells(row) for row in rows if row["task"] == name]
+        controls: list[dict[str, object]] = [
+            {"backbone": f"control: {c.name}", "val": _score(c.scores[task.score])}
+            for c in control_rows(task, stores)
+        ]
+        published: list[dict[str, object]] = [
+            {"backbone": f"{r.backbone} (published)", "readout": r.readout, "test": _score(r.value)}
+            for r in (entry.published.rows if entry else ())
+        ]
+        tables.append((f"{entry.title if entry else name}: {task.score}", [*ours, *controls, *published]))
+    return tables
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, object]:
+    shown = {key: row[key] for key in ("backbone", "layer", "readout", "seed", "exactness")}
+    return {**shown, "val": _score(row["val"]), "test": _score(row["test"])}
+
+
+def _score(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def control_rows(task: Task, stores: Sequence[FeatureStore], role: str = "val") -> list[Control]:
+    """The task's control rows, from the targets of any store of the training and the evaluated split."""
+    targets = {}
+    for wanted in ("train", role):
+        of_role = [
+            store for store in stores if store.attrs["task"] == task.name and store.attrs["role"] == wanted
+        ]
+        if not of_role:
+            return []
+        targets[wanted] = of_role[0].load_targets()
+    return task.controls(targets["train"], targets[role])
+
+
+def _task_section(
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    stores: Sequence[FeatureStore],
+    results_dir: Path,
+    manifest: Manifest,
+) -> TaskSection:
+    task, entry = load_task(name, manifest), manifest.tasks.get(name)
+    ours = [row for row in rows if row["task"] == name]
+    controls = control_rows(task, stores)
+    runs = [
+        _run_section(row, task, controls, results_dir) for row in {row["run"]: row for row in ours}.values()
+    ]
+    best = (max if task.higher_is_better else min)(ours, key=lambda row: row["val"])
+    return TaskSection(
+        title=entry.title if entry else name,
+        metric=task.score,
+        rows=sorted(ours, key=lambda row: row["val"], reverse=task.higher_is_better),
+        controls=controls,
+        published=[
+            {"backbone": r.backbone, "readout": r.readout, "value": r.value} for r in entry.published.rows
+        ]
+        if entry
+        else [],
+        published_source=entry.published.source if entry else "",
+        runs=runs,
+        clips=_clip_section(best, task, stores, results_dir),
+        clips_of=f"{best['backbone_title']}, layer {best['layer']}",
+    )
+
+
+def _run_section(
+    row: Mapping[str, Any], task: Task, controls: Sequence[Control], results_dir: Path
+) -> dict[str, Any]:
+    folder = results_dir / row["task"] / f"{row['backbone']}-{row['run']}"
+    lines = {control.name: control.scores[task.score] for control in controls}
+    history = read_history(folder / "history.jsonl")
+    return {
+        "name": f"{row['backbone_title']}, layer {row['layer']}, seed {row['seed']}",
+        "curve": pictures.curves(history, task.score, lines) if history else None,
+        "command": row["command"],
+        "seconds": f"{row['seconds']:.0f}",
+    }
+
+
+def _clip_section(
+    best: Mapping[str, Any], task: Task, stores: Sequence[FeatureStore], results_dir: Path
+) -> list[dict[str, Any]]:
+    store = next((store for store in stores if store.fingerprint == best["val_fingerprint"]), None)
+    file = results_dir / best["task"] / f"{best['backbone']}-{best['run']}" / "predictions_val.parquet"
+    if store is None or not file.exists():
+        return []
+    table = pq.read_table(file)
+    place = {clip: i for i, clip in enumerate(table.column("clip").to_pylist())}
+    kinds = [name for name in table.column_names if name not in ("clip", "id")]
+    labels = store.load_targets()["labels"]
+    shown: list[dict[str, Any]] = []
+    for number, strip in store.previews().items():
+        if number in place and len(shown) < CLIPS_SHOWN:
+            outputs = {kind: np.array(table.column(kind)[place[number]].as_py()) for kind in kinds}
+            shown.append(
+                {
+                    "strip": pictures.jpeg(strip),
+                    "id": table.column("id")[place[number]].as_py(),
+                    "classes": [
+                        {
+                            "name": name,
+                            "true": bool(labels[number, i]),
+                            "scores": {
+                                kind: float(1 / (1 + np.exp(-out[i]))) for kind, out in outputs.items()
+                            },
+                        }
+                        for i, name in enumerate(task.output_names)
+                    ],
+                }
+            )
+    return shown
+
+
+def _store_section(store: FeatureStore) -> StoreSection:
+    spec, previews = store.spec, store.previews()
+    clips = [number for number in previews if number not in store.skipped_clips][
+        :: max(1, len(previews) // STRIPS_SHOWN)
+    ]
+    tokens = pictures.token_strips(store, clips[:STRIPS_SHOWN]) if clips else {}
+    return StoreSection(
+        name=f"{store.attrs['task']} / {store.attrs['role']} / {store.path.name}",
+        facts={
+            "backbone": str(store.attrs["backbone_title"]),
+            "layers": ", ".join(layer.name for layer in spec.layers),
+            "clips x views": f"{spec.n_clips:,} x {spec.n_views}",
+            "token grid": " x ".join(map(str, spec.grid.shape)),
+            "on disk": f"{spec.payload_bytes / 1e6:,.1f} MB in {spec.n_shards} shards a layer",
+            "training views": str(store.attrs["exactness"]),
+            "fingerprint": store.fingerprint[:16],
+            "licence of the weights": str(store.attrs["licence"]),
+        },
+        strips=[
+            {"frames": pictures.jpeg(previews[number]), "tokens": strip} for number, strip in tokens.items()
+        ],
+        skipped=[json.dumps(entry) for entry in store.provenance.get("skipped_clips", [])],
+    )
+
+
+def _finished_stores(cache_dir: Path) -> list[FeatureStore]:
+    return [open_features(store.path) for store in find_stores(cache_dir) if store.complete]
+
+
+def _environment() -> Environment:
+    return Environment(loader=PackageLoader("readouts", "."), autoescape=select_autoescape(["html"]))

@@ -1,0 +1,100 @@
+"""What a task is to stage two: heads, loss, metric, recipe and control rows.
+
+A task knows nothing of stores and devices; it turns outputs and targets into numbers. A user's own task
+is a file with such an object in it: `--task my_task.py:TASK`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from featcache.errors import CallError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How readouts are trained; the defaults are the benchmark's (PROTOCOL: shared recipe)."""
+
+    steps: int = 40_000
+    batch: int = 32
+    lr: float = 3e-4
+    """Peak of the cosine; warm-up from 0 over min(1000, steps - 1) steps."""
+    weight_decay: float = 1e-4
+    clip_update: float | None = None
+    """Largest global norm of a finished update (not of the gradient), as the reference does."""
+    minival_every: int = 1_000
+    minival_clips: int = 4_096
+    val_every: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "minival_every", "minival_clips", "val_every"):
+            if getattr(self, name) < 1:
+                raise CallError(f"recipe {name}={getattr(self, name)} must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Control:
+    """A prediction that needs no features, scored like a readout."""
+
+    name: str
+    scores: Mapping[str, float]
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Scores of a split, accumulated batch by batch."""
+
+    def update(self, outputs: Float[np.ndarray, "B O"], targets: Mapping[str, np.ndarray]) -> None:
+        """Take one batch."""
+
+    def compute(self) -> dict[str, float]:
+        """Every score of what was taken so far."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """The contract of a task."""
+
+    @property
+    def name(self) -> str:
+        """As on the command line and in paths."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The benchmark's recipe for this task."""
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """The heads that are trained side by side when none is asked for."""
+
+    @property
+    def n_outputs(self) -> int:
+        """O: outputs of a head."""
+
+    @property
+    def score(self) -> str:
+        """The key of the metric that the benchmark reports."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of `score`."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """What each of the outputs says."""
+
+    def head_config(self, readout: str) -> dict[str, Any]:
+        """The benchmark's settings of a head for this task."""
+
+    def loss(self, outputs: Float[Tensor, "B O"], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """The scalar a head minimises."""
+
+    def metric(self) -> Metric:
+        """A fresh accumulator."""
+
+    def controls(self, train: Mapping[str, np.ndarray], evaluated: Mapping[str, np.ndarray]) -> list[Control]:
+        """Control rows from the training targets, scored on the evaluated ones."""

@@ -1,0 +1,80 @@
+"""What `claim` and `finish` do with a folder: keep, take up, replace, or leave alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from featcache.errors import DataError
+from featcache.synthetic.folder import NOTE, Note, claim, finish, write_whole
+
+FILES: dict[str, int | None] = {"full/set/a": None, "full/set/b": None}
+
+
+def note(*, seed: int = 0, files: dict[str, int | None] = FILES) -> Note:
+    return Note(dataset="set", version=1, seed=seed, sizes={"train": 2}, files=files)
+
+
+def fill(data_dir: Path, paths: list[str]) -> None:
+    for path in paths:
+        write_whole(data_dir / path, lambda temporary: _write(temporary))
+
+
+def _write(path: Path) -> None:
+    path.write_bytes(b"data")
+
+
+def test_a_finished_set_is_left_alone(tmp_path: Path) -> None:
+    fill(tmp_path, claim(tmp_path, note()))
+    finished = finish(tmp_path, note())
+    assert finished.files == {"full/set/a": 4, "full/set/b": 4}
+    before = (tmp_path / "full/set" / NOTE).stat().st_mtime_ns
+    assert claim(tmp_path, note()) == []
+    assert finish(tmp_path, note()) == finished
+    assert (tmp_path / "full/set" / NOTE).stat().st_mtime_ns == before
+
+
+def test_an_interrupted_set_is_taken_up(tmp_path: Path) -> None:
+    claim(tmp_path, note())
+    fill(tmp_path, ["full/set/a"])
+    assert claim(tmp_path, note()) == ["full/set/b"]
+
+
+def test_a_truncated_or_missing_file_is_written_again(tmp_path: Path) -> None:
+    fill(tmp_path, claim(tmp_path, note()))
+    finish(tmp_path, note())
+    (tmp_path / "full/set/a").write_bytes(b"dat")
+    (tmp_path / "full/set/b").unlink()
+    assert claim(tmp_path, note()) == ["full/set/a", "full/set/b"]
+
+
+def test_another_set_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    fill(tmp_path, claim(tmp_path, note()))
+    finish(tmp_path, note())
+    other = note(seed=1, files={"full/set/c": None})
+    assert claim(tmp_path, other) == ["full/set/c"]
+    assert not (tmp_path / "full/set/a").exists()
+    assert json.loads((tmp_path / "full/set" / NOTE).read_text())["seed"] == 1
+
+
+def test_official_data_are_never_touched(tmp_path: Path) -> None:
+    fill(tmp_path, ["full/set/official"])
+    with pytest.raises(DataError, match=r"holds official and has no synthetic\.json"):
+        claim(tmp_path, note())
+    assert (tmp_path / "full/set/official").read_bytes() == b"data"
+
+
+def test_a_broken_note_is_one_message(tmp_path: Path) -> None:
+    write_whole(tmp_path / "full/set" / NOTE, lambda path: _write(path))
+    with pytest.raises(DataError, match=r"synthetic\.json is not a note"):
+        claim(tmp_path, note())
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        write_whole(tmp_path / "file", fail)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,197 @@
+"""Frame numbers and one-hot labels against the reference's; the clip index against itself."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from featcache.clips import (
+    Clip,
+    ClipIndex,
+    every_frame,
+    frame_indices,
+    label_matrix,
+    multi_clip_indices,
+    random_clip_starts,
+    repeat_frames,
+    window_starts,
+)
+from featcache.errors import DataError
+from featcache.spec import ClipSpec, Sampling
+
+
+def golden(shared: Path, name: str) -> dict[str, np.ndarray]:
+    with np.load(shared / "golden" / "reference" / f"{name}.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def letters(case: str) -> dict[str, Any]:
+    """L17_N2_S1_C3 -> {"L": 17, ...}."""
+    return {part[0]: None if part[1:] == "None" else int(part[1:]) for part in case.split("_")}
+
+
+def clip(i: int, **changes: Any) -> Clip:
+    fields: dict[str, Any] = {
+        "id": f"00000/{i}",
+        "source": "a",
+        "record": i,
+        "n_source": 16,
+        "labels": (i % 3,),
+        "digest": "0",
+    }
+    return Clip(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("sampling", "stride", "n_source", "expected"),
+    [
+        ("clip", 1, 5, [0, 1, 2, 3]),
+        ("clip", 2, 5, [0, 2, 4, 4]),
+        ("clip", 1, 2, [0, 1, 1, 1]),
+        # (10 - 4) // 2 = 3 to 10 - 3 = 7, inclusive: 3, 4.33, 5.67, 7
+        ("middle_clip", 1, 10, [3, 4, 5, 7]),
+        ("linspace_clip", 1, 11, [0, 3, 7, 10]),
+        # 0, 0.5, 1, 1.5: halves go to the even neighbour
+        ("linspace_clip", 1, 1, [0, 0, 0, 0]),
+    ],
+)
+def test_frames_by_hand(sampling: Sampling, stride: int, n_source: int, expected: list[int]) -> None:
+    frames = frame_indices(ClipSpec(n_frames=4, stride=stride, sampling=sampling), n_source)
+    assert frames.tolist() == expected
+    assert frames.dtype == np.int32
+
+
+def test_linspace_rounds_halves_to_even() -> None:
+    assert frame_indices(ClipSpec(n_frames=3, sampling="linspace_clip"), 2).tolist() == [0, 0, 1]
+
+
+def test_frames_equal_the_reference(shared: Path) -> None:
+    cases = golden(shared, "data_process_idx")
+    checked = 0
+    for key, expected in cases.items():
+        n = letters(key.split("/")[2])
+        mode: Any = key.split("/")[1]
+        if mode == "clip_full":
+            found = every_frame(n["L"], n["S"])
+        elif mode == "multi_clip":
+            found = multi_clip_indices(n["N"], n["S"], n["C"], n["L"])
+        else:
+            found = frame_indices(ClipSpec(n_frames=n["N"], stride=n["S"], sampling=mode), n["L"])
+        np.testing.assert_array_equal(found, expected, err_msg=key)
+        checked += 1
+    assert checked == len(cases) > 900
+
+
+def test_frames_equal_the_reference_of_the_records(shared: Path) -> None:
+    with np.load(shared / "golden" / "records" / "expected_augment.npz", allow_pickle=False) as cases:
+        for key in cases.files:
+            kind, *case = key.split("/")
+            if kind == "frame_idx":
+                sampling: Any = case[0]
+                found = frame_indices(ClipSpec(sampling=sampling), int(case[1]))
+            elif kind == "repeat_frames":
+                found = repeat_frames(int(case[0]))
+            else:
+                continue
+            np.testing.assert_array_equal(found, cases[key], err_msg=key)
+
+
+def test_random_starts_equal_the_reference(shared: Path) -> None:
+    cases = golden(shared, "data_random_clip_support")
+    for key, expected in cases.items():
+        n = letters(key.partition("/")[2])
+        if key.startswith("out/"):
+            assert list(random_clip_starts(n["N"], n["S"], n["L"], n["M"])) == expected.tolist(), key
+    assert list(random_clip_starts(24, 1, 32, 8)) == list(range(8))
+
+
+def test_window_starts_equal_the_reference(shared: Path) -> None:
+    cases = golden(shared, "data_random_crop_support")
+    for n_source in (10, 16, 17, 24, 40):
+        expected = cases[f"out/temporal_window_t{n_source}_len16_starts"].tolist()
+        assert list(window_starts(16, n_source)) == expected
+
+
+def test_repeat_frames_by_hand_and_as_the_reference(shared: Path) -> None:
+    assert repeat_frames(12).tolist() == [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11]
+    for key, expected in golden(shared, "data_repeat_frames").items():
+        _, divisor, n_frames = key.split("/")
+        found = repeat_frames(int(n_frames[1:]), int(divisor[1:]))
+        np.testing.assert_array_equal(found, expected, err_msg=key)
+
+
+@pytest.mark.parametrize("sampling", get_args(Sampling))
+def test_an_empty_source_is_refused(sampling: Sampling) -> None:
+    with pytest.raises(DataError, match="0 frames"):
+        frame_indices(ClipSpec(sampling=sampling), 0)
+
+
+def test_index_gives_back_its_clips(tmp_path: Path) -> None:
+    clips = [clip(0), clip(1, labels=()), clip(2, labels=(2, 2, 0), n_source=7)]
+    index = ClipIndex.from_clips(clips)
+    index.to_parquet(tmp_path / "clips.parquet")
+    again = ClipIndex.from_parquet(tmp_path / "clips.parquet")
+    assert [again.clip(i) for i in range(len(again))] == clips
+    assert again.digest == index.digest
+
+
+def test_digest_sees_every_field_and_the_order() -> None:
+    clips = [clip(0), clip(1)]
+    other: dict[str, Any] = {
+        "id": "x",
+        "source": "b",
+        "record": 9,
+        "n_source": 15,
+        "labels": (5,),
+        "digest": "1",
+    }
+    variants = [[replace(clips[0], **{name: value}), clips[1]] for name, value in other.items()]
+    variants += [clips, clips[::-1], clips[:1], []]
+    assert len({ClipIndex.from_clips(variant).digest for variant in variants}) == len(variants)
+
+
+def test_digest_does_not_see_chunks() -> None:
+    whole = ClipIndex.from_clips([clip(i) for i in range(6)])
+    parts = pa.concat_tables([whole.clips.slice(0, 1), whole.clips.slice(1, 3), whole.clips.slice(4)])
+    assert ClipIndex(parts).digest == whole.digest
+
+
+def test_index_refuses_a_repeated_id_and_other_columns() -> None:
+    with pytest.raises(DataError, match="00000/1"):
+        ClipIndex.from_clips([clip(0), clip(1), clip(1)])
+    with pytest.raises(DataError, match="columns"):
+        ClipIndex(pa.table({"id": ["a"]}))
+
+
+def test_parquet_that_is_no_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clips.parquet").write_bytes(b"nothing")
+    for name in ("clips.parquet", "missing.parquet"):
+        with pytest.raises(DataError, match=f"{name} is not a clip index"):
+            ClipIndex.from_parquet(tmp_path / name)
+
+
+def test_labels_are_multi_hot_clipped_at_one() -> None:
+    index = ClipIndex.from_clips([clip(0, labels=(2, 0, 2)), clip(1, labels=()), clip(2, labels=(1,))])
+    np.testing.assert_array_equal(label_matrix(index, 3), [[1, 0, 1], [0, 0, 0], [0, 1, 0]])
+
+
+def test_labels_of_a_part_of_an_index() -> None:
+    index = ClipIndex(ClipIndex.from_clips([clip(i, labels=(i,)) for i in range(4)]).clips.slice(2))
+    np.testing.assert_array_equal(label_matrix(index, 4), [[0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def test_labels_equal_the_reference(shared: Path) -> None:
+    cases = golden(shared, "data_value_transforms")
+    for i in range(4):
+        index = ClipIndex.from_clips([clip(0, labels=tuple(cases[f"in/onehot{i}"].tolist()))])
+        np.testing.assert_array_equal(label_matrix(index, 5)[0], cases[f"out/onehot{i}"])
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_without_a_class_names_the_clip(label: int) -> None:
+    index = ClipIndex.from_clips([clip(0), clip(1, labels=(0, label))])
+    with pytest.raises(DataError, match=f"clip 00000/1 of a has the label {label}"):
+        label_matrix(index, 3)

@@ -1,0 +1,137 @@
+"""Extraction end to end on generated records: stored is what the model gives for each clip and view."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featcache.backbones import load_backbone
+from featcache.clips import frame_indices
+from featcache.errors import CallError, DataError
+from featcache.extract import Extraction, Machine, extract, plan_extraction
+from featcache.manifest import load_manifest
+from featcache.readers import open_reader
+from featcache.spec import Layer
+from featcache.views import clip_pixels, draw_view
+from featcache.writer import StoreWriter
+
+CPU = Machine(device=torch.device("cpu"), batch=3)
+
+
+def plan(role: str = "val", *, task: str = "flyvsfly", n_views: int = 1, **options: bool) -> Extraction:
+    backbone = load_backbone("resize")
+    return plan_extraction(
+        load_manifest(), task=task, role=role, backbone=backbone, layers=(Layer(0),), n_views=n_views, seed=7,
+        dtype=torch.float32, **options,
+    )  # fmt: skip
+
+
+def test_every_clip_and_view_is_what_the_model_gives_alone(tiny_data: Path, tmp_path: Path) -> None:
+    job = plan("train", n_views=3)
+    store = extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    reader = open_reader(job.dataset, "train", tiny_data)
+    index = reader.scan().index
+    encoder = job.backbone.load(job.layers, torch.device("cpu"), torch.float32)
+    assert store.spec.n_clips == len(index)
+    for number in (0, len(index) // 2, len(index) - 1):
+        clip = index.clip(number)
+        frames = torch.from_numpy(reader.read(clip, frame_indices(job.task.clip, clip.n_source).tolist()))
+        for view in range(3):
+            drawn = draw_view(job.views, clip.id, view, 224, 224)
+            alone = encoder(clip_pixels(frames, job.task.clip, drawn)[None])[Layer(0)][0].numpy()
+            stored = store.read([number], views=view)[0]
+            assert np.array_equal(stored, alone.astype(np.float16))
+    assert not np.array_equal(store.read([0], views=0), store.read([0], views=1))
+
+
+def test_labels_lie_beside_the_features_once_a_split(tiny_data: Path, tmp_path: Path) -> None:
+    store = extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    shuffled = extract(plan(shuffle_frames=True), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    labels = store.load_targets()["labels"]
+    listed = store.clips.column("labels").to_pylist()
+    assert [np.flatnonzero(row).tolist() for row in labels] == [sorted(set(row)) for row in listed]
+    assert store.attrs["targets" if "targets" in store.attrs else "task"] is not None
+    assert len(list((tmp_path / "flyvsfly" / "val").glob("targets-*"))) == 1
+    assert np.array_equal(shuffled.load_targets()["labels"], labels)
+
+
+def test_the_batch_size_does_not_change_a_store(tiny_data: Path, tmp_path: Path) -> None:
+    stores = [
+        extract(
+            plan(),
+            replace(CPU, batch=batch, decode_threads=threads),
+            data_dir=tiny_data,
+            cache_dir=tmp_path / str(batch),
+        )
+        for batch, threads in ((1, 1), (4, 3))
+    ]
+    clips = range(stores[0].spec.n_clips)
+    assert stores[0].fingerprint == stores[1].fingerprint
+    assert np.array_equal(stores[0].read(clips), stores[1].read(clips))
+
+
+def test_shuffled_frames_are_the_same_frames_in_an_order_of_their_own(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    plain = extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    shuffled = extract(plan(shuffle_frames=True), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    assert plain.fingerprint != shuffled.fingerprint
+    assert shuffled.attrs["backbone"] == "resize_shuffled"
+    ours, theirs = plain.read([0])[0], shuffled.read([0])[0]
+    assert not np.array_equal(ours, theirs)
+    # `resize` keeps a token a frame, so the steps are the same up to their order.
+    assert np.array_equal(np.sort(ours.mean(axis=(1, 2, 3))), np.sort(theirs.mean(axis=(1, 2, 3))))
+
+
+def test_exactness_is_said(tiny_data: Path, tmp_path: Path) -> None:
+    assert plan("val").exactness == "exact"
+    assert plan("train").exactness == "1 frozen view"
+    assert plan("train", n_views=4).exactness == "4 frozen views"
+    # The evaluation splits have no views to draw, whatever is asked for the training split.
+    assert plan("val", n_views=4).views.n_views == 1
+
+
+def test_a_finished_store_is_not_extracted_again(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a shard was written again")
+
+    monkeypatch.setattr(StoreWriter, "write_shard", refuse)
+    assert extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path).path == first.path
+
+
+def test_broken_frames_stop_the_work_or_are_skipped_and_listed(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache.readers import sequence_example
+
+    job = plan()
+    index = open_reader(job.dataset, "val", tiny_data).scan().index
+    victim = index.clip(2)
+    original = sequence_example.SequenceExampleReader.read
+
+    def read(self, clip, frames):
+        if clip.id == victim.id:
+            raise DataError(f"{clip.source}, record {clip.record}: frame 3 is not a JPEG")
+        return original(self, clip, frames)
+
+    monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
+    with pytest.raises(DataError, match="frame 3 is not a JPEG"):
+        extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    store = extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
+    assert store.skipped_clips == {2}
+    (entry,) = store.provenance["skipped_clips"]
+    assert "frame 3 is not a JPEG" in entry["reason"]
+    assert np.isfinite(store.read([n for n in range(len(index)) if n != 2])).all()
+
+
+def test_an_unknown_task_or_role_is_refused() -> None:
+    with pytest.raises(CallError, match="'birds'"):
+        plan(task="birds")
+    with pytest.raises(CallError, match="'dev'"):
+        plan("dev")

@@ -1,0 +1,198 @@
+"""The bytes of a shard, counted by hand; damage anywhere in them is found."""
+
+import os
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given
+from hypothesis import strategies as st
+from zarr.core.metadata import ArrayV3Metadata
+
+from featcache import shards
+from featcache.errors import StoreError
+from featcache.shards import (
+    ABSENT,
+    DamagedShard,
+    OpenShards,
+    array_metadata,
+    index_of,
+    presence,
+    read_chunk_into,
+    read_index,
+    shard_bytes,
+    shard_key,
+    write_chunks,
+)
+from featcache.spec import FeatureSpec, Layer, TokenGrid
+
+GRID = TokenGrid(steps=1, rows=1, columns=2, channels=2)  # 8 bytes a chunk
+SPEC = FeatureSpec(grid=GRID, layers=(Layer(3),), n_clips=5, n_views=2, clips_per_shard=2)
+
+
+def chunk(value: float) -> np.ndarray:
+    return np.full(GRID.shape, value, np.float16)
+
+
+def write(path: Path, chunks: list[np.ndarray | None], spec: FeatureSpec = SPEC) -> Path:
+    with path.open("wb") as file:
+        write_chunks(file.fileno(), chunks, spec)
+    return path
+
+
+def u64(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(8, "little") for number in numbers)
+
+
+def crc(data: bytes) -> bytes:
+    return google_crc32c.value(data).to_bytes(4, "little")
+
+
+def test_crc32c_is_the_one_of_the_standard() -> None:
+    assert shards.checksum(b"123456789") == (0xE3069283).to_bytes(4, "little")
+    assert shards.checksum(np.frombuffer(b"123456789", np.uint8)) == shards.checksum(b"123456789")
+
+
+def test_a_shard_byte_by_byte(tmp_path: Path) -> None:
+    # Clips 0 and 1, views 0 and 1, in C order: (0, 0), (0, 1) absent, (1, 0), (1, 1).
+    path = write(tmp_path / "0", [chunk(1.0), None, chunk(2.0), chunk(-1.0)])
+    one, two, minus = (bytes([0, high]) * 4 for high in (0x3C, 0x40, 0xBC))
+    index = u64(0, 12, ABSENT, ABSENT, 12, 12, 24, 12)
+    assert path.read_bytes() == one + crc(one) + two + crc(two) + minus + crc(minus) + index + crc(index)
+    assert path.stat().st_size == shard_bytes(SPEC, 3) == 3 * 12 + 4 * 16 + 4
+
+
+def test_the_index_reads_back_and_chunks_come_into_the_callers_buffer(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0), None, chunk(2.0), chunk(3.0)])
+    buffer = np.zeros((4, *GRID.shape), np.float16)
+    with path.open("rb") as file:
+        index = read_index(file.fileno(), 4)
+        for row in (0, 2, 3):
+            read_chunk_into(file.fileno(), int(index[row, 0]), buffer[row])
+    assert index.tolist() == [[0, 12], [ABSENT, ABSENT], [12, 12], [24, 12]]
+    assert buffer[:, 0, 0, 0, 0].tolist() == [1.0, 0.0, 2.0, 3.0]
+
+
+def test_chunks_left_out_at_the_end_are_absent(tmp_path: Path) -> None:
+    last = write(tmp_path / "2", [chunk(1.0), chunk(2.0)])  # shard 2 holds clip 4 alone
+    assert presence(last, SPEC, 2).tolist() == [[True, True]]
+    with pytest.raises(DamagedShard, match="holds chunks beyond the 5 clips"):
+        presence(write(tmp_path / "long", [chunk(1.0)] * 3), SPEC, 2)
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0), chunk(2.0), None, None])
+    good = path.read_bytes()
+    for byte in range(len(good)):
+        path.write_bytes(good[:byte] + bytes([good[byte] ^ 1]) + good[byte + 1 :])
+        with path.open("rb") as file:
+            if byte < 24:
+                presence(path, SPEC, 0)
+                with pytest.raises(DamagedShard, match=f"checksum of the chunk at byte {12 * (byte // 12)}"):
+                    read_chunk_into(file.fileno(), 12 * (byte // 12), chunk(0.0))
+                read_chunk_into(file.fileno(), 12 * (1 - byte // 12), chunk(0.0))
+                read_chunk_into(file.fileno(), 12 * (byte // 12), chunk(0.0), verify=False)
+            else:
+                with pytest.raises(DamagedShard, match="checksum of its index"):
+                    presence(path, SPEC, 0)
+
+
+def test_every_truncation_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0), chunk(2.0), None, None])
+    good = path.read_bytes()
+    for size in range(len(good)):
+        path.write_bytes(good[:size])
+        with pytest.raises(DamagedShard, match=r"is truncated|checksum of its index"):
+            presence(path, SPEC, 0)
+    path.write_bytes(b"\0" * 8 + good)
+    with pytest.raises(DamagedShard, match="has 100 bytes where its index describes 92"):
+        presence(path, SPEC, 0)
+
+
+def test_an_index_with_a_right_checksum_but_not_ours_is_found(tmp_path: Path) -> None:
+    index = u64(12, 12, 0, 12, ABSENT, ABSENT, ABSENT, ABSENT)
+    (tmp_path / "0").write_bytes(b"\0" * 24 + index + crc(index))
+    with pytest.raises(DamagedShard, match="does not describe chunks of this store"):
+        presence(tmp_path / "0", SPEC, 0)
+
+
+def test_a_chunk_beyond_the_end_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0)])
+    with path.open("rb") as file, pytest.raises(DamagedShard, match="ends at byte"):
+        read_chunk_into(file.fileno(), path.stat().st_size - 4, chunk(0.0))
+
+
+def test_the_kernel_may_move_a_few_bytes_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write(tmp_path / "whole", [chunk(1.0), chunk(2.0)]).read_bytes()
+    real_writev, real_preadv = os.writev, os.preadv
+    calls = iter(range(10**6))
+
+    def first_bytes(pieces: list[memoryview], n: int) -> list[memoryview]:
+        left = []
+        for piece in map(memoryview, pieces):
+            left.append(piece[:n])
+            n -= min(n, len(piece))
+        return left
+
+    monkeypatch.setattr(os, "writev", lambda fd, p: real_writev(fd, first_bytes(p, 1 + next(calls) % 11)))
+    monkeypatch.setattr(
+        os, "preadv", lambda fd, p, at: real_preadv(fd, first_bytes(p, 1 + next(calls) % 11), at)
+    )
+    path = write(tmp_path / "pieces", [chunk(1.0), chunk(2.0)])
+    assert path.read_bytes() == whole
+    buffer = chunk(0.0)
+    with path.open("rb") as file:
+        assert read_index(file.fileno(), 4)[1].tolist() == [12, 12]
+        read_chunk_into(file.fileno(), 12, buffer)
+    assert (buffer == 2.0).all()
+
+
+def test_metadata_say_what_zarr_python_would_say() -> None:
+    ours = ArrayV3Metadata.from_dict(array_metadata(SPEC, Layer(3)))
+    theirs = zarr.create_array(
+        zarr.storage.MemoryStore(),
+        name="a",
+        shape=SPEC.array_shape,
+        chunks=SPEC.chunk_shape,
+        shards=SPEC.shard_shape,
+        dtype="float16",
+        fill_value=float("nan"),
+        compressors=zarr.codecs.Crc32cCodec(),
+        dimension_names=("clip", "view", "step", "row", "column", "channel"),
+    )
+    assert ours.to_dict() == theirs.metadata.to_dict()
+
+
+def test_a_shard_is_where_zarr_looks_for_it() -> None:
+    assert shard_key(Layer(12, normed=True), 7) == "tokens_12_normed/c/7/0/0/0/0/0"
+
+
+def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_OPEN_SHARDS", 2)
+    paths = [write(tmp_path / str(n), [chunk(n)]) for n in range(4)]
+    opened = OpenShards(4)
+    held = opened.get(paths[0])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for path in paths * 3:
+        opened.get(path)
+    # Evicted, but still ours to read from: one more than the two that are kept.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+    buffer = chunk(-1.0)
+    read_chunk_into(held.fd, 0, buffer)
+    assert (buffer == 0.0).all()
+    with pytest.raises(FileNotFoundError):
+        opened.get(tmp_path / "none")
+
+
+def test_damage_is_an_error_for_users() -> None:
+    assert issubclass(DamagedShard, StoreError)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(5, 100))
+def test_present_chunks_follow_each_other_without_gaps(present: list[bool], nbytes: int) -> None:
+    index = index_of(np.array(present), nbytes)
+    offsets = index[np.array(present), 0].tolist()
+    assert offsets == [nbytes * rank for rank in range(sum(present))]
+    assert (index[~np.array(present)] == ABSENT).all()

@@ -1,0 +1,54 @@
+"""Sizes of stores, counted by hand."""
+
+import pytest
+
+from featcache.errors import CallError
+from featcache.spec import ClipSpec, FeatureSpec, Layer, TokenGrid, clips_per_shard_for
+
+VIT_B = TokenGrid(steps=8, rows=14, columns=14, channels=768)
+
+
+def test_a_clip_of_vit_b_tokens_is_two_and_a_half_megabytes() -> None:
+    # 8 steps x 196 tokens x 768 channels x 2 bytes
+    assert VIT_B.tokens_per_step == 196
+    assert VIT_B.nbytes == 2_408_448
+
+
+def test_a_store_counts_every_clip_view_and_layer() -> None:
+    spec = FeatureSpec(
+        grid=VIT_B, layers=(Layer(0), Layer(12, normed=True)), n_clips=1000, n_views=2, clips_per_shard=55
+    )
+    assert spec.payload_bytes == 1000 * 2 * 2 * 2_408_448
+    assert spec.n_shards == 19  # 18 x 55 = 990, and 10 clips are left
+    assert spec.clips_of_shard(18) == range(990, 1000)
+    assert spec.array_shape == (1000, 2, 8, 14, 14, 768)
+    assert spec.chunk_shape == (1, 1, 8, 14, 14, 768)
+    assert spec.shard_shape == (55, 2, 8, 14, 14, 768)
+
+
+def test_a_shard_stays_below_256_mib_unless_one_clip_is_larger() -> None:
+    # 268,435,456 / 2,408,448 = 111.4, with two views half of it
+    assert clips_per_shard_for(VIT_B, n_views=1, n_clips=10_000) == 111
+    assert clips_per_shard_for(VIT_B, n_views=2, n_clips=10_000) == 55
+    assert clips_per_shard_for(VIT_B, n_views=1, n_clips=30) == 30
+    assert clips_per_shard_for(VIT_B, n_views=1000, n_clips=30) == 1
+
+
+@pytest.mark.parametrize("layer", [Layer(0), Layer(11), Layer(12, normed=True)])
+def test_a_layer_reads_back_its_name(layer: Layer) -> None:
+    assert Layer.parse(layer.name) == layer
+
+
+@pytest.mark.parametrize("text", ["", "last", "-1", "12_norm", "0.95"])
+def test_a_layer_that_is_none_is_refused_with_its_name(text: str) -> None:
+    with pytest.raises(CallError, match=f"'{text}' is not a layer"):
+        Layer.parse(text)
+
+
+def test_impossible_values_are_refused_at_birth() -> None:
+    with pytest.raises(CallError, match="n_frames=0"):
+        ClipSpec(n_frames=0)
+    with pytest.raises(CallError, match="n_views=0"):
+        FeatureSpec(grid=VIT_B, layers=(Layer(0),), n_clips=1, n_views=0, clips_per_shard=1)
+    with pytest.raises(CallError, match="each once"):
+        FeatureSpec(grid=VIT_B, layers=(Layer(0), Layer(0)), n_clips=1, n_views=1, clips_per_shard=1)

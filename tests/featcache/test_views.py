@@ -1,0 +1,159 @@
+"""Views: what they may draw against the reference's supports, their pixels against its outputs."""
+
+from collections import Counter
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange, repeat
+
+from featcache.errors import CallError
+from featcache.manifest import Augmentation
+from featcache.pixels import gaussian_blur
+from featcache.spec import ClipSpec
+from featcache.views import View, ViewPlan, apply_view, clip_pixels, draw_view
+
+MOUSE = Augmentation(scale=(1.0, 2.0), blur=0.5, flip=0.5)
+
+
+def draws(augmentation: Augmentation, n: int, height: int = 224, width: int = 224) -> list[View]:
+    plan = ViewPlan(augmentation=augmentation, n_views=2)
+    return [draw_view(plan, f"00000/{i}", 1, height, width) for i in range(n)]
+
+
+def ramp(n_frames: int, height: int, width: int, channels: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n_frames, height, width, channels), generator=generator, dtype=torch.uint8)
+
+
+def test_view_zero_draws_nothing() -> None:
+    assert draw_view(ViewPlan(augmentation=MOUSE, n_views=3, seed=7), "a", 0, 224, 224) == View()
+
+
+def test_a_view_depends_on_clip_number_and_seed_only() -> None:
+    def draw(clip: str = "a", view: int = 1, n_views: int = 3, seed: int = 0) -> View:
+        return draw_view(ViewPlan(augmentation=MOUSE, n_views=n_views, seed=seed), clip, view, 224, 224)
+
+    assert draw() == draw() == draw(n_views=5)
+    assert len({draw(), draw(clip="b"), draw(view=2), draw(seed=1)}) == 4
+
+
+def test_a_view_comes_from_the_hash_of_its_name() -> None:
+    # The draw must never change, or half-written stores would mix two kinds of views.
+    digest = blake2b(b"3/1/00000/5", digest_size=64, person=b"scivid view").digest()
+    numbers = np.frombuffer(digest, "<u8") / 2.0**64
+    view = draw_view(ViewPlan(augmentation=MOUSE, n_views=2, seed=3), "00000/5", 1, 100, 200)
+    assert view.scale == pytest.approx(1 + numbers[0])
+    assert view.top == int(numbers[1] * (int(100 * (1 + numbers[0])) - 100))
+    assert view.left == int(numbers[2] * (int(200 * (1 + numbers[0])) - 200))
+    assert (view.sigma is None) == (numbers[3] >= 0.5)
+    assert view.flip == (numbers[5] < 0.5)
+
+
+def test_a_choice_does_not_move_the_others() -> None:
+    plain = draws(Augmentation(scale=(1.0, 2.0)), 20)
+    blurred = draws(Augmentation(scale=(1.0, 2.0), blur=1.0), 20)
+    assert [(v.scale, v.top, v.left) for v in plain] == [(v.scale, v.top, v.left) for v in blurred]
+    assert all(v.sigma is None for v in plain)
+    assert all(v.sigma is not None and 0.1 <= v.sigma <= 2.0 for v in blurred)
+
+
+def test_crop_offsets_have_the_support_of_the_reference(shared: Path) -> None:
+    with np.load(shared / "golden/reference/data_random_crop_support.npz", allow_pickle=False) as cases:
+        offsets = cases["out/crop_9x11_to_6x8_offsets"]
+        flip_rate = float(cases["out/flip_rate"])
+    # 6 rows to 9 (x 1.5) and 8 columns to 11 (x 1.375) leave 3 pixels each; offset 3 is never drawn.
+    rows = {view.top for view in draws(Augmentation(scale=(1.5, 1.5)), 300, 6, 8)}
+    columns = {view.left for view in draws(Augmentation(scale=(1.375, 1.375)), 300, 6, 8)}
+    assert rows == set(offsets[:, 0].tolist())
+    assert columns == set(offsets[:, 1].tolist())
+    flips = [view.flip for view in draws(MOUSE, 2000)]
+    assert np.mean(flips) == pytest.approx(flip_rate, abs=0.04)
+
+
+def test_draws_are_uniform() -> None:
+    views = draws(MOUSE, 4000)
+    scales = np.sort([view.scale for view in views]) - 1
+    sigmas = (np.sort([view.sigma for view in views if view.sigma is not None]) - 0.1) / 1.9
+    for values in (scales, sigmas):
+        # Kolmogorov-Smirnov: 1.95 / sqrt(n) is passed by chance once in a thousand.
+        distance = np.abs(values - (np.arange(len(values)) + 0.5) / len(values)).max()
+        assert distance < 1.95 / np.sqrt(len(values))
+    assert len(sigmas) / len(views) == pytest.approx(0.5, abs=0.03)
+    quarters = Counter((view.sigma is None, view.flip) for view in views)
+    assert min(quarters.values()) > 900
+
+
+def test_a_scale_too_small_for_a_pixel_leaves_one_offset() -> None:
+    view = draws(Augmentation(scale=(1.001, 1.001)), 1)[0]
+    assert (view.top, view.left) == (0, 0)
+
+
+@pytest.mark.parametrize("scale", ["1.0", "1.23", "1.4", "1.999"])
+def test_resize_and_crop_equal_the_reference(shared: Path, scale: str) -> None:
+    with np.load(shared / "golden" / "records" / "expected_augment.npz", allow_pickle=False) as cases:
+        frames = rearrange(torch.from_numpy(cases["input"]), "f y x c -> f c y x")
+        expected = rearrange(cases[f"resize/{scale}"], "f y x c -> f c y x")
+    top, left = expected.shape[2] - 80, expected.shape[3] - 96
+    found = apply_view(frames, View(scale=float(scale), top=top, left=left), 80, 96)
+    np.testing.assert_allclose(found, expected[..., top:, left:], rtol=1e-5, atol=2e-3)
+
+
+def test_random_resize_equals_the_reference(shared: Path) -> None:
+    with np.load(shared / "golden" / "reference" / "data_random_resize.npz", allow_pickle=False) as cases:
+        for i in range(4):
+            frames = rearrange(torch.from_numpy(cases[f"in/{i}/video"]), "f y x c -> f c y x")
+            expected = rearrange(cases[f"out/{i}"], "f y x c -> f c y x")
+            height, width = frames.shape[-2:]
+            found = apply_view(frames, View(scale=float(cases[f"in/{i}/scale"])), height, width)
+            np.testing.assert_allclose(found, expected[..., :height, :width], rtol=1e-5, atol=1e-5)
+
+
+def test_order_is_resize_crop_blur_flip() -> None:
+    frames = rearrange(ramp(2, 40, 40, 1), "f y x c -> f c y x").float()
+    cropped = apply_view(frames, View(scale=1.5, top=3, left=7), 40, 40)
+    # Blurred after the crop, so the borders of the crop are dark; flipped last.
+    expected = gaussian_blur(cropped, 1.5).flip(-1)
+    found = apply_view(frames, View(scale=1.5, top=3, left=7, sigma=1.5, flip=True), 40, 40)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_evaluation_pixels_of_a_clip_of_the_right_size_are_its_bytes() -> None:
+    frames = ramp(16, 8, 6, 3)
+    pixels = clip_pixels(frames, ClipSpec(height=8, width=6), View())
+    torch.testing.assert_close(pixels, rearrange(frames, "f y x c -> f c y x") / 255, rtol=0, atol=0)
+
+
+def test_grey_clips_are_treated_as_three_equal_channels() -> None:
+    grey = ramp(16, 10, 12, 1)
+    view = View(scale=1.3, top=1, left=2, sigma=0.7, flip=True)
+    found = clip_pixels(grey, ClipSpec(height=16, width=16), view)
+    expected = clip_pixels(repeat(grey, "f y x 1 -> f y x 3"), ClipSpec(height=16, width=16), view)
+    assert found.shape == (16, 3, 16, 16)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_short_clips_are_stretched() -> None:
+    frames = repeat(torch.arange(12, dtype=torch.uint8), "f -> f 4 4 1")
+    pixels = clip_pixels(frames, ClipSpec(n_frames=12, height=4, width=4), View())
+    expected = [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11]
+    assert (pixels[:, 0, 0, 0] * 255).round().int().tolist() == expected
+
+
+def test_plan_says_what_changes_a_feature() -> None:
+    plan = ViewPlan(augmentation=MOUSE, n_views=2, seed=5)
+    assert plan.as_dict() == {
+        "n_views": 2,
+        "seed": 5,
+        "augmentation": {"scale": [1.0, 2.0], "blur": 0.5, "flip": 0.5},
+    }
+    one = ViewPlan(augmentation=MOUSE, seed=5).as_dict()
+    assert one == ViewPlan(augmentation=Augmentation()).as_dict()
+
+
+@pytest.mark.parametrize(("n_views", "seed"), [(0, 0), (1, -1)])
+def test_plan_refuses_what_it_cannot_draw(n_views: int, seed: int) -> None:
+    with pytest.raises(CallError):
+        ViewPlan(augmentation=MOUSE, n_views=n_views, seed=seed)

@@ -1,0 +1,79 @@
+"""The classification task: its loss, its scores, its control row, against numbers worked out by hand."""
+
+from math import log
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featcache.errors import CallError
+from featcache.manifest import load_manifest
+from readouts.tasks import load_task
+from readouts.tasks.base import Recipe
+
+
+def test_the_benchmarks_settings() -> None:
+    fly, mouse = (load_task(name, load_manifest()) for name in ("flyvsfly", "calms21"))
+    assert fly.recipe.weight_decay == 0.0
+    assert mouse.recipe == Recipe()
+    assert (mouse.recipe.steps, mouse.recipe.batch, mouse.recipe.lr) == (40_000, 32, 3e-4)
+    assert (fly.head_config("attention")["width"], mouse.head_config("attention")["width"]) == (128, 1024)
+    assert fly.head_config("linear") == {}
+    assert (fly.n_outputs, mouse.n_outputs) == (7, 4)
+
+
+def test_the_loss_of_no_opinion_is_log_two() -> None:
+    task = load_task("calms21", load_manifest())
+    targets = {"labels": torch.tensor([[1, 0, 0, 1], [0, 0, 0, 1]], dtype=torch.uint8)}
+    assert float(task.loss(torch.zeros(2, 4), targets)) == pytest.approx(log(2))
+
+
+def test_the_control_row_scores_the_positive_rate_without_background() -> None:
+    task = load_task("calms21", load_manifest())
+    train = {"labels": np.array([[1, 0, 0, 0], [0, 0, 0, 1]], np.uint8)}
+    evaluated = {"labels": np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)}
+    (control,) = task.controls(train, evaluated)
+    # A constant prediction has the positive rate as its precision: 1/4, 2/4, none (counts 0).
+    assert control.scores["mean_AP"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+
+
+def test_the_rare_classes_leave_a_second_mean() -> None:
+    task = load_task("flyvsfly", load_manifest())
+    metric = task.metric()
+    labels = np.eye(7, dtype=np.uint8)
+    metric.update(labels.astype(np.float32), {"labels": labels})
+    scores = metric.compute()
+    assert scores["mean_AP"] == 1.0
+    assert scores["mean_AP_when_skipping_classes:wing_threat,tussling"] == 1.0
+    assert scores["not_interacting_AP"] == 1.0
+
+
+def test_a_manifests_own_classification_needs_no_code(tmp_path: Path) -> None:
+    manifest = tmp_path / "mine.yaml"
+    manifest.write_text("""
+datasets:
+  cages: {title: C, source: s, licence: l, citation: c, version: "1", reader: video_file,
+          classes: [dig, rest], splits: {all: {files: "*.mp4"}}}
+tasks:
+  cages: {title: C, kind: classification, splits: {train: cages/all, val: cages/all}}
+  looking: {title: L, kind: features, splits: {all: cages/all}}
+""")
+    loaded = load_manifest(manifest)
+    assert load_task("cages", loaded).output_names == ("dig", "rest")
+    with pytest.raises(CallError, match="'features', which has no readout"):
+        load_task("looking", loaded)
+
+
+def test_a_users_own_task_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "own_task.py"
+    file.write_text(
+        "from featcache.manifest import load_manifest\n"
+        "from readouts.tasks.flyvsfly import task\n"
+        "TASK, OTHER = task(load_manifest()), 3\n"
+    )
+    assert load_task(f"{file}:TASK", load_manifest()).name == "flyvsfly"
+    with pytest.raises(CallError, match="OTHER lacks name, recipe, loss"):
+        load_task(f"{file}:OTHER", load_manifest())
+    with pytest.raises(CallError, match="no Python file"):
+        load_task(f"{tmp_path}/absent.py:TASK", load_manifest())

@@ -1,0 +1,115 @@
+"""Batches from a store: the right clips, views and targets, in an order that only the seed decides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featcache.errors import StoreError
+from readouts.features import Draws, evaluation_batches, open_split, open_task_splits, training_batches
+
+CPU = torch.device("cpu")
+
+
+def numbered(n_clips: int, n_views: int) -> np.ndarray:
+    """Tokens [clip, view, 2, 2, 2, 3] whose every value is 10 * clip + view."""
+    value = 10 * np.arange(n_clips)[:, None] + np.arange(n_views)
+    return np.broadcast_to(value[:, :, None, None, None, None], (n_clips, n_views, 2, 2, 2, 3)).astype(
+        np.float32
+    )
+
+
+def one_hot(n_clips: int) -> np.ndarray:
+    return np.eye(7, dtype=np.int64)[np.arange(n_clips) % 7]
+
+
+def test_an_epoch_draws_every_clip_once_and_the_next_in_another_order() -> None:
+    draws = Draws(n_clips=10, n_views=1, batch=4, seed=5)
+    drawn = np.concatenate([draws.at(step)[0] for step in range(5)])
+    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
+    assert not np.array_equal(drawn[:10], drawn[10:])
+    # Batch 2 holds draws 8..11, so the end of one epoch and the start of the next.
+    assert np.array_equal(draws.at(2)[0], drawn[8:12])
+
+
+def test_every_view_is_drawn_about_as_often() -> None:
+    draws = Draws(n_clips=1000, n_views=4, batch=1000, seed=0)
+    counts = np.bincount(draws.at(0)[1], minlength=4)
+    assert counts.min() > 200  # 250 expected, standard deviation 14
+
+
+def test_batches_hold_the_tokens_views_and_targets_that_were_drawn(make_split) -> None:
+    store = make_split("train", numbered(11, 3), one_hot(11))
+    split = open_split(store.path)
+    draws = Draws(n_clips=11, n_views=3, batch=4, seed=1)
+    n = 0
+    for step, batch in enumerate(training_batches(split, draws, range(9), CPU)):
+        clips, views = draws.at(step)
+        assert batch.tokens.shape == (4, 2, 4, 3)
+        assert batch.tokens.dtype == torch.float16
+        assert np.array_equal(batch.tokens[:, 0, 0, 0].numpy(), 10 * clips + views)
+        assert np.array_equal(batch.clips, clips)
+        assert np.array_equal(batch.targets["labels"].numpy(), one_hot(11)[clips])
+        n += 1
+    assert n == 9
+
+
+def test_evaluation_takes_every_clip_once_at_view_0_in_file_order(make_split) -> None:
+    split = open_split(make_split("val", numbered(10, 2), one_hot(10)).path)
+    batches = [batch.tokens[:, 0, 0, 0].clone() for batch in evaluation_batches(split, 4, CPU)]
+    assert [len(batch) for batch in batches] == [4, 4, 2]
+    assert torch.cat(batches).tolist() == [10.0 * i for i in range(10)]
+    limited = [batch.clips.tolist() for batch in evaluation_batches(split, 4, CPU, limit=6)]
+    assert limited == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_skipped_clips_are_never_drawn(make_split) -> None:
+    tokens = numbered(9, 1)
+    tokens[[2, 5]] = np.nan
+    split = open_split(make_split("train", tokens, one_hot(9), skipped={2: "broken", 5: "broken"}).path)
+    assert split.usable.tolist() == [0, 1, 3, 4, 6, 7, 8]
+    draws = Draws(n_clips=len(split.usable), n_views=1, batch=7, seed=0)
+    (batch,) = training_batches(split, draws, range(1), CPU)
+    assert sorted(batch.clips.tolist()) == split.usable.tolist()
+    assert torch.isfinite(batch.tokens).all()
+
+
+def test_an_abandoned_stream_stops_its_thread(make_split) -> None:
+    split = open_split(make_split("train", numbered(8, 1), one_hot(8)).path)
+    stream = training_batches(split, Draws(n_clips=8, n_views=1, batch=2, seed=0), range(1000), CPU)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+
+
+def test_damage_reaches_the_caller(make_split) -> None:
+    store = make_split("val", numbered(6, 1), one_hot(6))
+    path = store.shard_path(store.spec.layers[0], 1)
+    data = bytearray(path.read_bytes())
+    data[5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match="clip 2"):
+        list(evaluation_batches(open_split(store.path), 2, CPU))
+
+
+def test_splits_must_be_extracted_alike(make_split, tmp_path: Path) -> None:
+    make_split("train", numbered(6, 1), one_hot(6))
+    make_split("val", numbered(6, 1), one_hot(6), seed=1)
+    with pytest.raises(StoreError, match=r"backbone\.seed: 1 here, 0 asked for"):
+        open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
+
+
+def test_a_missing_store_says_which_command_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="scivid extract --backbone toy --task flyvsfly"):
+        open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
+
+
+def test_several_stores_are_listed_and_a_fingerprint_chooses(make_split, tmp_path: Path) -> None:
+    stores = [make_split("train", numbered(6, 1), one_hot(6), seed=seed) for seed in (0, 1)]
+    make_split("val", numbered(6, 1), one_hot(6), seed=1)
+    cache = tmp_path / "features"
+    with pytest.raises(StoreError, match=r"2 train stores of toy.*--fingerprint"):
+        open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"))
+    chosen = stores[1].fingerprint[:6]
+    splits = open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"), fingerprint=chosen)
+    assert splits["train"].store.path == stores[1].path

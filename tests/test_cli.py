@@ -1,0 +1,137 @@
+"""The command line as a user meets it: exit codes, one message an error, and the way through on tiny data."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import app
+from featcache.store import find_stores
+from readouts.results import load_results
+
+runner = CliRunner()
+
+
+def scivid(*words: object) -> tuple[int, str]:
+    result = runner.invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize("what", ["backbones", "tasks", "readouts", "stores"])
+def test_lists(what: str, tmp_path: Path) -> None:
+    code, shown = scivid("list", what, "--cache-dir", tmp_path)
+    assert code == 0
+    expected = {
+        "backbones": "videomae_b",
+        "tasks": "calms21",
+        "readouts": "attention",
+        "stores": "no stores yet",
+    }
+    assert expected[what] in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("list models", "there are lists of backbones"),
+        ("extract --backbone videomae_x --task flyvsfly", "videomae_x"),
+        ("extract --backbone resize --task flies", "no task is called 'flies'"),
+        (
+            "extract --backbone resize --task flyvsfly --split dev",
+            "no split of task flyvsfly is called 'dev'",
+        ),
+        ("extract --backbone resize --task flyvsfly --layers 7", "resize has blocks 0"),
+        ("extract --backbone resize --task flyvsfly --device tpu9", "--device tpu9"),
+        ("extract --backbone resize --task flyvsfly --precision half", "float32, bfloat16 or auto"),
+        ("list tasks --manifest /nowhere.yaml", "/nowhere.yaml cannot be read"),
+    ],
+)
+def test_a_wrong_call_is_one_message_and_exit_code_2(words: str, message: str) -> None:
+    code, shown = scivid(*words.split())
+    assert (code, shown.count("scivid: ")) == (2, 1)
+    assert message in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("extract --backbone resize --task flyvsfly --data-dir {tmp}", "fly_vs_fly"),
+        ("train-readout --backbone resize --task flyvsfly --cache-dir {tmp}", "no train store of resize"),
+        ("validate {tmp}/nothing.zarr", "is not there"),
+    ],
+)
+def test_work_that_fails_is_one_message_and_exit_code_1(words: str, message: str, tmp_path: Path) -> None:
+    code, shown = scivid(*words.format(tmp=tmp_path).split())
+    assert (code, shown.count("scivid: ")) == (1, 1)
+    assert message in shown
+
+
+def test_the_way_through(tiny_data: Path, tmp_path: Path) -> None:
+    cache, results = tmp_path / "features", tmp_path / "results"
+    where = ("--data-dir", tiny_data, "--cache-dir", cache)
+    for _ in range(2):  # the second time finds everything there
+        code, shown = scivid("extract", "--backbone", "resize", "--task", "flyvsfly", *where)
+        assert code == 0, shown
+    stores = find_stores(cache)
+    assert [store.attrs["role"] for store in stores] == ["test", "train", "val"]
+
+    code, shown = scivid("validate", *(store.path for store in stores))
+    assert (code, shown.count("complete, checksums right, all finite")) == (0, 3)
+
+    settings = ("--set", "steps=12", "--set", "minival_every=6", "--set", "width=16")
+    stage_two = ("--cache-dir", cache, "--results-dir", results)
+    code, shown = scivid(
+        "train-readout", "--backbone", "resize", "--task", "flyvsfly", "--test", *settings, *stage_two
+    )
+    assert code == 0, shown
+    rows = load_results(results)
+    assert [row["readout"] for row in rows] == ["attention", "linear"]
+    assert json.loads(rows[0]["recipe"])["weight_decay"] == 0.0  # the fly task's own
+    assert set(json.loads(rows[0]["scores"])) == {"val", "test"}
+
+    code, shown = scivid("report", "--out", tmp_path / "report.html", *stage_two)
+    assert code == 0, shown
+    page = (tmp_path / "report.html").read_text()
+    assert "label frequency" in page
+    assert "4DS-e" in page  # published rows
+    assert "http://" not in page.replace("http://www.w3.org", "")  # no network
+
+
+def test_one_flipped_byte_is_found_and_named(tiny_data: Path, tmp_path: Path) -> None:
+    words = ("--backbone", "resize", "--task", "flyvsfly", "--split", "val", "--data-dir", tiny_data)
+    assert scivid("extract", *words, "--cache-dir", tmp_path)[0] == 0
+    (store,) = find_stores(tmp_path)
+    shard = store.shard_path(store.spec.layers[0], 0)
+    data = bytearray(shard.read_bytes())
+    data[store.spec.grid.nbytes + 4 + 100] ^= 0x10  # inside the second clip
+    shard.write_bytes(data)
+    code, shown = scivid("validate", store.path)
+    assert code == 1
+    assert "clip 1" in shown
+    assert str(shard.relative_to(store.path)) in shown
+
+
+def test_a_missing_shard_of_records_is_named(tiny_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    victim = min((data / "full" / "fly_vs_fly").glob("val_*"))
+    victim.unlink()
+    code, shown = scivid(
+        "extract",
+        "--backbone",
+        "resize",
+        "--task",
+        "flyvsfly",
+        "--split",
+        "val",
+        "--data-dir",
+        data,
+        "--cache-dir",
+        tmp_path,
+    )
+    assert code == 1
+    assert victim.name in shown

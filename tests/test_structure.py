@@ -1,0 +1,82 @@
+"""Promises about the code itself: what imports cost, that every file says what it is."""
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([ROOT / "cli.py", *ROOT.glob("featcache/**/*.py"), *ROOT.glob("readouts/**/*.py")])
+MAX_LINES, MAX_BODY = 400, 60
+
+
+def imported_by(module: str) -> set[str]:
+    code = f"import {module}, sys; print(*{{name.split('.')[0] for name in sys.modules}})"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).split())
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        (
+            "cli",
+            {"torch", "transformers", "av", "zarr", "xarray", "dask", "matplotlib", "sklearn", "pyarrow"},
+        ),
+        ("featcache.spec", {"torch", "numpy"}),
+        ("featcache.store", {"torch", "transformers", "av", "xarray", "dask"}),
+        (
+            "readouts.train",
+            {"transformers", "av", "dask", "xarray", "matplotlib", "array_record", "simplejpeg"},
+        ),
+        ("featcache.backbones", {"transformers"}),
+    ],
+)
+def test_importing_is_light(module: str, forbidden: set[str]) -> None:
+    assert not forbidden & imported_by(module)
+
+
+def test_every_file_says_what_it_is() -> None:
+    silent = [str(p) for p in SOURCES if not ast.get_docstring(ast.parse(p.read_text()))]
+    assert not silent
+
+
+def test_files_and_functions_stay_short() -> None:
+    long_files = [
+        f"{p.name}: {n} lines" for p in SOURCES if (n := len(p.read_text().splitlines())) > MAX_LINES
+    ]
+    long_bodies = [
+        f"{p.name}:{node.name}"
+        for p in SOURCES
+        for node in ast.walk(ast.parse(p.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.body[0].lineno >= MAX_BODY
+    ]
+    assert not long_files + long_bodies
+
+
+def test_every_file_has_its_test() -> None:
+    untested = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.name not in ("__init__.py", "base.py", "flyvsfly.py", "calms21.py")
+        and not (ROOT / "tests" / path.relative_to(ROOT)).with_name(f"test_{path.stem}.py").exists()
+    ]
+    assert not untested
+
+
+def test_every_field_of_a_dataclass_is_read() -> None:
+    nodes = [node for path in SOURCES for node in ast.walk(ast.parse(path.read_text()))]
+    read = {n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+    classes = [n for n in nodes if isinstance(n, ast.ClassDef)]
+    configs = [c for c in classes if any("dataclass" in ast.unparse(d) for d in c.decorator_list)]
+    fields = [f for c in configs for f in c.body if isinstance(f, ast.AnnAssign)]
+    templates = " ".join(p.read_text() for p in ROOT.glob("readouts/*.html"))
+    dead = {ast.unparse(f.target) for f in fields} - read
+    assert not {name for name in dead if f".{name}" not in templates}
+
+
+def test_nothing_is_called_utils() -> None:
+    names = Counter(path.stem for path in SOURCES)
+    assert not {"utils", "helpers", "common", "misc"} & names.keys()
