@@ -132,7 +132,7 @@ def _audit(store: FeatureStore, layer: Layer, shard: int) -> _Audit:
         clips = store.spec.clips_of_shard(shard)
         who = f"{_who(store, clips.start)} to {_who(store, clips.stop - 1)}"
         line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
-        return _Audit(layer=layer, shard=shard, problems=(line,), n_bytes=path.stat().st_size)
+        return _Audit(layer=layer, shard=shard, problems=(line,))
     with path.open("rb") as file:
         found = list(_chunk_findings(store, file.fileno(), present))
     first = store.spec.clips_of_shard(shard).start
@@ -182,7 +182,7 @@ def _metadata_problems(store: FeatureStore) -> Iterator[str]:
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError) as problem:
-            yield f"layer {layer.name}, {path} cannot be read: {problem}. Other Zarr clients will not open it."
+            yield f"layer {layer.name}, {path} cannot be read: {problem}. Other Zarr clients need it."
             continue
         if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
             yield f"layer {layer.name}, {path} was edited: {', '.join(unlike)} do not describe this store."
@@ -245,9 +245,7 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
         skipped = clip in store.skipped_clips
         for view in np.flatnonzero(there == skipped):
             what = (
-                "holds a chunk, though it is listed as skipped"
-                if skipped
-                else "holds no chunk, and no reason why"
+                "holds a chunk of a clip listed as skipped" if skipped else "lacks a chunk without a reason"
             )
             yield f"layer {audit.layer.name}, {path} {what}: {_who(store, clip)}, view {view}."
 

@@ -183,7 +183,7 @@ def _draw_fly(canvas: Canvas, fly: Fly, *, shade: float) -> None:
     for side, wing in ((1.0, fly.left_wing), (-1.0, fly.right_wing)):
         backward = fly.heading + np.pi + side * wing
         middle = beside(along(4.0, 2.0 * side), backward, 13.5)
-        canvas.ellipse(middle, backward, (14.0, 4.8), shade=110.0, opacity=0.5)
+        canvas.ellipse(middle, backward, (14.5, 5.2), shade=95.0, opacity=0.6)
     canvas.ellipse(along(6.0), fly.heading, (7.8, 6.0), shade=shade - 12.0, glow=12.0)
     canvas.ellipse(along(14.0), fly.heading, (3.6, 5.0), shade=shade - 5.0)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from featcache.errors import CallError
 from featcache.manifest import Manifest
@@ -37,14 +37,14 @@ def load_task(name: str, manifest: Manifest) -> Task:
     )
 
 
-def _from_file(place: str) -> Any:
+def _from_file(place: str) -> Task:
     file, _, attribute = place.rpartition(":")
     spec = spec_from_file_location(Path(file).stem, file)
     if spec is None or spec.loader is None or not Path(file).exists():
         raise CallError(f"--task {place}: there is no Python file {file}.")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    task = getattr(module, attribute, None)
+    task: Any = getattr(module, attribute, None)
     missing = [
         part for part in ("name", "recipe", "loss", "metric", "head_config") if not hasattr(task, part)
     ]
@@ -52,4 +52,4 @@ def _from_file(place: str) -> Any:
         raise CallError(
             f"--task {place}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task."
         )
-    return task
+    return cast(Task, task)

@@ -299,8 +299,12 @@ def test_the_software_of_a_later_run_is_recorded_beside_the_first(example) -> No
             made.write_shard(writer, shard)
         store = writer.finish({"batch": 8})
     assert store.provenance == {
-        "software": "1.0", "notes": [], "resumed_with": [{"software": "1.1"}], "batch": 8, "skipped_clips": [],
-    }  # fmt: skip
+        "software": "1.0",
+        "notes": [],
+        "resumed_with": [{"software": "1.1"}],
+        "batch": 8,
+        "skipped_clips": [],
+    }
 
 
 def test_a_lost_clip_table_comes_back(example) -> None:
@@ -454,7 +458,7 @@ def test_float16_and_float32_of_any_layout_are_stored_alike(example) -> None:
     ("change", "why"),
     [
         (lambda tokens: tokens.pop(LAYERS[0]), r"came with layers \['12_normed'\]"),
-        (lambda tokens: tokens.update({LAYERS[0]: tokens[LAYERS[0]][:2], LAYERS[1]: tokens[LAYERS[1]][:2]}), r"\[2, 2, 2"),
+        (lambda tokens: tokens.update({layer: tokens[layer][:2] for layer in LAYERS}), r"\[2, 2, 2"),
         (lambda tokens: tokens.update({LAYERS[1]: tokens[LAYERS[1]].astype(np.float64)}), "float64"),
     ],
 )  # fmt: skip

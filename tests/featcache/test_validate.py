@@ -1,0 +1,197 @@
+"""Every kind of damage is found and named; a good store has none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featcache.shards import json_bytes, write_chunks
+from featcache.spec import Layer
+from featcache.validate import Report, validate
+
+LAYER = Layer(12, normed=True)
+
+
+@pytest.fixture
+def made(example):
+    made = example(skipped={4: "broken JPEG"})
+    made.write()
+    return made
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_bytes(json_bytes(document))
+
+
+def only(report: Report) -> str:
+    (problem,) = report.problems
+    return problem
+
+
+def test_a_good_store_has_no_problems(made) -> None:
+    calls: list[tuple[int, int]] = []
+    report = validate(made.path, lambda done, total: calls.append((done, total)))
+    assert report.problems == ()
+    assert report.ok
+    assert report.notes == ("clip 4 (clip-004) was skipped: broken JPEG",)
+    assert calls == [(done, 6) for done in range(1, 7)]
+    # 2 layers x 6 of 7 clips x 2 views, each of 60 float16 and a checksum; 6 indexes of 6 chunks.
+    assert (report.n_shards, report.n_chunks) == (6, 24)
+    assert report.n_bytes == 24 * (120 + 4) + 6 * (6 * 16 + 4)
+    for layer in made.spec.layers:
+        assert report.max_abs[layer.name] == np.nanmax(np.abs(made.tokens(layer)))
+
+
+def test_one_flipped_bit_anywhere_is_named(example, flip) -> None:
+    made = example(n_clips=5, clips_per_shard=2, layers=(LAYER,), skipped={2: "broken"})
+    path = made.write().shard_path(LAYER, 1)  # clips 2 (absent) and 3, two views: two chunks
+    good, chunk = path.read_bytes(), made.spec.grid.nbytes + 4
+    for byte in (*range(0, 2 * chunk, 23), chunk - 1, 2 * chunk - 1, *range(2 * chunk, len(good), 3)):
+        flip(path, byte)
+        problem = only(validate(made.path))
+        hit = byte // chunk
+        if hit < 2:
+            what = f"fails the checksum of the chunk at byte {hit * chunk}: clip 3 (clip-003), view {hit}."
+        else:
+            what = (
+                "fails the checksum of its index: none of clip 2 (clip-002) to clip 3 (clip-003) can be read."
+            )
+        assert problem == f"layer 12_normed, {path} {what}"
+        path.write_bytes(good)
+
+
+def test_all_damage_is_listed_not_the_first(made, flip) -> None:
+    store = made.path
+    flip(store / "tokens_11/c/0/0/0/0/0/0", 0)
+    flip(store / "tokens_11/c/0/0/0/0/0/0", 5 * 124)
+    flip(store / "tokens_12_normed/c/2/0/0/0/0/0", 10)
+    problems = validate(store).problems
+    assert [("clip 0" in p, "clip 2" in p, "clip 6" in p) for p in problems] == [
+        (True, False, False), (False, True, False), (False, False, True),
+    ]  # fmt: skip
+    assert validate(store).n_chunks == 21
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "fails the checksum of its index"),
+        (lambda path: path.write_bytes(b""), "is truncated: 0 bytes"),
+        (lambda path: path.write_bytes(b"\0" + path.read_bytes()), "has 597 bytes where its index describes"),
+    ],
+)
+def test_missing_and_truncated_shards(made, change: Callable, what: str) -> None:
+    path = made.path / "tokens_12_normed/c/1/0/0/0/0/0"
+    change(path)
+    problem = only(validate(made.path))
+    assert problem.startswith(f"layer 12_normed, {path} {what}")
+
+
+def rewrite(made, shard: int, tokens: np.ndarray, absent: set[tuple[int, int]]) -> Path:
+    """Replace a shard by a sound one with other content."""
+    path = made.path / f"tokens_12_normed/c/{shard}/0/0/0/0/0"
+    first = made.spec.clips_of_shard(shard).start
+    chunks = (
+        None if (first + row, view) in absent else tokens[row, view]
+        for row in range(len(tokens))
+        for view in range(made.spec.n_views)
+    )
+    with path.open("wb") as file:
+        write_chunks(file.fileno(), chunks, made.spec)
+    return path
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite(made, value: float) -> None:
+    tokens = made.tokens(LAYER)[0:3]
+    tokens[1, 1, 0, 0, 0, 0] = value
+    path = rewrite(made, 0, tokens, absent=set())
+    assert (
+        only(validate(made.path))
+        == f"layer 12_normed, {path} holds NaN or infinity: clip 1 (clip-001), view 1."
+    )
+
+
+def test_skipped_clips_must_be_absent_and_absent_clips_skipped(made) -> None:
+    tokens = np.nan_to_num(made.tokens(LAYER)[3:6])
+    path = rewrite(made, 1, tokens, absent={(4, 0), (5, 1)})
+    assert validate(made.path).problems == (
+        f"layer 12_normed, {path} holds a chunk of a clip listed as skipped: clip 4 (clip-004), view 1.",
+        f"layer 12_normed, {path} lacks a chunk without a reason: clip 5 (clip-005), view 1.",
+    )
+
+
+def test_an_unfinished_store_says_how_far_it_is(example, flip) -> None:
+    made = example(skipped={4: "broken"})
+    with made.start() as writer:
+        made.write_shard(writer, 1)
+        made.write_shard(writer, 2)
+    assert only(validate(made.path)) == (
+        f"{made.path} is unfinished: 2 of 3 shards are there. "
+        "Run the same `scivid extract` again: it goes on where it stopped."
+    )
+    flip(made.path / "tokens_11/c/2/0/0/0/0/0", 3)
+    assert "clip 6 (clip-006), view 0" in validate(made.path).problems[1]
+
+
+def test_what_is_not_a_store_is_one_problem(tmp_path: Path) -> None:
+    assert "is not there" in only(validate(tmp_path / "none"))
+    assert "is not a feature store" in only(validate(tmp_path))
+
+
+def test_the_fingerprint_is_computed_again(made) -> None:
+    edit(made.path / "zarr.json", lambda d: d["attributes"]["scivid"]["parts"]["views"].update(seed=9))
+    assert "zarr.json was edited: its parts have the fingerprint" in only(validate(made.path))
+
+
+def test_metadata_that_would_mislead_other_clients(made) -> None:
+    path = made.path / "tokens_11/zarr.json"
+    good = path.read_bytes()
+    edit(path, lambda document: document.update(shape=[8, 2, 2, 3, 2, 5], fill_value=0.0))
+    assert only(validate(made.path)) == (
+        f"layer 11, {path} was edited: fill_value, shape do not describe this store."
+    )
+    path.unlink()
+    assert f"layer 11, {path} cannot be read" in only(validate(made.path))
+    path.write_bytes(good)
+    arrays = lambda document: document["consolidated_metadata"]["metadata"]  # noqa: E731
+    edit(made.path / "zarr.json", lambda document: arrays(document)["tokens_11"].update(shape=[1]))
+    assert "inline metadata do not describe this store" in only(validate(made.path))
+
+
+def test_the_clip_table_is_that_of_the_fingerprint(made) -> None:
+    path = made.path / "clips.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 6), path)
+    assert f"{path} has 6 rows, the store has 7 clips." in validate(made.path).problems
+    ids = [*table["id"].to_pylist()[:-1], "another"]
+    pq.write_table(table.set_column(0, "id", pa.array(ids)), path)
+    assert f"{path} was edited: its rows have the digest" in only(validate(made.path))
+    moved = pa.array([0, 1, 2, 0, 2, 1, 0], pa.int32())
+    pq.write_table(table.set_column(7, "position", moved), path)
+    assert only(validate(made.path)) == (
+        f"{path} places clip 4 (clip-004) in another shard or position than the one it is in."
+    )
+    path.write_bytes(b"PAR1")
+    assert f"{path} cannot be read as the clip table" in only(validate(made.path))
+
+
+def test_a_broken_clip_table_still_leaves_clip_numbers(made, flip) -> None:
+    (made.path / "clips.parquet").unlink()
+    flip(made.path / "tokens_11/c/0/0/0/0/0/0", 0)
+    assert validate(made.path).problems[1].endswith("checksum of the chunk at byte 0: clip 0, view 0.")
+
+
+def test_targets_belong_to_the_store(made, flip) -> None:
+    (targets,) = made.path.parent.glob("targets-*.zarr")
+    flip(targets / "labels/c/0/0", 2)
+    assert "labels/c/0/0 fails the checksum" in only(validate(made.path))
+    targets.rename(targets.with_name("elsewhere"))
+    assert f"the targets {made.path / '..' / targets.name} are missing" in only(validate(made.path))
