@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
-from featcache.errors import CallError, ScividError
+from featcache.errors import CallError, ScividError, StoreError
 from featcache.progress import reporter
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ data_app = typer.Typer(
     help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True
 )
 app.add_typer(data_app, name="data")
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
 BackboneOption = Annotated[
     str, typer.Option(help="A name of `scivid list backbones`, or my_model.py:BACKBONE.")
@@ -211,21 +211,19 @@ def validate(
     """Is a store what it claims to be: complete, checksums right, values finite."""
     from featcache.validate import validate as check
 
-    failed = False
+    bad = 0
     for path in store:
         with reporter(console) as progress:
-            report = check(path, progress=progress.of(f"checking {path.name}"))
-        for problem in report.problems:
-            console.print(problem, markup=False)
-        failed = failed or bool(report.problems)
-        verdict = (
-            f"{len(report.problems)} problems" if report.problems else "complete, checksums right, all finite"
-        )
+            found = check(path, progress=progress.of(f"checking {path.name}"))
+        for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
+            console.print(line, markup=False)
+        verdict = "complete, checksums right, all finite" if found.ok else f"{len(found.problems)} problems"
         console.print(
-            f"{path}: {verdict} ({report.n_chunks} chunks, {report.n_bytes / 1e6:,.1f} MB)", markup=False
+            f"{path}: {verdict} ({found.n_chunks} chunks, {found.n_bytes / 1e6:,.1f} MB)", markup=False
         )
-    if failed:
-        raise typer.Exit(1)
+        bad += not found.ok
+    if bad:
+        raise StoreError(f"{bad} of {len(store)} stores are not what they claim to be, see above.")
 
 
 @app.command("train-readout")
@@ -358,7 +356,9 @@ def _show(rows: list[dict[str, object]], *, empty: str) -> None:
         console.print(empty)
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
     console.print(table)

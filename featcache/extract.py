@@ -4,6 +4,7 @@ Decoding runs in threads ahead of the model and writing in a thread behind it, s
 model's. What is left to do is what is not on disk: a killed extraction goes on at the shard it was in.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from featcache.previews import clip_strip, preview_clips
 from featcache.progress import Progress
 from featcache.readers.base import Reader
 from featcache.spec import TARGET_SHARD_BYTES, FeatureSpec, Layer, clips_per_shard_for
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, open_features
 from featcache.views import ViewPlan, clip_pixels, draw_view
 from featcache.writer import StoreWriter, create_or_resume, write_targets
 
@@ -166,6 +167,10 @@ def extract(
         spec=spec, parts=parts, clips=scan.index, provenance=provenance, attrs=_store_attrs(job, targets),
     )  # fmt: skip
     with writer:
+        for set_aside in writer.damaged:
+            logging.getLogger(__name__).warning(set_aside)
+        if writer.header.complete:
+            return open_features(writer.path)
         worker = _Worker(job, machine, reader, scan.index, writer, skip_bad=skip_bad)
         worker.run(progress)
         worker.write_previews()
@@ -257,8 +262,9 @@ class _Worker:
         """A few clips of the split as the backbone saw them, for stage two, which has no videos."""
         rows = []
         for number in preview_clips(self.spec.n_clips):
+            clip = self.index.clip(number)
             try:
-                rows.append((number, clip_strip(self._pixels(self.index.clip(number), 0).cpu())))
+                rows.append((number, clip_strip(self._view(clip, self._read(clip), 0).cpu())))
             except DataError:
                 if not self.skip_bad:
                     raise
@@ -269,7 +275,7 @@ class _Worker:
     ) -> tuple[Mapping[Layer, Float[np.ndarray, "clip V T H W C"]], dict[int, str]]:
         clips = self.spec.clips_of_shard(shard)
         shape = (len(clips), self.spec.n_views, *self.spec.grid.shape)
-        tokens = {layer: np.full(shape, np.nan, np.float32) for layer in self.spec.layers}
+        tokens = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
         skipped: dict[int, str] = {}
         for batch in _batches(self._decoded(clips, skipped), self.machine.batch):
             features = self._encode(encoder, [pixels for _, _, pixels in batch])
@@ -285,11 +291,13 @@ class _Worker:
         """One forward pass of exactly `batch` clip views, so that a resumed shard meets the same kernels."""
         padding = [torch.zeros_like(pixels[0])] * (self.machine.batch - len(pixels))
         features = encoder(torch.stack([*pixels, *padding]))
-        return {layer: values.cpu().numpy() for layer, values in features.items()}
+        # Rounded on the device: half the bytes to copy. What does not fit becomes infinite, and is refused
+        # with the clip's name when the shard is written.
+        return {layer: values.half().cpu().numpy() for layer, values in features.items()}
 
     def _decoded(
         self, clips: range, skipped: dict[int, str]
-    ) -> Iterator[tuple[int, int, Float[Tensor, "F C Y X"]]]:
+    ) -> Iterator[tuple[int, int, Float[Tensor, "F rgb Y X"]]]:
         """(clip, view, pixels) in order, decoded by threads a bounded way ahead."""
         ahead: deque[tuple[int, Future[UInt8[np.ndarray, "F Y X C"]]]] = deque()
         window = self.machine.batch + 2 * self.machine.decode_threads
@@ -320,13 +328,12 @@ class _Worker:
             chosen = np.random.default_rng(int(clip.digest, 16)).permutation(chosen)
         return self.reader.read(clip, chosen.tolist())
 
-    def _view(self, clip: Clip, frames: UInt8[np.ndarray, "F Y X C"], view: int) -> Float[Tensor, "F C Y X"]:
+    def _view(
+        self, clip: Clip, frames: UInt8[np.ndarray, "F Y X C"], view: int
+    ) -> Float[Tensor, "T rgb height width"]:
         spec = self.job.task.clip
         drawn = draw_view(self.job.views, clip.id, view, spec.height, spec.width)
         return clip_pixels(torch.from_numpy(frames).to(self.machine.device), spec, drawn)
-
-    def _pixels(self, clip: Clip, view: int) -> Float[Tensor, "F C Y X"]:
-        return self._view(clip, self._read(clip), view)
 
 
 def _batches(items: Iterator[tuple[int, int, Tensor]], size: int) -> Iterator[list[tuple[int, int, Tensor]]]:

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import DataError, StoreError
-from featcache.half import FLOAT16_MAX_BITS, largest_bits
+from featcache.half import FLOAT16_MAX, FLOAT16_MAX_BITS, largest_bits
 from featcache.header import read_header, refuse_other
 from featcache.shards import (
     CRC_BYTES,
@@ -45,15 +45,13 @@ class Report:
     problems: tuple[str, ...]
     """One line each; none if the store is what it claims."""
     notes: tuple[str, ...]
-    """What is no problem but worth knowing: files set aside, skipped clips."""
+    """No problem but worth knowing: largest magnitudes, skipped clips, files set aside."""
     n_shards: int
     """Shard files read, of all layers."""
     n_chunks: int
     """Chunks whose checksum was right."""
     n_bytes: int
     """Bytes of the shard files read."""
-    max_abs: dict[str, float]
-    """Layer -> largest magnitude stored; float16 ends at 65504."""
 
     @property
     def ok(self) -> bool:
@@ -80,7 +78,7 @@ def validate(path: Path, progress: Progress | None = None, *, threads: int = THR
     for audit in audits:
         problems += audit.problems
         problems += _skip_problems(store, audit)
-    return _report(path, problems, _notes(store), audits)
+    return _report(path, problems, [*_magnitudes(store, audits), *_notes(store)], audits)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,9 +97,6 @@ class _Audit:
 
 
 def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Audit]) -> Report:
-    max_bits: dict[str, int] = {}
-    for audit in audits:
-        max_bits[audit.layer.name] = max(max_bits.get(audit.layer.name, 0), audit.max_bits)
     return Report(
         path=path,
         problems=tuple(problems),
@@ -109,7 +104,6 @@ def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Aud
         n_shards=sum(not audit.missing for audit in audits),
         n_chunks=sum(audit.n_good for audit in audits),
         n_bytes=sum(audit.n_bytes for audit in audits),
-        max_abs={name: float(np.uint16(bits).view(np.float16)) for name, bits in max_bits.items()},
     )
 
 
@@ -248,6 +242,13 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
                 "holds a chunk of a clip listed as skipped" if skipped else "lacks a chunk without a reason"
             )
             yield f"layer {audit.layer.name}, {path} {what}: {_who(store, clip)}, view {view}."
+
+
+def _magnitudes(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
+    for layer in store.spec.layers:
+        bits = max(audit.max_bits for audit in audits if audit.layer == layer)
+        largest = float(np.uint16(bits).view(np.float16))
+        yield f"layer {layer.name}: largest magnitude {largest:.5g}, float16 ends at {FLOAT16_MAX:.0f}."
 
 
 def _notes(store: FeatureStore) -> list[str]:

@@ -32,7 +32,7 @@ from readouts.heads import build_head
 from readouts.optim import ReferenceAdamW, WarmupCosine
 from readouts.results import add_run, load_results
 from readouts.tasks.base import Recipe, Task
-from readouts.upsample import TemporalUpsample
+from readouts.tokens import TokenPreparation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,8 +151,8 @@ class Trainer:
 
     def __init__(self, run: Run, folder: Path, device: torch.device) -> None:
         self.run, self.folder, self.device = run, folder, device
-        self.upsample, self.heads = build_models(run)
-        self.upsample.to(device)
+        self.prepare, self.heads = build_models(run)
+        self.prepare.to(device)
         self.heads.to(device)
         self.optimizer = ReferenceAdamW(
             self.heads.parameters(),
@@ -202,7 +202,7 @@ class Trainer:
         # Dropout is a function of (seed, step), which is what makes a resumed run exact.
         torch.manual_seed((self.run.seed << 32) + self.step)
         self.heads.train()
-        tokens = self.upsample(batch.tokens)
+        tokens = self.prepare(batch.tokens)
         losses = {kind: self.run.task.loss(head(tokens), batch.targets) for kind, head in self.heads.items()}
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -246,7 +246,7 @@ class Trainer:
         outputs: dict[str, list[np.ndarray]] = {kind: [] for kind in self.heads}
         clips = []
         for batch in evaluation_batches(self.run.splits[role], self.run.recipe.batch, self.device, limit):
-            tokens = self.upsample(batch.tokens)
+            tokens = self.prepare(batch.tokens)
             targets = {name: values.cpu().numpy() for name, values in batch.targets.items()}
             clips.append(batch.clips)
             for kind, head in self.heads.items():
@@ -282,12 +282,12 @@ class Trainer:
         return int(about["step"])
 
 
-def build_models(run: Run) -> tuple[TemporalUpsample, nn.ModuleDict]:
+def build_models(run: Run) -> tuple[TokenPreparation, nn.ModuleDict]:
     """The replay of the reference's up-sampling in time, and the heads with the seed's initial weights."""
     store = run.splits["train"].store
     grid = store.spec.grid
     steps = store.attrs["readout_steps"] or grid.steps
-    upsample = TemporalUpsample(steps_in=grid.steps, steps_out=steps, method=store.attrs["upsampling"])
+    prepare = TokenPreparation(steps_in=grid.steps, steps_out=steps, method=store.attrs["upsampling"])
     heads = nn.ModuleDict()
     for kind, settings in run.readouts.items():
         generator = torch.Generator().manual_seed(run.seed)
@@ -299,7 +299,7 @@ def build_models(run: Run) -> tuple[TemporalUpsample, nn.ModuleDict]:
             generator=generator,
             **settings,
         )
-    return upsample, heads
+    return prepare, heads
 
 
 def write_predictions(

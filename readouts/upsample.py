@@ -1,16 +1,15 @@
-"""The reference's up-sampling of tokens in time, replayed on cached tokens of native resolution.
+"""The reference's up-sampling of tokens in time, as a matrix.
 
 Tubelet models give 8 steps, the benchmark's readouts see 16. The resize is a fixed linear map, so a store
-keeps the 8 and stage two applies the map.
+keeps the 8 and stage two folds the map into its products with them (`readouts.tokens`).
 """
 
 from collections.abc import Callable
 from typing import Literal
 
 import torch
-from einops import einsum
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from featcache.errors import CallError
 
@@ -49,34 +48,3 @@ def temporal_matrix(n_in: int, n_out: int, method: Method) -> Float[Tensor, "U T
     distance = (centres[:, None] - torch.arange(n_in, dtype=torch.float64)).abs() / max(ratio, 1.0)
     weights = _KERNELS[method](distance)
     return (weights / weights.sum(dim=1, keepdim=True)).float()
-
-
-class TemporalUpsample(nn.Module):
-    """Tokens of T native steps to the U steps of a readout; tokens that have them already pass untouched."""
-
-    matrix: Tensor | None
-
-    def __init__(self, *, steps_in: int, steps_out: int, method: Method | None) -> None:
-        """Resize by `method`; None is for backbones that the reference does not resize.
-
-        Raises:
-            CallError: the steps differ and there is no method.
-        """
-        super().__init__()
-        if steps_in != steps_out and method is None:
-            raise CallError(
-                f"features have {steps_in} steps and the readout wants {steps_out}, "
-                "but this backbone's tokens are never resized: train a readout of their own steps."
-            )
-        matrix = None
-        if method is not None and steps_in != steps_out:
-            matrix = temporal_matrix(steps_in, steps_out, method)
-        # A constant of the configuration, not part of what is learned or saved.
-        self.register_buffer("matrix", matrix, persistent=False)
-
-    def forward(self, features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B U N C"]:
-        """Resized tokens in float32, or `features` itself where there is nothing to do."""
-        if self.matrix is None:
-            return features
-        resized: Tensor = einsum(self.matrix, features.float(), "u t, b t n c -> b u n c")
-        return resized

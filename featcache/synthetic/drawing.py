@@ -5,6 +5,7 @@ positions (a slow animal moves smoothly) at a cost that grows with the animal, n
 Angles are radians from the x axis towards the y axis, which points down.
 """
 
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -18,13 +19,10 @@ Point = Float[np.ndarray, "2"]
 
 
 class Canvas:
-    """The frames of one clip while it is being drawn."""
+    """The frames of one clip while it is being drawn; shapes may leave the picture, but must fit into it."""
 
-    def __init__(self, background: Float32[np.ndarray, "Y X"], n_frames: int, *, margin: int = 64) -> None:
-        self._margin = margin
-        # Shapes may reach into the margin, so no shape needs to be clipped against the picture's border.
-        padded = np.pad(background, margin, mode="edge")
-        self._grey = np.repeat(padded[None], n_frames, axis=0)
+    def __init__(self, background: Float32[np.ndarray, "Y X"], n_frames: int) -> None:
+        self._grey = np.repeat(background[None], n_frames, axis=0)
 
     def ellipse(
         self,
@@ -54,13 +52,12 @@ class Canvas:
         distance = np.hypot(dx - share * half[0], dy - share * half[1])
         self._blend(rows, columns, np.clip(width / 2 + 0.5 - distance, 0.0, 1.0) * opacity, shade)
 
-    def frames(self, grain: Float32[np.ndarray, "F Y X"]) -> UInt8[np.ndarray, "F Y X"]:
-        """The picture without its margin, with the camera's noise added."""
-        inner = slice(self._margin, -self._margin)
-        grey = self._grey[:, inner, inner] + grain
-        np.clip(grey, 0.0, 255.0, out=grey)
-        grey += 0.5
-        return np.asarray(grey, dtype=np.uint8)
+    def frames(self, grain: Sequence[Float32[np.ndarray, "Y X"]]) -> UInt8[np.ndarray, "F Y X"]:
+        """The finished pictures, with the camera's noise of each frame added."""
+        pictures = np.empty(self._grey.shape, dtype=np.uint8)
+        for picture, grey, noise in zip(pictures, self._grey, grain, strict=True):
+            picture[:] = np.clip(grey + (noise + np.float32(0.5)), 0.0, 255.0)
+        return pictures
 
     def _window(
         self, centre: Points, reach: float
@@ -70,14 +67,14 @@ class Canvas:
         Float32[np.ndarray, "F 1 X"],
         Float32[np.ndarray, "F Y 1"],
     ]:
-        """Rows [F Y 1] and columns [F 1 X] of a square that holds the shape; offsets from its centre."""
+        """Rows and columns of a square that holds what can be seen of the shape, and offsets from its centre."""
         half = ceil(reach) + 1
         around = np.arange(-half, half + 1)
         size = np.array([self._grey.shape[2], self._grey.shape[1]])
-        middle = np.clip(np.rint(centre).astype(np.int64) + self._margin, half, size - 1 - half)
+        middle = np.clip(np.rint(centre).astype(np.int64), half, size - 1 - half)
         columns = rearrange(middle[:, :1] + around, "f x -> f 1 x")
         rows = rearrange(middle[:, 1:] + around, "f y -> f y 1")
-        place = rearrange(centre + self._margin, "f xy -> xy f 1 1")
+        place = rearrange(centre, "f xy -> xy f 1 1")
         return rows, columns, (columns - place[0]).astype(np.float32), (rows - place[1]).astype(np.float32)
 
     def _blend(
@@ -101,12 +98,12 @@ def beside(place: Points, heading: Angles, forward: float | Angles, left: float 
 
 def grain(
     rng: np.random.Generator, n_frames: int, height: int, width: int, *, sigma: float
-) -> Float32[np.ndarray, "F Y X"]:
+) -> list[Float32[np.ndarray, "Y X"]]:
     """Camera noise in grey levels: windows of one larger noise field, since drawing it all anew is dear."""
     spare = 32
     field = sigma * rng.standard_normal((height + spare, width + spare), dtype=np.float32)
     corners = rng.integers(0, spare, size=(n_frames, 2))
-    return np.stack([field[y : y + height, x : x + width] for y, x in corners])
+    return [field[y : y + height, x : x + width] for y, x in corners]
 
 
 def mottle(rng: np.random.Generator, height: int, width: int, *, cell: float) -> Float32[np.ndarray, "Y X"]:

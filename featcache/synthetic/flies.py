@@ -152,8 +152,9 @@ def _facing(rng: np.random.Generator, gap: Float[np.ndarray, "F"], *, walk: floa
 
 
 def _singing(rng: np.random.Generator, fly: Fly, wing: float) -> Fly:
-    vibrating = wing + (0.15 * rng.standard_normal(N_FRAMES) if wing > WINGS_FOLDED else 0.0)
-    wings = np.broadcast_to(vibrating, N_FRAMES)
+    # Drawn for folded wings too: a twin must take the same random numbers.
+    vibration = 0.15 * rng.standard_normal(N_FRAMES)
+    wings = np.full(N_FRAMES, wing) + (vibration if wing > WINGS_FOLDED else 0.0)
     return replace(fly, left_wing=wings) if rng.random() < 0.5 else replace(fly, right_wing=wings)
 
 
@@ -224,7 +225,7 @@ FLIES = BehaviourClips(
         _recipe("apart", without_contact),
     ),
     profiles={
-        "demo": {"train": 360, "val": 90, "test": 90},
+        "demo": {"train": 432, "val": 90, "test": 126},
         "tiny": {"train": 36, "val": 18, "test": 18},
     },
     quality=90,

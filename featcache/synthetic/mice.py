@@ -82,7 +82,7 @@ def ignore(rng: np.random.Generator) -> Pair:
 def draw(behaviour: Behaviour, rng: np.random.Generator) -> UInt8[np.ndarray, "F Y X"]:
     """The frames of one clip of `behaviour`."""
     resident, intruder = _on_the_floor(behaviour(rng))
-    canvas = Canvas(_cage(rng), N_FRAMES, margin=96)
+    canvas = Canvas(_cage(rng), N_FRAMES)
     _draw_mouse(canvas, intruder, shade=rng.uniform(222.0, 240.0), glow=14.0, ear=205.0, tail=190.0)
     _draw_mouse(canvas, resident, shade=rng.uniform(18.0, 30.0), glow=16.0, ear=70.0, tail=85.0)
     return canvas.frames(grain(rng, N_FRAMES, HEIGHT, WIDTH, sigma=2.0))
@@ -174,7 +174,7 @@ MICE = BehaviourClips(
         _recipe("apart", ignore, "not interacting"),
     ),
     profiles={
-        "demo": {"train": 240, "val": 60, "test": 60},
+        "demo": {"train": 288, "val": 60, "test": 96},
         "tiny": {"train": 24, "val": 12, "test": 12},
     },
     quality=80,

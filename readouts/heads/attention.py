@@ -4,8 +4,8 @@ Learned queries are the same for every clip, so no token meets a key or value ma
 normalised token, `q (W_k f) = (q W_k) f` and `sum_i a_i (W_v f_i) = W_v sum_i a_i f_i`. Folding W_k into the
 query and applying W_v after pooling is the same function of the same parameters, with 2 x C x heads
 multiplications a token and query instead of 2 x C x width a token. LayerNorm's scale and bias and the
-temporal embedding fold in the same way. Queries from outside are many and differ by clip: they meet
-projected keys.
+temporal embedding fold in the same way, its statistics and the resize in time do so in `readouts.tokens`.
+Queries from outside are many and differ by clip: they meet projected keys.
 
 In shapes, heads and dim are the attention's own: width = heads * dim.
 """
@@ -19,15 +19,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads.base import LAYER_NORM_EPS, Readout, dense, layer_norm, normal_parameter
-
-
-def standardise(features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T N C"]:
-    """Float32 tokens of mean 0 and variance 1 over channels: a layer norm without scale and bias.
-
-    It is half of a head's time on a CPU, and the same for every head.
-    """
-    return F.layer_norm(features.float(), features.shape[-1:], eps=LAYER_NORM_EPS)
+from readouts.heads.base import Readout, dense, layer_norm, normal_parameter
+from readouts.tokens import ImplicitTokens, PreparedTokens, prepared
 
 
 class CrossAttention(nn.Module):
@@ -48,35 +41,38 @@ class CrossAttention(nn.Module):
 
     def forward(
         self,
-        tokens: Float[Tensor, "B T N C"],
+        tokens: ImplicitTokens,
         query: Float[Tensor, "*clips Q heads dim"],
         *,
         scale: Float[Tensor, "C"],
-        shift: Float[Tensor, "T C"],
+        shift: Float[Tensor, "U C"],
     ) -> Float[Tensor, "B Q heads dim"]:
         """What each query finds, before the heads are merged."""
         if query.ndim == 3:
             return self._folded(tokens, query, scale, shift)
         return self._projected(tokens, query, scale, shift)
 
-    def _folded(self, tokens: Tensor, query: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def _folded(self, tokens: ImplicitTokens, query: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         scaled = query * query.shape[-1] ** -0.5
         folded = einsum(scaled, self._by_head(self.key.weight), "q h d, h d c -> q h c")
-        offset = einsum(folded, shift, "q h c, t c -> q h t")
+        keys = rearrange(folded, "q h c -> (q h) c")
+        offset = einsum(keys, shift, "k c, u c -> k u")
         if self.key.bias is not None:
             # Shifts all scores of a query alike, so softmax ignores it; kept, for it is a parameter
             # of the reference and owes the optimiser a gradient.
-            offset = offset + einsum(scaled, self._by_head(self.key.bias), "q h d, h d -> q h")[..., None]
-        scores = einsum(tokens, folded * scale, "b t n c, q h c -> b q h t n") + offset[..., None]
-        weights = rearrange(scores, "b q h t n -> b q h (t n)").softmax(dim=-1)
-        weights = rearrange(weights, "b q h (t n) -> b q h t n", t=tokens.shape[1])
-        pooled = scale * einsum(weights, tokens, "b q h t n, b t n c -> b q h c")
-        pooled = pooled + einsum(weights.sum(dim=-1), shift, "b q h t, t c -> b q h c")
+            bias = einsum(scaled, self._by_head(self.key.bias), "q h d, h d -> q h")
+            offset = offset + rearrange(bias, "q h -> (q h) 1")
+        scores = tokens.dot(keys * scale) + offset[..., None]
+        weights = rearrange(scores, "b k u n -> b k (u n)").softmax(dim=-1)
+        weights = rearrange(weights, "b k (u n) -> b k u n", u=tokens.steps)
+        pooled = scale * tokens.pool(weights)
+        pooled = pooled + einsum(weights.sum(dim=-1), shift, "b k u, u c -> b k c")
+        pooled = rearrange(pooled, "b (q h) c -> b q h c", h=self.heads)
         found: Tensor = einsum(pooled, self._by_head(self.value.weight), "b q h c, h d c -> b q h d")
         return found if self.value.bias is None else found + self._by_head(self.value.bias)
 
-    def _projected(self, tokens: Tensor, query: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        flat = rearrange(tokens * scale + shift[:, None], "b t n c -> b (t n) c")
+    def _projected(self, tokens: ImplicitTokens, query: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        flat = rearrange(tokens.written() * scale + shift[:, None], "b u n c -> b (u n) c")
         keys, values = (
             rearrange(project(flat), "b s (h d) -> b h s d", h=self.heads)
             for project in (self.key, self.value)
@@ -114,19 +110,20 @@ class Trunk(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, features: Float[Tensor, "B T N C"], query: Float[Tensor, "*clips Q heads dim"]
+        self, tokens: PreparedTokens, query: Float[Tensor, "*clips Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """The pooled tokens, heads merged."""
-        ones = torch.ones(features.shape[-1], device=features.device)
-        shift = self._shift(torch.zeros_like(ones), n_steps=features.shape[1])
-        found = self.dropout(self.attention(features.float(), query, scale=ones, shift=shift))
+        plain = tokens.plain
+        ones = torch.ones_like(plain.native[0, 0, 0])
+        shift = self._shift(torch.zeros_like(ones), n_steps=plain.steps)
+        found = self.dropout(self.attention(plain, query, scale=ones, shift=shift))
         merged: Tensor = rearrange(found, "b q h d -> b q (h d)")
         return merged
 
-    def _shift(self, bias: Float[Tensor, "C"], *, n_steps: int) -> Float[Tensor, "T C"]:
+    def _shift(self, bias: Float[Tensor, "C"], *, n_steps: int) -> Float[Tensor, "U C"]:
         """What is added to the tokens of each step: `bias`, and the temporal embedding if there is one."""
         if self.temporal is None:
-            return repeat(bias, "c -> t c", t=n_steps)
+            return repeat(bias, "c -> u c", u=n_steps)
         if n_steps != len(self.temporal):
             raise CallError(
                 f"this attention head learned an embedding of {len(self.temporal)} steps and was given "
@@ -163,11 +160,12 @@ class ResidualTrunk(Trunk):
         )
 
     def forward(
-        self, features: Float[Tensor, "B T N C"], query: Float[Tensor, "*clips Q heads dim"]
+        self, tokens: PreparedTokens, query: Float[Tensor, "*clips Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """The queries, plus what they found, plus what the MLP makes of it."""
-        shift = self._shift(self.norm.bias, n_steps=features.shape[1])
-        found = self.attention(standardise(features), query, scale=self.norm.weight, shift=shift)
+        normal = tokens.standardised
+        shift = self._shift(self.norm.bias, n_steps=normal.steps)
+        found = self.attention(normal, query, scale=self.norm.weight, shift=shift)
         merged = rearrange(self.dropout(found), "b q h d -> b q (h d)")
         token = rearrange(query, "... q h d -> ... q (h d)") + self.projection(merged)
         refined: Tensor = token + self.mlp(self.mlp_norm(token))
@@ -206,13 +204,13 @@ class AttentionReadout(Readout):
         self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
         self.classifier = dense(width, n_outputs, generator=generator)
 
-    def forward(self, features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B *Q O"]:
+    def forward(self, features: Float[Tensor, "B T N C"] | PreparedTokens) -> Float[Tensor, "B *Q O"]:
         """One row of outputs a query; a single query's axis is dropped.
 
         Raises:
-            CallError: T is not the head's number of steps.
+            CallError: the tokens' number of steps is not the head's.
         """
-        logits: Tensor = self.classifier(self.trunk(features, self.query))
+        logits: Tensor = self.classifier(self.trunk(prepared(features), self.query))
         return rearrange(logits, "b 1 o -> b o") if len(self.query) == 1 else logits
 
 
@@ -241,14 +239,14 @@ class QueriedAttentionReadout(nn.Module):
         self.classifier = dense(width, n_outputs, generator=generator)
 
     def forward(
-        self, features: Float[Tensor, "B T N C"], queries: Float[Tensor, "B Q D"]
+        self, features: Float[Tensor, "B T N C"] | PreparedTokens, queries: Float[Tensor, "B Q D"]
     ) -> Float[Tensor, "B *Q O"]:
         """One row of outputs a query; a single query's axis is dropped, as the reference does.
 
         Raises:
-            CallError: T is not the head's number of steps.
+            CallError: the tokens' number of steps is not the head's.
         """
         projected = self.query_projection(queries.float())
         query = rearrange(projected, "b q (h d) -> b q h d", h=self.trunk.attention.heads)
-        logits: Tensor = self.classifier(self.trunk(features, query))
+        logits: Tensor = self.classifier(self.trunk(prepared(features), query))
         return rearrange(logits, "b 1 o -> b o") if logits.shape[1] == 1 else logits

@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-LAYER_NORM_EPS = 1e-6
-"""Flax's default; torch's 1e-5 shifts a readout by 1e-4 and more (REFERENCE: tolerances)."""
+from readouts.tokens import LAYER_NORM_EPS, PreparedTokens
 
 _TRUNCATED_STD = 0.8796256610342398
 """Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
@@ -20,10 +19,11 @@ _TRUNCATED_STD = 0.8796256610342398
 class Readout(nn.Module):
     """Tokens of a clip to its outputs: the contract of every member of this folder."""
 
-    def forward(self, features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B *Q O"]:
-        """Tokens of any float dtype, at the head's own number of steps, to float32 outputs.
+    def forward(self, features: Float[Tensor, "B T N C"] | PreparedTokens) -> Float[Tensor, "B *Q O"]:
+        """Tokens of any float dtype at the head's own number of steps, or prepared, to float32 outputs.
 
-        The query axis is there only where a readout has more than one.
+        Prepare tokens that several heads read, or that are to be resized. The query axis is there only
+        where a readout has more than one.
         """
         raise NotImplementedError
 

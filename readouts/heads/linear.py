@@ -3,11 +3,11 @@
 The weakest reader of the benchmark: what it finds, the backbone has already laid out.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
 from readouts.heads.base import Readout, dense
+from readouts.tokens import PreparedTokens, prepared
 
 
 class LinearReadout(Readout):
@@ -17,9 +17,7 @@ class LinearReadout(Readout):
         super().__init__()
         self.classifier = dense(channels, n_outputs, generator=generator)
 
-    def forward(self, features: Float[Tensor, "B T N C"]) -> Float[Tensor, "B O"]:
+    def forward(self, features: Float[Tensor, "B T N C"] | PreparedTokens) -> Float[Tensor, "B O"]:
         """One row of outputs a clip; half-precision tokens are summed in float32."""
-        # Not einops: its mean would first write a float32 copy of every token.
-        token = features.mean(dim=(-3, -2), dtype=torch.float32)
-        logits: Tensor = self.classifier(token)
+        logits: Tensor = self.classifier(prepared(features).average)
         return logits

@@ -1,5 +1,6 @@
 """Small feature stores with known numbers, for the tests of what is on disk."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,10 @@ class Example:
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> Callable[..., Example]:
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Example]:
     """An extraction of 7 clips in shards of 3, 2 views, 2 layers, unless told otherwise."""
+    # Durability cannot be seen without pulling the plug, and costs most of the time.
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
     def make(
         *,

@@ -1,4 +1,4 @@
-"""Temporal resizing against JAX's matrices and by hand."""
+"""Matrices of temporal resizing against JAX's and by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from featcache.errors import CallError
-from readouts.upsample import TemporalUpsample, temporal_matrix
+from readouts.tokens import TokenPreparation
+from readouts.upsample import temporal_matrix
 
 
 def test_matrices_of_the_backbones(shared: Path) -> None:
@@ -36,8 +37,8 @@ def test_features_in_time_are_jaxs(golden: Any) -> None:
     features = torch.from_numpy(golden.arrays["in/features"])
     for ours, theirs in (("linear", "bilinear"), ("cubic", "cubic")):
         expected = golden.arrays[f"out/features_time_{theirs}"]
-        upsample = TemporalUpsample(steps_in=features.shape[1], steps_out=expected.shape[1], method=ours)
-        np.testing.assert_allclose(upsample(features), expected, rtol=1e-5, atol=1e-5)
+        prepare = TokenPreparation(steps_in=features.shape[1], steps_out=expected.shape[1], method=ours)
+        np.testing.assert_allclose(prepare(features).plain.written(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_linear_by_hand() -> None:
@@ -56,27 +57,6 @@ def test_a_constant_stays_constant(n_in: int, n_out: int, method: str) -> None:
         torch.testing.assert_close(matrix, torch.eye(n_in))
 
 
-def test_tokens_with_the_right_steps_pass_untouched() -> None:
-    features = torch.zeros(2, 8, 3, 4, dtype=torch.float16)
-    for method in ("cubic", None):
-        assert TemporalUpsample(steps_in=8, steps_out=8, method=method)(features) is features
-
-
-def test_half_precision_tokens_are_resized_in_single_precision() -> None:
-    upsample = TemporalUpsample(steps_in=2, steps_out=4, method="linear")
-    resized = upsample(torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1).half())
-    assert resized.dtype == torch.float32
-    assert resized.flatten().tolist() == [1.0, 1.25, 1.75, 2.0]
-
-
-def test_the_matrix_is_no_parameter() -> None:
-    upsample = TemporalUpsample(steps_in=8, steps_out=16, method="cubic")
-    assert not upsample.state_dict()
-    assert not list(upsample.parameters())
-
-
 def test_mistakes_are_told() -> None:
-    with pytest.raises(CallError, match="8 steps and the readout wants 16"):
-        TemporalUpsample(steps_in=8, steps_out=16, method=None)
     with pytest.raises(CallError, match="known are linear, cubic"):
         temporal_matrix(0, 16, "linear")
