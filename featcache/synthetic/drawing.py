@@ -67,7 +67,7 @@ class Canvas:
         Float32[np.ndarray, "F 1 X"],
         Float32[np.ndarray, "F Y 1"],
     ]:
-        """Rows and columns of a square that holds what can be seen of the shape, and offsets from its centre."""
+        """Rows and columns of a square with all that is seen of a shape, and offsets from its centre."""
         half = ceil(reach) + 1
         around = np.arange(-half, half + 1)
         size = np.array([self._grey.shape[2], self._grey.shape[1]])

@@ -118,6 +118,14 @@ def test_standardising_is_a_layer_norm_of_resized_tokens(
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
 
+def test_steps_that_cancel_in_the_resize_have_no_negative_variance() -> None:
+    # The second of four steps is 3/4 of the first native one and 1/4 of the other.
+    first = 100 * draw(1, 1, 200, C).float()
+    found = prepared(torch.cat([first, -3 * first], dim=1), temporal_matrix(2, 4, "linear")).standardised
+    assert found.gain is not None
+    assert found.gain.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_any_float_tokens_become_what_their_numbers_say(dtype: torch.dtype) -> None:
     features = draw(2, 2, 3, C).to(dtype)
