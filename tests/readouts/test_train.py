@@ -41,7 +41,7 @@ def test_a_run_learns_and_is_recorded(run: Run, tmp_path: Path) -> None:
     rows = train(run, results_dir=tmp_path / "results", device=CPU, command="scivid train-readout ...")
     assert [row["readout"] for row in rows] == ["attention", "linear"]
     for row in rows:
-        assert row["val"] > {"linear": 0.9, "attention": 0.65}[row["readout"]]  # chance is about 0.5
+        assert row["val"] > {"linear": 0.85, "attention": 0.65}[row["readout"]]  # chance is about 0.5
         assert (row["steps"], row["seed"], row["n_train"], row["n_val"]) == (40, 3, 48, 24)
         assert row["train_fingerprint"] == run.splits["train"].store.fingerprint
         assert row["command"] == "scivid train-readout ..."
