@@ -124,10 +124,11 @@ def data_demo(
 
     for name in synthetic.DATASETS:
         with reporter(console) as progress:
-            synthetic.generate(
+            made = synthetic.generate(
                 name, data_dir, profile=profile, seed=seed, progress=progress.of(f"generating {name}")
             )
-    console.print(f"data are in {data_dir}")
+        what = f"{made.n_written} files written" if made.n_written else "there already"
+        console.print(f"{name}: {what}, {made.n_bytes / 1e6:,.1f} MB below {data_dir}", markup=False)
 
 
 @app.command()
@@ -261,6 +262,20 @@ def train_readout(
         fingerprint=fingerprint,
         roles=("train", "val", *(["test"] * test)),
     )
+    command = _command(
+        "train-readout",
+        backbone=backbone,
+        task=task,
+        readout=readout,
+        layer=splits["train"].layer.name,
+        fingerprint=splits["train"].store.fingerprint[:12],
+        seed=seed,
+        set=set_,
+        test=test,
+        cache_dir=cache_dir,
+        results_dir=results_dir,
+        manifest=manifest,
+    )
     run = configure(
         loaded, splits, readouts=readout.split(",") if readout else None, settings=set_ or [], seed=seed
     )
@@ -270,7 +285,7 @@ def train_readout(
             results_dir=results_dir,
             device=choose_device(device),
             again=again,
-            command=_command(),
+            command=command,
             progress=progress,
         )
     for row in rows:
@@ -339,9 +354,18 @@ def _roles(manifest: "Manifest", task: str, split: str) -> list[str]:
     return wanted
 
 
-def _command() -> str:
-    """What repeats this call."""
-    return shlex.join(["scivid", *sys.argv[1:]])
+def _command(name: str, **options: object) -> str:
+    """The call that repeats this one, with every option that was given or is not the default."""
+    words = ["scivid", name]
+    for option, value in options.items():
+        flag = "--" + option.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
+            words += [word for entry in value for word in (flag, str(entry))]
+        elif value is not None and value is not False:
+            words += [flag, str(value)]
+    return shlex.join(words)
 
 
 def _readout_rows() -> list[dict[str, object]]:

@@ -64,6 +64,7 @@ def data_rows(manifest: Manifest, data_dir: Path) -> list[Row]:
             "files": f"{status.n_found}" + (f" of {status.n_expected}" if status.n_expected else ""),
             "clips": status.n_clips,
             "MB": f"{status.n_bytes / 1e6:,.1f}",
+            "frames": None if dataset.frame_size is None else "{}x{}".format(*dataset.frame_size),
             "state": "; ".join((*status.problems, *status.notes)) or "complete",
         }
         for dataset in manifest.datasets.values()

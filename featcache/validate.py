@@ -45,7 +45,7 @@ class Report:
     problems: tuple[str, ...]
     """One line each; none if the store is what it claims."""
     notes: tuple[str, ...]
-    """No problem but worth knowing: largest magnitudes, skipped clips, files set aside."""
+    """No problem but worth knowing: magnitudes near float16's end, skipped clips, files set aside."""
     n_shards: int
     """Shard files read, of all layers."""
     n_chunks: int
@@ -248,7 +248,8 @@ def _magnitudes(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
     for layer in store.spec.layers:
         bits = max(audit.max_bits for audit in audits if audit.layer == layer)
         largest = float(np.uint16(bits).view(np.float16))
-        yield f"layer {layer.name}: largest magnitude {largest:.5g}, float16 ends at {FLOAT16_MAX:.0f}."
+        if largest > FLOAT16_MAX / 4:
+            yield f"layer {layer.name}: largest magnitude {largest:.5g}, float16 ends at {FLOAT16_MAX:.0f}."
 
 
 def _notes(store: FeatureStore) -> list[str]:
