@@ -34,8 +34,9 @@ format: install               ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install                ## the benchmarks, as ratios measured side by side
-	$(BIN)/python -m pytest -q tests/benchmarks --benchmark-enable --benchmark-only
+bench: install                ## the benchmarks: ratios measured side by side, and benchmarks.json
+	SCIVID_BENCH_CLIPS=256 $(BIN)/python -m pytest -q tests/benchmarks --benchmark-enable --benchmark-only \
+		--benchmark-columns=min,median,rounds --benchmark-json=benchmarks.json
 
 clean:                        ## what the demo and the tools wrote, not .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
