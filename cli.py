@@ -170,8 +170,9 @@ def extract(
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
     from featcache.device import choose_device, choose_precision
-    from featcache.extract import Machine, plan_extraction
+    from featcache.extract import Machine
     from featcache.extract import extract as run
+    from featcache.job import plan_extraction, split_roles
 
     known = _manifest(manifest)
     frozen = load_backbone(backbone, weights_dir)
@@ -183,7 +184,7 @@ def extract(
         decode_threads=decode_threads,
         shard_bytes=shard_mb * 2**20,
     )
-    for role in _roles(known, task, split):
+    for role in split_roles(known, task, split):
         job = plan_extraction(
             known,
             task=task,
@@ -204,10 +205,13 @@ def extract(
                 skip_bad=skip_bad,
                 progress=progress,
             )
-        console.print(
-            f"{store.path}  ({store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB)",
-            markup=False,
-        )
+        size = f"{store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB"
+        console.print(f"{store.path}  ({size})", markup=False)
+        left_out = [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]
+        if left_out:
+            console.print(
+                f"left out: {len(left_out)}, for example {left_out[0]['id']}: {left_out[0]['reason']}"
+            )
 
 
 @app.command()
@@ -238,13 +242,9 @@ def train_readout(
     task: TaskOption,
     readout: Annotated[str | None, typer.Option(help="linear, attention, or both with a comma.")] = None,
     layer: Annotated[str | None, typer.Option(help="Which layer, where a store holds several.")] = None,
-    fingerprint: Annotated[
-        str | None, typer.Option(help="First digits of the train store's, if there are several.")
-    ] = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="A recipe or head setting, such as lr=1e-4.")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting such as lr=1e-4.")] = None,
     test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
@@ -253,12 +253,14 @@ def train_readout(
     manifest: ManifestFile = None,
 ) -> None:
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
+    from featcache.backbones import store_name
     from featcache.device import choose_device
     from readouts.features import open_task_splits
     from readouts.tasks import load_task
     from readouts.train import configure, train
 
     loaded = load_task(task, _manifest(manifest))
+    backbone = store_name(backbone)
     splits = open_task_splits(
         cache_dir,
         loaded.name,
@@ -349,14 +351,6 @@ def _manifest(extra: Path | None) -> "Manifest":
     from featcache.manifest import load_manifest
 
     return load_manifest(extra)
-
-
-def _roles(manifest: "Manifest", task: str, split: str) -> list[str]:
-    known = list(manifest.task(task).splits)
-    wanted = known if split == "all" else split.split(",")
-    for role in wanted:
-        manifest.task(task).source_of(role)
-    return wanted
 
 
 def _command(name: str, **options: object) -> str:

@@ -5,65 +5,47 @@ model's. What is left to do is what is not on disk: a killed extraction goes on 
 """
 
 import logging
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float16, UInt8
 from torch import Tensor
 
 from featcache import readers
-from featcache.backbones.base import Backbone, Encoder
+from featcache.backbones.base import Encoder
 from featcache.clips import Clip, ClipIndex, frame_indices, label_matrix
 from featcache.device import device_name
-from featcache.errors import CallError, DataError
-from featcache.fingerprint import FEATURE_VERSION, fingerprint
-from featcache.manifest import Dataset, Manifest, Task
+from featcache.errors import CallError, DataError, StoreError
+from featcache.fingerprint import fingerprint
+from featcache.job import (
+    Extraction,
+    feature_spec,
+    fingerprint_parts,
+    provenance_of,
+    store_attributes,
+)
 from featcache.previews import clip_strip, preview_clips
 from featcache.progress import Progress
-from featcache.readers.base import Reader
-from featcache.spec import TARGET_SHARD_BYTES, FeatureSpec, Layer, clips_per_shard_for
+from featcache.readers.base import Reader, UnreadableFileError
+from featcache.spec import TARGET_SHARD_BYTES, Layer
 from featcache.store import FeatureStore, open_features
-from featcache.views import ViewPlan, clip_pixels, draw_view
+from featcache.views import clip_pixels, draw_view
 from featcache.writer import StoreWriter, create_or_resume, write_targets
 
-MOST_UNCOUNTED = 352
-"""The reference's label counts leave out its last batches: none of fly's clips, 346 of mouse's."""
+MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
+"""Clips that `skip_bad` leaves out at the most: so many, or this share of the split, whichever is more."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Extraction:
-    """What to extract: one split of one task through one backbone."""
-
-    task: Task
-    role: str
-    dataset: Dataset
-    split: str
-    backbone: Backbone
-    layers: tuple[Layer, ...]
-    views: ViewPlan
-    dtype: torch.dtype
-    shuffle_frames: bool = False
-    """Frames in a random order, the same for every run: what does time matter to this model?"""
-
-    @property
-    def name(self) -> str:
-        """The backbone as it appears in paths and tables."""
-        return self.backbone.info.name + ("_shuffled" if self.shuffle_frames else "")
-
-    @property
-    def exactness(self) -> str:
-        """Whether stage two sees what the online pipeline would show it, or frozen samples of that."""
-        if self.role != "train" or self.task.augmentation.is_identity:
-            return "exact"
-        return f"{self.views.n_views} frozen view{'s' if self.views.n_views > 1 else ''}"
+_Batch = list[tuple[int, int, Tensor]]
+_Features = Mapping[Layer, Float16[np.ndarray, "B T H W C"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,60 +58,6 @@ class Machine:
     decode_threads: int = 4
     shard_bytes: int = TARGET_SHARD_BYTES
     """What a crash may lose, and the size of the files; a store keeps the one it was begun with."""
-
-
-def plan_extraction(
-    manifest: Manifest,
-    *,
-    task: str,
-    role: str,
-    backbone: Backbone,
-    layers: tuple[Layer, ...],
-    n_views: int,
-    seed: int,
-    dtype: torch.dtype,
-    shuffle_frames: bool = False,
-) -> Extraction:
-    """Look everything up and refuse what cannot be; opens no data.
-
-    Raises:
-        CallError: an unknown task or role, or views asked for that would all be alike.
-    """
-    entry = manifest.task(task)
-    dataset, split = entry.source_of(role)
-    augmented = role == "train" and not entry.augmentation.is_identity
-    if n_views > 1 and not augmented and role == "train":
-        raise CallError(f"--views {n_views}: task {task} has no augmentation, so its views are all alike.")
-    views = ViewPlan(augmentation=entry.augmentation, n_views=n_views if augmented else 1, seed=seed)
-    return Extraction(
-        task=entry, role=role, dataset=manifest.dataset(dataset), split=split, backbone=backbone,
-        layers=layers, views=views, dtype=dtype, shuffle_frames=shuffle_frames,
-    )  # fmt: skip
-
-
-def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
-    """Everything that changes a feature, readable; batch size, device and paths are not in it."""
-    return {
-        "feature_version": FEATURE_VERSION,
-        "backbone": {
-            "name": job.backbone.info.name,
-            "architecture": job.backbone.architecture(),
-            "weights": job.backbone.weights_digest(),
-            "precision": str(job.dtype).removeprefix("torch."),
-        },
-        "preprocessing": job.backbone.preprocessing(),
-        "layers": [layer.name for layer in job.layers],
-        "tokens": {"dtype": "float16", "steps": "all"},
-        "clips": {
-            "dataset": job.dataset.name,
-            "split": job.split,
-            "data_version": job.dataset.version,
-            "n_clips": len(index),
-            "index": index.digest,
-            "frames": {**asdict(job.task.clip), "order": "shuffled" if job.shuffle_frames else "as filmed"},
-        },
-        "views": job.views.as_dict(),
-    }
 
 
 def extract(
@@ -148,6 +76,8 @@ def extract(
         WeightsError: the backbone's weights are missing or do not fit.
         StoreError: the store on disk is not this extraction's, or a token does not fit float16.
     """
+    # What can be refused in a second is refused before every record is read.
+    job.backbone.weights_digest()
     reader = readers.open_reader(job.dataset, job.split, data_dir)
     scan = reader.scan(
         skip_bad=skip_bad, progress=lambda done, total: progress("reading the clip index", done, total)
@@ -159,56 +89,33 @@ def extract(
     parts = fingerprint_parts(job, scan.index)
     folder = cache_dir / job.task.name / job.role
     spec = feature_spec(job, len(scan.index), machine.shard_bytes)
-    provenance = {
-        "data": _data_credits(job.dataset),
-        "skipped_records": [asdict(bad) for bad in scan.skipped],
-        "notes": [*scan.notes, *_label_notes(job, scan.index)],
-        **_software(),
-    }
+    provenance = provenance_of(job, scan)
     targets = _write_targets(job, scan.index, folder)
     writer = create_or_resume(
         folder / f"{job.name}-{fingerprint(parts)[:8]}.zarr",
-        spec=spec, parts=parts, clips=scan.index, provenance=provenance, attrs=_store_attrs(job, targets),
+        spec=spec, parts=parts, clips=scan.index, provenance=provenance, attrs=store_attributes(job, targets),
     )  # fmt: skip
     with writer:
-        for set_aside in writer.damaged:
-            logging.getLogger(__name__).warning(set_aside)
         if writer.header.complete:
             return open_features(writer.path)
+        for note in (*provenance["notes"], *writer.damaged):
+            logging.getLogger(__name__).warning(note)
+        _refuse_full_disk(writer)
         worker = _Worker(job, machine, reader, scan.index, writer, skip_bad=skip_bad)
         worker.run(progress)
         worker.write_previews()
         return writer.finish()
 
 
-def feature_spec(job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES) -> FeatureSpec:
-    """The store's shape, from arithmetic alone."""
-    grid = job.backbone.info.grid
-    per_shard = clips_per_shard_for(grid, n_views=job.views.n_views, n_clips=n_clips, shard_bytes=shard_bytes)
-    return FeatureSpec(
-        grid=grid, layers=job.layers, n_clips=n_clips, n_views=job.views.n_views, clips_per_shard=per_shard
-    )
-
-
-def _store_attrs(job: Extraction, targets: str | None) -> dict[str, object]:
-    info = job.backbone.info
-    return {
-        "task": job.task.name,
-        "role": job.role,
-        "backbone": job.name,
-        "backbone_title": info.title + (", frames shuffled" if job.shuffle_frames else ""),
-        "control": info.control,
-        "licence": info.licence,
-        "exactness": job.exactness,
-        "upsampling": info.upsampling,
-        "readout_steps": info.readout_steps,
-        "targets": targets,
-    }
-
-
-def _software() -> dict[str, object]:
-    packages = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
-    return {"software": {name: version(name) for name in packages}}
+def _refuse_full_disk(writer: StoreWriter) -> None:
+    left = sum(len(writer.spec.clips_of_shard(shard)) for shard in writer.todo())
+    needed = left * writer.spec.payload_bytes // writer.spec.n_clips
+    free = shutil.disk_usage(writer.path).free
+    if needed > free:
+        raise StoreError(
+            f"{writer.path} needs {needed / 1e9:,.1f} GB more and its disk has {free / 1e9:,.1f} GB free: "
+            "make room, or give another folder with --cache-dir."
+        )
 
 
 def _write_targets(job: Extraction, index: ClipIndex, folder: Path) -> str | None:
@@ -217,28 +124,6 @@ def _write_targets(job: Extraction, index: ClipIndex, folder: Path) -> str | Non
     labels = label_matrix(index, len(job.dataset.classes))
     parts = {"clips": index.digest, "classes": list(job.dataset.classes)}
     return write_targets(folder, index, {"labels": labels}, parts).name
-
-
-def _data_credits(dataset: Dataset) -> dict[str, str]:
-    return {
-        "title": dataset.title,
-        "source": dataset.source,
-        "licence": dataset.licence,
-        "citation": dataset.citation,
-    }
-
-
-def _label_notes(job: Extraction, index: ClipIndex) -> list[str]:
-    """Whether the labels are those of the official release, where it is the one that was counted."""
-    split = job.dataset.split(job.split)
-    if not split.label_counts or split.label_counts_of is None:
-        return []
-    counts = label_matrix(index, len(job.dataset.classes)).sum(axis=0, dtype=np.int64)
-    uncounted = len(index) - split.label_counts_of
-    missing = counts - np.array(split.label_counts)
-    if 0 <= uncounted < MOST_UNCOUNTED and ((missing < 0) | (missing > uncounted)).any():
-        return [f"labels count {counts.tolist()}, the official release {list(split.label_counts)}"]
-    return []
 
 
 class _Worker:
@@ -255,7 +140,7 @@ class _Worker:
         skip_bad: bool,
     ) -> None:
         self.job, self.machine, self.reader, self.index, self.writer = job, machine, reader, index, writer
-        self.skip_bad = skip_bad
+        self.skip_bad, self.n_skipped = skip_bad, 0
         self.spec = writer.spec
 
     def run(self, progress: Progress) -> None:
@@ -291,35 +176,70 @@ class _Worker:
             clip = self.index.clip(number)
             try:
                 rows.append((number, clip_strip(self._view(clip, self._read(clip), 0).cpu())))
-            except DataError:
-                if not self.skip_bad:
-                    raise
+            except DataError as problem:
+                self._skip_or_raise(problem)
         self.writer.write_previews(rows)
 
     def _shard_tokens(
         self, encoder: Encoder, shard: int, done: Callable[[int], None]
-    ) -> tuple[Mapping[Layer, Float[np.ndarray, "clip V T H W C"]], dict[int, str]]:
+    ) -> tuple[Mapping[Layer, Float16[np.ndarray, "clip V T H W C"]], dict[int, str]]:
         clips = self.spec.clips_of_shard(shard)
         shape = (len(clips), self.spec.n_views, *self.spec.grid.shape)
         tokens = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
         skipped: dict[int, str] = {}
-        for batch in _batches(self._decoded(clips, skipped), self.machine.batch):
-            features = self._encode(encoder, [pixels for _, _, pixels in batch])
+        for batch, features in self._encoded(
+            encoder, _batches(self._decoded(clips, skipped), self.machine.batch)
+        ):
             for layer, values in features.items():
-                for (clip, view, _), value in zip(batch, values, strict=False):
+                for (clip, view, _), value in zip(batch, values[: len(batch)], strict=True):
                     tokens[layer][clip - clips.start, view] = value
             done(batch[-1][0] - clips.start + 1)
         return tokens, skipped
 
-    def _encode(
+    def _encoded(self, encoder: Encoder, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, _Features]]:
+        """Batches with their tokens; a GPU works on the next one while the last is copied away."""
+        running: tuple[_Batch, dict[Layer, Tensor], torch.cuda.Event | None] | None = None
+        for batch in batches:
+            started = (batch, *self._start(encoder, [pixels for _, _, pixels in batch]))
+            if running is not None:
+                yield _arrived(*running)
+            running = started
+        if running is not None:
+            yield _arrived(*running)
+
+    def _start(
         self, encoder: Encoder, pixels: Sequence[Tensor]
-    ) -> dict[Layer, Float[np.ndarray, "B T H W C"]]:
+    ) -> tuple[dict[Layer, Tensor], torch.cuda.Event | None]:
         """One forward pass of exactly `batch` clip views, so that a resumed shard meets the same kernels."""
         padding = [torch.zeros_like(pixels[0])] * (self.machine.batch - len(pixels))
-        features = encoder(torch.stack([*pixels, *padding]))
+        try:
+            with torch.inference_mode():
+                features = encoder(torch.stack([*pixels, *padding]))
+        except torch.OutOfMemoryError:
+            raise CallError(
+                f"--batch {self.machine.batch} does not fit into the memory of "
+                f"{device_name(self.machine.device)}: give a smaller one. The shards written so far are kept."
+            ) from None
+        self._check_shapes(features)
+        on_gpu = self.machine.device.type == "cuda"
         # Rounded on the device: half the bytes to copy. What does not fit becomes infinite, and is refused
         # with the clip's name when the shard is written.
-        return {layer: values.half().cpu().numpy() for layer, values in features.items()}
+        host = {
+            layer: torch.empty(values.shape, dtype=torch.float16, pin_memory=on_gpu).copy_(
+                values.half(), non_blocking=True
+            )
+            for layer, values in features.items()
+        }
+        return host, torch.cuda.current_stream(self.machine.device).record_event() if on_gpu else None
+
+    def _check_shapes(self, features: Mapping[Layer, Tensor]) -> None:
+        wanted = {layer.name: (self.machine.batch, *self.spec.grid.shape) for layer in self.spec.layers}
+        found = {layer.name: tuple(values.shape) for layer, values in features.items()}
+        if found != wanted:
+            raise CallError(
+                f"backbone {self.job.name} gave {found} where its info promises {wanted}: "
+                "correct its grid or its encoder."
+            )
 
     def _decoded(
         self, clips: range, skipped: dict[int, str]
@@ -340,18 +260,27 @@ class _Worker:
                 try:
                     frames = future.result()
                 except DataError as problem:
-                    if not self.skip_bad:
-                        raise
+                    self._skip_or_raise(problem)
                     skipped[number] = str(problem)
                     continue
                 for view in range(self.spec.n_views):
                     yield number, view, self._view(self.index.clip(number), frames, view)
 
+    def _skip_or_raise(self, problem: DataError) -> None:
+        """Single bad records may be left out; a file that cannot be read, or many records, may not."""
+        if not self.skip_bad or isinstance(problem, UnreadableFileError):
+            raise problem
+        self.n_skipped += 1
+        if self.n_skipped > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_clips):
+            raise DataError(
+                f"{self.n_skipped} of {self.spec.n_clips} clips cannot be read, too many to leave out; "
+                f"the last: {problem}"
+            )
+
     def _read(self, clip: Clip) -> UInt8[np.ndarray, "F Y X C"]:
         chosen = frame_indices(self.job.task.clip, clip.n_source)
         if self.job.shuffle_frames:
-            # Seeded by the content: the same clip is shuffled alike in every split, view and run.
-            chosen = np.random.default_rng(int(clip.digest, 16)).permutation(chosen)
+            chosen = chosen[_shuffled_order(clip, len(chosen))]
         return self.reader.read(clip, chosen.tolist())
 
     def _view(
@@ -371,6 +300,20 @@ def _batches(items: Iterator[tuple[int, int, Tensor]], size: int) -> Iterator[li
             batch = []
     if batch:
         yield batch
+
+
+def _shuffled_order(clip: Clip, n_frames: int) -> list[int]:
+    """The same for a clip in every split, view and run, and under every version of numpy."""
+    names = [f"{clip.digest}/{clip.record}/{i}".encode() for i in range(n_frames)]
+    return sorted(range(n_frames), key=lambda i: blake2b(names[i], digest_size=16).digest())
+
+
+def _arrived(
+    batch: _Batch, host: Mapping[Layer, Tensor], copied: torch.cuda.Event | None
+) -> tuple[_Batch, _Features]:
+    if copied is not None:
+        copied.synchronize()
+    return batch, {layer: values.numpy() for layer, values in host.items()}
 
 
 def _advance(progress: Progress, what: str, before: int, total: int, more: int) -> None:

@@ -150,5 +150,9 @@ class FeatureSpec:
 def clips_per_shard_for(
     grid: TokenGrid, *, n_views: int, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES
 ) -> int:
-    """The number of clips whose shard comes closest to `shard_bytes` from below, at least one."""
-    return max(1, min(shard_bytes // (grid.nbytes * n_views), n_clips))
+    """The number of clips whose shard comes closest to `shard_bytes` from below, at least one.
+
+    From 32 on a multiple of 32, so that the usual batch sizes fill a shard without padding.
+    """
+    fitting = shard_bytes // (grid.nbytes * n_views)
+    return max(1, min(fitting - fitting % 32 if fitting >= 32 else fitting, n_clips))

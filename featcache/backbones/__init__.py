@@ -66,6 +66,15 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
     raise CallError(_unknown(name))
 
 
+def store_name(name: str) -> str:
+    """The name that a backbone's stores begin with: of a file or a folder it is the model's own.
+
+    Raises:
+        CallError: as `load_backbone`.
+    """
+    return load_backbone(name).info.name if ".py:" in name or Path(name).is_dir() else name
+
+
 def backbone_info(name: str) -> BackboneInfo:
     """What is known of a backbone in advance; opens no weights, and no code where `name` is registered.
 

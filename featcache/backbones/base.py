@@ -53,8 +53,6 @@ class BackboneInfo:
     default_layers: tuple[Layer, ...]
     upsampling: Upsampling | None = None
     """How the benchmark stretches the tokens in time before a readout; never stored."""
-    readout_steps: int = 16
-    """Steps after that stretch."""
     control: str | None = None
     """A label such as `random weights` for rows that show what the question scores without the model."""
 
@@ -74,6 +72,11 @@ class BackboneInfo:
             raise CallError(f"backbone {self.name}: default_layers is empty, give one or more.")
         for layer in self.default_layers:
             check_layer(layer, self)
+
+    @property
+    def readout_steps(self) -> int:
+        """Steps that the benchmark's readouts see: one a frame where the tokens are stretched."""
+        return self.n_frames if self.upsampling else self.grid.steps
 
     @property
     def last_layer(self) -> Layer:

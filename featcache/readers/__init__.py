@@ -1,6 +1,6 @@
 """Containers to clips: which clips a split has, and the pixels of the frames that are asked for.
 
-Offers `READERS`, `open_reader` and `data_status`. A member is a class with the interface of
+Offers `READERS`, `open_reader`, `data_status` and `UnreadableFileError`. A member is a class with the interface of
 `featcache.readers.base.Reader`, named by its import path, so that listing them opens no library.
 """
 
@@ -10,6 +10,7 @@ from typing import cast
 
 from featcache.manifest import Dataset
 from featcache.readers.base import Reader, ReaderType, SplitStatus
+from featcache.readers.base import UnreadableFileError as UnreadableFileError
 
 READERS: dict[str, str] = {
     "sequence_example": "featcache.readers.sequence_example:SequenceExampleReader",

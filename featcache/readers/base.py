@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from featcache.clips import Clip, ClipIndex
+from featcache.errors import DataError
 from featcache.manifest import Dataset
 
 Progress = Callable[[int, int], None]
@@ -27,6 +28,26 @@ SCAN_THREADS = 4
 
 class UnreadableError(ValueError):
     """Why a piece of a file cannot be read; the reader adds which file, record and frame, and the way out."""
+
+    def as_data_error(self, message: str) -> DataError:
+        """What the user is told, once the reader knows the whole `message`."""
+        return DataError(message)
+
+
+class WholeFileError(UnreadableError):
+    """Why nothing of a file can be read, or can be trusted to be what was scanned."""
+
+    def as_data_error(self, message: str) -> DataError:
+        """An error of the kind that is never skipped."""
+        return UnreadableFileError(message)
+
+
+class UnreadableFileError(DataError):
+    """A whole file is missing, cut short, or refused by the disk: never skippable.
+
+    A clip left out of a store stays out. What is wrong with a file is often over in a minute (a mount that
+    went away, a quota, a copy that still runs), and would take all of its clips along.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,13 +99,15 @@ class Reader(Protocol):
         """Read everything once and list the clips in file order.
 
         Raises:
-            DataError: a file cannot be opened; or, unless `skip_bad`, a clip cannot be read.
+            UnreadableFileError: a file cannot be read, `skip_bad` or not.
+            DataError: a clip cannot be read, unless `skip_bad`.
         """
 
     def read(self, clip: Clip, frames: FrameNumbers) -> UInt8[np.ndarray, "F Y X C"]:
         """Decode the frames with these numbers, in their order, repeats allowed; others are not touched.
 
         Raises:
+            UnreadableFileError: the file cannot be read.
             DataError: the clip, or one of these frames, cannot be decoded; names file, record and frame.
         """
 

@@ -19,13 +19,14 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
-from featcache.readers.base import UnreadableError
+from featcache.readers.base import UnreadableError, WholeFileError
 
 OPEN_SHARDS = 64
 """Files kept open: a split has up to 1024, more than many systems allow a process."""
 
 # With read-ahead or a thread pool of its own, a reader hangs now and then in a forked process.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+_PIECE = 16 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +159,7 @@ class RecordFiles:
         """Records in a file, which may be none.
 
         Raises:
-            UnreadableError: the file cannot be opened, or is not a whole ArrayRecord file.
+            WholeFileError: the file cannot be opened, or is not a whole ArrayRecord file.
         """
         return int(self._reader(path).num_records())
 
@@ -166,17 +167,18 @@ class RecordFiles:
         """The bytes of one record.
 
         Raises:
-            UnreadableError: the file cannot be opened, has no such record, or is damaged there.
+            WholeFileError: the file cannot be opened or read, or has no such record.
+            UnreadableError: it is damaged there.
         """
-        reader = self._reader(path)
-        # An index past the end is not an error to array_record: it hands out empty bytes.
-        if not 0 <= record < reader.num_records():
-            raise UnreadableError(f"it has {reader.num_records()} records")
         try:
-            (data,) = reader.read([record])
+            return _record(self._reader(path), record)
+        except RuntimeError:
+            # A record whose bytes are wrong, or a disk that did not give them? To array_record they are one.
+            _require_readable(path)
+        try:
+            return _record(_open(path), record)
         except RuntimeError as problem:
             raise UnreadableError(f"it is damaged ({problem})") from None
-        return bytes(data)
 
     def _reader(self, path: Path) -> ArrayRecordReader:
         files = self._of_process.setdefault(os.getpid(), _OpenFiles())
@@ -190,12 +192,30 @@ class RecordFiles:
             return files.readers[path]
 
 
+def _record(reader: ArrayRecordReader, record: int) -> bytes:
+    # An index past the end is not an error to array_record: it hands out empty bytes.
+    if not 0 <= record < reader.num_records():
+        raise WholeFileError(f"it has {reader.num_records()} records")
+    (data,) = reader.read([record])
+    return bytes(data)
+
+
+def _require_readable(path: Path) -> None:
+    """Read all of a file, for nothing but the operating system's word that it can be read."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.read(_PIECE):
+                pass
+    except OSError as problem:
+        raise WholeFileError(f"it cannot be read ({problem.strerror})") from None
+
+
 def _open(path: Path) -> ArrayRecordReader:
     try:
         n_bytes = path.stat().st_size
     except OSError as problem:
-        raise UnreadableError(f"it cannot be opened ({problem.strerror})") from None
+        raise WholeFileError(f"it cannot be opened ({problem.strerror})") from None
     reader = ArrayRecordReader(str(path), _READER_OPTIONS)
     if not reader.ok():
-        raise UnreadableError(f"its {n_bytes} bytes are no whole ArrayRecord file: cut short or another kind")
+        raise WholeFileError(f"its {n_bytes} bytes are no whole ArrayRecord file: cut short or another kind")
     return reader

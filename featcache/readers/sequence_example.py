@@ -23,6 +23,7 @@ from featcache.readers.base import (
     SkippedClip,
     SplitStatus,
     UnreadableError,
+    WholeFileError,
     stack_frames,
 )
 from featcache.readers.images import decode_image
@@ -111,7 +112,7 @@ class SequenceExampleReader:
             try:
                 n_records = self._files.n_records(self._shards.path(source))
             except UnreadableError as problem:
-                raise DataError(self._shards.fault(source, problem)) from None
+                raise problem.as_data_error(self._shards.fault(source, problem)) from None
             blocks += [(shard, range(n_records)[at : at + _BLOCK]) for at in range(0, n_records, _BLOCK)]
         return blocks
 
@@ -125,7 +126,7 @@ class SequenceExampleReader:
             data = self._files.read(self._shards.path(source), record)
             steps, labels = self._parse(data)
         except UnreadableError as problem:
-            if skip_bad:
+            if skip_bad and not isinstance(problem, WholeFileError):
                 return SkippedClip(id=name, source=source, record=record, reason=str(problem))
             raise self._error(source, f"record {record}", problem) from None
         return Clip(
@@ -182,5 +183,7 @@ class SequenceExampleReader:
         return tuple(notes)
 
     def _error(self, source: str, place: str, problem: UnreadableError) -> DataError:
-        way_out = f"{self._shards.way_out(source)} Or leave such records out with --skip-bad."
-        return DataError(f"{self._shards.path(source)}, {place}: {problem}. {way_out}")
+        way_out = self._shards.way_out(source)
+        if not isinstance(problem, WholeFileError):
+            way_out += " Or leave such records out with --skip-bad."
+        return problem.as_data_error(f"{self._shards.path(source)}, {place}: {problem}. {way_out}")

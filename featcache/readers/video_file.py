@@ -28,6 +28,8 @@ from featcache.readers.base import (
     SkippedClip,
     SplitStatus,
     UnreadableError,
+    UnreadableFileError,
+    WholeFileError,
     stack_frames,
 )
 from featcache.readers.clip_list import read_clip_list
@@ -97,7 +99,7 @@ class VideoFileReader:
             return stack_frames(self._decode(clip, set(numbers)), numbers)
         except UnreadableError as problem:
             place = f"{self._data_dir / clip.source}, clip from frame {clip.record}"
-            raise DataError(f"{place}: {problem}. {_WAY_OUT}") from None
+            raise problem.as_data_error(f"{place}: {problem}. {_WAY_OUT}") from None
 
     def _listed_clips(self) -> list["_Start"] | None:
         if self._split.clips is None:
@@ -123,7 +125,7 @@ class VideoFileReader:
                 digest = file_digest(file, lambda: blake2b(digest_size=8)).hexdigest()
             return _Video(count_frames(path), digest)
         except (OSError, UnreadableError) as problem:
-            raise DataError(f"{path}: {problem}. {_WAY_OUT}") from None
+            raise UnreadableFileError(f"{path}: {problem}. {_WAY_OUT}") from None
 
     def _decode(self, clip: Clip, numbers: set[int]) -> dict[int, UInt8[np.ndarray, "Y X C"]]:
         """Frames of a video by their numbers in it."""
@@ -274,7 +276,8 @@ def _decode_from_start(path: Path, numbers: set[int], channels: int) -> dict[int
                 decoded[number] = _pixels(frame, channels)
             if number == max(numbers):
                 return decoded
-    raise UnreadableError(f"it ends before frame {max(numbers)}; if it had more, scan it again")
+    # The scan decoded it to its end, and FFmpeg takes many a failure of the disk for the end of a file.
+    raise WholeFileError(f"it ends before frame {max(numbers)}; if it had more, scan it again")
 
 
 def _decode_from_keyframes(
@@ -307,11 +310,17 @@ def _pixels(frame: av.VideoFrame, channels: int) -> UInt8[np.ndarray, "Y X C"]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its first video stream; any error of FFmpeg in the block becomes UnreadableError."""
+    """The file and its first video stream; an error of FFmpeg becomes Whole- or, in the block, UnreadableError."""
     try:
-        with av.open(path, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise UnreadableError("it holds no video")
-            yield container, container.streams.video[0]
+        container = av.open(path, metadata_errors="replace")
     except (av.FFmpegError, OSError) as problem:
-        raise UnreadableError(f"FFmpeg cannot decode it ({problem})") from None
+        raise WholeFileError(f"FFmpeg cannot open it ({problem})") from None
+    with container:
+        if not container.streams.video:
+            raise WholeFileError("it holds no video")
+        try:
+            yield container, container.streams.video[0]
+        except OSError as problem:
+            raise WholeFileError(f"FFmpeg cannot read it ({problem})") from None
+        except av.FFmpegError as problem:
+            raise UnreadableError(f"FFmpeg cannot decode it ({problem})") from None

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 
 from featcache.backbones import load_backbone
 from featcache.clips import frame_indices
-from featcache.errors import CallError, DataError
-from featcache.extract import Extraction, Machine, extract, plan_extraction
+from featcache.errors import CallError, DataError, StoreError
+from featcache.extract import Machine, extract
+from featcache.fingerprint import differences, fingerprint
+from featcache.job import Extraction, fingerprint_parts, plan_extraction
 from featcache.manifest import load_manifest
 from featcache.readers import open_reader
 from featcache.spec import Layer
@@ -135,3 +138,80 @@ def test_an_unknown_task_or_role_is_refused() -> None:
         plan(task="birds")
     with pytest.raises(CallError, match="'dev'"):
         plan("dev")
+
+
+class Wrong:
+    """A user's model whose encoder does not give what its info says."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.inner = load_backbone("resize")
+        self.info, self.shape = self.inner.info, shape
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> object:
+        return lambda pixels: {layer: torch.zeros(len(pixels), *self.shape) for layer in layers}
+
+
+def test_an_encoder_that_breaks_its_promise_is_refused(tiny_data: Path, tmp_path: Path) -> None:
+    job = replace(plan(), backbone=Wrong((1, 1, 1, 3)))
+    with pytest.raises(
+        CallError, match=r"gave .*\(3, 1, 1, 1, 3\).* where its info promises .*\(3, 16, 16, 16, 3\)"
+    ):
+        extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path)
+
+
+def test_a_lost_file_is_never_skipped(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache.readers import sequence_example
+    from featcache.readers.base import UnreadableFileError
+
+    def read(self, clip, frames):
+        raise UnreadableFileError(f"{clip.source} cannot be opened")
+
+    monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
+    with pytest.raises(UnreadableFileError, match="cannot be opened"):
+        extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
+
+
+def test_many_broken_records_are_not_skipped(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache import extract as module
+    from featcache.readers import sequence_example
+
+    def read(self, clip, frames):
+        raise DataError(f"{clip.source}, record {clip.record} is no JPEG")
+
+    monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
+    monkeypatch.setattr(module, "MOST_SKIPPED", 2)
+    with pytest.raises(DataError, match=r"3 of \d+ clips cannot be read, too many to leave out"):
+        extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
+
+
+def test_a_full_disk_is_refused_before_the_model_runs(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache import extract as module
+
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StoreError, match=r"needs 0\.\d GB more and its disk has 0\.0 GB free"):
+        extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("change", ["channels", "frames", "weights", "layer", "views"])
+def test_whatever_changes_a_feature_changes_the_fingerprint(tiny_data: Path, change: str) -> None:
+    job = plan("train", n_views=2)
+    index = open_reader(job.dataset, "train", tiny_data).scan().index
+    changed = {
+        "channels": lambda: replace(job, dataset=replace(job.dataset, channels=1)),
+        "frames": lambda: replace(job, task=replace(job.task, clip=replace(job.task.clip, stride=2))),
+        "weights": lambda: replace(job, backbone=load_backbone("videomae_random")),
+        "layer": lambda: replace(job, layers=(Layer(1),)),
+        "views": lambda: replace(job, views=replace(job.views, seed=8)),
+    }[change]()
+    ours, theirs = fingerprint_parts(job, index), fingerprint_parts(changed, index)
+    assert fingerprint(ours) != fingerprint(theirs)
+    assert differences(ours, theirs)

@@ -1,0 +1,187 @@
+"""What an extraction is: one split of one task through one backbone, and all that follows from that.
+
+The fingerprint, the shape of the store, what is written into it about itself. Nothing is read or run here.
+"""
+
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+
+from featcache.backbones.base import Backbone
+from featcache.clips import ClipIndex, label_matrix
+from featcache.errors import CallError
+from featcache.fingerprint import FEATURE_VERSION
+from featcache.manifest import Dataset, Manifest, Task
+from featcache.readers.base import Scan
+from featcache.spec import TARGET_SHARD_BYTES, FeatureSpec, Layer, clips_per_shard_for
+from featcache.views import ViewPlan
+
+MOST_UNCOUNTED = 352
+"""The reference's label counts leave out its last batches: none of fly's clips, 346 of mouse's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extraction:
+    """What to extract: one split of one task through one backbone."""
+
+    task: Task
+    role: str
+    dataset: Dataset
+    split: str
+    backbone: Backbone
+    layers: tuple[Layer, ...]
+    views: ViewPlan
+    dtype: torch.dtype
+    shuffle_frames: bool = False
+    """Frames in a random order, the same for every run: what does time matter to this model?"""
+
+    @property
+    def name(self) -> str:
+        """The backbone as it appears in paths and tables."""
+        return self.backbone.info.name + ("_shuffled" if self.shuffle_frames else "")
+
+    @property
+    def exactness(self) -> str:
+        """Whether stage two sees what the online pipeline would show it, or frozen samples of that."""
+        if self.role != "train" or self.task.augmentation.is_identity:
+            return "exact"
+        return f"{self.views.n_views} frozen view{'s' if self.views.n_views > 1 else ''}"
+
+
+def plan_extraction(
+    manifest: Manifest,
+    *,
+    task: str,
+    role: str,
+    backbone: Backbone,
+    layers: tuple[Layer, ...],
+    n_views: int,
+    seed: int,
+    dtype: torch.dtype,
+    shuffle_frames: bool = False,
+) -> Extraction:
+    """Look everything up and refuse what cannot be; opens no data.
+
+    Raises:
+        CallError: an unknown task or role, or views asked for that would all be alike.
+    """
+    entry = manifest.task(task)
+    dataset, split = entry.source_of(role)
+    augmented = role == "train" and not entry.augmentation.is_identity
+    if n_views > 1 and not augmented and role == "train":
+        raise CallError(f"--views {n_views}: task {task} has no augmentation, so its views are all alike.")
+    views = ViewPlan(augmentation=entry.augmentation, n_views=n_views if augmented else 1, seed=seed)
+    return Extraction(
+        task=entry, role=role, dataset=manifest.dataset(dataset), split=split, backbone=backbone,
+        layers=layers, views=views, dtype=dtype, shuffle_frames=shuffle_frames,
+    )  # fmt: skip
+
+
+def split_roles(manifest: Manifest, task: str, text: str) -> list[str]:
+    """The splits of a task that `text` names: `all`, or some of them with commas.
+
+    Raises:
+        CallError: the task has no such split.
+    """
+    known = list(manifest.task(task).splits)
+    wanted = known if text == "all" else [role.strip() for role in text.split(",")]
+    for role in wanted:
+        manifest.task(task).source_of(role)
+    return wanted
+
+
+def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
+    """Everything that changes a feature, readable; batch size, device and paths are not in it."""
+    return {
+        "feature_version": FEATURE_VERSION,
+        "backbone": {
+            "name": job.backbone.info.name,
+            "architecture": job.backbone.architecture(),
+            "weights": job.backbone.weights_digest(),
+            "precision": str(job.dtype).removeprefix("torch."),
+        },
+        "preprocessing": job.backbone.preprocessing(),
+        "layers": [layer.name for layer in job.layers],
+        "tokens": {"dtype": "float16", "steps": "all"},
+        "decoding": {
+            "reader": job.dataset.reader,
+            "channels": job.dataset.channels,
+            "image": job.dataset.features.get("image"),
+        },
+        "frames": {**asdict(job.task.clip), "order": "shuffled" if job.shuffle_frames else "as filmed"},
+        # Labels are not in it: correcting one does not change a token.
+        "clips": {
+            "dataset": job.dataset.name,
+            "split": job.split,
+            "data_version": job.dataset.version,
+            "n_clips": len(index),
+            "index": index.frames_digest,
+        },
+        "views": job.views.as_dict(),
+    }
+
+
+def feature_spec(job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES) -> FeatureSpec:
+    """The store's shape, from arithmetic alone."""
+    grid = job.backbone.info.grid
+    per_shard = clips_per_shard_for(grid, n_views=job.views.n_views, n_clips=n_clips, shard_bytes=shard_bytes)
+    return FeatureSpec(
+        grid=grid, layers=job.layers, n_clips=n_clips, n_views=job.views.n_views, clips_per_shard=per_shard
+    )
+
+
+def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:
+    """What the store says of itself beside its fingerprint."""
+    info = job.backbone.info
+    return {
+        "task": job.task.name,
+        "role": job.role,
+        "backbone": job.name,
+        "backbone_title": info.title + (", frames shuffled" if job.shuffle_frames else ""),
+        "control": info.control,
+        "licence": info.licence,
+        "exactness": job.exactness,
+        "upsampling": info.upsampling,
+        "readout_steps": info.readout_steps,
+        "targets": targets,
+    }
+
+
+def provenance_of(job: Extraction, scan: Scan) -> dict[str, Any]:
+    """Where the data came from, what was left out of them, what they were read and run with."""
+    return {
+        "data": _data_credits(job.dataset),
+        "skipped_records": [asdict(bad) for bad in scan.skipped],
+        "notes": [*scan.notes, *_label_notes(job, scan.index)],
+        **_software(),
+    }
+
+
+def _software() -> dict[str, object]:
+    packages = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
+    return {"software": {name: version(name) for name in packages}}
+
+
+def _data_credits(dataset: Dataset) -> dict[str, str]:
+    return {
+        "title": dataset.title,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+    }
+
+
+def _label_notes(job: Extraction, index: ClipIndex) -> list[str]:
+    """Whether the labels are those of the official release, where it is the one that was counted."""
+    split = job.dataset.split(job.split)
+    if not split.label_counts or split.label_counts_of is None:
+        return []
+    counts = label_matrix(index, len(job.dataset.classes)).sum(axis=0, dtype=np.int64)
+    uncounted = len(index) - split.label_counts_of
+    missing = counts - np.array(split.label_counts)
+    if 0 <= uncounted < MOST_UNCOUNTED and ((missing < 0) | (missing > uncounted)).any():
+        return [f"labels count {counts.tolist()}, the official release {list(split.label_counts)}"]
+    return []
