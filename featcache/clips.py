@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from hashlib import sha256
 from math import ceil
 from pathlib import Path
@@ -137,7 +138,14 @@ class Clip:
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
 
-@dataclass(frozen=True, slots=True)
+FRAME_COLUMNS = tuple(name for name in CLIP_SCHEMA.names if name != "labels")
+"""What decides which frames a clip has."""
+
+DIGEST_ROWS = 65_536
+"""Rows that are Python objects at a time while an index is digested."""
+
+
+@dataclass(frozen=True)
 class ClipIndex:
     """All clips of a split in file order, as a table with the columns of `CLIP_SCHEMA`.
 
@@ -154,6 +162,8 @@ class ClipIndex:
         if len(ids.unique()) != len(ids):
             repeated, _ = Counter(ids.to_pylist()).most_common(1)[0]
             raise DataError(f"the clip id {repeated!r} stands in several rows: keep one.")
+        # A row of a table in ten thousand pieces, one a block of a scan, takes milliseconds to find.
+        object.__setattr__(self, "clips", self.clips.combine_chunks())
 
     @classmethod
     def from_clips(cls, clips: Iterable[Clip]) -> "ClipIndex":
@@ -184,12 +194,29 @@ class ClipIndex:
         (row,) = self.clips.slice(i, 1).to_pylist()
         return Clip(**{**row, "labels": tuple(row["labels"])})
 
-    @property
+    def placed(self, clips_per_shard: int) -> pa.Table:
+        """The table as a store keeps it: with the shard of each clip and its position there."""
+        shard, position = np.divmod(np.arange(len(self), dtype=np.int32), clips_per_shard)
+        table = self.clips.append_column("shard", pa.array(shard))
+        return table.append_column("position", pa.array(position)).replace_schema_metadata(None)
+
+    @cached_property
     def digest(self) -> str:
         """The sha256, in hex, of all rows in their order, whatever chunks or file the table came from."""
+        return self._digest_of(CLIP_SCHEMA.names)
+
+    @cached_property
+    def frames_digest(self) -> str:
+        """As `digest`, but of the rows without their labels: what features depend on, and no more."""
+        return self._digest_of(FRAME_COLUMNS)
+
+    def _digest_of(self, columns: Iterable[str]) -> str:
         rows = sha256()
-        for name in CLIP_SCHEMA.names:
-            rows.update(json.dumps([name, self.clips.column(name).to_pylist()]).encode())
+        for name in columns:
+            column = self.clips.column(name)
+            for start in range(0, len(self), DIGEST_ROWS):
+                values = column.slice(start, DIGEST_ROWS).to_pylist()
+                rows.update(json.dumps([name, start, values]).encode())
         return rows.hexdigest()
 
 

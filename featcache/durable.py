@@ -9,7 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -154,13 +154,13 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def failures_explained(path: Path, *, needed: int = 0, left: int = 0) -> Iterator[None]:
+def failures_explained(path: Path, *, needed: int = 0, left: Callable[[], int] = lambda: 0) -> Iterator[None]:
     """Raise as a StoreError what the operating system refuses to a writer of the store at `path`.
 
     Args:
         path: of the store.
         needed: bytes about to be written.
-        left: bytes to the end of the extraction.
+        left: gives the bytes to the end of the extraction; called only where the disk is full.
     """
     try:
         yield
@@ -170,5 +170,5 @@ def failures_explained(path: Path, *, needed: int = 0, left: int = 0) -> Iterato
             raise StoreError(f"writing {path} failed: {problem}. {again}") from problem
         raise StoreError(
             f"the disk of {path} is full: {shutil.disk_usage(path.parent).free:,} bytes are free, {needed:,} "
-            f"are needed now and {left:,} to the end. Make room, or use a cache folder elsewhere. {again}"
+            f"are needed now and {left():,} to the end. Make room, or use a cache folder elsewhere. {again}"
         ) from problem

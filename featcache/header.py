@@ -15,6 +15,9 @@ from featcache.fingerprint import fingerprint as digest_of
 from featcache.shards import array_metadata, group_metadata
 from featcache.spec import FeatureSpec, Layer, TokenGrid
 
+OF_THE_SCAN = ("skipped_records", "notes")
+"""Provenance that tells of the source files and their labels, so that the last scan is right about it."""
+
 STORE_VERSION = 1
 """Of the layout on disk; raised when older code could misread it."""
 
@@ -36,6 +39,8 @@ class StoreHeader:
     fingerprint: str
     parts: Mapping[str, Any]
     """Everything that changes a feature: what the fingerprint is the digest of."""
+    frames_digest: str
+    """Of the clip index without its labels: whose features these are."""
     clips_digest: str
     """Of the clip index, whose rows are in clips.parquet."""
     targets: TargetsReference | None = None
@@ -138,7 +143,10 @@ def refuse_other(
 
 
 def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeader:
-    """The header to go on with: the one found, if it is of the same features in the same shape.
+    """The header to go on with, if the store found is of the same features.
+
+    Its shards stay as they are laid out; what is said of them (labels, targets, attributes) becomes what is
+    wanted now. A complete store of which nothing else is said keeps its header, whatever software looks.
 
     Raises:
         StoreError: it is not; says in what.
@@ -149,9 +157,17 @@ def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeade
             f"{path} holds these features in another shape:\n{listed(unlike)}\n"
             "Ask for the shape that is here, or delete the store."
         )
-    if found.complete:
+    of_the_scan = {name: wanted.provenance[name] for name in OF_THE_SCAN if name in wanted.provenance}
+    now = replace(
+        found,
+        attrs=wanted.attrs,
+        targets=wanted.targets,
+        clips_digest=wanted.clips_digest,
+        provenance={**found.provenance, **of_the_scan},
+    )
+    if found.complete and now == found:
         return found
-    return replace(found, attrs=wanted.attrs, targets=wanted.targets, provenance=_resumed(found, wanted))
+    return replace(now, provenance=_resumed(now, wanted))
 
 
 def listed(lines: Sequence[str]) -> str:
@@ -160,7 +176,9 @@ def listed(lines: Sequence[str]) -> str:
 
 
 def _shape(header: StoreHeader) -> dict[str, Any]:
-    return {"spec": asdict(header.spec), "clips": header.clips_digest}
+    # How many clips share a file is the business of whoever began the store.
+    spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
+    return {"spec": spec, "frames": header.frames_digest}
 
 
 def _resumed(found: StoreHeader, wanted: StoreHeader) -> dict[str, Any]:

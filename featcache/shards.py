@@ -32,6 +32,9 @@ MAX_OPEN_SHARDS = 256
 DAMAGED = ".damaged"
 """Ending of a shard file set aside: not a chunk key, so no Zarr client sees it."""
 
+SEPARATOR = "."
+"""Of a chunk key's numbers: Zarr's usual slash would make six folders a shard, each to be made durable."""
+
 INDEX_DTYPE = np.dtype("<u8")
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
 CRC32C = {"name": "crc32c"}
@@ -82,8 +85,13 @@ def json_bytes(document: Mapping[str, Any]) -> bytes:
 
 
 def shard_key(layer: Layer, shard: int) -> str:
-    """Path of a shard file below the store: Zarr's default chunk key, one number an axis."""
-    return f"{layer.array}/c/{shard}" + "/0" * (len(TOKEN_AXES) - 1)
+    """Path of a shard file below the store."""
+    return f"{layer.array}/{chunk_key(shard, len(TOKEN_AXES))}"
+
+
+def chunk_key(number: int, n_axes: int) -> str:
+    """File name of chunk `number` along the first axis, of an array that is not cut along the others."""
+    return SEPARATOR.join(["c", str(number), *"0" * (n_axes - 1)])
 
 
 def chunks_per_shard(spec: FeatureSpec) -> int:
@@ -114,10 +122,12 @@ class ShardFile:
 
     __slots__ = ("fd", "index")
 
-    def __init__(self, path: Path, n_chunks: int) -> None:
+    def __init__(
+        self, path: Path, n_chunks: int, index: UInt64[np.ndarray, "{n_chunks} 2"] | None = None
+    ) -> None:
         self.fd = -1
         self.fd = os.open(path, os.O_RDONLY)
-        self.index = read_index(self.fd, n_chunks)
+        self.index = read_index(self.fd, n_chunks) if index is None else index
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -125,11 +135,15 @@ class ShardFile:
 
 
 class OpenShards:
-    """Shards kept open between reads, the least recently used closed first; for any number of threads."""
+    """Shards kept open between reads, the least recently used closed first; for any number of threads.
+
+    Indexes are small and are all kept: random reads of ten thousand shards find few of them still open.
+    """
 
     def __init__(self, n_chunks: int) -> None:
         self.n_chunks = n_chunks
         self._files: OrderedDict[Path, ShardFile] = OrderedDict()
+        self._indexes: dict[Path, UInt64[np.ndarray, "n 2"]] = {}
         self._lock = Lock()
 
     def get(self, path: Path) -> ShardFile:
@@ -143,9 +157,10 @@ class OpenShards:
             if path in self._files:
                 self._files.move_to_end(path)
                 return self._files[path]
-        file = ShardFile(path, self.n_chunks)
+            index = self._indexes.get(path)
+        file = ShardFile(path, self.n_chunks, index)
         with self._lock:
-            self._files[path] = file
+            self._files[path], self._indexes[path] = file, file.index
             if len(self._files) > MAX_OPEN_SHARDS:
                 self._files.popitem(last=False)
         return file
@@ -260,7 +275,7 @@ def _metadata(
         "shape": list(shape),
         "data_type": data_type,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": SEPARATOR}},
         "fill_value": fill_value,
         "codecs": codecs,
         "dimension_names": list(axes),

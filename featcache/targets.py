@@ -21,6 +21,7 @@ from featcache.fingerprint import SHORT, fingerprint
 from featcache.shards import (
     DamagedShard,
     checksum,
+    chunk_key,
     group_metadata,
     json_bytes,
     plain_metadata,
@@ -143,7 +144,7 @@ class Targets:
         shape = tuple(self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"])
         chunk = np.empty(shape, self.metadata[name]["data_type"])
         for number in range(ceil(n_rows / shape[0])):
-            self._read_chunk(f"{name}/{_chunk_key(number, len(shape))}", chunk)
+            self._read_chunk(f"{name}/{chunk_key(number, len(shape))}", chunk)
             yield chunk[: n_rows - number * shape[0]]
 
     def _read_chunk(self, key: str, chunk: np.ndarray) -> None:
@@ -228,8 +229,4 @@ def _write_rows(folder: Path, name: str, target: TargetArray) -> None:
 
 
 def _write_chunk(folder: Path, number: int, chunk: np.ndarray) -> None:
-    write_file(folder / _chunk_key(number, chunk.ndim), [chunk.data.cast("B"), checksum(chunk)])
-
-
-def _chunk_key(number: int, n_axes: int) -> str:
-    return f"c/{number}" + "/0" * (n_axes - 1)
+    write_file(folder / chunk_key(number, chunk.ndim), [chunk.data.cast("B"), checksum(chunk)])

@@ -6,7 +6,6 @@ Shards are read chunk by chunk, a few threads side by side, so memory stays flat
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -45,7 +44,8 @@ class Report:
     problems: tuple[str, ...]
     """One line each; none if the store is what it claims."""
     notes: tuple[str, ...]
-    """No problem but worth knowing: magnitudes near float16's end, skipped clips, files set aside."""
+    """No problem but worth knowing: magnitudes near float16's end, files set aside, what was skipped, how the
+    files differ from the official ones."""
     n_shards: int
     """Shard files read, of all layers."""
     n_chunks: int
@@ -109,10 +109,16 @@ def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Aud
 
 def _audit_all(store: FeatureStore, progress: Progress, threads: int) -> list[_Audit]:
     jobs = [(layer, shard) for layer in store.spec.layers for shard in range(store.spec.n_shards)]
-    with ThreadPoolExecutor(threads, "validate") as pool:
+    pool = ThreadPoolExecutor(threads, "validate")
+    try:
         futures = [pool.submit(_audit, store, layer, shard) for layer, shard in jobs]
         for done, _ in enumerate(as_completed(futures), start=1):
             progress(done, len(futures))
+    except BaseException:
+        # Ctrl-C: without this, every shard that was queued would still be read.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
     return [future.result() for future in futures]
 
 
@@ -256,14 +262,17 @@ def _notes(store: FeatureStore) -> list[str]:
     aside = [
         f"{path} was set aside as damaged ({path.stat().st_size} bytes): delete it when nobody needs it."
         for layer in store.spec.layers
-        for folder, _, names in os.walk(store.path / layer.array)
-        for path in (Path(folder, name) for name in names if name.endswith(DAMAGED))
+        for path in (store.path / layer.array).glob(f"*{DAMAGED}")
     ]
     skipped = [
         f"{_who(store, entry['clip'])} was skipped: {entry['reason']}"
         for entry in store.provenance.get("skipped_clips", ())
     ]
-    return sorted(aside) + skipped
+    left_out = [
+        f"record {entry['record']} of {entry['source']} was left out by the scan: {entry['reason']}"
+        for entry in store.provenance.get("skipped_records", ())
+    ]
+    return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
 
 
 def _who(store: FeatureStore, clip: int) -> str:

@@ -13,7 +13,7 @@ nothing is shared but folders, so workers need no lock on a network file system.
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,11 +73,12 @@ def create_or_resume(
 ) -> "StoreWriter":
     """Start a store, or go on with the one at `path`, and hold its lock.
 
-    Damaged shard files are set aside (`StoreWriter.damaged`) and are to be written again.
+    Damaged shard files are set aside (`StoreWriter.damaged`) and are to be written again. Labels, attributes
+    and targets are taken as given, of a complete store too: they change no feature. Shards stay as they are.
 
     Args:
         path: of the store.
-        spec: its shape.
+        spec: its shape; a store that is there keeps its own `clips_per_shard` (`StoreWriter.spec`).
         parts: what the fingerprint is made of.
         clips: the clip index.
         provenance: how the store came about; of a resumed store the first run's stays, and what differs
@@ -89,7 +90,7 @@ def create_or_resume(
     """
     wanted = _header(path, spec, parts, clips, provenance, attrs)
     _refuse_foreign(path)
-    with failures_explained(path, left=spec.payload_bytes):
+    with failures_explained(path, left=lambda: spec.payload_bytes):
         make_directory(path)
         lock = _lock(path)
         try:
@@ -160,8 +161,8 @@ class StoreWriter:
             StoreError: a value does not fit float16, or the disk is full. What was written before stays.
         """
         self._check_call(shard, tokens, skipped)
-        needed, left = self._bytes_of([shard]), self._bytes_of(self.todo())
-        with failures_explained(self.path, needed=needed, left=left), ExitStack() as staged:
+        needed = self._bytes_of([shard])
+        with failures_explained(self.path, needed=needed, left=self._bytes_left), ExitStack() as staged:
             if skipped:
                 reasons = {str(clip): reason for clip, reason in skipped.items()}
                 publish(self.path / SKIPPED / f"{shard}.json", json_bytes(reasons))
@@ -178,7 +179,7 @@ class StoreWriter:
         """Keep JPEG strips of a few clips: (clip number, JPEG)."""
         clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
         table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
-        with failures_explained(self.path, needed=table.nbytes, left=self._bytes_of(self.todo())):
+        with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
             publish(self.path / "previews.parquet", _parquet(table))
 
     def log_run(self, **facts: object) -> None:
@@ -235,6 +236,9 @@ class StoreWriter:
         """See on disk which shards are done; the holder of the lock also clears away what is broken."""
         reasons = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
+        if self._lock is not None:
+            for layer in self.spec.layers:
+                sweep(self.path / layer.array)
         for shard in range(self.spec.n_shards):
             absent = self._absent_clips(shard)
             if absent is not None and reasons.keys() >= set(absent):
@@ -252,8 +256,6 @@ class StoreWriter:
         return tuple((start + np.flatnonzero(~first[:, 0])).tolist())
 
     def _presence(self, path: Path, shard: int) -> Bool[np.ndarray, "B V"] | None:
-        if self._lock is not None:
-            sweep(path.parent)
         try:
             return presence(path, self.spec, shard)
         except FileNotFoundError:
@@ -271,6 +273,9 @@ class StoreWriter:
         for path in sorted((self.path / SKIPPED).glob("*.json")):
             reasons |= {int(clip): reason for clip, reason in json.loads(path.read_bytes()).items()}
         return reasons
+
+    def _bytes_left(self) -> int:
+        return self._bytes_of(self.todo())
 
     def _bytes_of(self, shards: Iterable[int]) -> int:
         n_clips = [len(self.spec.clips_of_shard(shard)) for shard in shards]
@@ -337,6 +342,7 @@ def _header(
         spec=spec,
         fingerprint=digest_of(parts),
         parts=parts,
+        frames_digest=clips.frames_digest,
         clips_digest=clips.digest,
         targets=targets,
         provenance=provenance,
@@ -365,27 +371,19 @@ def _lock(path: Path) -> Lock:
 
 
 def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex) -> None:
-    """Everything but the shards; the root first, so that a folder with anything in it is known as ours."""
-    publish(path / "zarr.json", json_bytes(header.metadata()))
+    """Everything but the shards.
+
+    The root first where there is none, so that a folder with anything in it is known as ours; else last, for
+    its digest vouches for the clip table: a kill in between shows, and the next run mends it.
+    """
+    root = path / "zarr.json"
+    if not root.exists():
+        publish(root, json_bytes(header.metadata()))
     for layer in header.spec.layers:
         publish(path / layer.array / "zarr.json", json_bytes(array_metadata(header.spec, layer)))
-        sweep(path / layer.array)
-    table = _clips_table(header.spec, clips)
-    if not _holds(path / "clips.parquet", table):
-        publish(path / "clips.parquet", _parquet(table))
+    publish(path / "clips.parquet", _parquet(clips.placed(header.spec.clips_per_shard)))
+    publish(root, json_bytes(header.metadata()))
     sweep(path)
-
-
-def _clips_table(spec: FeatureSpec, clips: ClipIndex) -> pa.Table:
-    shard, position = np.divmod(np.arange(spec.n_clips, dtype=np.int32), spec.clips_per_shard)
-    table = clips.clips.append_column("shard", pa.array(shard)).append_column("position", pa.array(position))
-    return table.combine_chunks().replace_schema_metadata(None)
-
-
-def _holds(path: Path, table: pa.Table) -> bool:
-    with suppress(OSError, pa.ArrowException):
-        return bool(pq.read_table(path).equals(table))
-    return False
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -1,7 +1,7 @@
-"""What a run leaves on disk: its state in safetensors, its curve in JSON lines.
+"""What a run leaves on disk: its state in safetensors, its curve in JSON lines, predictions in Parquet.
 
-Everything is written under a temporary name and renamed, so a killed run finds either the old state or
-the new one, and goes on bit for bit as if it had not been killed.
+Everything is durable before it has its name, so a killed run finds either the old state or the new one, and
+goes on bit for bit as if it had not been killed.
 """
 
 import json
@@ -9,23 +9,27 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Float, Int64
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from safetensors.torch import save
+from torch import Tensor, nn
 
+from featcache.durable import Staged, publish
 from featcache.errors import StoreError
+from featcache.shards import write_all
+from readouts.optim import ReferenceAdamW
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], **about: Any) -> None:
-    """Write tensors and a few JSON values about them, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    save_file(
-        {name: tensor.contiguous() for name, tensor in tensors.items()},
-        temporary,
-        {"about": json.dumps(about)},
-    )
-    temporary.replace(path)
+    """Write tensors and a few JSON values about them: all of it or nothing."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with Staged(path) as staged:
+        write_all(staged.fd, [save(whole, {"about": json.dumps(about)})])
+        staged.publish()
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -42,6 +46,53 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise StoreError(f"{path} cannot be read ({problem}): delete it to train anew.") from None
 
 
+def training_state(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Tensor]:
+    """Weights, and both moments of the optimiser, by the weight's name."""
+    weights = dict(heads.named_parameters())
+    moments = {
+        f"{moment}/{name}": value
+        for name, weight in weights.items()
+        for moment, value in optimizer.state[weight].items()
+    }
+    return {f"weight/{name}": weight.detach() for name, weight in weights.items()} | moments
+
+
+def restore_training(
+    heads: nn.Module, optimizer: ReferenceAdamW, state: Mapping[str, Tensor], step: int
+) -> None:
+    """Put back what `training_state` gave after `step` updates."""
+    weights = dict(heads.named_parameters())
+    with torch.no_grad():
+        for place, tensor in state.items():
+            kind, _, name = place.partition("/")
+            if kind == "weight":
+                weights[name].copy_(tensor)
+            else:
+                optimizer.state[weights[name]][kind] = tensor.to(weights[name].device)
+    for group in optimizer.param_groups:
+        group["n_updates"] = step
+
+
+def write_predictions(
+    path: Path,
+    clips: Int64[np.ndarray, " n"],
+    ids: pa.ChunkedArray,
+    outputs: Mapping[str, Float[np.ndarray, "n *O"]],
+) -> None:
+    """Clip numbers and ids with every head's outputs, for pictures and statistics that need single clips."""
+    columns = {kind: pa.array(list(values.astype(np.float32))) for kind, values in outputs.items()}
+    with Staged(path) as staged:
+        pq.write_table(pa.table({"clip": pa.array(clips), "id": ids, **columns}), staged.temporary)
+        staged.publish()
+
+
+def forget(folder: Path) -> None:
+    """Remove all that a run left in its folder, so that it starts anew."""
+    for pattern in ("last.safetensors", "history.jsonl", "best_*.safetensors", "predictions_*.parquet"):
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
 class History:
     """The curve of a run: one JSON object a line, cut back to the checkpoint when a run is resumed."""
 
@@ -56,10 +107,7 @@ class History:
         self._rewrite()
 
     def _rewrite(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.partial")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
-        temporary.replace(self.path)
+        publish(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ What is drawn at a step is a pure function of (seed, step), so a resumed run and
 the same batches, whatever the number of threads.
 """
 
+import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -123,17 +124,21 @@ def _stream(
     split: FeatureSplit, wanted: Iterable[tuple[np.ndarray, np.ndarray]], device: torch.device
 ) -> Iterator[Batch]:
     """Batches in order. A batch's tokens are overwritten READ_AHEAD + 1 batches later (on the CPU)."""
+    # On a stream of their own copies overlap with training: the default one would make them take turns.
+    side: torch.cuda.Stream | None = None
+    if device.type == "cuda":
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ring: deque[Tensor] = deque()
     ahead: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, "read ahead") as reader:
         try:
             for clips, views in wanted:
                 if len(ahead) > READ_AHEAD:
-                    yield ahead.popleft().result()
+                    yield _handed_over(ahead.popleft().result(), device)
                 buffer = _buffer(ring, split, len(clips), device)
-                ahead.append(reader.submit(_read, split, clips, views, buffer, device))
+                ahead.append(reader.submit(_read, split, clips, views, buffer, device, side))
             while ahead:
-                yield ahead.popleft().result()
+                yield _handed_over(ahead.popleft().result(), device)
         finally:
             for future in ahead:
                 future.cancel()
@@ -152,30 +157,86 @@ def _buffer(ring: deque[Tensor], split: FeatureSplit, n_clips: int, device: torc
 
 
 def _read(
-    split: FeatureSplit, clips: np.ndarray, views: np.ndarray, buffer: Tensor, device: torch.device
+    split: FeatureSplit,
+    clips: np.ndarray,
+    views: np.ndarray,
+    buffer: Tensor,
+    device: torch.device,
+    side: torch.cuda.Stream | None,
 ) -> Batch:
+    """One batch, whose values are on the device when this returns."""
     split.store.read(clips.tolist(), views=views.tolist(), layer=split.layer, out=buffer.numpy())
-    tokens = buffer.to(device, non_blocking=True).flatten(2, 3)
+    rows = {name: torch.from_numpy(values[clips]) for name, values in split.targets.items()}
+    tokens, targets = buffer, rows
+    if side is not None:
+        # Within the block tensors belong to the side stream; the thread's own stream is never waited for.
+        with torch.cuda.stream(side):
+            tokens = buffer.to(device, non_blocking=True)
+            targets = {name: values.to(device, non_blocking=True) for name, values in rows.items()}
+            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            copied.record(side)
+        # The buffer and `rows` are free again only when the copies have left them.
+        copied.synchronize()
+    return Batch(clips=clips.astype(np.int64), tokens=tokens.flatten(2, 3), targets=targets)
+
+
+def _handed_over(batch: Batch, device: torch.device) -> Batch:
+    """Keep the memory of a batch from its side stream for as long as the stream that uses it needs it."""
     if device.type == "cuda":
-        # The buffer is read again only READ_AHEAD batches later, but the copy must have left it by then.
-        torch.cuda.current_stream(device).synchronize()
-    targets = {name: torch.from_numpy(values[clips]).to(device) for name, values in split.targets.items()}
-    return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=targets)
+        using = torch.cuda.current_stream(device)
+        for tensor in (batch.tokens, *batch.targets.values()):
+            tensor.record_stream(using)
+    return batch
 
 
-def store_summary(split: FeatureSplit) -> dict[str, Any]:
-    """What a results row says of the store a number came from."""
-    store = split.store
-    return {
-        "backbone": store.attrs["backbone"],
-        "backbone_title": store.attrs["backbone_title"],
-        "control": store.attrs["control"],
-        "layer": split.layer.name,
-        "views": store.spec.n_views,
-        "exactness": store.attrs["exactness"],
-        "store": store.path.name,
-        "fingerprint": store.fingerprint,
-    }
+def targets_fingerprint(split: FeatureSplit) -> str | None:
+    """Which targets a split has; None where the task has none."""
+    reference = split.store.header.targets
+    return None if reference is None else reference.fingerprint
+
+
+def split_decisions(split: FeatureSplit) -> dict[str, Any]:
+    """What of a split decides a run's numbers: its features, its targets, the replay of up-sampling."""
+    replay = {name: split.store.attrs[name] for name in ("upsampling", "readout_steps")}
+    features = {"features": split.store.fingerprint, "layer": split.layer.name}
+    return {**features, "targets": targets_fingerprint(split), **replay}
+
+
+def refuse_other_labels(splits: Mapping[str, FeatureSplit], task: str, n_outputs: int) -> None:
+    """Refuse labels that are not one column an output.
+
+    Raises:
+        StoreError: names the store and both numbers.
+    """
+    for role, split in splits.items():
+        labels = split.targets.get("labels")
+        if labels is not None and labels.shape[1:] != (n_outputs,):
+            columns = " x ".join(map(str, labels.shape[1:])) or "no"
+            raise StoreError(
+                f"the labels of {split.store.path} ({role}) have {columns} columns, but task {task} has "
+                f"{n_outputs} outputs: its classes changed after the extraction. Run the same "
+                "`scivid extract` again with the manifest that you train with."
+            )
+
+
+def splits_summary(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
+    """What a results row says of the stores its numbers came from."""
+    train = splits["train"]
+    store = train.store
+    row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
+    row |= {"layer": train.layer.name, "views": store.spec.n_views, "view_seed": _view_seed(store)}
+    for role, split in splits.items():
+        row |= {
+            f"n_{role}": len(split.usable),
+            f"{role}_store": split.store.path.name,
+            f"{role}_fingerprint": split.store.fingerprint,
+        }
+    return row | {"targets": json.dumps({role: targets_fingerprint(s) for role, s in splits.items()})}
+
+
+def _view_seed(store: FeatureStore) -> int | None:
+    views = store.parts.get("views")
+    return views.get("seed") if isinstance(views, Mapping) else None
 
 
 def open_task_splits(

@@ -24,7 +24,10 @@ PCA_TOKENS = 20_000
 
 
 def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[str, float]) -> str:
-    """Training loss and `score` against the step, a line a readout; control rows as dotted lines."""
+    """Training loss and `score` against the step, a line a readout; control rows as dotted lines.
+
+    The line is the score over the first clips of val, always the same; dots are over the whole of it.
+    """
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     FigureCanvasSVG(figure)
     loss, quality = figure.subplots(1, 2)
@@ -34,10 +37,13 @@ def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[s
         trained = [row for row in rows if row["train_loss"] is not None]
         loss.plot([row["step"] for row in trained], [row["train_loss"] for row in trained], **style)
         quality.plot([row["step"] for row in rows], [row[score] for row in rows], **style)
+        whole = [row for row in rows if f"val/{score}" in row]
+        over_all = [row[f"val/{score}"] for row in whole]
+        quality.plot([row["step"] for row in whole], over_all, "o", color=style["color"], markersize=3.5)
     for name, value in controls.items():
         quality.axhline(value, color=OTHER_COLOUR, linestyle=":", linewidth=1.2, label=name)
     loss.set(xlabel="step", ylabel="training loss")
-    quality.set(xlabel="step", ylabel=f"{score} on val")
+    quality.set(xlabel="step", ylabel=f"{score} (line: minival, dots: val)")
     quality.legend(frameon=False, fontsize=8)
     for axes in (loss, quality):
         axes.spines[["top", "right"]].set_visible(False)

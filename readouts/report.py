@@ -2,11 +2,12 @@
 
 It shows what is in the results table and in the stores beside it: scores next to control rows and the
 published numbers, curves, clips with predicted and true labels, tokens as colours, and the command that
-repeats each row.
+repeats each row. What cannot be shown is named on the page in one line, and the rest is shown.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from featcache.errors import CallError
+from featcache.errors import CallError, ScividError
 from featcache.manifest import Manifest
 from featcache.store import FeatureStore, find_stores, open_features
 from readouts import pictures
@@ -44,6 +45,8 @@ class TaskSection:
     clips: Sequence[Mapping[str, Any]]
     """A clip: its strip, true labels, and predictions of a run's heads."""
     clips_of: str
+    problem: str | None = None
+    """Why only the rows are shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,19 +66,23 @@ def write_report(out: Path, *, results_dir: Path, cache_dir: Path, manifest: Man
         CallError: there is nothing to report yet.
     """
     rows = load_results(results_dir)
-    stores = _finished_stores(cache_dir)
-    if not rows and not stores:
+    stores, problems = _finished_stores(cache_dir)
+    if not rows and not stores and not problems:
         raise CallError(
             f"no results in {results_dir} and no finished stores in {cache_dir}: run `scivid demo`."
         )
-    tasks = dict.fromkeys(row["task"] for row in rows)
+    tasks = [
+        _task_section(name, ours, stores, results_dir, manifest) for name, ours in _by_task(rows).items()
+    ]
+    sections, unreadable = _store_sections(stores)
     page = (
         _environment()
         .get_template("report_page.html")
         .render(
             written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            tasks=[_task_section(name, rows, stores, results_dir, manifest) for name in tasks],
-            stores=[_store_section(store) for store in stores],
+            tasks=tasks,
+            stores=sections,
+            problems=[*problems, *unreadable],
         )
     )
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,22 +93,34 @@ def comparison(
     results_dir: Path, cache_dir: Path, manifest: Manifest
 ) -> list[tuple[str, list[dict[str, object]]]]:
     """For each task its title, and our rows, control rows and published rows in one list."""
-    rows = load_results(results_dir)
-    stores = _finished_stores(cache_dir)
+    stores, _ = _finished_stores(cache_dir)
     tables = []
-    for name in dict.fromkeys(row["task"] for row in rows):
-        task, entry = load_task(name, manifest), manifest.tasks.get(name)
-        ours = [_cells(row) for row in rows if row["task"] == name]
-        controls: list[dict[str, object]] = [
-            {"backbone": f"control: {c.name}", "val": _score(c.scores[task.score])}
-            for c in control_rows(task, stores)
-        ]
+    for name, rows in _by_task(load_results(results_dir)).items():
+        entry, metric = manifest.tasks.get(name), rows[-1]["metric"]
+        ours = [_cells(row) for row in rows]
+        controls: list[dict[str, object]] = []
+        # A table of scores does without control rows; the page says why there are none.
+        with suppress(ScividError):
+            controls = [
+                {"backbone": f"control: {c.name}", "val": _score(c.scores[metric])}
+                for c in control_rows(_task_of(rows, manifest), stores)
+            ]
         published: list[dict[str, object]] = [
             {"backbone": f"{r.backbone} (published)", "readout": r.readout, "test": _score(r.value)}
             for r in (entry.published.rows if entry else ())
         ]
-        tables.append((f"{entry.title if entry else name}: {task.score}", [*ours, *controls, *published]))
+        tables.append((f"{entry.title if entry else name}: {metric}", [*ours, *controls, *published]))
     return tables
+
+
+def _by_task(rows: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    names = dict.fromkeys(row["task"] for row in rows)
+    return {name: [row for row in rows if row["task"] == name] for name in names}
+
+
+def _task_of(rows: Sequence[Mapping[str, Any]], manifest: Manifest) -> Task:
+    """The task of some rows, as the newest was given it: a name, or a file."""
+    return load_task(rows[-1]["task_spec"] or rows[-1]["task"], manifest)
 
 
 def _cells(row: Mapping[str, Any]) -> dict[str, object]:
@@ -123,6 +142,8 @@ def control_rows(task: Task, stores: Sequence[FeatureStore], role: str = "val") 
         if not of_role:
             return []
         targets[wanted] = of_role[0].load_targets()
+        if not targets[wanted]:
+            return []
     return task.controls(targets["train"], targets[role])
 
 
@@ -133,17 +154,23 @@ def _task_section(
     results_dir: Path,
     manifest: Manifest,
 ) -> TaskSection:
-    task, entry = load_task(name, manifest), manifest.tasks.get(name)
-    ours = [row for row in rows if row["task"] == name]
-    controls = control_rows(task, stores)
-    runs = [
-        _run_section(row, task, controls, results_dir) for row in {row["run"]: row for row in ours}.values()
-    ]
-    best = (max if task.higher_is_better else min)(ours, key=lambda row: row["val"])
+    entry, newest = manifest.tasks.get(name), rows[-1]
+    ranked = sorted(rows, key=lambda row: row["val"], reverse=newest["higher_is_better"] is not False)
+    best = ranked[0]
+    controls: Sequence[Control] = []
+    clips: Sequence[Mapping[str, Any]] = []
+    problem = None
+    try:
+        task = _task_of(rows, manifest)
+        controls = control_rows(task, stores)
+        clips = _clip_section(best, task, stores, results_dir)
+    except ScividError as refusal:
+        problem = str(refusal)
+    runs = {row["run"]: row for row in rows}.values()
     return TaskSection(
         title=entry.title if entry else name,
-        metric=task.score,
-        rows=sorted(ours, key=lambda row: row["val"], reverse=task.higher_is_better),
+        metric=newest["metric"],
+        rows=ranked,
         controls=controls,
         published=[
             {"backbone": r.backbone, "readout": r.readout, "value": r.value} for r in entry.published.rows
@@ -151,21 +178,20 @@ def _task_section(
         if entry
         else [],
         published_source=entry.published.source if entry else "",
-        runs=runs,
-        clips=_clip_section(best, task, stores, results_dir),
+        runs=[_run_section(row, controls, results_dir) for row in runs],
+        clips=clips,
         clips_of=f"{best['backbone_title']}, layer {best['layer']}",
+        problem=problem,
     )
 
 
-def _run_section(
-    row: Mapping[str, Any], task: Task, controls: Sequence[Control], results_dir: Path
-) -> dict[str, Any]:
+def _run_section(row: Mapping[str, Any], controls: Sequence[Control], results_dir: Path) -> dict[str, Any]:
     folder = results_dir / row["task"] / f"{row['backbone']}-{row['run']}"
-    lines = {control.name: control.scores[task.score] for control in controls}
+    lines = {control.name: control.scores[row["metric"]] for control in controls}
     history = read_history(folder / "history.jsonl")
     return {
         "name": f"{row['backbone_title']}, layer {row['layer']}, seed {row['seed']}",
-        "curve": pictures.curves(history, task.score, lines) if history else None,
+        "curve": pictures.curves(history, row["metric"], lines) if history else None,
         "command": row["command"],
         "seconds": f"{row['seconds']:.0f}",
     }
@@ -181,7 +207,9 @@ def _clip_section(
     table = pq.read_table(file)
     place = {clip: i for i, clip in enumerate(table.column("clip").to_pylist())}
     kinds = [name for name in table.column_names if name not in ("clip", "id")]
-    labels = store.load_targets()["labels"]
+    labels = store.load_targets().get("labels")
+    if labels is None or labels.shape[1:] != (len(task.output_names),):
+        return []  # not a task of one yes or no an output: there is nothing to draw as bars
     shown: list[dict[str, Any]] = []
     for number, strip in store.previews().items():
         if number in place and len(shown) < CLIPS_SHOWN:
@@ -203,6 +231,17 @@ def _clip_section(
                 }
             )
     return shown
+
+
+def _store_sections(stores: Sequence[FeatureStore]) -> tuple[list[StoreSection], list[str]]:
+    """A section of each store, and the messages of those that cannot be read."""
+    sections, problems = [], []
+    for store in stores:
+        try:
+            sections.append(_store_section(store))
+        except ScividError as problem:
+            problems.append(str(problem))
+    return sections, problems
 
 
 def _store_section(store: FeatureStore) -> StoreSection:
@@ -230,8 +269,16 @@ def _store_section(store: FeatureStore) -> StoreSection:
     )
 
 
-def _finished_stores(cache_dir: Path) -> list[FeatureStore]:
-    return [open_features(store.path) for store in find_stores(cache_dir) if store.complete]
+def _finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
+    """The stores that say they are finished, and the messages of those that are broken all the same."""
+    stores, problems = [], []
+    for store in find_stores(cache_dir):
+        if store.complete:
+            try:
+                stores.append(open_features(store.path))
+            except ScividError as problem:
+                problems.append(str(problem))
+    return stores, problems
 
 
 def _environment() -> Environment:

@@ -1,7 +1,7 @@
 """The results table: one row a run and readout, in Parquet.
 
-The table is a folder of one small file a run, written under a temporary name and renamed, so that array
-jobs append without a shared ledger to corrupt; Parquet readers take the folder as one table.
+The table is a folder of one small file a run, which appears whole or not at all, so that array jobs append
+without a shared ledger to corrupt; Parquet readers take the folder as one table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,37 +11,47 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featcache.durable import Staged
+from featcache.errors import StoreError
+
 SCHEMA = pa.schema(
     [
         ("run", pa.string()),
         ("finished", pa.timestamp("s", tz="UTC")),
         ("task", pa.string()),
+        ("task_spec", pa.string()),  # what --task was given: the name, or file.py:OBJECT
         ("backbone", pa.string()),
         ("backbone_title", pa.string()),
         ("control", pa.string()),  # null, or why this row is a control
         ("layer", pa.string()),
         ("readout", pa.string()),
         ("metric", pa.string()),
+        ("higher_is_better", pa.bool_()),
         ("val", pa.float64()),  # of the last step, over the whole val split
-        ("best_val", pa.float64()),  # of the best evaluation on the same clips as the curve
+        ("best_val", pa.float64()),  # of the best point of the curve: over the first minival_clips only
         ("best_step", pa.int64()),
         ("test", pa.float64()),  # of the last step; null unless asked for
         ("scores", pa.string()),  # JSON: split -> every score of the last step
         ("exactness", pa.string()),
         ("views", pa.int32()),
+        ("view_seed", pa.int64()),  # of the training store's views after the first; null where it has one
         ("seed", pa.int64()),
         ("steps", pa.int64()),
         ("batch", pa.int32()),
         ("n_train", pa.int64()),
         ("n_val", pa.int64()),
+        ("n_test", pa.int64()),
         ("parameters", pa.int64()),
         ("recipe", pa.string()),  # JSON
         ("readout_config", pa.string()),  # JSON
         ("train_store", pa.string()),
         ("val_store", pa.string()),
+        ("test_store", pa.string()),
         ("train_fingerprint", pa.string()),
         ("val_fingerprint", pa.string()),
-        ("seconds", pa.float64()),
+        ("test_fingerprint", pa.string()),
+        ("targets", pa.string()),  # JSON: split -> fingerprint of its targets
+        ("seconds", pa.float64()),  # of training, evaluations included, over all processes that took part
         ("device", pa.string()),
         ("software", pa.string()),  # JSON
         ("command", pa.string()),  # what repeats this row
@@ -59,19 +69,43 @@ def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> P
     if unknown:
         raise ValueError(f"results have no columns {sorted(unknown)}; add them to SCHEMA.")
     folder = table_path(results_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{run}.parquet"
-    temporary = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA), temporary)
-    temporary.replace(path)
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
+    with Staged(path) as staged:
+        pq.write_table(table, staged.temporary)
+        staged.publish()
     return path
 
 
 def load_results(results_dir: Path) -> list[dict[str, Any]]:
-    """All rows, the oldest first; an empty list where nothing has run."""
-    files = sorted(table_path(results_dir).glob("*.parquet"))
-    rows = [row for file in files for row in pq.read_table(file, schema=SCHEMA).to_pylist()]
+    """All rows, the oldest first; an empty list where nothing has run.
+
+    Raises:
+        StoreError: a file is not one of ours, or is damaged; names it.
+    """
+    rows = [row for file in sorted(table_path(results_dir).glob("*.parquet")) for row in _rows(file)]
     return sorted(rows, key=lambda row: (row["finished"], row["run"], row["readout"]))
+
+
+def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
+    """The rows of one run, by readout; an empty list where it has not ended yet.
+
+    Raises:
+        StoreError: as `load_results`.
+    """
+    path = table_path(results_dir) / f"{run}.parquet"
+    return sorted(_rows(path), key=lambda row: str(row["readout"])) if path.exists() else []
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of one file; columns that older versions did not write are None."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(file, schema=SCHEMA).to_pylist()
+    except (pa.ArrowException, OSError) as problem:
+        raise StoreError(
+            f"{file} cannot be read as results ({problem}): delete it and train its run again."
+        ) from problem
+    return rows
 
 
 def table_path(results_dir: Path) -> Path:

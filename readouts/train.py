@@ -18,21 +18,41 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from featcache.device import device_name
+from featcache.durable import Lock, make_directory, sweep
 from featcache.errors import CallError
 from featcache.progress import Progress
-from readouts.checkpoint import History, load_state, save_state
-from readouts.features import Batch, Draws, FeatureSplit, evaluation_batches, store_summary, training_batches
+from readouts.checkpoint import (
+    History,
+    forget,
+    load_state,
+    restore_training,
+    save_state,
+    training_state,
+    write_predictions,
+)
+from readouts.features import (
+    Batch,
+    Draws,
+    FeatureSplit,
+    evaluation_batches,
+    refuse_other_labels,
+    split_decisions,
+    splits_summary,
+    training_batches,
+)
 from readouts.heads import build_head
 from readouts.optim import ReferenceAdamW, WarmupCosine
-from readouts.results import add_run, load_results
+from readouts.results import add_run, load_run
 from readouts.tasks.base import Recipe, Task
 from readouts.tokens import TokenPreparation
+
+MAX_SEED = 2**31
+"""Seeds are below it: dropout draws from the seed shifted by 32 bits, a signed 64-bit number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +71,8 @@ class Run:
     def decisions(self) -> dict[str, Any]:
         """What identifies the run: the same decisions are the same run, which is never trained twice."""
         return {
-            "task": self.task.name,
-            "stores": {
-                role: [s.store.fingerprint, s.layer.name] for role, s in self.splits.items() if role != "test"
-            },
+            "task": {"name": self.task.name, **self.task.identity()},
+            "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
             "readouts": {kind: dict(settings) for kind, settings in self.readouts.items()},
             "recipe": asdict(self.recipe),
             "seed": self.seed,
@@ -81,24 +99,30 @@ def configure(
     """The benchmark's run for a task, changed by `settings` such as `lr=1e-4` or `width=256`.
 
     Raises:
-        CallError: a setting that nothing reads, or a value of the wrong kind.
+        CallError: a setting that nothing reads, or a value of the wrong kind or out of range.
+        StoreError: a split's labels have another number of columns than the task has outputs.
     """
+    if not 0 <= seed < MAX_SEED:
+        raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
+    refuse_other_labels(splits, task.name, task.n_outputs)
     configs = {kind: task.head_config(kind) for kind in readouts or task.readouts}
-    recipe = task.recipe
+    recipe: dict[str, Any] = {}
     for setting in settings:
         name, given, text = setting.partition("=")
         owners = [config for config in configs.values() if name in config]
         if given and name in (field.name for field in fields(Recipe)):
-            recipe = replace(recipe, **{name: _parse(setting, text, getattr(recipe, name))})
+            recipe[name] = _parse(setting, text, getattr(task.recipe, name))
         elif given and owners:
             for config in owners:
                 config[name] = _parse(setting, text, config[name])
+                if name == "dropout" and not 0 <= config[name] < 1:
+                    raise CallError(f"--set {setting}: dropout is a probability, from 0 to below 1.")
         else:
             known = [f.name for f in fields(Recipe)] + sorted(
                 {key for config in configs.values() for key in config}
             )
             raise CallError(f"--set {setting}: write name=value with one of {', '.join(known)}.")
-    return Run(task=task, splits=splits, readouts=configs, recipe=recipe, seed=seed)
+    return Run(task=task, splits=splits, readouts=configs, recipe=replace(task.recipe, **recipe), seed=seed)
 
 
 def _parse(setting: str, text: str, default: Any) -> Any:
@@ -124,26 +148,50 @@ def train(
 
     A run that is in the table already is not trained again (unless `again`), one that was killed goes on
     from its last checkpoint.
+
+    Raises:
+        StoreError: another process is training this run, or a checkpoint or results file is damaged.
     """
-    rows = _recorded(results_dir, run)
-    if rows and not again and ("test" not in run.splits or all(row["test"] is not None for row in rows)):
+    if not again and (rows := _recorded(results_dir, run)):
         return rows
     folder = run.folder(results_dir)
-    if again:
-        (folder / "last.safetensors").unlink(missing_ok=True)
-    started = time.monotonic()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        trainer = Trainer(run, folder, device)
-        trainer.fit(progress)
-        scores = trainer.final_scores(progress)
-    ended = {"finished": datetime.now(UTC), "seconds": time.monotonic() - started, "command": command}
-    rows = [{**_row(run, kind, trainer, scores), **ended} for kind in run.readouts]
-    add_run(results_dir, run.id, rows)
-    return _recorded(results_dir, run)
+    make_directory(folder)
+    busy = f"{folder} is being trained by another process: wait for it, or stop it and run this again."
+    lock = Lock(folder / ".lock", wait=False, busy=busy)
+    try:
+        # Asked again under the lock: its last holder may have just finished this very run.
+        if not again and (rows := _recorded(results_dir, run)):
+            return rows
+        sweep(folder)
+        if again:
+            forget(folder)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            trainer = Trainer(run, folder, device)
+            trainer.fit(progress)
+            scores = trainer.final_scores(progress)
+        ended = {"finished": datetime.now(UTC), "seconds": trainer.seconds, "command": command}
+        add_run(results_dir, run.id, [{**_row(run, kind, trainer, scores), **ended} for kind in run.readouts])
+        return load_run(results_dir, run.id)
+    finally:
+        lock.release()
 
 
 def _recorded(results_dir: Path, run: Run) -> list[dict[str, Any]]:
-    return [row for row in load_results(results_dir) if row["run"] == run.id]
+    """The run's rows if they say all that is asked for; none of them if test is yet to be scored."""
+    rows = load_run(results_dir, run.id)
+    return rows if "test" not in run.splits or all(row["test"] is not None for row in rows) else []
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scored:
+    """What one pass over a split gave; all mappings are by the kind of head."""
+
+    clips: Int64[np.ndarray, " n"]
+    outputs: Mapping[str, Float[np.ndarray, "n *O"]]
+    scores: Mapping[str, dict[str, float]]
+    """Over all clips of the pass."""
+    minival_scores: Mapping[str, dict[str, float]]
+    """Over the first `minival_clips` of them: the same clips at every point of the curve."""
 
 
 class Trainer:
@@ -151,6 +199,7 @@ class Trainer:
 
     def __init__(self, run: Run, folder: Path, device: torch.device) -> None:
         self.run, self.folder, self.device = run, folder, device
+        self.started = time.monotonic()
         self.prepare, self.heads = build_models(run)
         self.prepare.to(device)
         self.heads.to(device)
@@ -160,7 +209,11 @@ class Trainer:
             weight_decay=run.recipe.weight_decay,
             clip_update=run.recipe.clip_update,
         )
-        self.step = self._resume()
+        self.step, self.seconds_before = self._resume()
+        self.seconds = self.seconds_before
+        """Of training up to the last checkpoint, in all processes that took part."""
+        self.last_scored: tuple[int, Scored] | None = None
+        """The last whole pass over val, and its step."""
         self.history = History(folder / "history.jsonl", self.step)
 
     @property
@@ -178,24 +231,23 @@ class Trainer:
         losses: dict[str, list[Tensor]] = {kind: [] for kind in self.heads}
         for batch in batches:
             if self.step % recipe.minival_every == 0 and not self._is_evaluated():
-                self._evaluate(losses)
+                self._evaluate(losses, progress)
             for kind, loss in self._update(batch).items():
                 losses[kind].append(loss)
             self.step += 1
             progress("training", self.step, recipe.steps)
         if not self._is_evaluated():
-            self._evaluate(losses)
+            self._evaluate(losses, progress)
 
     def final_scores(self, progress: Progress) -> dict[str, dict[str, dict[str, float]]]:
         """Role -> head -> scores of the last step over the whole split; predictions go to Parquet."""
         scores = {}
         for role in (role for role in ("val", "test") if role in self.run.splits):
-            progress(f"scoring {role}", 0, 1)
-            outputs, clips, scores[role] = self._score(role, limit=None)
-            write_predictions(
-                self.folder / f"predictions_{role}.parquet", self.run.splits[role], clips, outputs
-            )
-            progress(f"scoring {role}", 1, 1)
+            last = self.last_scored if role == "val" else None
+            found = last[1] if last and last[0] == self.step else self._score(role, progress)
+            ids = self.run.splits[role].store.clips.column("id").take(pa.array(found.clips))
+            write_predictions(self.folder / f"predictions_{role}.parquet", found.clips, ids, found.outputs)
+            scores[role] = dict(found.scores)
         return scores
 
     def _update(self, batch: Batch) -> dict[str, Tensor]:
@@ -209,24 +261,35 @@ class Trainer:
         self.optimizer.step()
         return {kind: loss.detach() for kind, loss in losses.items()}
 
-    def _evaluate(self, losses: dict[str, list[Tensor]]) -> None:
+    def _evaluate(self, losses: dict[str, list[Tensor]], progress: Progress) -> None:
         """One point of the curve (mean training loss since the last, scores on val), then a checkpoint."""
         recipe = self.run.recipe
         whole = self.step % recipe.val_every == 0 or self.step == recipe.steps
-        _, _, scores = self._score("val", limit=None if whole else recipe.minival_clips)
+        found = self._score("val", progress, limit=None if whole else recipe.minival_clips)
         rows: list[dict[str, Any]] = []
         for kind in self.heads:
             loss = float(torch.stack(losses[kind]).mean()) if losses[kind] else None
+            over_all = {f"val/{name}": value for name, value in found.scores[kind].items()} if whole else {}
             rows.append(
-                {"step": self.step, "readout": kind, "train_loss": loss, "whole": whole, **scores[kind]}
-            )
+                {
+                    "step": self.step, "readout": kind, "train_loss": loss, "whole": whole,
+                    **found.minival_scores[kind], **over_all,
+                }
+            )  # fmt: skip
             losses[kind].clear()
         for row in rows:
             if self._is_best(row):
                 head = self.heads[row["readout"]].state_dict()
                 save_state(self.folder / f"best_{row['readout']}.safetensors", head, **row)
         self.history.add(rows)
-        save_state(self.state_file, self._state(), step=self.step, decisions=self.run.decisions)
+        self.last_scored = (self.step, found) if whole else None
+        self._save()
+
+    def _save(self) -> None:
+        self.seconds = self.seconds_before + time.monotonic() - self.started
+        state = training_state(self.heads, self.optimizer)
+        about = {"step": self.step, "seconds": self.seconds, "decisions": self.run.decisions}
+        save_state(self.state_file, state, **about)
 
     def _is_evaluated(self) -> bool:
         """Whether the curve has this step: a resumed run starts at one that was evaluated before."""
@@ -238,48 +301,41 @@ class Trainer:
         return all(sign * row[self.run.task.score] > sign * value for value in before)
 
     @torch.inference_mode()
-    def _score(
-        self, role: str, limit: int | None
-    ) -> tuple[dict[str, Float[np.ndarray, "n O"]], np.ndarray, dict[str, dict[str, float]]]:
+    def _score(self, role: str, progress: Progress, limit: int | None = None) -> "Scored":
+        """Score the first `limit` clips of a split, and in the same pass the first `minival_clips`."""
         self.heads.eval()
-        metrics = {kind: self.run.task.metric() for kind in self.heads}
+        split, recipe = self.run.splits[role], self.run.recipe
+        scores, minival = ({kind: self.run.task.metric() for kind in self.heads} for _ in range(2))
         outputs: dict[str, list[np.ndarray]] = {kind: [] for kind in self.heads}
-        clips = []
-        for batch in evaluation_batches(self.run.splits[role], self.run.recipe.batch, self.device, limit):
+        clips, n, done = [], len(split.usable[:limit]), 0
+        for batch in evaluation_batches(split, recipe.batch, self.device, limit):
             tokens = self.prepare(batch.tokens)
             targets = {name: values.cpu().numpy() for name, values in batch.targets.items()}
-            clips.append(batch.clips)
+            in_minival = max(0, min(len(batch.clips), recipe.minival_clips - done))
             for kind, head in self.heads.items():
-                outputs[kind].append(head(tokens).float().cpu().numpy())
-                metrics[kind].update(outputs[kind][-1], targets)
-        merged = {kind: np.concatenate(parts) for kind, parts in outputs.items()}
-        return merged, np.concatenate(clips), {kind: metric.compute() for kind, metric in metrics.items()}
+                found = head(tokens).float().cpu().numpy()
+                outputs[kind].append(found)
+                scores[kind].update(found, targets)
+                if in_minival:
+                    first = {name: values[:in_minival] for name, values in targets.items()}
+                    minival[kind].update(found[:in_minival], first)
+            clips.append(batch.clips)
+            done += len(batch.clips)
+            progress(f"scoring {role}", done, n)
+        return Scored(
+            clips=np.concatenate(clips),
+            outputs={kind: np.concatenate(parts) for kind, parts in outputs.items()},
+            scores={kind: metric.compute() for kind, metric in scores.items()},
+            minival_scores={kind: metric.compute() for kind, metric in minival.items()},
+        )
 
-    def _state(self) -> dict[str, Tensor]:
-        """Weights, and both moments of the optimiser, by the weight's name."""
-        weights = dict(self.heads.named_parameters())
-        moments = {
-            f"{moment}/{name}": value
-            for name, weight in weights.items()
-            for moment, value in self.optimizer.state[weight].items()
-        }
-        return {f"weight/{name}": weight.detach() for name, weight in weights.items()} | moments
-
-    def _resume(self) -> int:
+    def _resume(self) -> tuple[int, float]:
+        """Step and seconds of training that a checkpoint holds; 0 of both where there is none."""
         if not self.state_file.exists():
-            return 0
-        tensors, about = load_state(self.state_file)
-        weights = dict(self.heads.named_parameters())
-        with torch.no_grad():
-            for place, tensor in tensors.items():
-                kind, _, name = place.partition("/")
-                if kind == "weight":
-                    weights[name].copy_(tensor)
-                else:
-                    self.optimizer.state[weights[name]][kind] = tensor.to(self.device)
-        for group in self.optimizer.param_groups:
-            group["n_updates"] = about["step"]
-        return int(about["step"])
+            return 0, 0.0
+        state, about = load_state(self.state_file)
+        restore_training(self.heads, self.optimizer, state, about["step"])
+        return int(about["step"]), float(about.get("seconds", 0.0))
 
 
 def build_models(run: Run) -> tuple[TokenPreparation, nn.ModuleDict]:
@@ -302,28 +358,18 @@ def build_models(run: Run) -> tuple[TokenPreparation, nn.ModuleDict]:
     return prepare, heads
 
 
-def write_predictions(
-    path: Path, split: FeatureSplit, clips: np.ndarray, outputs: Mapping[str, Float[np.ndarray, "n O"]]
-) -> None:
-    """Clip ids with every head's outputs, for pictures and for statistics that need single clips."""
-    ids = split.store.clips.column("id").take(pa.array(clips))
-    columns = {kind: pa.array(list(values.astype(np.float32))) for kind, values in outputs.items()}
-    temporary = path.with_name(f".{path.name}.partial")
-    pq.write_table(pa.table({"clip": pa.array(clips), "id": ids, **columns}), temporary)
-    temporary.replace(path)
-
-
 def _row(run: Run, kind: str, trainer: Trainer, scores: Mapping[str, Any]) -> dict[str, Any]:
-    train, val, score = run.splits["train"], run.splits["val"], run.task.score
+    score = run.task.score
     curve = [row for row in trainer.history.rows if row["readout"] == kind]
     best = (max if run.task.higher_is_better else min)(curve, key=lambda row: row[score])
-    about = {key: value for key, value in store_summary(train).items() if key not in ("store", "fingerprint")}
     return {
-        **about,
+        **splits_summary(run.splits),
         "run": run.id,
         "task": run.task.name,
+        "task_spec": run.task.spec,
         "readout": kind,
         "metric": score,
+        "higher_is_better": run.task.higher_is_better,
         "val": scores["val"][kind][score],
         "best_val": best[score],
         "best_step": best["step"],
@@ -332,15 +378,9 @@ def _row(run: Run, kind: str, trainer: Trainer, scores: Mapping[str, Any]) -> di
         "seed": run.seed,
         "steps": run.recipe.steps,
         "batch": run.recipe.batch,
-        "n_train": len(train.usable),
-        "n_val": len(val.usable),
         "parameters": sum(p.numel() for p in trainer.heads[kind].parameters()),
         "recipe": json.dumps(asdict(run.recipe)),
         "readout_config": json.dumps(dict(run.readouts[kind])),
-        "train_store": train.store.path.name,
-        "val_store": val.store.path.name,
-        "train_fingerprint": train.store.fingerprint,
-        "val_fingerprint": val.store.fingerprint,
         "device": device_name(trainer.device),
         "software": json.dumps(
             {name: version(name) for name in ("scivid", "torch", "numpy", "scikit-learn")}

@@ -1,7 +1,7 @@
 """Containers to clips: which clips a split has, and the pixels of the frames that are asked for.
 
-Offers `READERS`, `open_reader`, `data_status` and `UnreadableFileError`. A member is a class with the interface of
-`featcache.readers.base.Reader`, named by its import path, so that listing them opens no library.
+Offers `READERS`, `open_reader`, `data_status` and `UnreadableFileError`. A member is a class with the
+interface of `featcache.readers.base.Reader`, named by its import path, so that listing them opens no library.
 """
 
 from importlib import import_module

@@ -8,6 +8,7 @@ file is asked whether it is well before it is used.
 import os
 import re
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -170,15 +171,22 @@ class RecordFiles:
             WholeFileError: the file cannot be opened or read, or has no such record.
             UnreadableError: it is damaged there.
         """
+        with suppress(RuntimeError):
+            if data := _record(self._reader(path), record):
+                return data
+        # Wrong bytes, a disk that did not give them, a file cut since it was opened (then array_record hands
+        # out nothing and says nothing): the record is at fault only if a file that can be read shows it again.
+        _require_readable(path)
+        self._forget(path)
         try:
             return _record(self._reader(path), record)
-        except RuntimeError:
-            # A record whose bytes are wrong, or a disk that did not give them? To array_record they are one.
-            _require_readable(path)
-        try:
-            return _record(_open(path), record)
         except RuntimeError as problem:
             raise UnreadableError(f"it is damaged ({problem})") from None
+
+    def _forget(self, path: Path) -> None:
+        files = self._of_process[os.getpid()]
+        with files.lock:
+            files.readers.pop(path, None)
 
     def _reader(self, path: Path) -> ArrayRecordReader:
         files = self._of_process.setdefault(os.getpid(), _OpenFiles())

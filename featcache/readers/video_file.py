@@ -310,7 +310,12 @@ def _pixels(frame: av.VideoFrame, channels: int) -> UInt8[np.ndarray, "Y X C"]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its first video stream; an error of FFmpeg becomes Whole- or, in the block, UnreadableError."""
+    """The file and its first video stream.
+
+    Raises:
+        WholeFileError: FFmpeg cannot open it, there is no video in it, or reading on fails in the block.
+        UnreadableError: FFmpeg meets what it cannot decode in the block.
+    """
     try:
         container = av.open(path, metadata_errors="replace")
     except (av.FFmpegError, OSError) as problem:

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from typing import Any, cast
 
 from featcache.errors import CallError
 from featcache.manifest import Manifest
 from readouts.tasks.base import Recipe, Task
 from readouts.tasks.classification import Classification
+from readouts.tasks.from_file import task_from_file
 
 TASKS: dict[str, str] = {
     "flyvsfly": "readouts.tasks.flyvsfly:task",
@@ -24,7 +22,7 @@ def load_task(name: str, manifest: Manifest) -> Task:
         CallError: there is none, or the file does not hold one.
     """
     if ".py:" in name:
-        return _from_file(name)
+        return task_from_file(name)
     if name in TASKS:
         module, _, function = TASKS[name].partition(":")
         make: Callable[[Manifest], Task] = getattr(import_module(module), function)
@@ -35,21 +33,3 @@ def load_task(name: str, manifest: Manifest) -> Task:
     return Classification.of(
         manifest, name, recipe=Recipe(), attention={"width": 1024, "heads": 16, "dropout": 0.5}
     )
-
-
-def _from_file(place: str) -> Task:
-    file, _, attribute = place.rpartition(":")
-    spec = spec_from_file_location(Path(file).stem, file)
-    if spec is None or spec.loader is None or not Path(file).exists():
-        raise CallError(f"--task {place}: there is no Python file {file}.")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    task: Any = getattr(module, attribute, None)
-    missing = [
-        part for part in ("name", "recipe", "loss", "metric", "head_config") if not hasattr(task, part)
-    ]
-    if missing:
-        raise CallError(
-            f"--task {place}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task."
-        )
-    return cast(Task, task)

@@ -27,13 +27,21 @@ class Recipe:
     clip_update: float | None = None
     """Largest global norm of a finished update (not of the gradient), as the reference does."""
     minival_every: int = 1_000
+    """Steps between points of the curve, each over the first `minival_clips` of val."""
     minival_clips: int = 4_096
     val_every: int = 10_000
+    """Steps between points that score the whole of val as well: a multiple of `minival_every`."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "minival_every", "minival_clips", "val_every"):
             if getattr(self, name) < 1:
                 raise CallError(f"recipe {name}={getattr(self, name)} must be at least 1.")
+        # Past the last step the whole pass at the end is the only one, and any number will do.
+        if self.val_every < self.steps and self.val_every % self.minival_every:
+            raise CallError(
+                f"recipe val_every={self.val_every} must be a multiple of minival_every="
+                f"{self.minival_every}: the whole of val is scored at some of the minival steps."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +69,14 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """As on the command line and in paths."""
+        """As in paths and in the results table."""
+
+    @property
+    def spec(self) -> str:
+        """What `--task` is given for it: its name, or `file.py:OBJECT` (set when the file is read)."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """JSON values that define its score and loss (of a task from a file: the file's digest)."""
 
     @property
     def recipe(self) -> Recipe:

@@ -40,6 +40,20 @@ class Classification:
         return cls(name=name, dataset=manifest.dataset(dataset), recipe=recipe, attention=attention)
 
     @property
+    def spec(self) -> str:
+        """Its name in the manifest."""
+        return self.name
+
+    def identity(self) -> Mapping[str, Any]:
+        """The classes in their order, and those that the score leaves out."""
+        return {
+            "classes": list(self.dataset.classes),
+            "background": self.dataset.background,
+            "rare": list(self.dataset.rare),
+            "n_outputs": self.n_outputs,
+        }
+
+    @property
     def n_outputs(self) -> int:
         """One output a class, the background included."""
         return len(self.dataset.classes)
@@ -71,6 +85,8 @@ class Classification:
 
     def controls(self, train: Mapping[str, np.ndarray], evaluated: Mapping[str, np.ndarray]) -> list[Control]:
         """The training split's label frequencies as every clip's prediction."""
+        if "labels" not in train or "labels" not in evaluated:
+            return []
         labels = evaluated["labels"]
         outputs = frequency_scores(
             train["labels"].sum(axis=0, dtype=np.int64).tolist(),

@@ -31,7 +31,7 @@ class Example:
             "feature_version": 1,
             "backbone": {"name": "tiny", "weights": "ab" * 32},
             "layers": [layer.name for layer in self.spec.layers],
-            "clips": {"index": self.clips.digest},
+            "clips": {"index": self.clips.frames_digest},
             "views": {"n_views": self.spec.n_views, "seed": 0},
         }
 

@@ -1,5 +1,6 @@
 """Frame numbers and one-hot labels against the reference's; the clip index against itself."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -8,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from featcache import clips as clips_module
 from featcache.clips import (
     Clip,
     ClipIndex,
@@ -157,6 +159,38 @@ def test_digest_does_not_see_chunks() -> None:
     whole = ClipIndex.from_clips([clip(i) for i in range(6)])
     parts = pa.concat_tables([whole.clips.slice(0, 1), whole.clips.slice(1, 3), whole.clips.slice(4)])
     assert ClipIndex(parts).digest == whole.digest
+    assert ClipIndex(parts).frames_digest == whole.frames_digest
+    assert ClipIndex(parts).clips.column("id").num_chunks == 1
+    assert [ClipIndex(parts).clip(i) for i in range(6)] == [clip(i) for i in range(6)]
+
+
+def test_the_digest_of_the_frames_sees_everything_but_the_labels() -> None:
+    frames = {
+        ClipIndex.from_clips([clip(0, **change), clip(1)]).frames_digest
+        for change in ({}, {"labels": (5,)}, {"labels": ()})
+    }
+    assert len(frames) == 1
+    for change in ({"id": "x"}, {"source": "b"}, {"record": 9}, {"n_source": 15}, {"digest": "1"}):
+        frames.add(ClipIndex.from_clips([clip(0, **change), clip(1)]).frames_digest)
+    frames.add(ClipIndex.from_clips([clip(1), clip(0)]).frames_digest)
+    assert len(frames) == 7
+
+
+def test_digests_are_made_of_slices_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips_module, "DIGEST_ROWS", 2)
+    index = ClipIndex.from_clips([clip(i) for i in range(5)])
+    lengths: list[int] = []
+    real = json.dumps
+    monkeypatch.setattr(
+        clips_module.json, "dumps", lambda piece: lengths.append(len(piece[-1])) or real(piece)
+    )
+    assert index.digest == index.digest
+    assert lengths == [2, 2, 1] * 6
+    assert index.frames_digest == index.frames_digest
+    assert lengths == [2, 2, 1] * 11
+    for last in range(5):
+        changed = [clip(i, record=99 if i == last else i) for i in range(5)]
+        assert ClipIndex.from_clips(changed).digest != index.digest
 
 
 def test_index_refuses_a_repeated_id_and_other_columns() -> None:

@@ -156,7 +156,7 @@ def test_a_full_disk_and_other_refusals_become_messages(tmp_path: Path) -> None:
         pytest.raises(
             StoreError, match=r"disk of .* is full: [\d,]+ bytes are free, 1,000 are needed now and 5,000"
         ),
-        failures_explained(tmp_path, needed=1000, left=5000),
+        failures_explained(tmp_path, needed=1000, left=lambda: 5000),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(StoreError, match="Permission denied"), failures_explained(tmp_path):

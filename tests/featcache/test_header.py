@@ -28,6 +28,7 @@ def header(**changes: Any) -> StoreHeader:
         "spec": SPEC,
         "fingerprint": fingerprint(PARTS),
         "parts": PARTS,
+        "frames_digest": "ab" * 32,
         "clips_digest": "cd" * 32,
         "targets": TargetsReference(path="../targets-0.zarr", fingerprint="ef" * 32),
         "provenance": {"software": {"torch": "2.6"}},
@@ -115,11 +116,36 @@ def test_going_on_keeps_the_first_provenance_and_says_what_differs_later() -> No
 
 def test_a_complete_store_goes_on_as_it_is() -> None:
     done = header(complete=True)
-    assert continued(Path("store"), done, header(provenance={"software": "other"}, attrs={})) is done
+    assert continued(Path("store"), done, header(provenance={"software": "other"})) is done
+
+
+def test_what_is_said_of_a_complete_store_may_change() -> None:
+    done = header(complete=True, provenance={"software": {"torch": "2.6"}, "notes": ["labels are off"]})
+    targets = TargetsReference(path="../targets-1.zarr", fingerprint="12" * 32)
+    corrected = header(
+        attrs={"task": "renamed"},
+        clips_digest="00" * 32,
+        targets=targets,
+        provenance={"software": {"torch": "2.7"}, "notes": []},
+    )
+    now = continued(Path("store"), done, corrected)
+    assert now == replace(corrected, complete=True, provenance=now.provenance)
+    assert now.provenance == {
+        "software": {"torch": "2.6"},
+        "notes": [],
+        "resumed_with": [{"software": {"torch": "2.7"}}],
+    }
+    assert continued(Path("store"), now, corrected) is now
+
+
+def test_the_size_of_the_shards_is_that_of_the_first_run() -> None:
+    other = header(spec=replace(SPEC, clips_per_shard=4))
+    assert continued(Path("store"), header(), other) == header()
+    assert continued(Path("store"), header(complete=True), other).spec == SPEC
 
 
 def test_going_on_in_another_shape_is_refused() -> None:
-    with pytest.raises(StoreError, match=r"spec\.clips_per_shard: 3 here, 4 asked for"):
-        continued(Path("store"), header(), header(spec=replace(SPEC, clips_per_shard=4)))
-    with pytest.raises(StoreError, match=r"clips: cdcdcdcdcdcd\.\.\. here"):
-        continued(Path("store"), header(), header(clips_digest="00" * 32))
+    with pytest.raises(StoreError, match=r"spec\.n_views: 2 here, 4 asked for"):
+        continued(Path("store"), header(), header(spec=replace(SPEC, n_views=4)))
+    with pytest.raises(StoreError, match=r"frames: abababababab\.\.\. here"):
+        continued(Path("store"), header(), header(frames_digest="00" * 32))

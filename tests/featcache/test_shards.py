@@ -160,13 +160,14 @@ def test_metadata_say_what_zarr_python_would_say() -> None:
         dtype="float16",
         fill_value=float("nan"),
         compressors=zarr.codecs.Crc32cCodec(),
+        chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=("clip", "view", "step", "row", "column", "channel"),
     )
     assert ours.to_dict() == theirs.metadata.to_dict()
 
 
 def test_a_shard_is_where_zarr_looks_for_it() -> None:
-    assert shard_key(Layer(12, normed=True), 7) == "tokens_12_normed/c/7/0/0/0/0/0"
+    assert shard_key(Layer(12, normed=True), 7) == "tokens_12_normed/c.7.0.0.0.0.0"
 
 
 def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +185,20 @@ def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (buffer == 0.0).all()
     with pytest.raises(FileNotFoundError):
         opened.get(tmp_path / "none")
+
+
+def test_an_index_is_read_once_however_often_its_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, reads = [write(tmp_path / str(n), [chunk(n)]) for n in range(4)], []
+    monkeypatch.setattr(shards, "MAX_OPEN_SHARDS", 1)
+    monkeypatch.setattr(shards, "read_index", lambda fd, n: reads.append(fd) or read_index(fd, n))
+    opened, buffer = OpenShards(4), chunk(-1.0)
+    for number in (0, 1, 2, 3, 2, 1, 0, 3):
+        file = opened.get(paths[number])
+        read_chunk_into(file.fd, int(file.index[0, 0]), buffer)
+        assert (buffer == number).all()
+    assert len(reads) == 4
 
 
 def test_damage_is_an_error_for_users() -> None:

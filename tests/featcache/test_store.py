@@ -195,7 +195,7 @@ def test_an_unfinished_store_is_refused(example) -> None:
     partly = open_features(made.path, allow_incomplete=True)
     assert not partly.complete
     assert same(partly.read([3], layer=Layer(11)), made.tokens(Layer(11))[[3], 0])
-    with pytest.raises(StoreError, match=r"c/0/0/0/0/0/0 is missing; clip 1 \(clip-001\), view 0, layer 11"):
+    with pytest.raises(StoreError, match=r"c.0.0.0.0.0.0 is missing; clip 1 \(clip-001\), view 0, layer 11"):
         partly.read([1], layer=Layer(11))
 
 
@@ -219,7 +219,7 @@ def test_a_missing_or_truncated_shard_is_refused_on_opening(example) -> None:
     assert f"{path} has {len(good) - 1} bytes instead of {len(good)}, though" in str(problem.value)
     path.unlink()
     open_features(made.path, allow_incomplete=True)
-    with pytest.raises(StoreError, match=r"c/1/0/0/0/0/0 is missing.*`scivid extract` again: it makes only"):
+    with pytest.raises(StoreError, match=r"c.1.0.0.0.0.0 is missing.*`scivid extract` again: it makes only"):
         open_features(made.path)
 
 

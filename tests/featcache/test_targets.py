@@ -143,9 +143,9 @@ def test_damage_names_the_file(
     tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], flip: Callable[[Path, int], None]
 ) -> None:
     path = write_targets(tmp_path, index, arrays, {})
-    flip(path / "labels/c/0/0", 7)
-    with pytest.raises(StoreError, match=r"labels/c/0/0 fails the checksum"):
+    flip(path / "labels/c.0.0", 7)
+    with pytest.raises(StoreError, match=r"labels/c.0.0 fails the checksum"):
         open_targets(path).read("labels")
-    (path / "labels/c/0/0").unlink()
-    with pytest.raises(StoreError, match=r"labels/c/0/0 is missing"):
+    (path / "labels/c.0.0").unlink()
+    with pytest.raises(StoreError, match=r"labels/c.0.0 is missing"):
         open_targets(path).read("labels")

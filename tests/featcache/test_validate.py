@@ -2,16 +2,20 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from featcache import validate as validate_module
 from featcache.shards import json_bytes, write_chunks
 from featcache.spec import Layer
+from featcache.store import FeatureStore
 from featcache.validate import Report, validate
 
 LAYER = Layer(12, normed=True)
@@ -67,9 +71,9 @@ def test_one_flipped_bit_anywhere_is_named(example, flip) -> None:
 
 def test_all_damage_is_listed_not_the_first(made, flip) -> None:
     store = made.path
-    flip(store / "tokens_11/c/0/0/0/0/0/0", 0)
-    flip(store / "tokens_11/c/0/0/0/0/0/0", 5 * 124)
-    flip(store / "tokens_12_normed/c/2/0/0/0/0/0", 10)
+    flip(store / "tokens_11/c.0.0.0.0.0.0", 0)
+    flip(store / "tokens_11/c.0.0.0.0.0.0", 5 * 124)
+    flip(store / "tokens_12_normed/c.2.0.0.0.0.0", 10)
     problems = validate(store).problems
     assert [("clip 0" in p, "clip 2" in p, "clip 6" in p) for p in problems] == [
         (True, False, False), (False, True, False), (False, False, True),
@@ -87,7 +91,7 @@ def test_all_damage_is_listed_not_the_first(made, flip) -> None:
     ],
 )
 def test_missing_and_truncated_shards(made, change: Callable, what: str) -> None:
-    path = made.path / "tokens_12_normed/c/1/0/0/0/0/0"
+    path = made.path / "tokens_12_normed/c.1.0.0.0.0.0"
     change(path)
     problem = only(validate(made.path))
     assert problem.startswith(f"layer 12_normed, {path} {what}")
@@ -95,7 +99,7 @@ def test_missing_and_truncated_shards(made, change: Callable, what: str) -> None
 
 def rewrite(made, shard: int, tokens: np.ndarray, absent: set[tuple[int, int]]) -> Path:
     """Replace a shard by a sound one with other content."""
-    path = made.path / f"tokens_12_normed/c/{shard}/0/0/0/0/0"
+    path = made.path / f"tokens_12_normed/c.{shard}.0.0.0.0.0"
     first = made.spec.clips_of_shard(shard).start
     chunks = (
         None if (first + row, view) in absent else tokens[row, view]
@@ -136,8 +140,46 @@ def test_an_unfinished_store_says_how_far_it_is(example, flip) -> None:
         f"{made.path} is unfinished: 2 of 3 shards are there. "
         "Run the same `scivid extract` again: it goes on where it stopped."
     )
-    flip(made.path / "tokens_11/c/2/0/0/0/0/0", 3)
+    flip(made.path / "tokens_11/c.2.0.0.0.0.0", 3)
     assert "clip 6 (clip-006), view 0" in validate(made.path).problems[1]
+
+
+def test_what_the_scan_had_to_say_is_noted(example) -> None:
+    made = example(n_clips=2, clips_per_shard=2, layers=(LAYER,))
+    bad = {"id": "00000/7", "source": "val-0", "record": 7, "reason": "a broken JPEG"}
+    with made.start(provenance={"skipped_records": [bad], "notes": ["labels count [1]"]}) as writer:
+        made.write_shard(writer, 0)
+        writer.finish()
+    assert validate(made.path).notes == (
+        "record 7 of val-0 was left out by the scan: a broken JPEG",
+        "labels count [1]",
+    )
+
+
+def test_it_stops_when_it_is_interrupted(example, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = example(n_clips=40, clips_per_shard=1, layers=(LAYER,))
+    made.write()
+    looked_at: list[int] = []
+    interrupted = Event()
+
+    def audit(store: FeatureStore, layer: Layer, shard: int) -> object:
+        looked_at.append(shard)
+        if shard:
+            interrupted.wait(10)
+        return real(store, layer, shard)
+
+    def progress(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    real = validate_module._audit
+    monkeypatch.setattr(validate_module, "_audit", audit)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        validate(made.path, progress, threads=2)
+    assert time.monotonic() - started < 5
+    interrupted.set()
+    time.sleep(0.1)
+    assert len(looked_at) <= 3
 
 
 def test_what_is_not_a_store_is_one_problem(tmp_path: Path) -> None:
@@ -184,14 +226,14 @@ def test_the_clip_table_is_that_of_the_fingerprint(made) -> None:
 
 def test_a_broken_clip_table_still_leaves_clip_numbers(made, flip) -> None:
     (made.path / "clips.parquet").unlink()
-    flip(made.path / "tokens_11/c/0/0/0/0/0/0", 0)
+    flip(made.path / "tokens_11/c.0.0.0.0.0.0", 0)
     assert validate(made.path).problems[1].endswith("checksum of the chunk at byte 0: clip 0, view 0.")
 
 
 def test_targets_belong_to_the_store(made, flip) -> None:
     (targets,) = made.path.parent.glob("targets-*.zarr")
-    flip(targets / "labels/c/0/0", 2)
-    assert "labels/c/0/0 fails the checksum" in only(validate(made.path))
+    flip(targets / "labels/c.0.0", 2)
+    assert "labels/c.0.0 fails the checksum" in only(validate(made.path))
     targets.rename(targets.with_name("elsewhere"))
     assert f"the targets {made.path / '..' / targets.name} are missing" in only(validate(made.path))
 

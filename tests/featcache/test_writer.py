@@ -184,7 +184,7 @@ def test_only_what_is_missing_is_written_again(example) -> None:
         assert writer.todo() == [0, 1, 2]
         made.write_shard(writer, 1)
         assert writer.todo() == [0, 2]
-    before = made.path.joinpath("tokens_11/c/1/0/0/0/0/0").stat().st_ino
+    before = made.path.joinpath("tokens_11/c.1.0.0.0.0.0").stat().st_ino
     with made.start() as writer:
         assert writer.todo() == [0, 2]
         assert writer.damaged == ()
@@ -200,7 +200,7 @@ def test_a_shard_is_done_when_every_layer_has_it(example) -> None:
     made = example()
     with made.start() as writer:
         made.write_shard(writer, 0)
-    made.path.joinpath("tokens_12_normed/c/0/0/0/0/0/0").unlink()
+    made.path.joinpath("tokens_12_normed/c.0.0.0.0.0.0").unlink()
     with made.start() as writer:
         assert writer.todo() == [0, 1, 2]
 
@@ -212,7 +212,7 @@ def test_a_damaged_shard_is_set_aside_and_written_again(example, flip, damage: s
     with made.start() as writer:
         made.write_shard(writer, 0)
         made.write_shard(writer, 1)
-    path = made.path / "tokens_11/c/1/0/0/0/0/0"
+    path = made.path / "tokens_11/c.1.0.0.0.0.0"
     good = path.read_bytes()
     contents = {"truncated": good[:-20], "empty": b"", "longer": good[:1] + good}
     path.write_bytes(contents.get(damage, good))
@@ -222,16 +222,17 @@ def test_a_damaged_shard_is_set_aside_and_written_again(example, flip, damage: s
     with made.start() as writer:
         assert writer.todo() == [1, 2]
         assert [
-            text.startswith(str(path)) and text.endswith("set aside as 0.damaged") for text in writer.damaged
+            text.startswith(str(path)) and text.endswith("set aside as c.1.0.0.0.0.0.damaged")
+            for text in writer.damaged
         ] == [True]
-        assert path.with_name("0.damaged").read_bytes() == bad
+        assert path.with_name(path.name + ".damaged").read_bytes() == bad
         made.write_shard(writer, 1)
         made.write_shard(writer, 2)
         writer.write_previews([(0, b"jpeg 0"), (6, b"jpeg 1")])
         writer.finish()
     assert validate(made.path).ok
-    assert "0.damaged was set aside as damaged" in validate(made.path).notes[-1]
-    path.with_name("0.damaged").unlink()
+    assert "c.1.0.0.0.0.0.damaged was set aside as damaged" in validate(made.path).notes[-1]
+    path.with_name(path.name + ".damaged").unlink()
     assert tree(made.path) == tree(whole.path)
 
 
@@ -239,7 +240,7 @@ def test_a_finished_store_is_left_alone(example) -> None:
     made = example()
     made.write()
     before, inodes = tree(made.path), {p: p.stat().st_ino for p in made.path.rglob("*")}
-    with made.start(provenance={"software": "2.0"}, attrs={"targets": None, "task": "renamed"}) as writer:
+    with made.start(provenance={"software": "2.0"}) as writer:
         assert writer.todo() == []
         writer.write_previews([(0, b"jpeg 0"), (6, b"jpeg 1")])
         assert writer.finish({"more": 1}).complete
@@ -247,10 +248,35 @@ def test_a_finished_store_is_left_alone(example) -> None:
     assert {p: p.stat().st_ino for p in made.path.rglob("*")} == inodes
 
 
+def test_a_store_keeps_the_shards_it_was_begun_with(example) -> None:
+    whole, made = example(folder=example().path.parents[2] / "whole"), example()
+    whole.write()
+    with made.start() as writer:
+        made.write_shard(writer, 1)
+    with made.start(spec=replace(made.spec, clips_per_shard=5)) as writer:
+        assert writer.spec == made.spec
+        assert writer.todo() == [0, 2]
+        for shard in writer.todo():
+            made.write_shard(writer, shard)
+        writer.write_previews([(0, b"jpeg 0"), (6, b"jpeg 1")])
+        writer.finish()
+    assert made.start(spec=replace(made.spec, clips_per_shard=1)).todo() == []
+    assert validate(made.path).ok
+    (made.path / ".lock").unlink(missing_ok=True)
+    assert tree(made.path) == tree(whole.path)
+
+
+def test_what_is_left_is_counted_only_when_the_disk_is_full(example, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = example()
+    with made.start() as writer:
+        monkeypatch.setattr(writer, "todo", lambda: pytest.fail("all shards were looked through"))
+        made.write_shard(writer, 0)
+
+
 def test_a_finished_store_that_lost_a_shard_is_unfinished_until_it_is_back(example) -> None:
     made = example(skipped={2: "broken"})
     before = tree(made.write().path)
-    made.path.joinpath("tokens_11/c/2/0/0/0/0/0").unlink()
+    made.path.joinpath("tokens_11/c.2.0.0.0.0.0").unlink()
     with made.start() as writer:
         assert writer.todo() == [2]
         with pytest.raises(StoreError, match="is unfinished: 2 of 3"):
@@ -265,7 +291,7 @@ def test_a_clip_that_can_be_read_after_all_is_not_listed_as_skipped(example) -> 
     with made.start() as writer:
         made.write_shard(writer, 0)
         made.write_shard(writer, 1)
-    shutil.rmtree(made.path / "tokens_11/c/0")
+    made.path.joinpath("tokens_11/c.0.0.0.0.0.0").unlink()
     mended = replace(made, skipped={4: "broken"})
     with mended.start() as writer:
         assert writer.todo() == [0, 2]
@@ -329,8 +355,8 @@ def test_another_extraction_is_refused_with_what_differs(example) -> None:
     parts = {**made.parts, "views": {"n_views": 2, "seed": 1}}
     with pytest.raises(StoreError, match=r"views\.seed: 0 here, 1 asked for"):
         made.start(parts=parts)
-    with pytest.raises(StoreError, match=r"spec\.clips_per_shard: 3 here, 2 asked for"):
-        made.start(spec=replace(made.spec, clips_per_shard=2))
+    with pytest.raises(StoreError, match=r"spec\.n_views: 2 here, 1 asked for"):
+        made.start(spec=replace(made.spec, n_views=1))
     with pytest.raises(CallError, match="a store of 6 clips was asked for, the index has 7"):
         made.start(spec=replace(made.spec, n_clips=6))
     made.start().close()
@@ -420,7 +446,7 @@ def test_a_value_that_does_not_fit_is_named_and_costs_only_its_shard(
         assert "--layers" in text
         assert writer.todo() == [1, 2]
         # Neither layer has the shard, nor a part of it.
-        assert [path.name for path in made.path.rglob("c/1/**/*") if path.is_file()] == []
+        assert list(made.path.rglob("*c.1.*")) == []
         # The clip may be skipped instead; what its rows hold is not looked at.
         writer.write_shard(1, tokens, {5: "overflows"})
         made.write_shard(writer, 2)
@@ -521,14 +547,13 @@ def test_the_order_of_a_shards_publication(example, monkeypatch: pytest.MonkeyPa
     names = [(name, what) for name, what in calls if name == "replace"]
     assert names == [
         ("replace", "skipped/0.json"),
-        ("replace", "tokens_11/c/0/0/0/0/0/0"),
-        ("replace", "tokens_12_normed/c/0/0/0/0/0/0"),
+        ("replace", "tokens_11/c.0.0.0.0.0.0"),
+        ("replace", "tokens_12_normed/c.0.0.0.0.0.0"),
     ]
     for layer in ("tokens_11", "tokens_12_normed"):
-        at = calls.index(("replace", f"{layer}/c/0/0/0/0/0/0"))
-        folder = f"{layer}/c/0/0/0/0/0"
-        assert calls[at - 1][0] == "fsync" and calls[at - 1][1].startswith(f"{folder}/.0.")
-        assert calls[at + 1] == ("fsync", folder)
+        at = calls.index(("replace", f"{layer}/c.0.0.0.0.0.0"))
+        assert calls[at - 1][0] == "fsync" and calls[at - 1][1].startswith(f"{layer}/.c.0.")
+        assert calls[at + 1] == ("fsync", layer)
 
 
 def test_runs_are_logged_outside_of_all_digests(example) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit; a curve is cut back to its checkpoint; damage is named."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,17 @@ def test_a_curve_is_cut_back_to_the_step_that_is_resumed(tmp_path: Path) -> None
     resumed = History(path, upto_step=100)
     resumed.add([{"step": 150}])
     assert [row["step"] for row in read_history(path)] == [0, 100, 150]
+
+
+def test_a_state_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "s.safetensors", []
+    fsync = os.fsync
+
+    def listen(fd: int) -> None:
+        synced.append((os.fstat(fd).st_size, path.exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    save_state(path, {"a": torch.zeros(100)})
+    assert (path.stat().st_size, False) in synced  # the bytes
+    assert synced[-1][1]  # and then the name

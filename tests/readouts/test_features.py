@@ -113,3 +113,15 @@ def test_several_stores_are_listed_and_a_fingerprint_chooses(make_split, tmp_pat
     chosen = stores[1].fingerprint[:6]
     splits = open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"), fingerprint=chosen)
     assert splits["train"].store.path == stores[1].path
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_on_a_gpu_are_those_on_the_cpu(make_split) -> None:
+    split = open_split(make_split("train", numbered(64, 1), one_hot(64)).path)
+    draws = Draws(n_clips=64, n_views=1, batch=32, seed=0)
+    batches = training_batches(split, draws, range(50), torch.device("cuda"))
+    for step, batch in enumerate(batches):
+        torch.cuda._sleep(1_000_000)  # work that is still queued when later batches are read
+        tokens = batch.tokens + 0
+        assert np.array_equal(tokens[:, 0, 0, 0].cpu().numpy(), 10 * draws.at(step)[0])
+        assert batch.targets["labels"].is_cuda

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from readouts.results import SCHEMA, add_run, load_results, table_path
+from featcache.errors import StoreError
+from readouts.results import SCHEMA, add_run, load_results, load_run, table_path
 
 
 def row(run: str, second: int, **values: object) -> dict[str, object]:
@@ -44,3 +46,20 @@ def test_an_unknown_column_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no columns \\['colour'\\]"):
         add_run(tmp_path, "a", [row("a", 1, colour="red")])
     assert load_results(tmp_path) == []
+
+
+def test_columns_that_an_older_version_did_not_write_are_none(tmp_path: Path) -> None:
+    file = add_run(tmp_path, "a", [row("a", 1, val=0.5)])
+    kept = [field for field in SCHEMA if field.name not in ("task_spec", "n_test", "targets")]
+    pq.write_table(pa.Table.from_pylist([row("a", 1, val=0.5)], schema=pa.schema(kept)), file)
+    (found,) = load_results(tmp_path)
+    assert (found["val"], found["task_spec"], found["n_test"]) == (0.5, None, None)
+
+
+def test_a_broken_file_is_named_and_hinders_no_other_run(tmp_path: Path) -> None:
+    add_run(tmp_path, "a", [row("a", 1, val=0.5)])
+    (table_path(tmp_path) / "b.parquet").write_bytes(b"not parquet")
+    with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results"):
+        load_results(tmp_path)
+    assert [r["val"] for r in load_run(tmp_path, "a")] == [0.5]
+    assert load_run(tmp_path, "c") == []

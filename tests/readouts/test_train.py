@@ -1,5 +1,7 @@
 """Training from a store: it learns, it resumes to the same bits, it never trains the same run twice."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from featcache.errors import CallError
+from featcache.durable import Lock
+from featcache.errors import CallError, StoreError
+from featcache.header import TargetsReference
 from featcache.manifest import load_manifest
-from readouts.checkpoint import load_state, read_history
+from featcache.store import FeatureStore
+from readouts.checkpoint import load_state, read_history, save_state
 from readouts.features import open_task_splits
 from readouts.results import load_results
 from readouts.tasks import load_task
@@ -56,6 +61,42 @@ def test_a_run_learns_and_is_recorded(run: Run, tmp_path: Path) -> None:
     assert best["mean_AP"] == max(row["mean_AP"] for row in history if row["readout"] == "linear")
 
 
+@pytest.fixture
+def two_sets(run: Run) -> Run:
+    """The curve over the first 8 of 24 clips, the whole of val at steps 0, 20 and 40."""
+    return replace(run, recipe=replace(run.recipe, minival_clips=8, val_every=20))
+
+
+def test_the_best_is_chosen_on_the_same_clips_at_every_step(two_sets: Run, tmp_path: Path) -> None:
+    rows = train(two_sets, results_dir=tmp_path, device=CPU)
+    folder = two_sets.folder(tmp_path)
+    history = read_history(folder / "history.jsonl")
+    predicted = pq.read_table(folder / "predictions_val.parquet")
+    labels = two_sets.splits["val"].targets["labels"]
+    for row in rows:
+        curve = [point for point in history if point["readout"] == row["readout"]]
+        assert [point["step"] for point in curve if "val/mean_AP" in point] == [0, 20, 40]
+        assert curve[-1]["val/mean_AP"] == row["val"]
+        metric = two_sets.task.metric()
+        outputs = np.array(predicted.column(row["readout"]).to_pylist(), np.float32)
+        metric.update(outputs[:8], {"labels": labels[:8]})
+        assert curve[-1]["mean_AP"] == metric.compute()["mean_AP"]
+        assert curve[-1]["mean_AP"] != row["val"]
+        assert row["best_val"] == max(point["mean_AP"] for point in curve)
+
+
+def test_each_pass_over_val_is_made_once_and_says_how_far_it_is(two_sets: Run, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+
+    def listen(what: str, done: int, total: int) -> None:
+        if what == "scoring val":
+            told.append((done, total))
+
+    train(two_sets, results_dir=tmp_path, device=CPU, progress=listen)
+    whole, minival = [(16, 24), (24, 24)], [(8, 8)]
+    assert told == whole + minival + whole + minival + whole
+
+
 def test_predictions_carry_clip_ids(run: Run, tmp_path: Path) -> None:
     train(run, results_dir=tmp_path / "results", device=CPU)
     table = pq.read_table(run.folder(tmp_path / "results") / "predictions_val.parquet")
@@ -95,7 +136,7 @@ def test_the_same_run_is_not_trained_twice(run: Run, tmp_path: Path) -> None:
 
 
 def test_test_is_scored_when_asked_for_without_training_anew(run: Run, tmp_path: Path) -> None:
-    train(run, results_dir=tmp_path / "results", device=CPU)
+    scored_before = train(run, results_dir=tmp_path / "results", device=CPU)
     before = weights(run, tmp_path / "results")
     roles = ("train", "val", "test")
     splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=roles)
@@ -105,6 +146,93 @@ def test_test_is_scored_when_asked_for_without_training_anew(run: Run, tmp_path:
     assert all(row["test"] > 0.6 for row in rows)
     after = weights(run, tmp_path / "results")
     assert all(torch.equal(before[name], after[name]) for name in before)
+    assert [row["seconds"] for row in rows] == [first["seconds"] for first in scored_before]
+    test = splits["test"].store
+    for row in rows:
+        assert (row["test_store"], row["test_fingerprint"]) == (test.path.name, test.fingerprint)
+        assert row["n_test"] == 12
+        assert json.loads(row["targets"]).keys() == {"train", "val", "test"}
+        assert (row["task_spec"], row["higher_is_better"]) == ("flyvsfly", True)
+
+
+def test_a_run_that_is_being_trained_is_left_to_its_process(run: Run, tmp_path: Path) -> None:
+    folder = run.folder(tmp_path)
+    folder.mkdir(parents=True)
+    lock = Lock(folder / ".lock", wait=False, busy="")
+    with pytest.raises(StoreError, match="is being trained by another process"):
+        train(run, results_dir=tmp_path, device=CPU)
+    lock.release()
+    train(run, results_dir=tmp_path, device=CPU)
+    assert not list(folder.glob(".*"))
+
+
+def test_again_leaves_nothing_of_the_run_before(run: Run, tmp_path: Path) -> None:
+    train(run, results_dir=tmp_path, device=CPU)
+    folder = run.folder(tmp_path)
+    stale = [folder / "best_other.safetensors", folder / "predictions_test.parquet"]
+    for file in stale:
+        file.write_bytes(b"of the run before")
+
+    def kill(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, results_dir=tmp_path, device=CPU, again=True, progress=kill)
+    assert [file.name for file in folder.iterdir() if file.stat().st_size] == []
+
+
+def test_seconds_are_those_of_all_processes(run: Run, tmp_path: Path) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if what == "training" and done > 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, results_dir=tmp_path, device=CPU, progress=kill)
+    file = run.folder(tmp_path) / "last.safetensors"
+    state, about = load_state(file)
+    assert 0 < about["seconds"] < 600
+    save_state(file, state, **{**about, "seconds": 5000.0})
+    rows = train(run, results_dir=tmp_path, device=CPU)
+    assert all(5000 < row["seconds"] < 5600 for row in rows)
+
+
+def test_what_defines_the_score_makes_another_run(run: Run) -> None:
+    def with_train(**changes: object) -> Run:
+        split = run.splits["train"]
+        store = FeatureStore(split.store.path, replace(split.store.header, **changes))
+        return replace(run, splits={**run.splits, "train": replace(split, store=store)})
+
+    attrs = run.splits["train"].store.header.attrs
+    dataset = run.task.dataset
+    fewer_rare = replace(run.task, dataset=replace(dataset, rare=dataset.rare[:1]))
+    others = [
+        replace(run, task=fewer_rare),
+        replace(run, task=replace(run.task, dataset=replace(dataset, classes=dataset.classes[::-1]))),
+        with_train(targets=TargetsReference(path="x", fingerprint="others")),
+        with_train(targets=None),
+        with_train(attrs={**attrs, "upsampling": "nearest"}),
+        with_train(attrs={**attrs, "readout_steps": 16}),
+    ]
+    assert len({run.id, *(other.id for other in others)}) == 7
+
+
+def test_labels_of_another_task_are_refused(run: Run) -> None:
+    mouse = load_task("calms21", load_manifest())
+    with pytest.raises(StoreError, match=r"have 7 columns, but task calms21 has 4 outputs"):
+        configure(mouse, run.splits)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_dropout_cannot_draw_from_is_refused(run: Run, seed: int) -> None:
+    with pytest.raises(CallError, match=f"--seed {seed} must be from 0"):
+        configure(run.task, run.splits, seed=seed)
+
+
+def test_the_intervals_are_judged_together(run: Run) -> None:
+    settings = ["steps=40", "val_every=15", "minival_every=5"]
+    assert configure(run.task, run.splits, settings=settings).recipe.val_every == 15
+    with pytest.raises(CallError, match="val_every=15 must be a multiple of minival_every=10"):
+        configure(run.task, run.splits, settings=[*settings, "minival_every=10"])
 
 
 def test_seed_and_settings_make_another_run(run: Run) -> None:
@@ -138,6 +266,8 @@ def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
         ("lr", "--set lr: write name=value"),
         ("steps=many", "'many' is not a whole number"),
         ("steps=0", "steps=0 must be at least 1"),
+        ("dropout=2", "dropout is a probability"),
+        ("dropout=nan", "dropout is a probability"),
     ],
 )
 def test_a_wrong_setting_is_named(run: Run, setting: str, message: str) -> None:

@@ -1,5 +1,7 @@
 """Clips of the official records: equal to the reference's reader, and what happens to broken ones."""
 
+import errno
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
@@ -16,7 +18,7 @@ from featcache.clips import Clip, frame_indices, label_matrix
 from featcache.errors import CallError, DataError
 from featcache.manifest import load_manifest
 from featcache.pixels import resize_bilinear
-from featcache.readers import data_status, open_reader, sequence_example
+from featcache.readers import UnreadableFileError, data_status, open_reader, sequence_example
 from featcache.readers.images import decode_image
 from featcache.views import View, clip_pixels
 
@@ -162,8 +164,9 @@ def test_a_bad_record_is_an_error_or_left_out(
         _flip_a_byte_of_the_second(shards.path(0, 3), good)
     reader = open_reader(shards.dataset(), "val", shards.folder)
     place = re.escape(str(shards.path(0, 3))) + ", record 1: "
-    with pytest.raises(DataError, match=f"{place}.*({reason}).*gcloud storage cp .*--skip-bad"):
+    with pytest.raises(DataError, match=f"{place}.*({reason}).*gcloud storage cp .*--skip-bad") as problem:
         reader.scan()
+    assert not isinstance(problem.value, UnreadableFileError)
     scan = reader.scan(skip_bad=True)
     assert scan.index.clips.column("id").to_pylist() == ["00000/0", "00001/0"]
     (skipped,) = scan.skipped
@@ -192,8 +195,40 @@ def test_a_broken_file_is_always_an_error(shards: Any, skip_bad: bool, damage: s
     path = shards.path(1, 3)
     path.write_bytes(path.read_bytes()[:-100] if damage == "cut" else b"<html>not found</html>" * 9000)
     reader = open_reader(shards.dataset(), "val", shards.folder)
-    with pytest.raises(DataError, match=r"00001-of-00003: .* no whole ArrayRecord file.*gcloud storage cp"):
+    with pytest.raises(UnreadableFileError, match=r"00001-of-00003: .* no whole ArrayRecord.*gcloud storage"):
         reader.scan(skip_bad=skip_bad)
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "replaced", "cut while open"])
+def test_a_file_lost_after_the_scan_is_never_a_bad_record(shards: Any, damage: str) -> None:
+    shards.write([[os.urandom(9), shards.record(shards.jpegs)], [], []], "group_size:1,uncompressed")
+    clip = open_reader(shards.dataset(), "val", shards.folder).scan(skip_bad=True).index.clip(0)
+    reader, path = open_reader(shards.dataset(), "val", shards.folder), shards.path(0, 3)
+    if damage == "cut while open":
+        reader.read(clip, [0])
+    if damage == "gone":
+        path.unlink()
+    elif damage == "replaced":
+        shards.write([[shards.record(shards.jpegs)], [], []])
+    else:
+        os.truncate(path, 200)
+    with pytest.raises(UnreadableFileError, match="00000-of-00003, record 1: it") as problem:
+        reader.read(clip, [0])
+    assert "--skip-bad" not in str(problem.value)
+
+
+def test_a_disk_that_fails_is_never_a_bad_record(shards: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = shards.record(shards.jpegs[:2], [1])
+    shards.write([[good, good], [], []], "group_size:1,uncompressed")
+    _flip_a_byte_of_the_second(shards.path(0, 3), good)
+    reader = open_reader(shards.dataset(), "val", shards.folder)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", failing)
+    with pytest.raises(UnreadableFileError, match=r"record 1: it cannot be read \(Input/output error\)"):
+        reader.scan(skip_bad=True)
 
 
 def test_a_missing_shard_is_an_error_before_anything_is_read(shards: Any) -> None:

@@ -1,5 +1,7 @@
 """A user's videos: frame k is the k-th decoded frame, whatever the container says of times."""
 
+import errno
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -14,7 +16,7 @@ import pytest
 from featcache.clips import Clip
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
-from featcache.readers import data_status, open_reader, video_file
+from featcache.readers import UnreadableFileError, data_status, open_reader, video_file
 from featcache.readers.video_file import count_frames, frame_times
 
 N_FRAMES = 120
@@ -216,7 +218,8 @@ def test_a_broken_file_is_always_an_error(
     ]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(
-        DataError, match=rf"{name}: (FFmpeg cannot decode it|it is cut short: \d+ of the 120)"
+        UnreadableFileError,
+        match=rf"{name}: (FFmpeg cannot (open|decode) it|it is cut short: \d+ of the 120)",
     ):
         open_reader(dataset(files=name), "all", tmp_path).scan(skip_bad=skip_bad)
 
@@ -230,8 +233,43 @@ def test_a_frame_past_the_end_is_refused(videos: Callable[[str], Path]) -> None:
         ):
             reader.read(whole(path), [frame])
     longer = Clip(id="x", source=path.name, record=100, n_source=50, digest="")
-    with pytest.raises(DataError, match="ends before frame 149"):
+    with pytest.raises(UnreadableFileError, match="ends before frame 149"):
         reader.read(longer, [49])
+
+
+def test_a_file_lost_after_the_scan_is_never_a_bad_clip(
+    videos: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(videos("h264.mp4").read_bytes())
+    reader = open_reader(dataset(files=path.name), "all", tmp_path)
+    clip = reader.scan().index.clip(0)
+
+    def failing(*_: object) -> None:
+        raise av.error.OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(video_file, "_pixels", failing)
+        with pytest.raises(UnreadableFileError, match="FFmpeg cannot read it"):
+            reader.read(clip, [3])
+    for damage in (lambda: os.truncate(path, 900), path.unlink):
+        damage()
+        with pytest.raises(UnreadableFileError, match="a.mp4, clip from frame 0: FFmpeg cannot open it"):
+            reader.read(clip, [3])
+
+
+def test_a_frame_that_cannot_be_decoded_is_of_its_clip_alone(
+    videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = videos("h264.mp4")
+
+    def failing(*_: object) -> None:
+        raise av.error.InvalidDataError(1, "Invalid data found")
+
+    monkeypatch.setattr(video_file, "_pixels", failing)
+    with pytest.raises(DataError, match="FFmpeg cannot decode it") as problem:
+        open_reader(dataset(files=path.name), "all", path.parent).read(whole(path), [3])
+    assert not isinstance(problem.value, UnreadableFileError)
 
 
 def test_threads_read_the_same_frames(videos: Callable[[str], Path]) -> None:

@@ -73,7 +73,7 @@ def test_a_users_own_task_comes_from_a_file(tmp_path: Path) -> None:
         "TASK, OTHER = task(load_manifest()), 3\n"
     )
     assert load_task(f"{file}:TASK", load_manifest()).name == "flyvsfly"
-    with pytest.raises(CallError, match="OTHER lacks name, recipe, loss"):
+    with pytest.raises(CallError, match="OTHER lacks name, recipe, readouts, n_outputs"):
         load_task(f"{file}:OTHER", load_manifest())
     with pytest.raises(CallError, match="no Python file"):
         load_task(f"{tmp_path}/absent.py:TASK", load_manifest())

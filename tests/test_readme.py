@@ -1,0 +1,55 @@
+"""The README's promises: its commands and options exist, its YAML is a manifest, its file tree is the tree."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli import app
+from featcache.manifest import load_manifest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", TEXT, flags=re.DOTALL)
+CALLS = [
+    line.partition("#")[0].strip()
+    for kind, block in BLOCKS
+    if kind == "sh"
+    for line in block.splitlines()
+    if line.startswith("scivid ")
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_exists_with_its_options(call: str) -> None:
+    words = shlex.split(call)[1:]
+    commands = typer.main.get_command(app).commands
+    options = {option for parameter in commands[words[0]].params for option in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    shown = set(re.findall(r"^\| `scivid (\S+?)[` ]", TEXT, flags=re.MULTILINE))
+    assert shown == set(typer.main.get_command(app).commands)
+
+
+def test_the_manifest_of_ones_own_videos_loads(tmp_path: Path) -> None:
+    (block,) = [block for kind, block in BLOCKS if kind == "yaml"]
+    (tmp_path / "cages.yaml").write_text(block)
+    assert load_manifest(tmp_path / "cages.yaml").task("cages").splits["val"] == ("cages", "val")
+
+
+def test_the_file_tree_names_every_module() -> None:
+    tree = TEXT.split("## The files")[1]
+    named = set(re.findall(r"[\w./]+", tree))
+    modules = [path for package in ("featcache", "readouts") for path in (ROOT / package).iterdir()]
+    missing = [
+        path.name
+        for path in modules
+        if not path.name.startswith("__")
+        and path.suffix in (".py", "")
+        and not {path.name, f"{path.name}/"} & named
+    ]
+    assert not missing
