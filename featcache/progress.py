@@ -25,11 +25,16 @@ class Reporter:
     def __init__(self, console: "Console", bars: "Bars | None") -> None:
         self.console, self.bars = console, bars
         self.started: dict[str, tuple[float, int]] = {}
+        self.last_done: dict[str, int] = {}
         self.bar_of: dict[str, TaskID] = {}
         self.last_line = time.monotonic()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` of `what` are done."""
+        if done < self.last_done.get(what, done):
+            # The same work begins anew, as the scoring of val does at every point of a curve.
+            self.started.pop(what, None)
+        self.last_done[what] = done
         started, at = self.started.setdefault(what, (time.monotonic(), done))
         rate = (done - at) / max(time.monotonic() - started, 1e-9)
         if self.bars is not None:

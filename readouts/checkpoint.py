@@ -111,5 +111,12 @@ class History:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """All rows of a run's curve; empty where there is none."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """All rows of a run's curve; empty where there is none.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as problem:
+        raise StoreError(f"{path} cannot be read as a curve ({problem}): train with --again.") from problem

@@ -188,7 +188,9 @@ def _task_section(
 def _run_section(row: Mapping[str, Any], controls: Sequence[Control], results_dir: Path) -> dict[str, Any]:
     folder = results_dir / row["task"] / f"{row['backbone']}-{row['run']}"
     lines = {control.name: control.scores[row["metric"]] for control in controls}
-    history = read_history(folder / "history.jsonl")
+    history: list[dict[str, Any]] = []
+    with suppress(ScividError):  # a run without its curve is still a row and a command
+        history = read_history(folder / "history.jsonl")
     return {
         "name": f"{row['backbone_title']}, layer {row['layer']}, seed {row['seed']}",
         "curve": pictures.curves(history, row["metric"], lines) if history else None,

@@ -1,4 +1,4 @@
-"""The README's promises: its commands and options exist, its YAML is a manifest, its file tree is the tree."""
+"""The README keeps its promises: commands and options exist, its YAML loads, its file tree is the tree."""
 
 import re
 import shlex

@@ -175,7 +175,7 @@ class RecordFiles:
             if data := _record(self._reader(path), record):
                 return data
         # Wrong bytes, a disk that did not give them, a file cut since it was opened (then array_record hands
-        # out nothing and says nothing): the record is at fault only if a file that can be read shows it again.
+        # out nothing and says nothing): the record is at fault only if a readable file shows it again.
         _require_readable(path)
         self._forget(path)
         try:

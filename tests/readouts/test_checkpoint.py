@@ -47,3 +47,9 @@ def test_a_state_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: 
     save_state(path, {"a": torch.zeros(100)})
     assert (path.stat().st_size, False) in synced  # the bytes
     assert synced[-1][1]  # and then the name
+
+
+def test_a_damaged_curve_is_named(tmp_path: Path) -> None:
+    (tmp_path / "h.jsonl").write_text('{"step": 0}\n{"st')
+    with pytest.raises(StoreError, match=r"h\.jsonl cannot be read as a curve"):
+        read_history(tmp_path / "h.jsonl")

@@ -1,5 +1,6 @@
 """Batches from a store: the right clips, views and targets, in an order that only the seed decides."""
 
+from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from featcache.errors import StoreError
+from readouts import features
 from readouts.features import Draws, evaluation_batches, open_split, open_task_splits, training_batches
 
 CPU = torch.device("cpu")
@@ -113,6 +115,42 @@ def test_several_stores_are_listed_and_a_fingerprint_chooses(make_split, tmp_pat
     chosen = stores[1].fingerprint[:6]
     splits = open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"), fingerprint=chosen)
     assert splits["train"].store.path == stores[1].path
+
+
+def test_copies_are_made_on_the_side_stream_and_have_ended_when_a_batch_is_read(
+    make_split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of calls, with a stream and an event that only write down what they are asked."""
+    calls: list[str] = []
+
+    class Stream:
+        def __enter__(self) -> None:
+            calls.append("enter")
+
+        def __exit__(self, *_: object) -> None:
+            calls.append("leave")
+
+    class Event:
+        def __init__(self, *, blocking: bool) -> None: ...
+
+        def record(self, stream: Stream) -> None:
+            calls.append("record")
+
+        def synchronize(self) -> None:
+            calls.append("wait")
+
+    def to(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        calls.append(f"copy {non_blocking}")
+        return tensor
+
+    split = open_split(make_split("train", numbered(4, 1), one_hot(4)).path)
+    for name, fake in (("stream", lambda side: side), ("Event", Event), ("Stream", Stream)):
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    clips, buffer = np.arange(4), torch.empty(4, 2, 2, 2, 3, dtype=torch.float16)
+    batch = unwrap(features._read)(split, clips, 0 * clips, buffer, CPU, Stream())
+    assert calls == ["enter", "copy True", "copy True", "record", "leave", "wait"]
+    assert batch.tokens[:, 0, 0, 0].tolist() == [0.0, 10.0, 20.0, 30.0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

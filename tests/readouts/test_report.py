@@ -9,7 +9,7 @@ import torch
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, find_stores
 from readouts.features import open_task_splits
 from readouts.report import comparison, write_report
 from readouts.results import add_run, load_results
@@ -77,7 +77,8 @@ def test_a_row_of_an_unknown_task_does_not_hide_the_others(
 
 
 def test_a_broken_store_is_named_and_the_rest_is_shown(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    shard = next((folders[1] / "flyvsfly" / "val").glob("toy-*.zarr/*/c/0/**/0"))
+    (store,) = find_stores(folders[1], "flyvsfly", "val")
+    shard = store.shard_path(store.spec.layers[0], 0)
     shard.write_bytes(shard.read_bytes()[:-1])
     text = page_of(folders, tmp_path)
     assert re.search(r"Not shown: [^<]*flyvsfly/val/toy", text)

@@ -254,7 +254,7 @@ def test_a_file_lost_after_the_scan_is_never_a_bad_clip(
             reader.read(clip, [3])
     for damage in (lambda: os.truncate(path, 900), path.unlink):
         damage()
-        with pytest.raises(UnreadableFileError, match="a.mp4, clip from frame 0: FFmpeg cannot open it"):
+        with pytest.raises(UnreadableFileError, match=r"a\.mp4, clip from frame 0: FFmpeg cannot open it"):
             reader.read(clip, [3])
 
 
