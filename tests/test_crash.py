@@ -66,7 +66,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def n_shards(cache: Path) -> int:
-    return len(list(cache.rglob("c/*/0/0/0/0/0")))
+    return len(list(cache.rglob("c.*.0.0.0.0.0")))
 
 
 def kill_somewhere(process: subprocess.Popen[bytes], cache: Path, rng: random.Random) -> bool:
