@@ -43,7 +43,7 @@ def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[s
     for name, value in controls.items():
         quality.axhline(value, color=OTHER_COLOUR, linestyle=":", linewidth=1.2, label=name)
     loss.set(xlabel="step", ylabel="training loss")
-    quality.set(xlabel="step", ylabel=f"{score} (line: minival, dots: val)")
+    quality.set(xlabel="step", ylabel=f"{score} on val")
     quality.legend(frameon=False, fontsize=8)
     for axes in (loss, quality):
         axes.spines[["top", "right"]].set_visible(False)
