@@ -71,7 +71,9 @@ class ShardFiles:
         """How to get these files again."""
         official = self.split.n_shards in (None, self.n_shards)
         if self.dataset.bucket is None or not official:
-            return f"Copy it again from where this split's {self.n_shards} came, or see {self.dataset.source}."
+            return (
+                f"Copy it again from where this split's {self.n_shards} came, or see {self.dataset.source}."
+            )
         name = _file_name(sources[0])
         if len(sources) > 1:
             name = _file_name(self.split.files).partition("{")[0] + "*"
