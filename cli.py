@@ -354,7 +354,7 @@ def _manifest(extra: Path | None) -> "Manifest":
 
 
 def _command(name: str, **options: object) -> str:
-    """The call that repeats this one, with every option that was given or is not the default."""
+    """The call that repeats this one, with every option that has a value."""
     words = ["scivid", name]
     for option, value in options.items():
         flag = "--" + option.replace("_", "-")

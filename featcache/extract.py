@@ -108,8 +108,7 @@ def extract(
 
 
 def _refuse_full_disk(writer: StoreWriter) -> None:
-    left = sum(len(writer.spec.clips_of_shard(shard)) for shard in writer.todo())
-    needed = left * writer.spec.payload_bytes // writer.spec.n_clips
+    needed = _clips_left(writer) * writer.spec.payload_bytes // writer.spec.n_clips
     free = shutil.disk_usage(writer.path).free
     if needed > free:
         raise StoreError(
@@ -126,6 +125,10 @@ def _write_targets(job: Extraction, index: ClipIndex, folder: Path) -> str | Non
     return write_targets(folder, index, {"labels": labels}, parts).name
 
 
+def _clips_left(writer: StoreWriter) -> int:
+    return sum(len(writer.spec.clips_of_shard(shard)) for shard in writer.todo())
+
+
 class _Worker:
     """The state of one worker: reader, model and writer, and the threads between them."""
 
@@ -140,13 +143,14 @@ class _Worker:
         skip_bad: bool,
     ) -> None:
         self.job, self.machine, self.reader, self.index, self.writer = job, machine, reader, index, writer
-        self.skip_bad, self.n_skipped = skip_bad, 0
+        self.skip_bad = skip_bad
+        self.left_out: set[int] = set()
         self.spec = writer.spec
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
         todo = self.writer.todo()
-        left = sum(len(self.spec.clips_of_shard(shard)) for shard in todo)
+        left = _clips_left(self.writer)
         what, done = f"extracting {self.job.role}", self.spec.n_clips - left
         progress(what, done, self.spec.n_clips)
         if not todo:
@@ -177,7 +181,7 @@ class _Worker:
             try:
                 rows.append((number, clip_strip(self._view(clip, self._read(clip), 0).cpu())))
             except DataError as problem:
-                self._skip_or_raise(problem)
+                self._skip_or_raise(number, problem)
         self.writer.write_previews(rows)
 
     def _shard_tokens(
@@ -245,35 +249,37 @@ class _Worker:
         self, clips: range, skipped: dict[int, str]
     ) -> Iterator[tuple[int, int, Float[Tensor, "F rgb Y X"]]]:
         """(clip, view, pixels) in order, decoded by threads a bounded way ahead."""
-        ahead: deque[tuple[int, Future[UInt8[np.ndarray, "F Y X C"]]]] = deque()
+        ahead: deque[tuple[int, Clip, Future[UInt8[np.ndarray, "F Y X C"]]]] = deque()
         window = self.machine.batch + 2 * self.machine.decode_threads
         with ThreadPoolExecutor(self.machine.decode_threads, "decode") as pool:
             numbers = iter(clips)
             while True:
                 for number in numbers:
-                    ahead.append((number, pool.submit(self._read, self.index.clip(number))))
+                    clip = self.index.clip(number)
+                    ahead.append((number, clip, pool.submit(self._read, clip)))
                     if len(ahead) >= window:
                         break
                 if not ahead:
                     return
-                number, future = ahead.popleft()
+                number, clip, future = ahead.popleft()
                 try:
                     frames = future.result()
                 except DataError as problem:
-                    self._skip_or_raise(problem)
+                    self._skip_or_raise(number, problem)
                     skipped[number] = str(problem)
                     continue
                 for view in range(self.spec.n_views):
-                    yield number, view, self._view(self.index.clip(number), frames, view)
+                    yield number, view, self._view(clip, frames, view)
 
-    def _skip_or_raise(self, problem: DataError) -> None:
+    def _skip_or_raise(self, number: int, problem: DataError) -> None:
         """Single bad records may be left out; a file that cannot be read, or many records, may not."""
         if not self.skip_bad or isinstance(problem, UnreadableFileError):
             raise problem
-        self.n_skipped += 1
-        if self.n_skipped > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_clips):
+        # A set: a clip that is left out may be asked for again, for its preview.
+        self.left_out.add(number)
+        if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_clips):
             raise DataError(
-                f"{self.n_skipped} of {self.spec.n_clips} clips cannot be read, too many to leave out; "
+                f"{len(self.left_out)} of {self.spec.n_clips} clips cannot be read, too many to leave out; "
                 f"the last: {problem}"
             )
 

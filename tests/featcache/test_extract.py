@@ -215,3 +215,26 @@ def test_whatever_changes_a_feature_changes_the_fingerprint(tiny_data: Path, cha
     ours, theirs = fingerprint_parts(job, index), fingerprint_parts(changed, index)
     assert fingerprint(ours) != fingerprint(theirs)
     assert differences(ours, theirs)
+
+
+def test_a_clip_left_out_counts_once_although_its_preview_asks_again(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache import extract as module
+    from featcache.readers import sequence_example
+
+    original = sequence_example.SequenceExampleReader.read
+
+    def read(self, clip, frames):
+        if clip.id == first.id:
+            raise DataError(f"record {clip.record} is no JPEG")
+        return original(self, clip, frames)
+
+    job = plan()
+    first = open_reader(job.dataset, "val", tiny_data).scan().index.clip(0)  # the first clip has a preview
+    monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
+    monkeypatch.setattr(module, "MOST_SKIPPED", 1)
+    monkeypatch.setattr(module, "MOST_SKIPPED_SHARE", 0.0)
+    store = extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
+    assert store.skipped_clips == {0}
+    assert 0 not in store.previews()
