@@ -6,7 +6,6 @@ It reads options, calls the library, shows progress, and turns errors into one m
 """
 
 import os
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from featcache.errors import CallError, ScividError, StoreError
 from featcache.progress import reporter
+from featcache.terminal import command_line, show_table
 
 # Before torch is loaded: its OpenMP threads would otherwise spin between kernels and starve the threads
 # that decode and read ahead (a readout's 200 steps took 33 s instead of 5 on two cores).
@@ -269,7 +268,7 @@ def train_readout(
         fingerprint=fingerprint,
         roles=("train", "val", *(["test"] * test)),
     )
-    command = _command(
+    command = command_line(
         "train-readout",
         backbone=backbone,
         task=task,
@@ -324,14 +323,14 @@ def demo(
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
-    for task in DEMO_TASKS:
-        for backbone in DEMO_BACKBONES:
+    for task, (network, recipe) in DEMO.items():
+        for backbone in ("resize", network):
             extract(backbone=backbone, task=task, data_dir=data_dir, cache_dir=cache_dir)
             train_readout(
                 backbone=backbone,
                 task=task,
                 seed=seed,
-                set_=DEMO_RECIPE,
+                set_=recipe,
                 test=True,
                 cache_dir=cache_dir,
                 results_dir=results_dir,
@@ -341,30 +340,33 @@ def demo(
     report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
 
 
-DEMO_TASKS = ("flyvsfly", "calms21")
-DEMO_BACKBONES = ("resize", "videomae_random")
-DEMO_RECIPE = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]
-"""A hundredth of the benchmark's steps on a few hundred clips, hence a larger learning rate."""
+_BEHAVIOUR = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]
+_TRACKING = ["steps=400", "warmup=60", "lr=1e-2", "batch=16", "minival_every=100", "width=128", "n_bases=5"]
+_TRACKING += ["temporal_tiles=1"]
+_PRESSURE = ["steps=800", "lr=2e-2", "minival_every=200", "width=128"]
+_WEATHER = [
+    "steps=100",
+    "warmup=20",
+    "lr=1e-2",
+    "batch=4",
+    "minival_every=50",
+    "features=32",
+    "head_channels=32",
+]
+DEMO: dict[str, tuple[str, list[str]]] = {
+    "flyvsfly": ("videomae_random", _BEHAVIOUR),
+    "calms21": ("videomae_random", _BEHAVIOUR),
+    "stir": ("videomae_random_s", _TRACKING),
+    "typhoon": ("videomae_random", _PRESSURE),
+    "weatherbench2": ("videomae_random_s", _WEATHER),
+}
+"""Task -> backbone, settings: a hundredth of the steps on few clips, hence larger learning rates."""
 
 
 def _manifest(extra: Path | None) -> "Manifest":
     from featcache.manifest import load_manifest
 
     return load_manifest(extra)
-
-
-def _command(name: str, **options: object) -> str:
-    """The call that repeats this one, with every option that has a value."""
-    words = ["scivid", name]
-    for option, value in options.items():
-        flag = "--" + option.replace("_", "-")
-        if value is True:
-            words.append(flag)
-        elif isinstance(value, list):
-            words += [word for entry in value for word in (flag, str(entry))]
-        elif value is not None and value is not False:
-            words += [flag, str(value)]
-    return shlex.join(words)
 
 
 def _readout_rows() -> list[dict[str, object]]:
@@ -374,17 +376,7 @@ def _readout_rows() -> list[dict[str, object]]:
 
 
 def _show(rows: list[dict[str, object]], *, empty: str) -> None:
-    """A table whose columns are the keys of the rows."""
-    if not rows:
-        console.print(empty)
-        return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
-    console.print(table)
+    show_table(console, rows, empty=empty)
 
 
 def _show_comparison(results_dir: Path, cache_dir: Path, manifest: Path | None = None) -> None:

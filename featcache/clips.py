@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from jaxtyping import Int32, UInt8
 
 from featcache.errors import DataError
-from featcache.spec import ClipSpec, Sampling
+from featcache.spec import ClipSpec, Sampling, require_frames
+from featcache.spec import random_clip_starts as random_clip_starts
+from featcache.spec import window_starts as window_starts
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -36,47 +38,34 @@ CLIP_SCHEMA = pa.schema(
 """Columns of a clip index: the fields of `Clip`."""
 
 
-def frame_indices(spec: ClipSpec, n_source: int) -> Int32[np.ndarray, " F"]:
+def frame_indices(spec: ClipSpec, n_source: int, start: int = 0) -> Int32[np.ndarray, " F"]:
     """Source frame numbers of a clip cut from `n_source` frames; short sources repeat their last frame.
 
-    Source: `process_idx` of the reference's readers, modes clip, middle_clip and linspace_clip.
+    Source: `process_idx` of the reference's readers, modes clip, middle_clip and linspace_clip; a `start`
+    other than 0 is that of its random_clip.
 
     Raises:
         DataError: the source has no frames.
     """
-    _require_frames(n_source)
+    require_frames(n_source)
+    if start:
+        assert spec.sampling == "clip", f"{spec.sampling} has no start"
+        return _clamped(start + spec.stride * np.arange(spec.n_frames), n_source)
     return _SAMPLERS[spec.sampling](spec.n_frames, spec.stride, n_source)
 
 
 def every_frame(n_source: int, stride: int) -> Int32[np.ndarray, " F"]:
     """All frames, `stride` apart: the reference's `clip` without a number of frames."""
-    _require_frames(n_source)
+    require_frames(n_source)
     return np.arange(0, n_source, stride, dtype=np.int32)
 
 
 def multi_clip_indices(n_frames: int, stride: int, n_clips: int, n_source: int) -> Int32[np.ndarray, " F"]:
     """Frames of `n_clips` clips whose starts are evenly spaced, one clip after the other (`multi_clip`)."""
-    _require_frames(n_source)
+    require_frames(n_source)
     starts = np.linspace(0, max(0, n_source - stride * n_frames), n_clips).astype(np.int32)
     offsets = stride * np.arange(n_frames, dtype=np.int32)
     return _clamped((starts[:, None] + offsets).ravel(), n_source)
-
-
-def random_clip_starts(n_frames: int, stride: int, n_source: int, max_start: int | None = None) -> range:
-    """First frames that the reference's `random_clip` may draw.
-
-    The start after which exactly a clip's frames are left is never among them, unless it is the only one.
-    `max_start` cuts the source to `n_frames + max_start` frames first (typhoon: 24 + 8, so starts 0 to 7).
-    """
-    _require_frames(n_source)
-    usable = n_source if max_start is None else min(n_source, n_frames + max_start)
-    return range(max(1, usable - n_frames * stride))
-
-
-def window_starts(n_frames: int, n_source: int) -> range:
-    """First frames of the reference's `TemporalRandomWindow` (MOVi-E): here the last start is included."""
-    _require_frames(n_source)
-    return range(max(0, n_source - n_frames) + 1)
 
 
 def repeat_frames(n_frames: int, divisible_by: int = 16) -> Int32[np.ndarray, " F"]:
@@ -84,7 +73,7 @@ def repeat_frames(n_frames: int, divisible_by: int = 16) -> Int32[np.ndarray, " 
 
     Nearest neighbour at half-pixel centres, so repeats are spread: 12 frames become 0 1 1 2 3 4 4 5 ...
     """
-    _require_frames(n_frames)
+    require_frames(n_frames)
     stretched = ceil(n_frames / divisible_by) * divisible_by
     return _clamped(np.floor((np.arange(stretched) + 0.5) * n_frames / stretched), n_frames)
 
@@ -113,11 +102,6 @@ _SAMPLERS: dict[Sampling, Callable[[int, int, int], Int32[np.ndarray, " F"]]] = 
 
 def _clamped(frames: np.ndarray, n_source: int) -> Int32[np.ndarray, " F"]:
     return np.minimum(frames.astype(np.int32), n_source - 1)
-
-
-def _require_frames(n_source: int) -> None:
-    if n_source < 1:
-        raise DataError(f"a clip cannot be cut from {n_source} frames: the source is empty, leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, UInt8
+from einops import einsum
+from jaxtyping import Float, Float16
 from torch import Tensor
 
 from featcache import readers
 from featcache.backbones.base import Encoder
-from featcache.clips import Clip, ClipIndex, frame_indices, label_matrix
+from featcache.clip_views import ClipViews
+from featcache.clips import Clip, ClipIndex
 from featcache.device import device_name
 from featcache.errors import CallError, DataError, StoreError
 from featcache.fingerprint import fingerprint
+from featcache.ground_truth import write_ground_truth
 from featcache.job import (
     Extraction,
     feature_spec,
@@ -33,13 +35,12 @@ from featcache.job import (
     provenance_of,
     store_attributes,
 )
-from featcache.previews import clip_strip, preview_clips
+from featcache.previews import preview_clips
 from featcache.progress import Progress
-from featcache.readers.base import Reader, UnreadableFileError
+from featcache.readers.base import Frames, Reader, UnreadableFileError
 from featcache.spec import TARGET_SHARD_BYTES, Layer
 from featcache.store import FeatureStore, open_features
-from featcache.views import clip_pixels, draw_view
-from featcache.writer import StoreWriter, create_or_resume, write_targets
+from featcache.writer import StoreWriter, create_or_resume
 
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
 """Clips that `skip_bad` leaves out at the most: so many, or this share of the split, whichever is more."""
@@ -90,7 +91,7 @@ def extract(
     folder = cache_dir / job.task.name / job.role
     spec = feature_spec(job, len(scan.index), machine.shard_bytes)
     provenance = provenance_of(job, scan)
-    targets = _write_targets(job, scan.index, folder)
+    targets = write_ground_truth(job, scan.index, reader, folder, progress)
     writer = create_or_resume(
         folder / f"{job.name}-{fingerprint(parts)[:8]}.zarr",
         spec=spec, parts=parts, clips=scan.index, provenance=provenance, attrs=store_attributes(job, targets),
@@ -117,14 +118,6 @@ def _refuse_full_disk(writer: StoreWriter) -> None:
         )
 
 
-def _write_targets(job: Extraction, index: ClipIndex, folder: Path) -> str | None:
-    if job.task.kind != "classification":
-        return None
-    labels = label_matrix(index, len(job.dataset.classes))
-    parts = {"clips": index.digest, "classes": list(job.dataset.classes)}
-    return write_targets(folder, index, {"labels": labels}, parts).name
-
-
 def _clips_left(writer: StoreWriter) -> int:
     return sum(len(writer.spec.clips_of_shard(shard)) for shard in writer.todo())
 
@@ -142,10 +135,12 @@ class _Worker:
         *,
         skip_bad: bool,
     ) -> None:
-        self.job, self.machine, self.reader, self.index, self.writer = job, machine, reader, index, writer
+        self.job, self.machine, self.index, self.writer = job, machine, index, writer
+        self.views = ClipViews(job, reader, machine.device)
         self.skip_bad = skip_bad
         self.left_out: set[int] = set()
         self.spec = writer.spec
+        self.step_weights = job.step_weights
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
@@ -179,7 +174,7 @@ class _Worker:
         for number in preview_clips(self.spec.n_clips):
             clip = self.index.clip(number)
             try:
-                rows.append((number, clip_strip(self._view(clip, self._read(clip), 0).cpu())))
+                rows.append((number, self.views.strip(clip)))
             except DataError as problem:
                 self._skip_or_raise(number, problem)
         self.writer.write_previews(rows)
@@ -198,7 +193,17 @@ class _Worker:
                 for (clip, view, _), value in zip(batch, values[: len(batch)], strict=True):
                     tokens[layer][clip - clips.start, view] = value
             done(batch[-1][0] - clips.start + 1)
+        if self.job.views.starts is not None:
+            self._repeat_views(clips, tokens)
         return tokens, skipped
+
+    def _repeat_views(self, clips: range, tokens: Mapping[Layer, np.ndarray]) -> None:
+        """Clips too short for as many starts as there are views hold each of theirs again and again."""
+        for clip in clips:
+            n_starts = self.job.views.views_of(self.index.clip(clip).n_source)
+            for values in tokens.values():
+                for view in range(n_starts, self.spec.n_views):
+                    values[clip - clips.start, view] = values[clip - clips.start, view % n_starts]
 
     def _encoded(self, encoder: Encoder, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, _Features]]:
         """Batches with their tokens; a GPU works on the next one while the last is copied away."""
@@ -225,6 +230,12 @@ class _Worker:
                 f"{device_name(self.machine.device)}: give a smaller one. The shards written so far are kept."
             ) from None
         self._check_shapes(features)
+        if self.step_weights is not None:
+            weights = self.step_weights.to(self.machine.device)
+            features = {
+                layer: einsum(values, weights, "b t h w c, t -> b h w c")[:, None]
+                for layer, values in features.items()
+            }
         on_gpu = self.machine.device.type == "cuda"
         # Rounded on the device: half the bytes to copy. What does not fit becomes infinite, and is refused
         # with the clip's name when the shard is written.
@@ -237,7 +248,8 @@ class _Worker:
         return host, torch.cuda.current_stream(self.machine.device).record_event() if on_gpu else None
 
     def _check_shapes(self, features: Mapping[Layer, Tensor]) -> None:
-        wanted = {layer.name: (self.machine.batch, *self.spec.grid.shape) for layer in self.spec.layers}
+        grid = self.job.backbone.info.grid
+        wanted = {layer.name: (self.machine.batch, *grid.shape) for layer in self.spec.layers}
         found = {layer.name: tuple(values.shape) for layer, values in features.items()}
         if found != wanted:
             raise CallError(
@@ -249,27 +261,28 @@ class _Worker:
         self, clips: range, skipped: dict[int, str]
     ) -> Iterator[tuple[int, int, Float[Tensor, "F rgb Y X"]]]:
         """(clip, view, pixels) in order, decoded by threads a bounded way ahead."""
-        ahead: deque[tuple[int, Clip, Future[UInt8[np.ndarray, "F Y X C"]]]] = deque()
+        ahead: deque[tuple[int, Clip, int, Future[Frames]]] = deque()
         window = self.machine.batch + 2 * self.machine.decode_threads
         with ThreadPoolExecutor(self.machine.decode_threads, "decode") as pool:
             numbers = iter(clips)
             while True:
                 for number in numbers:
                     clip = self.index.clip(number)
-                    ahead.append((number, clip, pool.submit(self._read, clip)))
+                    n_views = self.job.views.views_of(clip.n_source)
+                    ahead.append((number, clip, n_views, pool.submit(self.views.read, clip, n_views)))
                     if len(ahead) >= window:
                         break
                 if not ahead:
                     return
-                number, clip, future = ahead.popleft()
+                number, clip, n_views, future = ahead.popleft()
                 try:
                     frames = future.result()
                 except DataError as problem:
                     self._skip_or_raise(number, problem)
                     skipped[number] = str(problem)
                     continue
-                for view in range(self.spec.n_views):
-                    yield number, view, self._view(clip, frames, view)
+                for view, pixels in enumerate(self.views.pixels(clip, frames, n_views)):
+                    yield number, view, pixels
 
     def _skip_or_raise(self, number: int, problem: DataError) -> None:
         """Single bad records may be left out; a file that cannot be read, or many records, may not."""
@@ -283,19 +296,6 @@ class _Worker:
                 f"the last: {problem}"
             )
 
-    def _read(self, clip: Clip) -> UInt8[np.ndarray, "F Y X C"]:
-        chosen = frame_indices(self.job.task.clip, clip.n_source)
-        if self.job.shuffle_frames:
-            chosen = chosen[_shuffled_order(clip, len(chosen))]
-        return self.reader.read(clip, chosen.tolist())
-
-    def _view(
-        self, clip: Clip, frames: UInt8[np.ndarray, "F Y X C"], view: int
-    ) -> Float[Tensor, "T rgb height width"]:
-        spec = self.job.task.clip
-        drawn = draw_view(self.job.views, clip.id, view, spec.height, spec.width)
-        return clip_pixels(torch.from_numpy(frames).to(self.machine.device), spec, drawn)
-
 
 def _batches(items: Iterator[tuple[int, int, Tensor]], size: int) -> Iterator[list[tuple[int, int, Tensor]]]:
     batch: list[tuple[int, int, Tensor]] = []
@@ -306,12 +306,6 @@ def _batches(items: Iterator[tuple[int, int, Tensor]], size: int) -> Iterator[li
             batch = []
     if batch:
         yield batch
-
-
-def _shuffled_order(clip: Clip, n_frames: int) -> list[int]:
-    """The same for a clip in every split, view and run, and under every version of numpy."""
-    names = [f"{clip.digest}/{clip.record}/{i}".encode() for i in range(n_frames)]
-    return sorted(range(n_frames), key=lambda i: blake2b(names[i], digest_size=16).digest())
 
 
 def _arrived(

@@ -3,12 +3,14 @@
 The fingerprint, the shape of the store, what is written into it about itself. Nothing is read or run here.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from featcache.backbones.base import Backbone
 from featcache.clips import ClipIndex, label_matrix
@@ -16,7 +18,8 @@ from featcache.errors import CallError
 from featcache.fingerprint import FEATURE_VERSION
 from featcache.manifest import Dataset, Manifest, Task
 from featcache.readers.base import Scan
-from featcache.spec import TARGET_SHARD_BYTES, FeatureSpec, Layer, clips_per_shard_for
+from featcache.spec import TARGET_SHARD_BYTES, ClipSpec, FeatureSpec, Layer, TokenGrid, clips_per_shard_for
+from featcache.upsample import temporal_matrix
 from featcache.views import ViewPlan
 
 MOST_UNCOUNTED = 352
@@ -44,10 +47,35 @@ class Extraction:
         return self.backbone.info.name + ("_shuffled" if self.shuffle_frames else "")
 
     @property
+    def clip_spec(self) -> ClipSpec:
+        """How the split's clips are cut."""
+        return self.task.clip_of(self.role)
+
+    @property
+    def grid(self) -> TokenGrid:
+        """What is stored of the backbone's grid."""
+        native = self.backbone.info.grid
+        return native if self.task.tokens == "all" else replace(native, steps=1)
+
+    @property
+    def step_weights(self) -> Float[Tensor, " T"] | None:
+        """What the only stored step is in native ones, where the readout reads the last step only.
+
+        The last of the up-sampled steps, as the reference's readout sees it: under a cubic resize it is a
+        mix of the last two native ones, and storing the mix takes half the bytes.
+        """
+        info = self.backbone.info
+        if self.task.tokens == "all":
+            return None
+        if info.upsampling is None:
+            return torch.eye(info.grid.steps)[-1]
+        return temporal_matrix(info.grid.steps, info.readout_steps or info.grid.steps, info.upsampling)[-1]
+
+    @property
     def exactness(self) -> str:
         """Whether stage two sees what the online pipeline would show it, or frozen samples of that."""
         if self.role != "train" or self.task.augmentation.is_identity:
-            return "exact"
+            return "exact" if self.views.n_views == 1 else f"exact, {self.views.n_views} views"
         return f"{self.views.n_views} frozen view{'s' if self.views.n_views > 1 else ''}"
 
 
@@ -70,14 +98,27 @@ def plan_extraction(
     """
     entry = manifest.task(task)
     dataset, split = entry.source_of(role)
-    augmented = role == "train" and not entry.augmentation.is_identity
-    if n_views > 1 and not augmented and role == "train":
-        raise CallError(f"--views {n_views}: task {task} has no augmentation, so its views are all alike.")
-    views = ViewPlan(augmentation=entry.augmentation, n_views=n_views if augmented else 1, seed=seed)
     return Extraction(
         task=entry, role=role, dataset=manifest.dataset(dataset), split=split, backbone=backbone,
-        layers=layers, views=views, dtype=dtype, shuffle_frames=shuffle_frames,
-    )  # fmt: skip
+        layers=layers, views=_view_plan(entry, role, n_views, seed), dtype=dtype,
+        shuffle_frames=shuffle_frames, )  # fmt: skip
+
+
+def _view_plan(task: Task, role: str, n_views: int, seed: int) -> ViewPlan:
+    starts = task.starts if role == "train" else None
+    if starts is not None:
+        if n_views not in (1, starts.n_starts):
+            raise CallError(
+                f"--views {n_views}: the training clips of {task.name} have {starts.n_starts} starts, a view "
+                "each, and all are stored: leave --views out."
+            )
+        return ViewPlan(augmentation=task.augmentation, n_views=starts.n_starts, seed=seed, starts=starts)
+    augmented = role == "train" and not task.augmentation.is_identity
+    if n_views > 1 and not augmented and role == "train":
+        raise CallError(
+            f"--views {n_views}: task {task.name} has no augmentation, so its views are all alike."
+        )
+    return ViewPlan(augmentation=task.augmentation, n_views=n_views if augmented else 1, seed=seed)
 
 
 def split_roles(manifest: Manifest, task: str, text: str) -> list[str]:
@@ -105,12 +146,8 @@ def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
         },
         "preprocessing": job.backbone.preprocessing(),
         "layers": [layer.name for layer in job.layers],
-        "tokens": {"dtype": "float16", "steps": "all"},
-        "decoding": {
-            "reader": job.dataset.reader,
-            "channels": job.dataset.channels,
-            "image": job.dataset.features.get("image"),
-        },
+        "tokens": _token_part(job),
+        "decoding": _decoding_part(job.dataset),
         "frames": {**asdict(job.task.clip), "order": "shuffled" if job.shuffle_frames else "as filmed"},
         # Labels are not in it: correcting one does not change a token.
         "clips": {
@@ -119,17 +156,43 @@ def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
             "data_version": job.dataset.version,
             "n_clips": len(index),
             "index": index.frames_digest,
+            # Here, for a readout is tested on clips that are cut in another way than those it learned from.
+            **({} if job.clip_spec == job.task.clip else {"cut": asdict(job.clip_spec)}),
         },
         "views": job.views.as_dict(),
     }
 
 
+def _token_part(job: Extraction) -> dict[str, object]:
+    weights = job.step_weights
+    kept: object = "all" if weights is None else {"last": weights.tolist()}
+    return {"dtype": "float16", "steps": kept}
+
+
+def _decoding_part(dataset: Dataset) -> dict[str, object]:
+    part: dict[str, object] = {
+        "reader": dataset.reader,
+        "channels": dataset.channels,
+        "image": dataset.features.get("image", dataset.features.get("values")),
+    }
+    if not dataset.pixels.are_bytes:
+        part["pixels"] = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in asdict(dataset.pixels).items()
+        }
+    return part | ({"variables": list(dataset.variables)} if dataset.variables else {})
+
+
 def feature_spec(job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES) -> FeatureSpec:
     """The store's shape, from arithmetic alone."""
-    grid = job.backbone.info.grid
-    per_shard = clips_per_shard_for(grid, n_views=job.views.n_views, n_clips=n_clips, shard_bytes=shard_bytes)
+    per_shard = clips_per_shard_for(
+        job.grid, n_views=job.views.n_views, n_clips=n_clips, shard_bytes=shard_bytes
+    )
     return FeatureSpec(
-        grid=grid, layers=job.layers, n_clips=n_clips, n_views=job.views.n_views, clips_per_shard=per_shard
+        grid=job.grid,
+        layers=job.layers,
+        n_clips=n_clips,
+        n_views=job.views.n_views,
+        clips_per_shard=per_shard,
     )
 
 
@@ -144,8 +207,8 @@ def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:
         "control": info.control,
         "licence": info.licence,
         "exactness": job.exactness,
-        "upsampling": info.upsampling,
-        "readout_steps": info.readout_steps,
+        "upsampling": info.upsampling if job.task.tokens == "all" else None,
+        "readout_steps": info.readout_steps if job.task.tokens == "all" else 1,
         "targets": targets,
     }
 

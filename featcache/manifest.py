@@ -9,16 +9,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-import yaml
-
+from featcache.entries import Node, overlay, read_entries
 from featcache.errors import CallError
-from featcache.spec import ClipSpec, Sampling
+from featcache.spec import ClipSpec, Sampling, StartRule, Starts
 
-READERS = ("sequence_example", "video_file")
-KINDS = ("classification", "features")
+READERS = ("sequence_example", "video_file", "weather_zarr")
+KINDS = ("classification", "tracking", "regression", "forecast", "features")
 """What a task trains: `features` has no readout, it only extracts."""
+TokenSteps = Literal["all", "last"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Windows:
+    """Clips cut from one long series of fields at regular times, as the reference counts them."""
+
+    first: str
+    """The first and the last time of the split, ISO dates of any precision, both inclusive: `2017` is all
+    of it.
+    """
+    last: str
+    n_frames: int
+    """Of one window: input frames and those to be forecast."""
+    step_hours: int
+    """From one frame of a window to the next."""
+    every_hours: int
+    """From the start of one window to that of the next."""
+    offset_hours: int = 0
+    """From `first` to the start of the first window."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +53,28 @@ class Split:
     label_counts: tuple[int, ...] = ()
     label_counts_of: int | None = None
     """How many clips `label_counts` was counted over."""
+    also: str | None = None
+    """Another name that `files` may have."""
+    windows: Windows | None = None
+    """Weather: which windows of the series are this split."""
     clips: str | None = None
     """Videos: a CSV file, a row a clip, with columns video, first_frame, labels (names joined by `;`)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pixels:
+    """How stored values become what a backbone sees: a range scaled to 0..1, or standardised."""
+
+    low: float = 0.0
+    high: float = 255.0
+    mean: tuple[float, ...] = ()
+    """A number a channel; where given, (value - mean) / std, without a range."""
+    std: tuple[float, ...] = ()
+
+    @property
+    def are_bytes(self) -> bool:
+        """Whether frames are decoded images, 0 to 255."""
+        return self == Pixels()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,9 +94,12 @@ class Dataset:
     features: Mapping[str, str] = field(default_factory=dict)
     """Our name of a record feature -> its key in the records."""
     channels: int = 3
-    """Channels of the encoded frames: 1 (grey) or 3 (RGB)."""
+    """Channels of the stored frames: 1 (grey) or 3 (RGB, or three fields)."""
     frame_size: tuple[int, int] | None = None
     """Rows and columns of the encoded frames, where they are all alike."""
+    pixels: Pixels = field(default_factory=Pixels)
+    variables: tuple[str, ...] = ()
+    """Weather: the fields that are the channels, in their order."""
     clip_every: int | None = None
     """Videos without a `clips` file: frames from one clip's first to the next's; absent, one clip a video."""
     classes: tuple[str, ...] = ()
@@ -114,8 +156,17 @@ class Task:
     splits: Mapping[str, tuple[str, str]]
     """Role (train, val, test) -> (data set, split)."""
     clip: ClipSpec = field(default_factory=ClipSpec)
+    evaluation_clip: ClipSpec | None = None
+    """Where val and test clips are cut in another way."""
+    starts: Starts | None = None
+    tokens: TokenSteps = "all"
+    """The steps whose tokens the readout reads; of others none are stored."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     published: Published = field(default_factory=Published)
+
+    def clip_of(self, role: str) -> ClipSpec:
+        """How the clips of train, val or test are cut."""
+        return self.clip if role == "train" or self.evaluation_clip is None else self.evaluation_clip
 
     def source_of(self, role: str) -> tuple[str, str]:
         """Data set and split that play `role`."""
@@ -149,12 +200,12 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     Raises:
         CallError: a file is missing or not YAML, or a key or value is wrong; names file and place.
     """
-    entries = _read(shipped_manifest())
+    entries = read_entries(shipped_manifest())
     origin = str(shipped_manifest())
     if extra is not None:
-        entries = _overlay(entries, _read(extra))
+        entries = overlay(entries, read_entries(extra))
         origin = str(extra)
-    root = _Node(entries, origin)
+    root = Node(entries, origin)
     root.keys("format", "datasets", "tasks")
     if root.value("format", int) != 1:
         raise root.error("format", "1, the only format this version reads")
@@ -163,7 +214,7 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     return Manifest(datasets=datasets, tasks=tasks)
 
 
-def _dataset(name: str, node: "_Node") -> Dataset:
+def _dataset(name: str, node: Node) -> Dataset:
     node.keys(*(f for f in Dataset.__dataclass_fields__ if f != "name"))
     classes = node.list_of("classes", str)
     background = node.optional("background", str)
@@ -186,6 +237,8 @@ def _dataset(name: str, node: "_Node") -> Dataset:
         features={key: child.scalar(str) for key, child in node.children("features", optional=True)},
         channels=channels,
         frame_size=(frame_size[0], frame_size[1]) if frame_size else None,
+        pixels=_pixels(node.child("pixels"), channels),
+        variables=node.list_of("variables", str),
         clip_every=node.positive("clip_every"),
         classes=classes,
         background=background,
@@ -193,7 +246,7 @@ def _dataset(name: str, node: "_Node") -> Dataset:
     )
 
 
-def _split(name: str, node: "_Node", n_classes: int) -> Split:
+def _split(name: str, node: Node, n_classes: int) -> Split:
     node.keys(*(f for f in Split.__dataclass_fields__ if f != "name"))
     label_counts = node.list_of("label_counts", int)
     if label_counts and len(label_counts) != n_classes:
@@ -205,14 +258,21 @@ def _split(name: str, node: "_Node", n_classes: int) -> Split:
         n_clips=node.positive("n_clips"),
         label_counts=label_counts,
         label_counts_of=node.positive("label_counts_of"),
+        also=node.optional("also", str),
+        windows=_windows(node.child("windows")) if "windows" in node.entries else None,
         clips=node.optional("clips", str),
     )
 
 
-def _task(name: str, node: "_Node", datasets: Mapping[str, Dataset]) -> Task:
+def _task(name: str, node: Node, datasets: Mapping[str, Dataset]) -> Task:
     node.keys(*(f for f in Task.__dataclass_fields__ if f != "name"))
     kind = node.choice("kind", KINDS)
     splits = {role: _source(child, datasets) for role, child in node.children("splits")}
+    clip, augmentation = _clip(node.child("clip")), _augmentation(node.child("augmentation"))
+    if "starts" in node.entries and not (augmentation.is_identity and clip.sampling == "clip"):
+        raise node.error(
+            "starts", "no `augmentation` and the sampling `clip` beside it: a start is all of a view"
+        )
     if kind == "classification" and not all(datasets[dataset].classes for dataset, _ in splits.values()):
         raise node.error("kind", "data sets with `classes`, which a classification needs")
     return Task(
@@ -220,13 +280,16 @@ def _task(name: str, node: "_Node", datasets: Mapping[str, Dataset]) -> Task:
         title=node.value("title", str),
         kind=kind,
         splits=splits,
-        clip=_clip(node.child("clip")),
-        augmentation=_augmentation(node.child("augmentation")),
+        clip=clip,
+        evaluation_clip=_clip(node.child("evaluation_clip")) if "evaluation_clip" in node.entries else None,
+        starts=_starts(node.child("starts")) if "starts" in node.entries else None,
+        tokens=node.choice("tokens", get_args(TokenSteps)) if "tokens" in node.entries else "all",
+        augmentation=augmentation,
         published=_published(node.child("published")),
     )
 
 
-def _source(node: "_Node", datasets: Mapping[str, Dataset]) -> tuple[str, str]:
+def _source(node: Node, datasets: Mapping[str, Dataset]) -> tuple[str, str]:
     dataset, _, split = node.scalar(str).partition("/")
     if dataset not in datasets or split not in datasets[dataset].splits:
         known = [f"{d.name}/{s}" for d in datasets.values() for s in d.splits]
@@ -234,7 +297,7 @@ def _source(node: "_Node", datasets: Mapping[str, Dataset]) -> tuple[str, str]:
     return dataset, split
 
 
-def _clip(node: "_Node") -> ClipSpec:
+def _clip(node: Node) -> ClipSpec:
     node.keys(*ClipSpec.__dataclass_fields__)
     numbers = {key: node.positive(key) for key in ("n_frames", "stride", "height", "width")}
     given: dict[str, Any] = {key: value for key, value in numbers.items() if value is not None}
@@ -243,7 +306,40 @@ def _clip(node: "_Node") -> ClipSpec:
     return ClipSpec(**given)
 
 
-def _augmentation(node: "_Node") -> Augmentation:
+def _pixels(node: Node, channels: int) -> Pixels:
+    node.keys(*Pixels.__dataclass_fields__)
+    mean, std = node.list_of("mean", float), node.list_of("std", float)
+    if len(mean) != len(std) or len(mean) not in (0, channels) or any(deviation <= 0 for deviation in std):
+        raise node.error("mean", f"with `std` above 0, {channels} numbers each, one a channel")
+    low, high = (node.optional(key, float) for key in ("low", "high"))
+    pixels = Pixels(low=low or 0.0, high=255.0 if high is None else high, mean=mean, std=std)
+    if pixels.low >= pixels.high:
+        raise node.error("low", "a value below `high`")
+    return pixels
+
+
+def _windows(node: Node) -> Windows:
+    node.keys(*Windows.__dataclass_fields__)
+    hours = {key: node.value(key, int) for key in ("n_frames", "step_hours", "every_hours")}
+    for key, number in hours.items():
+        if number < 1:
+            raise node.error(key, "a number of at least 1")
+    return Windows(
+        first=node.value("first", str), last=node.value("last", str),
+        offset_hours=node.optional("offset_hours", int) or 0, **hours,
+    )  # fmt: skip
+
+
+def _starts(node: Node) -> Starts:
+    node.keys(*Starts.__dataclass_fields__)
+    numbers = {key: node.value(key, int) for key in ("span", "n_starts")}
+    for key, number in numbers.items():
+        if number < 1:
+            raise node.error(key, "a number of at least 1")
+    return Starts(rule=node.choice("rule", get_args(StartRule)), **numbers)
+
+
+def _augmentation(node: Node) -> Augmentation:
     node.keys(*Augmentation.__dataclass_fields__)
     scale = node.list_of("scale", float) or (1.0, 1.0)
     if len(scale) != 2 or not 1.0 <= scale[0] <= scale[1]:
@@ -255,7 +351,7 @@ def _augmentation(node: "_Node") -> Augmentation:
     return Augmentation(scale=(scale[0], scale[1]), **chances)
 
 
-def _published(node: "_Node") -> Published:
+def _published(node: Node) -> Published:
     node.keys(*Published.__dataclass_fields__)
     rows = []
     for row in node.items("rows"):
@@ -265,100 +361,6 @@ def _published(node: "_Node") -> Published:
     return Published(
         source=node.optional("source", str) or "", metric=node.optional("metric", str) or "", rows=tuple(rows)
     )
-
-
-_T = TypeVar("_T", int, float, str)
-_NAMES: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A mapping of the file, and where in the file it stands."""
-
-    entries: Any
-    origin: str
-    place: str = ""
-
-    def error(self, key: str | None, expected: str) -> CallError:
-        place = ".".join(filter(None, (self.place, key))) or "the top"
-        found = self.entries if key is None else self.entries.get(key)
-        return CallError(f"{self.origin}, at {place}: expected {expected}; found {found!r}.")
-
-    def keys(self, *allowed: str) -> None:
-        """Refuse any key that nobody would read."""
-        if not isinstance(self.entries, dict):
-            raise self.error(None, f"a mapping with some of {', '.join(allowed)}")
-        for key in self.entries:
-            if key not in allowed:
-                near = get_close_matches(str(key), allowed, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(allowed)}."
-                raise CallError(f"{self.origin}, at {self.place or 'the top'}: unknown key {key!r}; {hint}")
-
-    def child(self, key: str) -> "_Node":
-        """The mapping under `key`, empty where the file leaves it out."""
-        return _Node(self.entries.get(key, {}), self.origin, ".".join(filter(None, (self.place, key))))
-
-    def children(self, key: str, *, optional: bool = False) -> list[tuple[str, "_Node"]]:
-        node = self.child(key)
-        if not isinstance(node.entries, dict) or not (node.entries or optional):
-            raise self.error(key, "a mapping of names to entries")
-        return [(str(name), node.child(name)) for name in node.entries]
-
-    def items(self, key: str) -> list["_Node"]:
-        entries = self.entries.get(key, [])
-        if not isinstance(entries, list):
-            raise self.error(key, "a list")
-        return [_Node(entry, self.origin, f"{self.place}.{key}[{i}]") for i, entry in enumerate(entries)]
-
-    def scalar(self, kind: type[_T]) -> _T:
-        if kind is float and type(self.entries) is int:
-            return kind(self.entries)
-        if type(self.entries) is not kind:
-            raise self.error(None, _NAMES[kind])
-        return self.entries
-
-    def value(self, key: str, kind: type[_T]) -> _T:
-        if key not in self.entries:
-            raise self.error(key, _NAMES[kind])
-        return self.child(key).scalar(kind)
-
-    def optional(self, key: str, kind: type[_T]) -> _T | None:
-        return None if self.entries.get(key) is None else self.value(key, kind)
-
-    def positive(self, key: str) -> int | None:
-        number = self.optional(key, int)
-        if number is not None and number < 1:
-            raise self.error(key, "a number of at least 1")
-        return number
-
-    def choice(self, key: str, allowed: tuple[str, ...]) -> Any:
-        value = self.value(key, str)
-        if value not in allowed:
-            raise self.error(key, f"one of {', '.join(allowed)}")
-        return value
-
-    def list_of(self, key: str, kind: type[_T]) -> tuple[_T, ...]:
-        return tuple(item.scalar(kind) for item in self.items(key))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise CallError(f"{path} cannot be read ({problem.strerror}): give a manifest that exists.") from None
-    except yaml.YAMLError as problem:
-        raise CallError(f"{path} is not YAML: {problem}") from None
-    if not isinstance(entries, dict):
-        raise CallError(f"{path}, at the top: expected datasets and tasks; found {type(entries).__name__}.")
-    return entries
-
-
-def _overlay(under: Any, over: Any) -> Any:
-    """`over` laid on `under`: mappings key by key, anything else replaced whole."""
-    if not (isinstance(under, dict) and isinstance(over, dict)):
-        return over
-    merged = {key: _overlay(under[key], value) if key in under else value for key, value in over.items()}
-    return {**under, **merged}
 
 
 _Entry = TypeVar("_Entry")

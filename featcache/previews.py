@@ -24,7 +24,7 @@ def preview_clips(n_clips: int) -> list[int]:
 
 
 def clip_strip(pixels: Float[Tensor, "F C Y X"]) -> bytes:
-    """Evenly spaced frames of a clip in [0, 1], side by side, as JPEG."""
+    """Evenly spaced frames of a clip, values outside [0, 1] clipped, side by side, as JPEG."""
     chosen = np.linspace(0, len(pixels) - 1, FRAMES_PER_STRIP).round().astype(int)
     tiles = [_tile(rearrange(pixels[i], "c y x -> y x c").numpy()) for i in chosen]
     buffer = BytesIO()
@@ -33,5 +33,5 @@ def clip_strip(pixels: Float[Tensor, "F C Y X"]) -> bytes:
 
 
 def _tile(frame: Float[np.ndarray, "Y X C"]) -> UInt8[np.ndarray, "y x C"]:
-    image = Image.fromarray((frame * 255).round().astype(np.uint8))
+    image = Image.fromarray((frame.clip(0, 1) * 255).round().astype(np.uint8))
     return np.asarray(image.resize((STRIP_HEIGHT, STRIP_HEIGHT), Image.Resampling.BOX))

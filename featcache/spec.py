@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
-from featcache.errors import CallError
+from featcache.errors import CallError, DataError
 
 TOKEN_AXES = ("clip", "view", "step", "row", "column", "channel")
 """`dimension_names` of every token array in a store."""
@@ -38,6 +38,66 @@ class ClipSpec:
         for name in ("n_frames", "stride", "height", "width"):
             if getattr(self, name) < 1:
                 raise CallError(f"clip {name}={getattr(self, name)} must be at least 1.")
+
+
+StartRule = Literal["random_clip", "window"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Starts:
+    """A training clip's first frame, where it is random but one of few: view v starts at frame v."""
+
+    rule: StartRule
+    """The reference's `random_clip`, whose last start is never drawn, or its `TemporalRandomWindow`, where
+    it is.
+    """
+    span: int
+    """Frames from the first input to the last target."""
+    n_starts: int
+
+    def __post_init__(self) -> None:
+        if self.span < 1 or self.n_starts < 1:
+            raise CallError(f"starts span={self.span}, n_starts={self.n_starts} must be at least 1.")
+
+    def choices(self, n_source: int) -> range:
+        """The first frames that the reference may draw from `n_source` frames, all equally likely.
+
+        Raises:
+            DataError: there are more of them than `n_starts`, or a window is longer than its source.
+        """
+        if self.rule == "random_clip":
+            return random_clip_starts(self.span, 1, n_source, max_start=self.n_starts)
+        found = window_starts(self.span, n_source)
+        if n_source < self.span or len(found) > self.n_starts:
+            raise DataError(
+                f"{n_source} frames have {max(0, n_source - self.span + 1)} windows of {self.span}; from 1 "
+                f"to "
+                f"{self.n_starts} are stored: correct `starts` in the manifest, or leave such clips out."
+            )
+        return found
+
+
+def random_clip_starts(n_frames: int, stride: int, n_source: int, max_start: int | None = None) -> range:
+    """First frames that the reference's `random_clip` may draw.
+
+    The start after which exactly a clip's frames are left is never among them, unless it is the only one.
+    `max_start` cuts the source to `n_frames + max_start` frames first (typhoon: 24 + 8, so starts 0 to 7).
+    """
+    require_frames(n_source)
+    usable = n_source if max_start is None else min(n_source, n_frames + max_start)
+    return range(max(1, usable - n_frames * stride))
+
+
+def window_starts(n_frames: int, n_source: int) -> range:
+    """First frames of the reference's `TemporalRandomWindow` (MOVi-E): here the last start is included."""
+    require_frames(n_source)
+    return range(max(0, n_source - n_frames) + 1)
+
+
+def require_frames(n_source: int) -> None:
+    """Refuse a source without frames; raises DataError."""
+    if n_source < 1:
+        raise DataError(f"a clip cannot be cut from {n_source} frames: the source is empty, leave it out.")
 
 
 @dataclass(frozen=True, order=True, slots=True)

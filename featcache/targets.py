@@ -8,12 +8,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import ceil, prod
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
+from jaxtyping import Int64
 
 from featcache.durable import PARTIAL, Lock, sync_directory, write_file
 from featcache.errors import CallError, StoreError
@@ -28,7 +30,7 @@ from featcache.shards import (
     read_chunk_into,
 )
 
-AGAIN = "Delete {} and run the same `scivid extract` again: targets are made in moments."
+AGAIN = "Delete {} and run the same `scivid extract` again: it makes the targets anew."
 CHUNK_BYTES = 4 * 2**20
 AXES = {"labels": ("clip", "class")}
 """Names of the axes of targets given as plain arrays."""
@@ -47,20 +49,27 @@ class Clips(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetArray:
-    """One target of all clips, as blocks of consecutive rows: what is large need never be in memory."""
+    """One target, as blocks of consecutive rows: what is large need never be in memory.
+
+    A row is a clip, or whatever else the first axis is called (time steps, which many clips share).
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     axes: tuple[str, ...]
-    blocks: Iterable[np.ndarray]
+    blocks: Iterable[np.ndarray] | None = None
+    """None for rows that come together with those of other arrays."""
 
     def __post_init__(self) -> None:
         if self.dtype.kind not in "biuf":
             raise CallError(f"targets of type {self.dtype} cannot be stored: give numbers or booleans.")
-        if len(self.axes) != len(self.shape) or self.axes[0] != "clip":
-            raise CallError(
-                f"targets of shape {self.shape} with axes {self.axes}: name each axis, clip first."
-            )
+        if len(self.axes) != len(self.shape) or len(set(self.axes)) != len(self.axes) or not self.axes:
+            raise CallError(f"targets of shape {self.shape} with axes {self.axes}: name each axis, once.")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.dtype.itemsize * prod(self.shape)
 
     @property
     def chunk_rows(self) -> int:
@@ -74,9 +83,13 @@ class TargetArray:
 
 
 def write_targets(
-    folder: Path, index: Clips, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
+    folder: Path,
+    index: Clips,
+    arrays: Mapping[str, np.ndarray | TargetArray],
+    parts: Mapping[str, Any],
+    blocks: Iterable[Mapping[str, np.ndarray]] = (),
 ) -> Path:
-    """Write `<folder>/targets-<fingerprint8>.zarr`, a row a clip of `index` in every array, or find it there.
+    """Write `<folder>/targets-<fingerprint8>.zarr`, or find it there.
 
     Args:
         folder: that of the split, `<cache>/<task>/<split>`, where the feature stores are.
@@ -84,14 +97,16 @@ def write_targets(
         arrays: name -> values; `labels` is [clip, class].
         parts: what else the targets depend on (class names, data version): with the clip index and the
             arrays' shapes it makes the fingerprint.
+        blocks: rows of the arrays that bring none of their own, name -> the next rows. It is begun only where
+            the group has to be written.
 
     Raises:
         CallError: an array does not have one row a clip.
-        StoreError: a group of that name is there and is another one, or damaged.
+        StoreError: a group of that name is there and is another one, or damaged; or the disk is too small.
     """
     targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
     for name, target in targets.items():
-        if target.shape[0] != len(index):
+        if target.axes[0] == "clip" and target.shape[0] != len(index):
             raise CallError(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one a clip."
             )
@@ -105,7 +120,8 @@ def write_targets(
     lock = Lock(folder / ".targets.lock", wait=True, busy="")
     try:
         if not path.exists():
-            _write_group(path, targets, parts)
+            _refuse_full_disk(path, sum(target.nbytes for target in targets.values()))
+            _write_group(path, targets, parts, blocks)
         return open_targets(path, expected=fingerprint(parts)).path
     finally:
         lock.release()
@@ -113,13 +129,45 @@ def write_targets(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """An open group of targets."""
+    """An open group of targets; safe to read from several threads."""
 
     path: Path
     fingerprint: str
     parts: Mapping[str, Any]
     metadata: Mapping[str, Mapping[str, Any]]
     """Name of each array -> its `zarr.json`."""
+    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
+    """Files whose checksum was right."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.metadata
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of one array."""
+        return tuple(self.metadata[name]["shape"])
+
+    def rows(self, name: str, numbers: Int64[np.ndarray, " n"]) -> np.ndarray:
+        """Some rows of one array, in the order given, repeats allowed; nothing else of it is kept.
+
+        A file's checksum is looked at when the first of its rows is read.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        shape = self.shape(name)
+        chunk_shape = tuple(self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"])
+        out = np.empty((len(numbers), *shape[1:]), self.metadata[name]["data_type"])
+        assert not len(numbers) or 0 <= numbers.min() <= numbers.max() < shape[0], (
+            f"{name} has {shape[0]} rows"
+        )
+        chunks, places = np.divmod(numbers, chunk_shape[0])
+        for chunk in np.unique(chunks):
+            key = f"{name}/{chunk_key(int(chunk), len(shape))}"
+            if key not in self._verified:
+                self._read_chunk(key, np.empty(chunk_shape, out.dtype))
+                self._verified.add(key)
+            self._read_rows(key, out, np.flatnonzero(chunks == chunk), places)
+        return out
 
     def read(self, name: str) -> np.ndarray:
         """All rows of one array, in clip order.
@@ -148,9 +196,21 @@ class Targets:
             yield chunk[: n_rows - number * shape[0]]
 
     def _read_chunk(self, key: str, chunk: np.ndarray) -> None:
+        with self._opened(key) as file:
+            read_chunk_into(file.fileno(), 0, chunk)
+
+    def _read_rows(self, key: str, out: np.ndarray, rows: np.ndarray, places: np.ndarray) -> None:
+        """Some rows of `out`, each from its place in one chunk that was verified before."""
+        with self._opened(key) as file:
+            for row in rows:
+                offset = int(places[row]) * out[row].nbytes
+                read_chunk_into(file.fileno(), offset, out[row : row + 1], verify=False)
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[BinaryIO]:
         try:
             with (self.path / key).open("rb") as file:
-                read_chunk_into(file.fileno(), 0, chunk)
+                yield file
         except (FileNotFoundError, DamagedShard) as problem:
             what = "is missing" if isinstance(problem, FileNotFoundError) else str(problem)
             raise StoreError(f"{self.path / key} {what}. {AGAIN.format(self.path)}") from None
@@ -190,42 +250,79 @@ def _as_target(name: str, values: np.ndarray | TargetArray) -> TargetArray:
     return TargetArray(shape=values.shape, dtype=values.dtype, axes=axes, blocks=[values])
 
 
-def _write_group(path: Path, targets: Mapping[str, TargetArray], parts: Mapping[str, Any]) -> None:
+def _refuse_full_disk(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise StoreError(
+            f"{path} needs {needed / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free: make room, "
+            f"or give "
+            "another folder with --cache-dir."
+        )
+
+
+def _write_group(
+    path: Path,
+    targets: Mapping[str, TargetArray],
+    parts: Mapping[str, Any],
+    blocks: Iterable[Mapping[str, np.ndarray]],
+) -> None:
     temporary = path.with_name(f".{path.name}{PARTIAL}")
     shutil.rmtree(temporary, ignore_errors=True)
     metadata = {name: target.metadata() for name, target in targets.items()}
     attributes = {"scivid": {"kind": "targets", "fingerprint": fingerprint(parts), "parts": dict(parts)}}
     write_file(temporary / "zarr.json", [json_bytes(group_metadata(attributes, metadata))])
+    writers = {name: _RowWriter(temporary / name, name, target) for name, target in targets.items()}
     for name, target in targets.items():
         write_file(temporary / name / "zarr.json", [json_bytes(metadata[name])])
-        _write_rows(temporary / name, name, target)
+        for block in target.blocks or ():
+            writers[name].add(block)
+    for together in blocks:
+        for name, block in together.items():
+            writers[name].add(block)
+    for writer in writers.values():
+        writer.finish()
     for folder, _, _ in os.walk(temporary):
         sync_directory(Path(folder))
     temporary.rename(path)
     sync_directory(path.parent)
 
 
-def _write_rows(folder: Path, name: str, target: TargetArray) -> None:
+class _RowWriter:
     """Blocks of any length to chunks of equal length, the last one filled up as Zarr wants it."""
-    fill = np.nan if target.dtype.kind == "f" else 0
-    chunk = np.full((target.chunk_rows, *target.shape[1:]), fill, target.dtype)
-    n_rows = filled = 0
-    for block in target.blocks:
+
+    def __init__(self, folder: Path, name: str, target: TargetArray) -> None:
+        self.folder, self.name, self.target = folder, name, target
+        self.fill = np.nan if target.dtype.kind == "f" else 0
+        self.chunk = np.full((target.chunk_rows, *target.shape[1:]), self.fill, target.dtype)
+        self.n_rows = self.filled = 0
+
+    def add(self, block: np.ndarray) -> None:
+        """The next rows."""
+        name, target, chunk = self.name, self.target, self.chunk
         if block.shape[1:] != target.shape[1:] or block.dtype != target.dtype:
             raise CallError(
                 f"targets {name!r}: a block is {block.dtype}{block.shape}, not {target.dtype}{target.shape}."
             )
         while len(block):
-            taken = block[: len(chunk) - filled]
-            chunk[filled : filled + len(taken)] = taken
-            block, filled, n_rows = block[len(taken) :], filled + len(taken), n_rows + len(taken)
-            if filled == len(chunk):
-                _write_chunk(folder, n_rows // len(chunk) - 1, chunk)
-                chunk[...], filled = fill, 0
-    if filled:
-        _write_chunk(folder, n_rows // len(chunk), chunk)
-    if n_rows != target.shape[0]:
-        raise CallError(f"targets {name!r}: {n_rows} rows came for {target.shape[0]} clips: give one a clip.")
+            taken = block[: len(chunk) - self.filled]
+            chunk[self.filled : self.filled + len(taken)] = taken
+            block, self.filled = block[len(taken) :], self.filled + len(taken)
+            self.n_rows += len(taken)
+            if self.filled == len(chunk):
+                _write_chunk(self.folder, self.n_rows // len(chunk) - 1, chunk)
+                chunk[...], self.filled = self.fill, 0
+
+    def finish(self) -> None:
+        """Write what is left; raises CallError where rows are missing or too many."""
+        if self.filled:
+            _write_chunk(self.folder, self.n_rows // len(self.chunk), self.chunk)
+        if self.n_rows != self.target.shape[0]:
+            axis = self.target.axes[0]
+            raise CallError(
+                f"targets {self.name!r}: {self.n_rows} rows came for {self.target.shape[0]} of axis "
+                f"{axis}: give "
+                "one each."
+            )
 
 
 def _write_chunk(folder: Path, number: int, chunk: np.ndarray) -> None:

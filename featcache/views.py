@@ -18,12 +18,15 @@ from torch import Tensor
 
 from featcache.clips import repeat_frames
 from featcache.errors import CallError
-from featcache.manifest import Augmentation
+from featcache.manifest import Augmentation, Pixels
 from featcache.pixels import gaussian_blur, resize_bilinear, value_range
-from featcache.spec import ClipSpec
+from featcache.spec import ClipSpec, Starts
 
 BLUR_SIGMA = (0.1, 2.0)
 """Range of the blur's standard deviation in pixels."""
+
+BYTES = Pixels()
+"""Frames decoded from images, 0 to 255."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,25 +36,43 @@ class ViewPlan:
     augmentation: Augmentation
     n_views: int = 1
     seed: int = 0
+    starts: Starts | None = None
+    """Where a view is a start and nothing else: then all there are make the cache exact."""
 
     def __post_init__(self) -> None:
         if self.n_views < 1:
             raise CallError(f"n_views={self.n_views} must be at least 1: view 0 is the evaluation view.")
         if not 0 <= self.seed < 2**64:
             raise CallError(f"seed={self.seed} must be a number from 0 to 2^64 - 1.")
+        if self.starts is not None and not (
+            self.augmentation.is_identity and self.n_views == self.starts.n_starts
+        ):
+            raise CallError("a task with `starts` stores a view a start, and has no `augmentation`.")
+
+    def views_of(self, n_source: int) -> int:
+        """How many of the views differ for a clip of `n_source` frames; view v then equals view v - views_of.
+
+        Raises:
+            DataError: the clip has more starts than views.
+        """
+        return self.n_views if self.starts is None else len(self.starts.choices(n_source))
 
     def as_dict(self) -> dict[str, Any]:
         """What of the plan changes a feature, for the fingerprint; with one view nothing is drawn."""
+        drawn_not = {"n_views": self.n_views, "seed": None, "augmentation": None}
+        if self.starts is not None:
+            return drawn_not | {"starts": asdict(self.starts)}
         if self.n_views == 1:
-            return {"n_views": 1, "seed": None, "augmentation": None}
+            return drawn_not
         augmentation = {**asdict(self.augmentation), "scale": list(self.augmentation.scale)}
         return {"n_views": self.n_views, "seed": self.seed, "augmentation": augmentation}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """One draw: resize by `scale`, crop at (`top`, `left`), blur by `sigma` pixels, flip left to right."""
+    """One draw: frames from `start`, resize by `scale`, crop at (`top`, `left`), blur by `sigma`, flip."""
 
+    start: int = 0
     scale: float = 1.0
     top: int = 0
     left: int = 0
@@ -66,8 +87,8 @@ def draw_view(plan: ViewPlan, clip_id: str, view: int, height: int, width: int) 
     there, the last crop offset that would fit is never drawn.
     """
     assert 0 <= view < plan.n_views, f"view {view} of a plan with {plan.n_views} views"
-    if view == 0:
-        return View()
+    if view == 0 or plan.starts is not None:
+        return View(start=view)
     # One number a choice, drawn whether it is used or not: changing one probability moves no other choice.
     scale_at, top_at, left_at, blur_at, sigma_at, flip_at = _uniforms(f"{plan.seed}/{view}/{clip_id}")[:6]
     scale = _between(plan.augmentation.scale, scale_at)
@@ -93,21 +114,48 @@ def apply_view(
 
 
 def clip_pixels(
-    frames: UInt8[Tensor, "F Y X C"], spec: ClipSpec, view: View
+    frames: UInt8[Tensor, "F Y X C"] | Float[Tensor, "F Y X C"],
+    spec: ClipSpec,
+    view: View,
+    pixels: Pixels = BYTES,
 ) -> Float[Tensor, "frames 3 height width"]:
-    """A clip's decoded frames as the model sees them, in 0..1: resized, viewed, stretched in time.
+    """A clip's frames as the model sees them: resized, viewed, scaled, stretched in time.
 
-    Fewer or more than 16 frames become the next multiple of 16, which video backbones are made for. Runs
-    on the device `frames` are on. Grey frames are resized as one channel and repeated last: channels are
-    treated alike, so the order cannot be seen and two thirds of the work are saved.
+    Runs on the device `frames` are on.
     """
-    pixels = rearrange(frames, "f y x c -> f c y x").float()
-    pixels = resize_bilinear(pixels, spec.height, spec.width)
-    pixels = value_range(apply_view(pixels, view, spec.height, spec.width), 0.0, 255.0)
-    stretched = repeat_frames(len(pixels))
-    if len(stretched) > len(pixels):
-        pixels = pixels[torch.from_numpy(stretched).to(pixels.device, torch.int64)]
-    return repeat(pixels, "f c y x -> f (rgb c) y x", rgb=3 // pixels.shape[1])
+    return stretched(frame_pixels(frames, spec, view, pixels))
+
+
+def frame_pixels(
+    frames: UInt8[Tensor, "F Y X C"] | Float[Tensor, "F Y X C"],
+    spec: ClipSpec,
+    view: View,
+    pixels: Pixels = BYTES,
+) -> Float[Tensor, "F C height width"]:
+    """Frames resized, viewed and scaled to 0..1 or standardised, each by itself."""
+    seen = rearrange(frames, "f y x c -> f c y x").float()
+    seen = resize_bilinear(seen, spec.height, spec.width)
+    return _scaled_values(apply_view(seen, view, spec.height, spec.width), pixels)
+
+
+def stretched(frames: Float[Tensor, "F C Y X"]) -> Float[Tensor, "frames 3 Y X"]:
+    """A clip of the next multiple of 16 frames, which video backbones are made for, in three channels.
+
+    Grey frames are resized as one channel and repeated here, last: channels are treated alike, so the order
+    cannot be seen and two thirds of the work are saved.
+    """
+    repeats = repeat_frames(len(frames))
+    if len(repeats) > len(frames):
+        frames = frames[torch.from_numpy(repeats).to(frames.device, torch.int64)]
+    return repeat(frames, "f c y x -> f (rgb c) y x", rgb=3 // frames.shape[1])
+
+
+def _scaled_values(frames: Float[Tensor, "F C Y X"], pixels: Pixels) -> Float[Tensor, "F C Y X"]:
+    """`ValueRange` or, for fields, `Normalize` of the reference."""
+    if not pixels.mean:
+        return value_range(frames, pixels.low, pixels.high)
+    mean, std = (rearrange(frames.new_tensor(values), "c -> 1 c 1 1") for values in (pixels.mean, pixels.std))
+    return (frames - mean) / std
 
 
 def _scaled(scale: float, n: int) -> int:

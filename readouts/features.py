@@ -6,9 +6,9 @@ the same batches, whatever the number of threads.
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,22 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import StoreError
-from featcache.spec import Layer
+from featcache.spec import Layer, Starts
 from featcache.store import FeatureStore, compatible, find_stores, open_features
+from featcache.targets import Targets
 
 READ_AHEAD = 2
 """Batches being read while one is being used."""
+
+
+Select = Callable[
+    [Targets, Int64[np.ndarray, " B"], Int64[np.ndarray, " B"], np.random.Generator | None],
+    dict[str, np.ndarray],
+]
+"""A task's choice of targets for clips and views (`readouts.tasks.base.Task.select`)."""
+
+Wanted = tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"], np.random.Generator | None]
+"""Clips and views of a batch, and what draws from its targets in training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +52,11 @@ class FeatureSplit:
 
     store: FeatureStore
     layer: Layer
-    targets: Mapping[str, np.ndarray] = field(repr=False)
+
+    @cached_property
+    def targets(self) -> Targets | None:
+        """Open, not loaded; None where the split has none."""
+        return self.store.targets
 
     @cached_property
     def usable(self) -> Int64[np.ndarray, " n"]:
@@ -53,6 +68,16 @@ class FeatureSplit:
     def n_views(self) -> int:
         """Frozen views of each clip."""
         return self.store.spec.n_views
+
+    @cached_property
+    def distinct_views(self) -> int | tuple[int, ...]:
+        """Views of each usable clip without repeats: fewer where it is too short for all starts."""
+        starts = _of_views(self.store, "starts")
+        if starts is None:
+            return self.n_views
+        lengths = np.asarray(self.store.clips.column("n_source"))[self.usable]
+        counts = tuple(len(Starts(**starts).choices(int(n))) for n in lengths)
+        return counts[0] if len(set(counts)) == 1 else counts
 
 
 def open_split(path: Path, layer: Layer | None = None) -> FeatureSplit:
@@ -70,7 +95,7 @@ def open_split(path: Path, layer: Layer | None = None) -> FeatureSplit:
         raise StoreError(
             f"{path} holds layers {names}, not {chosen.name}: extract it with --layers {chosen.name}."
         )
-    return FeatureSplit(store=store, layer=chosen, targets=store.load_targets())
+    return FeatureSplit(store=store, layer=chosen)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +107,8 @@ class Draws:
     """
 
     n_clips: int
-    n_views: int
+    n_views: int | tuple[int, ...]
+    """To draw from, of all clips or of each."""
     batch: int
     seed: int
 
@@ -99,29 +125,39 @@ class Draws:
 
 
 @lru_cache(maxsize=4)
-def _epoch(n_clips: int, n_views: int, seed: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+def _epoch(
+    n_clips: int, n_views: int | tuple[int, ...], seed: int
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
     rng = np.random.default_rng(seed)
-    return rng.permutation(n_clips), rng.integers(n_views, size=n_clips)
+    order = rng.permutation(n_clips)
+    high = n_views if isinstance(n_views, int) else np.asarray(n_views)[order]
+    return order, rng.integers(high, size=n_clips)
 
 
 def training_batches(
-    split: FeatureSplit, draws: Draws, steps: Iterable[int], device: torch.device
+    split: FeatureSplit, select: Select, draws: Draws, steps: Iterable[int], device: torch.device
 ) -> Iterator[Batch]:
     """The batches of the given training steps, read ahead of their use."""
-    return _stream(split, ((split.usable[clips], views) for clips, views in map(draws.at, steps)), device)
+
+    def wanted() -> Iterator[Wanted]:
+        for step in steps:
+            clips, views = draws.at(step)
+            yield split.usable[clips], views, np.random.default_rng([draws.seed, step])
+
+    return _stream(split, select, wanted(), device)
 
 
 def evaluation_batches(
-    split: FeatureSplit, batch: int, device: torch.device, limit: int | None = None
+    split: FeatureSplit, select: Select, batch: int, device: torch.device, limit: int | None = None
 ) -> Iterator[Batch]:
     """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller."""
     clips = split.usable[:limit]
     parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
-    return _stream(split, ((part, np.zeros_like(part)) for part in parts), device)
+    return _stream(split, select, ((part, np.zeros_like(part), None) for part in parts), device)
 
 
 def _stream(
-    split: FeatureSplit, wanted: Iterable[tuple[np.ndarray, np.ndarray]], device: torch.device
+    split: FeatureSplit, select: Select, wanted: Iterable[Wanted], device: torch.device
 ) -> Iterator[Batch]:
     """Batches in order. A batch's tokens are overwritten READ_AHEAD + 1 batches later (on the CPU)."""
     # On a stream of their own copies overlap with training: the default one would make them take turns.
@@ -132,11 +168,11 @@ def _stream(
     ahead: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, "read ahead") as reader:
         try:
-            for clips, views in wanted:
+            for clips, views, rng in wanted:
                 if len(ahead) > READ_AHEAD:
                     yield _handed_over(ahead.popleft().result(), device)
                 buffer = _buffer(ring, split, len(clips), device)
-                ahead.append(reader.submit(_read, split, clips, views, buffer, device, side))
+                ahead.append(reader.submit(_read, split, select, (clips, views, rng), buffer, device, side))
             while ahead:
                 yield _handed_over(ahead.popleft().result(), device)
         finally:
@@ -158,15 +194,17 @@ def _buffer(ring: deque[Tensor], split: FeatureSplit, n_clips: int, device: torc
 
 def _read(
     split: FeatureSplit,
-    clips: np.ndarray,
-    views: np.ndarray,
+    select: Select,
+    wanted: Wanted,
     buffer: Tensor,
     device: torch.device,
     side: torch.cuda.Stream | None,
 ) -> Batch:
     """One batch, whose values are on the device when this returns."""
+    clips, views, rng = wanted
     split.store.read(clips.tolist(), views=views.tolist(), layer=split.layer, out=buffer.numpy())
-    rows = {name: torch.from_numpy(values[clips]) for name, values in split.targets.items()}
+    chosen = {} if split.targets is None else select(split.targets, clips, views, rng)
+    rows = {name: torch.from_numpy(values) for name, values in chosen.items()}
     tokens, targets = buffer, rows
     if side is not None:
         # Within the block tensors belong to the side stream; the thread's own stream is never waited for.
@@ -202,29 +240,12 @@ def split_decisions(split: FeatureSplit) -> dict[str, Any]:
     return {**features, "targets": targets_fingerprint(split), **replay}
 
 
-def refuse_other_labels(splits: Mapping[str, FeatureSplit], task: str, n_outputs: int) -> None:
-    """Refuse labels that are not one column an output.
-
-    Raises:
-        StoreError: names the store and both numbers.
-    """
-    for role, split in splits.items():
-        labels = split.targets.get("labels")
-        if labels is not None and labels.shape[1:] != (n_outputs,):
-            columns = " x ".join(map(str, labels.shape[1:])) or "no"
-            raise StoreError(
-                f"the labels of {split.store.path} ({role}) have {columns} columns, but task {task} has "
-                f"{n_outputs} outputs: its classes changed after the extraction. Run the same "
-                "`scivid extract` again with the manifest that you train with."
-            )
-
-
 def splits_summary(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     """What a results row says of the stores its numbers came from."""
     train = splits["train"]
     store = train.store
     row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
-    row |= {"layer": train.layer.name, "views": store.spec.n_views, "view_seed": _view_seed(store)}
+    row |= {"layer": train.layer.name, "views": store.spec.n_views, "view_seed": _of_views(store, "seed")}
     for role, split in splits.items():
         row |= {
             f"n_{role}": len(split.usable),
@@ -234,9 +255,9 @@ def splits_summary(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     return row | {"targets": json.dumps({role: targets_fingerprint(s) for role, s in splits.items()})}
 
 
-def _view_seed(store: FeatureStore) -> int | None:
+def _of_views(store: FeatureStore, name: str) -> Any:
     views = store.parts.get("views")
-    return views.get("seed") if isinstance(views, Mapping) else None
+    return views.get(name) if isinstance(views, Mapping) else None
 
 
 def open_task_splits(

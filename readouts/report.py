@@ -14,17 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from featcache.errors import CallError, ScividError
 from featcache.manifest import Manifest
 from featcache.store import FeatureStore, find_stores, open_features
 from readouts import pictures
-from readouts.checkpoint import read_history
+from readouts.checkpoint import read_history, read_predictions
+from readouts.controls import ControlRow, control_rows
+from readouts.gallery import Picture, Scene, pictures_of, predictions_of
 from readouts.results import load_results
 from readouts.tasks import load_task
-from readouts.tasks.base import Control, Task
+from readouts.tasks.base import Task
 
 CLIPS_SHOWN = 6
 STRIPS_SHOWN = 3
@@ -37,7 +38,8 @@ class TaskSection:
     title: str
     metric: str
     rows: Sequence[Mapping[str, Any]]
-    controls: Sequence[Control]
+    controls: Mapping[str, Mapping[str, str | None]]
+    """Name of each control row -> its score a role."""
     published: Sequence[Mapping[str, Any]]
     published_source: str
     runs: Sequence[Mapping[str, Any]]
@@ -45,6 +47,8 @@ class TaskSection:
     clips: Sequence[Mapping[str, Any]]
     """A clip: its strip, true labels, and predictions of a run's heads."""
     clips_of: str
+    pictures: Sequence[Picture]
+    """Of the best run."""
     problem: str | None = None
     """Why only the rows are shown."""
 
@@ -102,8 +106,10 @@ def comparison(
         # A table of scores does without control rows; the page says why there are none.
         with suppress(ScividError):
             controls = [
-                {"backbone": f"control: {c.name}", "val": _score(c.scores[metric])}
-                for c in control_rows(_task_of(rows, manifest), stores)
+                {"backbone": f"control: {name}", **{role: _score(value) for role, value in of.items()}}
+                for name, of in _scores_of(
+                    _controls(_task_of(rows, manifest), stores, results_dir), metric
+                ).items()
             ]
         published: list[dict[str, object]] = [
             {"backbone": f"{r.backbone} (published)", "readout": r.readout, "test": _score(r.value)}
@@ -129,22 +135,34 @@ def _cells(row: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _score(value: float | None) -> str | None:
-    return None if value is None else f"{value:.3f}"
+    """Three digits after the point, or for what is counted in tens and hundreds one."""
+    if value is None:
+        return None
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def control_rows(task: Task, stores: Sequence[FeatureStore], role: str = "val") -> list[Control]:
-    """The task's control rows, from the targets of any store of the training and the evaluated split."""
-    targets = {}
-    for wanted in ("train", role):
-        of_role = [
-            store for store in stores if store.attrs["task"] == task.name and store.attrs["role"] == wanted
-        ]
-        if not of_role:
-            return []
-        targets[wanted] = of_role[0].load_targets()
-        if not targets[wanted]:
-            return []
-    return task.controls(targets["train"], targets[role])
+def _controls(task: Task, stores: Sequence[FeatureStore], results_dir: Path) -> dict[str, list[ControlRow]]:
+    """Role -> the control rows, on the targets of any store of the split."""
+    splits = {str(s.attrs["role"]): s for s in stores if s.attrs["task"] == task.name}
+    targets = {role: store.targets for role, store in splits.items()}
+    rows = {}
+    for role in ("val", "test"):
+        train, evaluated = targets.get("train"), targets.get(role)
+        if train is not None and evaluated is not None:
+            clips = np.setdiff1d(np.arange(splits[role].spec.n_clips), list(splits[role].skipped_clips))
+            rows[role] = control_rows(task, train, evaluated, clips, results_dir)
+    return rows
+
+
+def _scores_of(controls: Mapping[str, Sequence[ControlRow]], metric: str) -> dict[str, dict[str, float]]:
+    """Name of each control -> its score a role."""
+    names = dict.fromkeys(row.name for rows in controls.values() for row in rows)
+    return {
+        name: {
+            role: row.scores[metric] for role, rows in controls.items() for row in rows if row.name == name
+        }
+        for name in names
+    }
 
 
 def _task_section(
@@ -157,37 +175,43 @@ def _task_section(
     entry, newest = manifest.tasks.get(name), rows[-1]
     ranked = sorted(rows, key=lambda row: row["val"], reverse=newest["higher_is_better"] is not False)
     best = ranked[0]
-    controls: Sequence[Control] = []
+    controls: Mapping[str, Sequence[ControlRow]] = {}
+    figures: Sequence[Picture] = []
     clips: Sequence[Mapping[str, Any]] = []
     problem = None
     try:
         task = _task_of(rows, manifest)
-        controls = control_rows(task, stores)
+        controls = _controls(task, stores, results_dir)
+        figures = _figures(best, rows, task, stores, controls, results_dir)
         clips = _clip_section(best, task, stores, results_dir)
     except ScividError as refusal:
         problem = str(refusal)
     runs = {row["run"]: row for row in rows}.values()
+    scores = _scores_of(controls, newest["metric"])
     return TaskSection(
         title=entry.title if entry else name,
         metric=newest["metric"],
         rows=ranked,
-        controls=controls,
+        controls={name: {r: _score(v) for r, v in of.items()} for name, of in scores.items()},
         published=[
             {"backbone": r.backbone, "readout": r.readout, "value": r.value} for r in entry.published.rows
         ]
         if entry
         else [],
         published_source=entry.published.source if entry else "",
-        runs=[_run_section(row, controls, results_dir) for row in runs],
+        runs=[_run_section(row, scores, results_dir) for row in runs],
+        pictures=figures,
         clips=clips,
         clips_of=f"{best['backbone_title']}, layer {best['layer']}",
         problem=problem,
     )
 
 
-def _run_section(row: Mapping[str, Any], controls: Sequence[Control], results_dir: Path) -> dict[str, Any]:
+def _run_section(
+    row: Mapping[str, Any], controls: Mapping[str, Mapping[str, float]], results_dir: Path
+) -> dict[str, Any]:
     folder = results_dir / row["task"] / f"{row['backbone']}-{row['run']}"
-    lines = {control.name: control.scores[row["metric"]] for control in controls}
+    lines = {name: scores["val"] for name, scores in controls.items() if "val" in scores}
     history: list[dict[str, Any]] = []
     with suppress(ScividError):  # a run without its curve is still a row and a command
         history = read_history(folder / "history.jsonl")
@@ -203,19 +227,19 @@ def _clip_section(
     best: Mapping[str, Any], task: Task, stores: Sequence[FeatureStore], results_dir: Path
 ) -> list[dict[str, Any]]:
     store = next((store for store in stores if store.fingerprint == best["val_fingerprint"]), None)
-    file = results_dir / best["task"] / f"{best['backbone']}-{best['run']}" / "predictions_val.parquet"
+    file = predictions_of(best, results_dir)
     if store is None or not file.exists():
         return []
-    table = pq.read_table(file)
-    place = {clip: i for i, clip in enumerate(table.column("clip").to_pylist())}
-    kinds = [name for name in table.column_names if name not in ("clip", "id")]
-    labels = store.load_targets().get("labels")
-    if labels is None or labels.shape[1:] != (len(task.output_names),):
+    targets = store.targets
+    if targets is None or "labels" not in targets or targets.shape("labels")[1:] != (len(task.output_names),):
         return []  # not a task of one yes or no an output: there is nothing to draw as bars
+    table, predicted = read_predictions(file)
+    place = {clip: i for i, clip in enumerate(table.column("clip").to_pylist())}
     shown: list[dict[str, Any]] = []
     for number, strip in store.previews().items():
         if number in place and len(shown) < CLIPS_SHOWN:
-            outputs = {kind: np.array(table.column(kind)[place[number]].as_py()) for kind in kinds}
+            outputs = {kind: values[place[number]] for kind, values in predicted.items()}
+            labels = targets.rows("labels", np.array([number]))[0]
             shown.append(
                 {
                     "strip": pictures.jpeg(strip),
@@ -223,7 +247,7 @@ def _clip_section(
                     "classes": [
                         {
                             "name": name,
-                            "true": bool(labels[number, i]),
+                            "true": bool(labels[i]),
                             "scores": {
                                 kind: float(1 / (1 + np.exp(-out[i]))) for kind, out in outputs.items()
                             },
@@ -233,6 +257,24 @@ def _clip_section(
                 }
             )
     return shown
+
+
+def _figures(
+    best: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    task: Task,
+    stores: Sequence[FeatureStore],
+    controls: Mapping[str, Sequence[ControlRow]],
+    results_dir: Path,
+) -> list[Picture]:
+    store = next((store for store in stores if store.fingerprint == best["val_fingerprint"]), None)
+    targets = None if store is None else store.targets
+    if store is None or targets is None:
+        return []
+    run = [row for row in rows if row["run"] == best["run"]]
+    if not predictions_of(best, results_dir).exists():
+        return []
+    return pictures_of(task, Scene.of(run, store, targets, controls.get("val", ()), results_dir))
 
 
 def _store_sections(stores: Sequence[FeatureStore]) -> tuple[list[StoreSection], list[str]]:
@@ -284,4 +326,6 @@ def _finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
 
 
 def _environment() -> Environment:
-    return Environment(loader=PackageLoader("readouts", "."), autoescape=select_autoescape(["html"]))
+    environment = Environment(loader=PackageLoader("readouts", "."), autoescape=select_autoescape(["html"]))
+    environment.filters["score"] = _score
+    return environment

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from readouts.upsample import Method, temporal_matrix
+from featcache.upsample import Method, temporal_matrix
 
 LAYER_NORM_EPS = 1e-6
 """Flax's default; torch's 1e-5 shifts a readout by 1e-4 and more (REFERENCE: tolerances)."""

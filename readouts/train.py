@@ -8,10 +8,9 @@ ends with the same bits as one that was not.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from torch import Tensor, nn
 
 from featcache.device import device_name
 from featcache.durable import Lock, make_directory, sweep
-from featcache.errors import CallError
 from featcache.progress import Progress
 from readouts.checkpoint import (
     History,
@@ -38,101 +36,17 @@ from readouts.checkpoint import (
 from readouts.features import (
     Batch,
     Draws,
-    FeatureSplit,
     evaluation_batches,
-    refuse_other_labels,
-    split_decisions,
     splits_summary,
     training_batches,
 )
 from readouts.heads import build_head
 from readouts.optim import ReferenceAdamW, WarmupCosine
 from readouts.results import add_run, load_run
-from readouts.tasks.base import Recipe, Task
+from readouts.run import Run as Run
+from readouts.run import configure as configure
+from readouts.tasks.base import Recipe
 from readouts.tokens import TokenPreparation
-
-MAX_SEED = 2**31
-"""Seeds are below it: dropout draws from the seed shifted by 32 bits, a signed 64-bit number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """Everything that decides a run's numbers, but for the hardware's rounding."""
-
-    task: Task
-    splits: Mapping[str, FeatureSplit]
-    """Role (train, val, perhaps test) -> features."""
-    readouts: Mapping[str, Mapping[str, Any]]
-    """Kind of head -> its settings. All are trained side by side on the same batches."""
-    recipe: Recipe
-    seed: int
-
-    @property
-    def decisions(self) -> dict[str, Any]:
-        """What identifies the run: the same decisions are the same run, which is never trained twice."""
-        return {
-            "task": {"name": self.task.name, **self.task.identity()},
-            "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
-            "readouts": {kind: dict(settings) for kind, settings in self.readouts.items()},
-            "recipe": asdict(self.recipe),
-            "seed": self.seed,
-        }
-
-    @property
-    def id(self) -> str:
-        """Twelve digits of the digest of `decisions`."""
-        return blake2b(json.dumps(self.decisions, sort_keys=True).encode(), digest_size=6).hexdigest()
-
-    def folder(self, results_dir: Path) -> Path:
-        """Where the run keeps checkpoints, curve and predictions."""
-        return results_dir / self.task.name / f"{self.splits['train'].store.attrs['backbone']}-{self.id}"
-
-
-def configure(
-    task: Task,
-    splits: Mapping[str, FeatureSplit],
-    *,
-    readouts: Sequence[str] | None = None,
-    settings: Sequence[str] = (),
-    seed: int = 0,
-) -> Run:
-    """The benchmark's run for a task, changed by `settings` such as `lr=1e-4` or `width=256`.
-
-    Raises:
-        CallError: a setting that nothing reads, or a value of the wrong kind or out of range.
-        StoreError: a split's labels have another number of columns than the task has outputs.
-    """
-    if not 0 <= seed < MAX_SEED:
-        raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
-    refuse_other_labels(splits, task.name, task.n_outputs)
-    configs = {kind: task.head_config(kind) for kind in readouts or task.readouts}
-    recipe: dict[str, Any] = {}
-    for setting in settings:
-        name, given, text = setting.partition("=")
-        owners = [config for config in configs.values() if name in config]
-        if given and name in (field.name for field in fields(Recipe)):
-            recipe[name] = _parse(setting, text, getattr(task.recipe, name))
-        elif given and owners:
-            for config in owners:
-                config[name] = _parse(setting, text, config[name])
-                if name == "dropout" and not 0 <= config[name] < 1:
-                    raise CallError(f"--set {setting}: dropout is a probability, from 0 to below 1.")
-        else:
-            known = [f.name for f in fields(Recipe)] + sorted(
-                {key for config in configs.values() for key in config}
-            )
-            raise CallError(f"--set {setting}: write name=value with one of {', '.join(known)}.")
-    return Run(task=task, splits=splits, readouts=configs, recipe=replace(task.recipe, **recipe), seed=seed)
-
-
-def _parse(setting: str, text: str, default: Any) -> Any:
-    kind = float if default is None else type(default)
-    try:
-        return kind(text)
-    except ValueError:
-        raise CallError(
-            f"--set {setting}: {text!r} is not {'a whole' if kind is int else 'a'} number."
-        ) from None
 
 
 def train(
@@ -187,7 +101,8 @@ class Scored:
     """What one pass over a split gave; all mappings are by the kind of head."""
 
     clips: Int64[np.ndarray, " n"]
-    outputs: Mapping[str, Float[np.ndarray, "n *O"]]
+    outputs: Mapping[str, Float[np.ndarray, "kept *O"]]
+    """Of as many clips as the task keeps."""
     scores: Mapping[str, dict[str, float]]
     """Over all clips of the pass."""
     minival_scores: Mapping[str, dict[str, float]]
@@ -205,7 +120,7 @@ class Trainer:
         self.heads.to(device)
         self.optimizer = ReferenceAdamW(
             self.heads.parameters(),
-            schedule=WarmupCosine(peak=run.recipe.lr, steps=run.recipe.steps),
+            schedule=schedule_of(run.recipe),
             weight_decay=run.recipe.weight_decay,
             clip_update=run.recipe.clip_update,
         )
@@ -225,9 +140,13 @@ class Trainer:
         """From the current step to the recipe's last."""
         recipe, train = self.run.recipe, self.run.splits["train"]
         draws = Draws(
-            n_clips=len(train.usable), n_views=train.n_views, batch=recipe.batch, seed=self.run.seed
+            n_clips=len(train.usable),
+            n_views=train.distinct_views,
+            batch=recipe.batch,
+            seed=self.run.seed,
         )
-        batches = training_batches(train, draws, range(self.step, recipe.steps), self.device)
+        steps = range(self.step, recipe.steps)
+        batches = training_batches(train, self.run.task.select, draws, steps, self.device)
         losses: dict[str, list[Tensor]] = {kind: [] for kind in self.heads}
         for batch in batches:
             if self.step % recipe.minival_every == 0 and not self._is_evaluated():
@@ -245,8 +164,9 @@ class Trainer:
         for role in (role for role in ("val", "test") if role in self.run.splits):
             last = self.last_scored if role == "val" else None
             found = last[1] if last and last[0] == self.step else self._score(role, progress)
-            ids = self.run.splits[role].store.clips.column("id").take(pa.array(found.clips))
-            write_predictions(self.folder / f"predictions_{role}.parquet", found.clips, ids, found.outputs)
+            kept = found.clips[: self.run.task.predictions_kept]
+            ids = self.run.splits[role].store.clips.column("id").take(pa.array(kept))
+            write_predictions(self.folder / f"predictions_{role}.parquet", kept, ids, found.outputs)
             scores[role] = dict(found.scores)
         return scores
 
@@ -254,8 +174,9 @@ class Trainer:
         # Dropout is a function of (seed, step), which is what makes a resumed run exact.
         torch.manual_seed((self.run.seed << 32) + self.step)
         self.heads.train()
-        tokens = self.prepare(batch.tokens)
-        losses = {kind: self.run.task.loss(head(tokens), batch.targets) for kind, head in self.heads.items()}
+        tokens, task = self.prepare(batch.tokens), self.run.task
+        inputs = task.inputs(batch.targets)
+        losses = {kind: task.loss(head(tokens, **inputs), batch.targets) for kind, head in self.heads.items()}
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -305,19 +226,22 @@ class Trainer:
         """Score the first `limit` clips of a split, and in the same pass the first `minival_clips`."""
         self.heads.eval()
         split, recipe = self.run.splits[role], self.run.recipe
-        scores, minival = ({kind: self.run.task.metric() for kind in self.heads} for _ in range(2))
         outputs: dict[str, list[np.ndarray]] = {kind: [] for kind in self.heads}
-        clips, n, done = [], len(split.usable[:limit]), 0
-        for batch in evaluation_batches(split, recipe.batch, self.device, limit):
-            tokens = self.prepare(batch.tokens)
-            targets = {name: values.cpu().numpy() for name, values in batch.targets.items()}
+        clips, n, done, task = [], len(split.usable[:limit]), 0, self.run.task
+        scores = {kind: task.metric() for kind in self.heads}
+        # The same accumulators where minival is all there is.
+        apart = n > recipe.minival_clips
+        minival = {kind: task.metric() for kind in self.heads} if apart else scores
+        kept = n if task.predictions_kept is None else task.predictions_kept
+        for batch in evaluation_batches(split, task.select, recipe.batch, self.device, limit):
+            tokens, inputs = self.prepare(batch.tokens), task.inputs(batch.targets)
             in_minival = max(0, min(len(batch.clips), recipe.minival_clips - done))
             for kind, head in self.heads.items():
-                found = head(tokens).float().cpu().numpy()
-                outputs[kind].append(found)
-                scores[kind].update(found, targets)
-                if in_minival:
-                    first = {name: values[:in_minival] for name, values in targets.items()}
+                found = head(tokens, **inputs).float()
+                outputs[kind].append(found[: max(0, kept - done)].cpu().numpy())
+                scores[kind].update(found, batch.targets)
+                if apart and in_minival:
+                    first = {name: values[:in_minival] for name, values in batch.targets.items()}
                     minival[kind].update(found[:in_minival], first)
             clips.append(batch.clips)
             done += len(batch.clips)
@@ -338,6 +262,11 @@ class Trainer:
         return int(about["step"]), float(about.get("seconds", 0.0))
 
 
+def schedule_of(recipe: Recipe) -> WarmupCosine:
+    """The learning rate of each update."""
+    return WarmupCosine(peak=recipe.lr, steps=recipe.steps, warmup=min(recipe.warmup, recipe.steps - 1))
+
+
 def build_models(run: Run) -> tuple[TokenPreparation, nn.ModuleDict]:
     """The replay of the reference's up-sampling in time, and the heads with the seed's initial weights."""
     store = run.splits["train"].store
@@ -351,6 +280,8 @@ def build_models(run: Run) -> tuple[TokenPreparation, nn.ModuleDict]:
             kind,
             channels=grid.channels,
             steps=steps,
+            rows=grid.rows,
+            columns=grid.columns,
             n_outputs=run.task.n_outputs,
             generator=generator,
             **settings,

@@ -1,9 +1,18 @@
-"""Fixtures shared by the whole suite."""
+"""Fixtures shared by the whole suite.
 
+Reference fixtures come by name pattern: files that are dropped into the folder later are run too. A test
+marked `@pytest.mark.golden("readout_linear*")` runs once for every file of that pattern, which it gets as the
+argument `golden`.
+"""
+
+import json
 import os
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +22,8 @@ from featcache.clips import Clip, ClipIndex
 from featcache.fingerprint import fingerprint
 from featcache.spec import FeatureSpec, Layer, TokenGrid
 from featcache.store import FeatureStore
-from featcache.writer import create_or_resume, write_targets
+from featcache.targets import TargetArray, Targets, open_targets, write_targets
+from featcache.writer import create_or_resume
 
 # Two cores, many small tensors: one thread is faster and makes sums repeatable.
 torch.set_num_threads(1)
@@ -29,6 +39,19 @@ def shared() -> Path:
             f"no golden files at {folder}: set SCIVID_SHARED to the folder that holds golden/ and real/"
         )
     return folder
+
+
+@pytest.fixture
+def make_targets(tmp_path: Path) -> Callable[..., Targets]:
+    """Writes arrays, or target arrays, as the targets of so many clips, and opens them."""
+
+    def make(n_clips: int, folder: str = "targets", **arrays: np.ndarray | TargetArray) -> Targets:
+        clips = ClipIndex.from_clips(
+            Clip(id=str(i), source="s", record=i, n_source=1, digest="0" * 16) for i in range(n_clips)
+        )
+        return open_targets(write_targets(tmp_path / folder, clips, arrays, {}))
+
+    return make
 
 
 MakeSplit = Callable[..., FeatureStore]
@@ -99,6 +122,52 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from featcache import synthetic
 
     folder = tmp_path_factory.mktemp("data")
-    for name in synthetic.DATASETS:
+    for name in ("flyvsfly", "calms21"):
         synthetic.generate(name, folder, profile="tiny", seed=0)
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """One fixture of the reference: its arrays, and the json beside them."""
+
+    name: str
+    meta: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays below `prefix`, by what follows it."""
+        return {key.removeprefix(prefix): a for key, a in self.arrays.items() if key.startswith(prefix)}
+
+    @property
+    def optax(self) -> dict[str, float]:
+        """The numbers of the resolved optax chain, read from its printed form; absent parts are left out."""
+        text = self.meta["module_kwargs"]["optimizer"]
+        return {name: float(number) for name, number in re.findall(r"(\w+)[=(]([-+.e\d]+)[,)\n]", text)}
+
+
+def _folder() -> Path:
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    return Path(os.environ.get("SCIVID_SHARED", beside)) / "golden" / "reference"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "golden(*patterns): run once for every reference fixture so named")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    mark = metafunc.definition.get_closest_marker("golden")
+    if mark is not None:
+        files = sorted({file for pattern in mark.args for file in _folder().glob(f"{pattern}.npz")})
+        metafunc.parametrize("golden", files, ids=[file.stem for file in files], indirect=True)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    file: Path = request.param
+    with np.load(file, allow_pickle=False) as arrays:
+        return Golden(
+            name=file.stem,
+            meta=json.loads(file.with_suffix(".json").read_text()),
+            arrays={key: arrays[key] for key in arrays.files},
+        )

@@ -23,6 +23,7 @@ BACKBONES: dict[str, str] = {
     "videomae_l": "featcache.backbones.hf:open_videomae",
     "videomae_h": "featcache.backbones.hf:open_videomae",
     "videomae_random": "featcache.backbones.hf:open_random",
+    "videomae_random_s": "featcache.backbones.hf:open_random",
     "videomae_random_b": "featcache.backbones.hf:open_random",
 }
 """Name -> the function of (name, folder of weights) that makes the backbone."""

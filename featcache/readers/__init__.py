@@ -15,6 +15,7 @@ from featcache.readers.base import UnreadableFileError as UnreadableFileError
 READERS: dict[str, str] = {
     "sequence_example": "featcache.readers.sequence_example:SequenceExampleReader",
     "video_file": "featcache.readers.video_file:VideoFileReader",
+    "weather_zarr": "featcache.readers.weather_zarr:WeatherZarrReader",
 }
 """A data set's `reader` in the manifest -> where its class is."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Float32, Int, Int64, UInt8
 
 from featcache.clips import Clip, ClipIndex
 from featcache.errors import DataError
@@ -21,6 +21,9 @@ Progress = Callable[[int, int], None]
 
 FrameNumbers = Sequence[int] | Int[np.ndarray, " F"]
 """Of a clip, from 0: as `featcache.clips.frame_indices` gives them, or any others."""
+
+Frames = UInt8[np.ndarray, "F Y X C"] | Float32[np.ndarray, "F Y X C"]
+"""Decoded images, or fields in the unit they are stored in (`Dataset.pixels` says how to scale them)."""
 
 SCAN_THREADS = 4
 """Reading, hashing and decoding release the interpreter; more threads than this only wait for the disk."""
@@ -103,13 +106,43 @@ class Reader(Protocol):
             DataError: a clip cannot be read, unless `skip_bad`.
         """
 
-    def read(self, clip: Clip, frames: FrameNumbers) -> UInt8[np.ndarray, "F Y X C"]:
+    def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
         """Decode the frames with these numbers, in their order, repeats allowed; others are not touched.
 
         Raises:
             UnreadableFileError: the file cannot be read.
             DataError: the clip, or one of these frames, cannot be decoded; names file, record and frame.
         """
+
+    def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
+        """What the file says of a clip beside its frames and labels, by the manifest's names, as stored.
+
+        Raises:
+            UnreadableFileError: the file cannot be read.
+            DataError: the clip lacks one of them, or it cannot be decoded; names file, record and feature.
+        """
+
+
+@runtime_checkable
+class FieldReader(Reader, Protocol):
+    """A reader of fields at regular times, whose clips are overlapping windows of one series."""
+
+    @property
+    def latitude(self) -> Float32[np.ndarray, " Y"]:
+        """Of the rows, in degrees, as stored."""
+
+    @property
+    def longitude(self) -> Float32[np.ndarray, " X"]:
+        """Of the columns, in degrees, as stored."""
+
+    def time_steps(self, clip: Clip, frames: FrameNumbers) -> Int64[np.ndarray, " F"]:
+        """Where frames of a clip stand in the whole series."""
+
+    def times(self, steps: Int64[np.ndarray, " n"]) -> np.ndarray:
+        """The times of places in the series, datetime64[h]."""
+
+    def fields(self, steps: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
+        """The fields at places in the series, in physical units; raises as `read`."""
 
 
 @runtime_checkable
@@ -123,7 +156,7 @@ class ReaderType(Protocol):
         """What there is of the split, without reading a clip; never raises for what it finds."""
 
 
-def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> UInt8[np.ndarray, "F Y X C"]:
+def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> Frames:
     """The decoded frames [Y X C] of these numbers as one array, those that repeat repeated.
 
     Raises:

@@ -1,16 +1,20 @@
-"""The official bucket's records (fly, mouse): a `tf.train.SequenceExample` a clip, in ArrayRecord files.
+"""The official bucket's records (all but weather): a `tf.train.SequenceExample` a clip, in ArrayRecord files.
 
 Read without TensorFlow, equal to the reference bit for bit. A scan reads each record once, for labels,
-number of frames and a digest; frames are decoded only when a clip is read, and only those asked for.
+number of frames and a digest; frames are decoded only when a clip is read, and only those asked for. The
+manifest's `features` name what a record holds: `image` or `values` are the frames, `labels` the classes,
+and whatever else is named are targets.
 """
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import UInt8
+from einops import rearrange
+from jaxtyping import Float32, UInt8
 
 from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
 from featcache.errors import CallError, DataError
@@ -18,6 +22,7 @@ from featcache.manifest import Dataset
 from featcache.readers.base import (
     SCAN_THREADS,
     FrameNumbers,
+    Frames,
     Progress,
     Scan,
     SkippedClip,
@@ -28,22 +33,22 @@ from featcache.readers.base import (
 )
 from featcache.readers.images import decode_image
 from featcache.readers.records import RecordFiles, find_shards
-from featcache.readers.wire import feature_values, parse_sequence_example
+from featcache.readers.tensors import context_values, step_values
+from featcache.readers.wire import SequenceExample, Values, feature_values, parse_sequence_example
 
 _BLOCK = 128
 """Records a thread scans before it reports."""
+_NO_TARGETS = frozenset({"image", "values", "labels"})
+"""Names of the manifest's `features` that have a meaning of their own."""
 
 
 class SequenceExampleReader:
     """One split of a data set of SequenceExample records; the interface is `base.Reader`."""
 
     def __init__(self, dataset: Dataset, split: str, data_dir: Path) -> None:
-        if "image" not in dataset.features:
-            raise CallError(
-                f"manifest, datasets.{dataset.name}.features: name the feature that holds the frames, for "
-                "example {image: image/encoded}."
-            )
         self._dataset = dataset
+        self._frames = _frames_feature(dataset)
+        self._targets = {name: key for name, key in dataset.features.items() if name not in _NO_TARGETS}
         self._shards = find_shards(dataset, dataset.split(split), data_dir)
         if self._shards.problem is not None:
             raise DataError(self._shards.problem)
@@ -91,17 +96,37 @@ class SequenceExampleReader:
             raise DataError(f"{self._name}: none of its {n_records} records is a clip that can be read.")
         return Scan(index=index, skipped=tuple(skipped), notes=self._notes(index, n_records))
 
-    def read(self, clip: Clip, frames: FrameNumbers) -> UInt8[np.ndarray, "F Y X C"]:
-        """Decode some frames of a clip. See `base.Reader.read`."""
+    def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
+        """Decode some frames of a clip: images as uint8, fields as float32. See `base.Reader.read`."""
         numbers = [int(frame) for frame in frames]
         place = f"record {clip.record}"
         decoded = dict[int, np.ndarray]()
         try:
-            steps, _ = self._parse(self._files.read(self._shards.path(clip.source), clip.record))
+            steps = self._example(clip).steps[self._frames]
             for frame in sorted(set(numbers)):
                 place = f"record {clip.record}, frame {frame}"
                 decoded[frame] = self._decode(steps, frame)
             return stack_frames(decoded, numbers)
+        except UnreadableError as problem:
+            raise self._error(clip.source, place, problem) from None
+
+    def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
+        """What a record says beside frames and labels, by the manifest's names. See `base.Reader.targets`.
+
+        A feature of every step has a row a step: [steps], [steps, n] for n numbers, or [steps, *shape] for
+        serialised tensors. One of the whole record is float32 or int64 [n], n = 0 if it was written empty.
+        """
+        found = dict[str, np.ndarray]()
+        if not self._targets:
+            return found
+        place = f"record {clip.record}"
+        try:
+            example = self._example(clip)
+            for name, key in self._targets.items():
+                place = f"record {clip.record}, feature {key!r}"
+                steps = example.steps.get(key)
+                found[name] = context_values(example.context[key]) if steps is None else step_values(steps)
+            return found
         except UnreadableError as problem:
             raise self._error(clip.source, place, problem) from None
 
@@ -124,7 +149,8 @@ class SequenceExampleReader:
         name = f"{shard:05d}/{record}"
         try:
             data = self._files.read(self._shards.path(source), record)
-            steps, labels = self._parse(data)
+            example = self._parse(data)
+            labels = self._labels(example)
         except UnreadableError as problem:
             if skip_bad and not isinstance(problem, WholeFileError):
                 return SkippedClip(id=name, source=source, record=record, reason=str(problem))
@@ -133,24 +159,37 @@ class SequenceExampleReader:
             id=name,
             source=source,
             record=record,
-            n_source=len(steps),
+            n_source=len(example.steps[self._frames]),
             labels=labels,
             digest=blake2b(data, digest_size=8).hexdigest(),
         )
 
-    def _parse(self, data: bytes) -> tuple[list[memoryview], tuple[int, ...]]:
-        """A record's frames, still encoded, and its labels, checked."""
-        image, labels = self._dataset.features["image"], self._dataset.features.get("labels")
-        example = parse_sequence_example(data, (image, labels))
-        if not example.steps.get(image):
-            others = ", ".join(sorted(set(example.other_names))) or "nothing else"
-            raise UnreadableError(f"no frames under {image!r}, the record holds {others}")
-        # TensorFlow reads an absent feature as an empty one: a clip without any of the behaviours.
-        encoded = example.context.get(labels) if labels else None
-        return example.steps[image], () if encoded is None else self._checked_labels(encoded)
+    def _example(self, clip: Clip) -> SequenceExample:
+        return self._parse(self._files.read(self._shards.path(clip.source), clip.record))
 
-    def _checked_labels(self, encoded: memoryview) -> tuple[int, ...]:
-        values = feature_values(encoded)
+    def _parse(self, data: bytes) -> SequenceExample:
+        """A record that holds all that the manifest names, targets of every step as often as frames.
+
+        Only labels may be absent. TensorFlow reads any absent feature as an empty one, so a misspelt name of
+        a target would go through as data without it.
+        """
+        example = parse_sequence_example(data, frozenset(self._dataset.features.values()))
+        n_frames = len(example.steps.get(self._frames, ()))
+        if not n_frames:
+            raise UnreadableError(f"no frames under {self._frames!r}, the record holds {_others(example)}")
+        for name, key in self._targets.items():
+            if key in example.steps:
+                if (n_steps := len(example.steps[key])) != n_frames:
+                    raise UnreadableError(f"feature {key!r} has {n_steps} steps for {n_frames} frames")
+            elif key not in example.context:
+                what = f"no feature {key!r}, the manifest's {name}"
+                raise UnreadableError(f"{what}; the record holds {_others(example)}")
+        return example
+
+    def _labels(self, example: SequenceExample) -> tuple[int, ...]:
+        """Checked. TensorFlow reads an absent feature as an empty one: a clip without any behaviour."""
+        encoded = example.context.get(self._dataset.features.get("labels", ""))
+        values = None if encoded is None else feature_values(encoded)
         if values is None:
             return ()
         if not isinstance(values, np.ndarray) or values.dtype != np.int64:
@@ -161,13 +200,17 @@ class SequenceExampleReader:
                 raise UnreadableError(f"label {label} is not from 0 to {known[-1]}, the manifest's classes")
         return tuple(values.tolist())
 
-    def _decode(self, steps: list[memoryview], frame: int) -> UInt8[np.ndarray, "Y X C"]:
+    def _decode(
+        self, steps: list[memoryview], frame: int
+    ) -> UInt8[np.ndarray, "Y X C"] | Float32[np.ndarray, "Y X C"]:
         if not 0 <= frame < len(steps):
             raise UnreadableError(f"the record has {len(steps)} frames; if it had more, scan it again")
-        images = feature_values(steps[frame])
-        if not isinstance(images, list) or len(images) != 1:
+        values = feature_values(steps[frame])
+        if "values" in self._dataset.features:
+            return _field(values, self._dataset)
+        if not isinstance(values, list) or len(values) != 1:
             raise UnreadableError("the step does not hold one encoded image")
-        return decode_image(images[0], self._dataset.channels)
+        return decode_image(values[0], self._dataset.channels)
 
     @property
     def _name(self) -> str:
@@ -187,3 +230,33 @@ class SequenceExampleReader:
         if not isinstance(problem, WholeFileError):
             way_out += " Or leave such records out with --skip-bad."
         return problem.as_data_error(f"{self._shards.path(source)}, {place}: {problem}. {way_out}")
+
+
+def _frames_feature(dataset: Dataset) -> str:
+    """The key of the feature that holds the frames."""
+    given = [dataset.features[name] for name in ("image", "values") if name in dataset.features]
+    place = f"manifest, datasets.{dataset.name}"
+    if len(given) != 1:
+        raise CallError(
+            f"{place}.features: name what holds the frames, either encoded images, for example {{image: "
+            f"image/encoded}}, or numbers, {{values: image/infrared}}; found {len(given)} of the two."
+        )
+    if "values" in dataset.features and dataset.frame_size is None:
+        raise CallError(f"{place}: frames that are `values` need `frame_size: [rows, columns]`.")
+    return given[0]
+
+
+def _others(example: SequenceExample) -> str:
+    return ", ".join(sorted(set(example.other_names))) or "nothing else"
+
+
+def _field(values: Values | None, dataset: Dataset) -> Float32[np.ndarray, "Y X C"]:
+    """A frame of plain numbers, row by row, in the unit they are stored in."""
+    assert dataset.frame_size is not None
+    rows, columns = dataset.frame_size
+    if not isinstance(values, np.ndarray) or values.dtype != np.float32:
+        raise UnreadableError("the step does not hold float32 values")
+    if len(values) != rows * columns * dataset.channels:
+        size = f"{rows} x {columns} x {dataset.channels} = {rows * columns * dataset.channels}"
+        raise UnreadableError(f"{len(values)} values where the manifest's frame_size and channels say {size}")
+    return rearrange(values, "(y x c) -> y x c", y=rows, x=columns)

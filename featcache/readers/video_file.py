@@ -101,6 +101,11 @@ class VideoFileReader:
             place = f"{self._data_dir / clip.source}, clip from frame {clip.record}"
             raise problem.as_data_error(f"{place}: {problem}. {_WAY_OUT}") from None
 
+    def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
+        """Nothing: a video holds frames only, and its labels are in the clip list."""
+        del clip
+        return {}
+
     def _listed_clips(self) -> list["_Start"] | None:
         if self._split.clips is None:
             return None

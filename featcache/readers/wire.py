@@ -1,6 +1,6 @@
 """Protocol-buffer wire format of `tf.train.SequenceExample`, read in place.
 
-The five messages involved are fixed and small, so a reader of our own spares users TensorFlow or a second
+The messages involved are few, fixed and small, so a reader of our own spares users TensorFlow or a second
 copy of its message classes. Nothing is copied: values are views of the record until they are asked for, and
 features nobody wants are stepped over. The format: https://protobuf.dev/programming-guides/encoding,
 messages of tensorflow/core/example/{example,feature}.proto.
@@ -9,12 +9,16 @@ messages of tensorflow/core/example/{example,feature}.proto.
     Features         1: map<name, Feature>       FeatureLists  1: map<name, FeatureList>
     FeatureList      1: repeated Feature         map entry     1: name   2: value
     Feature          1: BytesList | 2: FloatList | 3: Int64List, each  1: repeated value
+
+`blocks`, `integers` and `floats` read any message; `tensors` uses them for one more.
 """
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from featcache.readers.base import UnreadableError
 
@@ -44,7 +48,7 @@ def parse_sequence_example(record: bytes | memoryview, wanted: Container[str | N
     context: dict[str, memoryview] = {}
     steps: dict[str, list[memoryview]] = {}
     other: list[str] = []
-    for number, features in _blocks(memoryview(record)):
+    for number, features in blocks(memoryview(record)):
         if number not in (1, 2):
             continue
         for name, value in _entries(features):
@@ -53,7 +57,7 @@ def parse_sequence_example(record: bytes | memoryview, wanted: Container[str | N
             elif number == 1:
                 context[name] = value
             else:
-                steps[name] = [step for field, step in _blocks(value) if field == 1]
+                steps[name] = [step for field, step in blocks(value) if field == 1]
     return SequenceExample(context, steps, tuple(other))
 
 
@@ -64,35 +68,48 @@ def feature_values(feature: memoryview) -> Values | None:
         UnreadableError: the feature is malformed.
     """
     kind, lists = 0, list[memoryview]()
-    for number, block in _blocks(feature):
+    for number, block in blocks(feature):
         if number in (1, 2, 3):
             # The kinds are alternatives: another one replaces what came before, the same one goes on.
             lists = [*lists, block] if number == kind else [block]
             kind = number
     if kind == 1:
-        return [value for block in lists for number, value in _blocks(block) if number == 1]
+        return [value for number, value in blocks(_merged(lists)) if number == 1]
     if kind == 2:
-        return np.concatenate([part for block in lists for part in _floats(block)] or [_NO_FLOATS])
+        return floats(_merged(lists), 1)
     if kind == 3:
-        return np.array([value for block in lists for value in _ints(block)], np.int64)
+        return np.array([*integers(_merged(lists), 1)], np.int64)
     return None
 
 
-_NO_FLOATS = np.empty(0, "<f4")
+def blocks(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The length-delimited fields of a message: (field number, content).
 
-
-def _floats(block: memoryview) -> Iterator[np.ndarray]:
-    for number, kind, value in _fields(block):
-        if number == 1 and kind in (_BLOCK, _FIXED32):
+    Raises:
+        UnreadableError: the message is malformed; so say `floats` and `integers`.
+    """
+    for number, kind, value in _fields(message):
+        if kind == _BLOCK:
             assert isinstance(value, memoryview)
-            if len(value) % 4:
-                raise UnreadableError(f"{len(value)} bytes of packed floats are not a multiple of 4")
-            yield np.frombuffer(value, "<f4")
+            yield number, value
 
 
-def _ints(block: memoryview) -> Iterator[int]:
-    for number, kind, value in _fields(block):
-        if number != 1:
+def floats(message: memoryview, field: int, width: Literal[4, 8] = 4) -> Float[np.ndarray, " n"]:
+    """The values of a repeated field of floats, packed or not: float32 or, of 8 bytes each, float64."""
+    parts = [np.empty(0, f"<f{width}")]
+    for number, kind, value in _fields(message):
+        if number == field and kind in (_BLOCK, _FIXED_KINDS[width]):
+            assert isinstance(value, memoryview)
+            if len(value) % width:
+                raise UnreadableError(f"{len(value)} bytes of packed floats are not a multiple of {width}")
+            parts.append(np.frombuffer(value, f"<f{width}"))
+    return np.concatenate(parts)
+
+
+def integers(message: memoryview, field: int) -> Iterator[int]:
+    """The values of a repeated field of signed whole numbers, packed or not."""
+    for number, kind, value in _fields(message):
+        if number != field:
             continue
         if kind == _VARINT:
             assert isinstance(value, int)
@@ -111,16 +128,19 @@ def _signed(value: int) -> int:
 
 def _entries(features: memoryview) -> Iterator[tuple[str, memoryview]]:
     """Name and encoded value of each entry of a map."""
-    for number, entry in _blocks(features):
+    for number, entry in blocks(features):
         if number == 1:
-            names = [block for part, block in _blocks(entry) if part == 1]
-            values = [block for part, block in _blocks(entry) if part == 2]
-            # Encodings put end to end are the encoding of the merged messages.
-            value = values[0] if len(values) == 1 else memoryview(b"".join(values))
-            yield _text(names[-1] if names else _EMPTY), value
+            names = [block for part, block in blocks(entry) if part == 1]
+            values = [block for part, block in blocks(entry) if part == 2]
+            yield _text(names[-1] if names else _EMPTY), _merged(values)
 
 
 _EMPTY = memoryview(b"")
+
+
+def _merged(parts: list[memoryview]) -> memoryview:
+    """Encodings put end to end are the encoding of the merged messages."""
+    return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
 
 def _text(name: memoryview) -> str:
@@ -128,14 +148,6 @@ def _text(name: memoryview) -> str:
         return str(name, "utf-8")
     except UnicodeDecodeError:
         raise UnreadableError(f"a feature's name is not UTF-8: {bytes(name[:40])!r}") from None
-
-
-def _blocks(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The length-delimited fields of a message: (field number, content)."""
-    for number, kind, value in _fields(message):
-        if kind == _BLOCK:
-            assert isinstance(value, memoryview)
-            yield number, value
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
@@ -163,6 +175,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
 
 
 _FIXED_SIZES = {_FIXED32: 4, _FIXED64: 8}
+_FIXED_KINDS = {4: _FIXED32, 8: _FIXED64}
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -17,8 +17,12 @@ from featcache.synthetic.base import Generator, Progress, Sizes, sizes_of
 from featcache.synthetic.folder import Note, claim, finish, write_whole
 
 DATASETS: dict[str, str] = {
-    "flyvsfly": "featcache.synthetic.flies:FLIES",
-    "calms21": "featcache.synthetic.mice:MICE",
+    "flyvsfly": "featcache.synthetic.flies:FLY_VIDEOS",
+    "calms21": "featcache.synthetic.mice:MOUSE_VIDEOS",
+    "movi": "featcache.synthetic.scenes:SCENES",
+    "stir": "featcache.synthetic.tissue:TISSUE",
+    "digital_typhoon": "featcache.synthetic.typhoon:TYPHOON",
+    "weatherbench2": "featcache.synthetic.weather:WEATHER",
 }
 """Data set of the manifest -> import path of its generator."""
 
@@ -29,6 +33,7 @@ class Summary:
 
     dataset: str
     files: tuple[Path, ...]
+    """A Zarr store, which is a directory, counts as one."""
     sizes: Sizes
     """Split -> number of items."""
     n_bytes: int

@@ -6,11 +6,8 @@ behaviour and its *twin* are such a pair: the same frames in another order, or t
 appearance. A model that sees one frame, or frames without their order, cannot tell the first kind apart.
 """
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,9 +15,9 @@ import simplejpeg
 from einops import repeat
 from jaxtyping import Int, UInt8
 
-from featcache.manifest import Dataset, load_manifest
-from featcache.synthetic.base import Part, Sizes, in_order, split_evenly, stream
-from featcache.synthetic.records import encode_sequence_example, write_records
+from featcache.manifest import Dataset
+from featcache.synthetic.base import stream
+from featcache.synthetic.records import encode_sequence_example
 
 N_FRAMES = 16
 
@@ -44,28 +41,13 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BehaviourClips:
-    """A set of labelled record clips, in the layout of Fly-vs-Fly and CalMS21 of the official release."""
+    """What the clips of a set show, as records like those of Fly-vs-Fly and CalMS21."""
 
     name: str
-    version: int
+    """The data set's in the manifest: it enters every random stream."""
     recipes: tuple[Recipe, ...]
-    profiles: Mapping[str, Sizes]
     quality: int
     """Of the JPEG frames, 1 to 100."""
-    n_shards: Mapping[str, int]
-    empty_shard: Mapping[str, int]
-    """Split -> the shard that is left empty: the bucket may hold such shards, and readers must bear them."""
-
-    def parts(self, sizes: Sizes) -> tuple[Part, ...]:
-        """The shards of every split, named as in the manifest."""
-        dataset = load_manifest().dataset(self.name)
-        return tuple(part for split in sizes for part in self._shards(dataset, split, sizes[split]))
-
-    def write(self, part: Part, path: Path, *, seed: int, pool: Executor, tick: Callable[[], None]) -> None:
-        """Write one shard, its records made by `pool`."""
-        dataset = load_manifest().dataset(self.name)
-        make = partial(self.record, part.split, seed=seed, dataset=dataset)
-        write_records(path, in_order(pool, make, part.items, tick))
 
     def recipe(self, split: str, index: int, *, seed: int) -> Recipe:
         """What item `index` of `split` shows."""
@@ -91,19 +73,6 @@ class BehaviourClips:
                 dataset.features["image"]: [(_jpeg(f, dataset.channels, self.quality),) for f in frames]
             },
         )
-
-    def _shards(self, dataset: Dataset, split: str, n_items: int) -> list[Part]:
-        n_shards, empty = self.n_shards[split], self.empty_shard.get(split)
-        filled = iter(split_evenly(n_items, n_shards - (empty is not None)))
-        files = dataset.split(split).files
-        return [
-            Part(
-                path=files.format(shard=shard, n_shards=n_shards),
-                split=split,
-                items=range(0) if shard == empty else next(filled),
-            )
-            for shard in range(n_shards)
-        ]
 
 
 def frame_order(order: Order, rng: np.random.Generator) -> Int[np.ndarray, "F"]:

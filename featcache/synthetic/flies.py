@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
+from featcache.synthetic.videos import VideoSet
 
 SIDE = 144
 CENTRE = np.array([71.5, 71.5])
@@ -203,7 +204,7 @@ def _recipe(scene: str, behaviour: Behaviour, *labels: str, order: Order = "forw
 
 FLIES = BehaviourClips(
     name="flyvsfly",
-    version=1,
+    quality=90,
     recipes=(
         _recipe("lunge a", lunge, "lunging"),
         _recipe("lunge a", lunge, order="backward"),
@@ -224,11 +225,16 @@ FLIES = BehaviourClips(
         _recipe("song", partial(song, wing=WINGS_FOLDED)),
         _recipe("apart", without_contact),
     ),
+)
+
+FLY_VIDEOS = VideoSet(
+    name=FLIES.name,
+    version=1,
+    make=FLIES.record,
     profiles={
         "demo": {"train": 432, "val": 90, "test": 126},
         "tiny": {"train": 36, "val": 18, "test": 18},
     },
-    quality=90,
     n_shards={"train": 4, "val": 3, "test": 2},
     empty_shard={"val": 1},
 )

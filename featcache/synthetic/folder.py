@@ -1,13 +1,15 @@
 """The folder of a generated data set: what belongs in it, what is there, and nothing of anybody else's.
 
-`synthetic.json` beside the files says which seed, sizes and version they have, so that a second run leaves a
-finished set alone and takes up an interrupted one. Files without it are taken for the official release and
-are never touched.
+A part is a file, or a directory that is one thing to its readers, as a Zarr store is: one rename puts it in
+place, one takes it away. `synthetic.json` beside the parts says which seed, sizes and version they have, so
+that a second run leaves a finished set alone and takes up an interrupted one. Files without it are taken for
+the official release and are never touched.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ class Note:
     sizes: dict[str, int]
     """Split -> number of items."""
     files: dict[str, int | None]
-    """File below the data folder -> its bytes, unknown until the set is finished."""
+    """Part below the data folder -> its bytes, unknown until the set is finished."""
 
     def describes(self, other: "Note") -> bool:
         """Whether both stand for the same bytes."""
@@ -39,9 +41,10 @@ class Note:
 
 
 def claim(data_dir: Path, wanted: Note) -> list[str]:
-    """Make the folder ready for `wanted` and return the files that are still to be written.
+    """Make the folder ready for `wanted` and return the parts that are still to be written.
 
-    Files of another seed, size or version are removed, since two sets of shards in one folder make neither.
+    Parts of another seed, size or version are removed, since two sets of shards in one folder make neither.
+    So is what killed writers left behind.
 
     Raises:
         DataError: the folder holds files that were not generated, or a broken note.
@@ -50,9 +53,11 @@ def claim(data_dir: Path, wanted: Note) -> list[str]:
     found = _read(folder / NOTE)
     if found is None:
         _refuse_foreign(folder)
-    elif not found.describes(wanted):
-        for path in found.files:
-            (data_dir / path).unlink(missing_ok=True)
+    else:
+        _sweep(folder, {Path(path).name for path in (*found.files, NOTE)})
+        if not found.describes(wanted):
+            for path in found.files:
+                _take_away(data_dir / path)
     same = found if found is not None and found.describes(wanted) else wanted
     todo = [path for path, n_bytes in same.files.items() if not _is_there(data_dir / path, n_bytes)]
     if todo:
@@ -61,8 +66,8 @@ def claim(data_dir: Path, wanted: Note) -> list[str]:
 
 
 def finish(data_dir: Path, wanted: Note) -> Note:
-    """Write down that every file is there, once, and return the note with their sizes."""
-    finished = replace(wanted, files={path: (data_dir / path).stat().st_size for path in wanted.files})
+    """Write down that every part is there, once, and return the note with their sizes."""
+    finished = replace(wanted, files={path: _n_bytes(data_dir / path) for path in wanted.files})
     place = _folder(data_dir, wanted.files) / NOTE
     if _read(place) != finished:
         _write(place, finished)
@@ -70,14 +75,16 @@ def finish(data_dir: Path, wanted: Note) -> Note:
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it: `path` is whole or not there."""
+    """Let `write` make a temporary file or directory, then rename it: `path` is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
         write(temporary)
+        if path.is_dir():  # which nothing can be renamed onto
+            _take_away(path)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def _folder(data_dir: Path, files: Iterable[str]) -> Path:
@@ -85,8 +92,51 @@ def _folder(data_dir: Path, files: Iterable[str]) -> Path:
     return folder
 
 
+def _temporary(path: Path, mark: str = "") -> Path:
+    """A hidden name beside `path`; it ends in our process number, by which a leftover is known."""
+    return path.with_name(f".{path.name}{mark}.{os.getpid()}")
+
+
+def _take_away(path: Path) -> None:
+    """Remove a part under a name of its own, so that a kill half way leaves no half directory at `path`."""
+    if path.exists():
+        _remove(path.replace(_temporary(path, ".old")))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path, names: Collection[str]) -> None:
+    """Remove what processes that are gone were writing or removing under these names."""
+    for leftover in folder.glob(".*.*"):
+        stem, _, process = leftover.name[1:].rpartition(".")
+        ours = stem.removesuffix(".old") in names and process.isdecimal()
+        if ours and not _is_running(int(process)):
+            _remove(leftover)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # signal 0 is never sent, it only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _is_there(path: Path, n_bytes: int | None) -> bool:
-    return path.exists() and n_bytes in (None, path.stat().st_size)
+    return path.exists() and n_bytes in (None, _n_bytes(path))
+
+
+def _n_bytes(path: Path) -> int:
+    """Of a file, or of all files of a directory."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
+from featcache.synthetic.videos import VideoSet
 
 HEIGHT, WIDTH = 285, 512
 FLOOR = (40.0, 28.0, 474.0, 262.0)
@@ -158,7 +159,7 @@ def _recipe(scene: str, behaviour: Behaviour, label: str, order: Order = "forwar
 
 MICE = BehaviourClips(
     name="calms21",
-    version=1,
+    quality=80,
     recipes=(
         _recipe("mount a", mount, "mounting"),
         _recipe("mount a", mount, "attacking", order="shuffled"),
@@ -173,11 +174,16 @@ MICE = BehaviourClips(
         _recipe("sniff b", sniff, "not interacting", order="backward"),
         _recipe("apart", ignore, "not interacting"),
     ),
+)
+
+MOUSE_VIDEOS = VideoSet(
+    name=MICE.name,
+    version=1,
+    make=MICE.record,
     profiles={
         "demo": {"train": 288, "val": 60, "test": 96},
         "tiny": {"train": 24, "val": 12, "test": 12},
     },
-    quality=80,
     n_shards={"train": 4, "val": 3, "test": 2},
     empty_shard={"val": 1},
 )

@@ -2,7 +2,9 @@
 
 - `HEADS`: name -> class, as on the command line.
 - `build_head`: a new head by name, for tokens of a shape, from a seed.
-- `load_reference`, `to_reference`: a head's parameters from and to the reference implementation's (Flax).
+- `as_tracks`, `add_residual`: what the outputs of `tracking` and `dpt` mean, as points and as forecasts.
+- `load_reference`, `to_reference`, `gradients_to_reference`: a head's parameters from and to the reference
+  implementation's (Flax).
 """
 
 from collections.abc import Mapping
@@ -14,21 +16,34 @@ from torch import Generator
 from featcache.errors import CallError
 from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout
 from readouts.heads.base import Readout
+from readouts.heads.dpt import DPTReadout, add_residual
 from readouts.heads.linear import LinearReadout
-from readouts.heads.reference import load_reference, to_reference
+from readouts.heads.reference import gradients_to_reference, load_reference, to_reference
+from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
 
 __all__ = [
     "HEADS",
     "AttentionReadout",
+    "DPTReadout",
     "LinearReadout",
     "QueriedAttentionReadout",
     "Readout",
+    "TrackingReadout",
+    "Tracks",
+    "add_residual",
+    "as_tracks",
     "build_head",
+    "gradients_to_reference",
     "load_reference",
     "to_reference",
 ]
 
-HEADS: Mapping[str, type[Readout]] = {"linear": LinearReadout, "attention": AttentionReadout}
+HEADS: Mapping[str, type[Readout]] = {
+    "linear": LinearReadout,
+    "attention": AttentionReadout,
+    "tracking": TrackingReadout,
+    "dpt": DPTReadout,
+}
 """Every head that `train-readout` trains, by the name it has there."""
 
 
@@ -38,23 +53,34 @@ def build_head(
     channels: int,
     steps: int,
     n_outputs: int,
+    rows: int | None = None,
+    columns: int | None = None,
     generator: Generator | None = None,
     **config: Any,
 ) -> Readout:
     """A new head for tokens [B T N C] with T = `steps` and C = `channels`, a pure function of `generator`.
 
+    A head takes those of the shape's values that its constructor names: only linear and attention have
+    `n_outputs`, only dpt reads the tokens as maps of `rows` x `columns` = N.
+
     `config` are the head's own settings (attention: width, heads, dropout, n_queries).
 
     Raises:
-        CallError: no head is called `kind`, or it has no such setting; says what there is.
+        CallError: no head is called `kind`, it has no such setting (says what there is), or it needs rows
+            and columns and was not given them.
     """
     if kind not in HEADS:
         raise CallError(f"no readout is called {kind!r}: known are {', '.join(HEADS)}.")
     head = HEADS[kind]
-    shape = {"channels": channels, "steps": steps, "n_outputs": n_outputs, "generator": generator}
+    shape = {
+        "channels": channels, "steps": steps, "n_outputs": n_outputs, "rows": rows, "columns": columns,
+        "generator": generator,
+    }  # fmt: skip
     known = signature(head).parameters
     settings = [name for name in known if name not in shape]
     if unknown := [name for name in config if name not in settings]:
         has = f"it has {', '.join(settings)}" if settings else "it has none"
         raise CallError(f"the {kind} readout has no setting {', '.join(unknown)}: {has}.")
+    if "rows" in known and (rows is None or columns is None):
+        raise CallError(f"the {kind} readout reads tokens as a map: give the rows and columns of their grid.")
     return head(**{name: value for name, value in shape.items() if name in known}, **config)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads.base import Readout, dense, layer_norm, normal_parameter
+from readouts.heads.base import Readout, dense, layer_norm, mlp, normal_parameter
 from readouts.tokens import ImplicitTokens, PreparedTokens, prepared
 
 
@@ -153,11 +153,7 @@ class ResidualTrunk(Trunk):
         self.norm = layer_norm(channels)
         self.projection = dense(width, width, generator=generator)
         self.mlp_norm = layer_norm(width)
-        self.mlp = nn.Sequential(
-            dense(width, 4 * width, generator=generator),
-            nn.GELU(approximate="tanh"),
-            dense(4 * width, width, generator=generator),
-        )
+        self.mlp = mlp(width, 4 * width, width, generator=generator)
 
     def forward(
         self, tokens: PreparedTokens, query: Float[Tensor, "*clips Q heads dim"]

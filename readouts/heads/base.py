@@ -4,7 +4,7 @@ A readout maps the tokens of a clip to its outputs. All randomness of a new one 
 `torch.Generator`, so that a seed names a head, on any device.
 """
 
-from math import prod
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,18 +19,24 @@ _TRUNCATED_STD = 0.8796256610342398
 class Readout(nn.Module):
     """Tokens of a clip to its outputs: the contract of every member of this folder."""
 
-    def forward(self, features: Float[Tensor, "B T N C"] | PreparedTokens) -> Float[Tensor, "B *Q O"]:
+    def forward(
+        self, features: Float[Tensor, "B T N C"] | PreparedTokens, *args: Any, **kwargs: Any
+    ) -> Float[Tensor, "B *outputs"]:
         """Tokens of any float dtype at the head's own number of steps, or prepared, to float32 outputs.
 
-        Prepare tokens that several heads read, or that are to be resized. The query axis is there only
-        where a readout has more than one.
+        Prepare tokens that several heads read, or that are to be resized. A member that needs more than
+        tokens (points to track) names it in its own signature; its outputs have the axes that it says.
         """
         raise NotImplementedError
 
 
-def lecun_normal_(weight: Float[Tensor, "O C"], generator: Generator | None) -> None:
-    """Fill with Flax's `lecun_normal`: variance 1 / C, cut at two deviations (LeCun et al. 1998)."""
-    std = (1.0 / prod(weight.shape[1:])) ** 0.5 / _TRUNCATED_STD
+def lecun_normal_(weight: Float[Tensor, "..."], generator: Generator | None, *, fan_in: int) -> None:
+    """Fill with Flax's `lecun_normal`: variance 1 / fan_in, cut at two deviations (LeCun et al. 1998).
+
+    `fan_in` is what one output sums over, in Flax's count: channels times taps of a kernel, also of a
+    transposed one, whose outputs meet fewer taps than that.
+    """
+    std = fan_in**-0.5 / _TRUNCATED_STD
     nn.init.trunc_normal_(weight, std=std, a=-2.0 * std, b=2.0 * std, generator=generator)
 
 
@@ -43,10 +49,19 @@ def dense(n_in: int, n_out: int, *, bias: bool = True, generator: Generator | No
     """A dense layer as Flax starts it: `lecun_normal` weight, zero bias."""
     # Born without values: torch's own would be drawn from the global generator.
     layer = nn.Linear(n_in, n_out, bias=bias, device="meta").to_empty(device="cpu")
-    lecun_normal_(layer.weight, generator)
+    lecun_normal_(layer.weight, generator, fan_in=n_in)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def mlp(n_in: int, n_hidden: int, n_out: int, *, generator: Generator | None) -> nn.Sequential:
+    """Dense, GELU in its tanh approximation (Flax's default), dense (REFERENCE: MLP)."""
+    return nn.Sequential(
+        dense(n_in, n_hidden, generator=generator),
+        nn.GELU(approximate="tanh"),
+        dense(n_hidden, n_out, generator=generator),
+    )
 
 
 def layer_norm(n_channels: int) -> nn.LayerNorm:

@@ -4,15 +4,16 @@ A task knows nothing of stores and devices; it turns outputs and targets into nu
 is a file with such an object in it: `--task my_task.py:TASK`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import CallError
+from featcache.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +23,9 @@ class Recipe:
     steps: int = 40_000
     batch: int = 32
     lr: float = 3e-4
-    """Peak of the cosine; warm-up from 0 over min(1000, steps - 1) steps."""
+    """Peak of the cosine."""
+    warmup: int = 1_000
+    """Steps from 0 to the peak, steps - 1 at the most: a run as short as its warm-up never slows down."""
     weight_decay: float = 1e-4
     clip_update: float | None = None
     """Largest global norm of a finished update (not of the gradient), as the reference does."""
@@ -36,6 +39,8 @@ class Recipe:
         for name in ("steps", "batch", "minival_every", "minival_clips", "val_every"):
             if getattr(self, name) < 1:
                 raise CallError(f"recipe {name}={getattr(self, name)} must be at least 1.")
+        if self.warmup < 0:
+            raise CallError(f"recipe warmup={self.warmup} must be at least 0.")
         # Past the last step the whole pass at the end is the only one, and any number will do.
         if self.val_every < self.steps and self.val_every % self.minival_every:
             raise CallError(
@@ -44,19 +49,18 @@ class Recipe:
             )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Control:
-    """A prediction that needs no features, scored like a readout."""
+Rows = Mapping[str, Tensor]
+"""What of the targets one batch needs, by name: a row a clip."""
 
-    name: str
-    scores: Mapping[str, float]
+Control = Callable[[Rows], Tensor]
+"""A prediction that needs no features: outputs of the form a head gives, from the targets of a batch."""
 
 
 @runtime_checkable
 class Metric(Protocol):
     """Scores of a split, accumulated batch by batch."""
 
-    def update(self, outputs: Float[np.ndarray, "B O"], targets: Mapping[str, np.ndarray]) -> None:
+    def update(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> None:
         """Take one batch."""
 
     def compute(self) -> dict[str, float]:
@@ -88,7 +92,7 @@ class Task(Protocol):
 
     @property
     def n_outputs(self) -> int:
-        """O: outputs of a head."""
+        """O: outputs of a head that is told how many to give."""
 
     @property
     def score(self) -> str:
@@ -102,14 +106,50 @@ class Task(Protocol):
     def output_names(self) -> tuple[str, ...]:
         """What each of the outputs says."""
 
+    @property
+    def predictions_kept(self) -> int | None:
+        """Clips of a split whose outputs are kept for pictures and statistics; None: all."""
+
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head for this task."""
 
-    def loss(self, outputs: Float[Tensor, "B O"], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def select(
+        self,
+        targets: Targets,
+        clips: Int64[np.ndarray, " B"],
+        views: Int64[np.ndarray, " B"],
+        rng: np.random.Generator | None,
+    ) -> dict[str, np.ndarray]:
+        """What head, loss and metric need of these clips; `rng` is for what training draws, None elsewhere.
+
+        Raises:
+            StoreError: the targets are not this task's.
+        """
+
+    def inputs(self, targets: Rows) -> dict[str, Tensor]:
+        """What the head is given beside the tokens, by the names of its arguments."""
+
+    def loss(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> Float[Tensor, ""]:
         """The scalar a head minimises."""
 
     def metric(self) -> Metric:
         """A fresh accumulator."""
 
-    def controls(self, train: Mapping[str, np.ndarray], evaluated: Mapping[str, np.ndarray]) -> list[Control]:
-        """Control rows from the training targets, scored on the evaluated ones."""
+    def controls(self, train: Targets) -> Mapping[str, Control]:
+        """The control rows by name, with whatever they learn from the training targets."""
+
+
+def clip_rows(
+    targets: Targets,
+    clips: Int64[np.ndarray, " B"],
+    views: Int64[np.ndarray, " B"],
+    rng: np.random.Generator | None,
+) -> dict[str, np.ndarray]:
+    """The rows of every target that has one a clip: the `select` of a task without further wishes."""
+    names = [name for name, entry in targets.metadata.items() if entry["dimension_names"][0] == "clip"]
+    return {name: targets.rows(name, clips) for name in names}
+
+
+def no_inputs(targets: Rows) -> dict[str, Tensor]:
+    """The `inputs` of a task whose heads see tokens only."""
+    return {}

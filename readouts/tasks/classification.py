@@ -5,17 +5,24 @@ Both behaviour tasks are of this kind, and so is any task of a user's manifest t
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+import torch
+from einops import repeat
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from featcache.errors import CallError
+from featcache.errors import CallError, StoreError
 from featcache.manifest import Dataset, Manifest
+from featcache.targets import Targets
 from readouts.losses import sigmoid_cross_entropy
 from readouts.metrics import MeanAveragePrecision, frequency_scores
-from readouts.tasks.base import Control, Recipe
+from readouts.tasks.base import Control, Recipe, Rows
+
+ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dropout": 0.5})
+"""The benchmark's cross-attention head where a task has no settings of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +37,22 @@ class Classification:
     readouts: tuple[str, ...] = ("linear", "attention")
     score: str = "mean_AP"
     higher_is_better: bool = True
+    predictions_kept: int | None = None
 
     @classmethod
     def of(
-        cls, manifest: Manifest, name: str, *, recipe: Recipe, attention: Mapping[str, Any]
+        cls,
+        manifest: Manifest,
+        name: str,
+        *,
+        recipe: Recipe | None = None,
+        attention: Mapping[str, Any] = ATTENTION,
     ) -> "Classification":
         """The classification called `name` in the manifest, with the classes of its training data."""
         dataset, _ = manifest.task(name).source_of("train")
-        return cls(name=name, dataset=manifest.dataset(dataset), recipe=recipe, attention=attention)
+        return cls(
+            name=name, dataset=manifest.dataset(dataset), recipe=recipe or Recipe(), attention=attention
+        )
 
     @property
     def spec(self) -> str:
@@ -67,7 +82,28 @@ class Classification:
         """The benchmark's settings of a head; other heads start from their own defaults."""
         return dict(self.attention) if readout == "attention" else {}
 
-    def loss(self, outputs: Float[Tensor, "B O"], targets: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    def select(
+        self,
+        targets: Targets,
+        clips: Int64[np.ndarray, " B"],
+        views: Int64[np.ndarray, " B"],
+        rng: np.random.Generator | None,
+    ) -> dict[str, np.ndarray]:
+        """`labels` [B O], multi-hot."""
+        if "labels" not in targets or targets.shape("labels")[1:] != (self.n_outputs,):
+            columns = " x ".join(map(str, targets.shape("labels")[1:])) if "labels" in targets else "no"
+            raise StoreError(
+                f"the labels {targets.path} have {columns} columns, but task {self.name} has "
+                f"{self.n_outputs} outputs: its classes changed after the extraction. Run the same "
+                "`scivid extract` again with the manifest that you train with."
+            )
+        return {"labels": targets.rows("labels", clips)}
+
+    def inputs(self, targets: Rows) -> dict[str, Tensor]:
+        """Nothing beside the tokens."""
+        return {}
+
+    def loss(self, outputs: Float[Tensor, "B O"], targets: Rows) -> Float[Tensor, ""]:
         """Mean sigmoid cross-entropy over clips and classes."""
         return sigmoid_cross_entropy(outputs, targets["labels"]).mean
 
@@ -83,19 +119,16 @@ class Classification:
             )
         )
 
-    def controls(self, train: Mapping[str, np.ndarray], evaluated: Mapping[str, np.ndarray]) -> list[Control]:
+    def controls(self, train: Targets) -> Mapping[str, Control]:
         """The training split's label frequencies as every clip's prediction."""
-        if "labels" not in train or "labels" not in evaluated:
-            return []
-        labels = evaluated["labels"]
-        outputs = frequency_scores(
-            train["labels"].sum(axis=0, dtype=np.int64).tolist(),
-            counted_over=len(train["labels"]),
-            n_clips=len(labels),
+        counts = sum(block.sum(axis=0, dtype=np.int64) for block in train.blocks("labels"))
+        n_clips = train.shape("labels")[0]
+        frequencies = torch.tensor(
+            frequency_scores(np.asarray(counts).tolist(), counted_over=n_clips, n_clips=1)
         )
-        metric = self.metric()
-        metric.update(outputs, evaluated)
-        return [Control(name="label frequency", scores=metric.compute())]
+        return {
+            "label frequency": lambda targets: repeat(frequencies, "1 o -> b o", b=len(targets["labels"]))
+        }
 
     def _rare_columns(self) -> list[int]:
         """Columns of the rare classes once the background's has gone."""
@@ -113,8 +146,8 @@ class _LabelScores:
 
     precision: MeanAveragePrecision
 
-    def update(self, outputs: Float[np.ndarray, "B O"], targets: Mapping[str, np.ndarray]) -> None:
-        self.precision.update(outputs, targets["labels"])
+    def update(self, outputs: Float[Tensor, "B O"], targets: Rows) -> None:
+        self.precision.update(outputs.cpu().numpy(), targets["labels"].cpu().numpy())
 
     def compute(self) -> dict[str, float]:
         return self.precision.compute()

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from featcache.errors import CallError, ScividError
-from readouts.tasks.base import Recipe
+from readouts.tasks.base import Recipe, clip_rows, no_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,9 @@ class FileTask:
     loss: Callable[..., Any]
     metric: Callable[..., Any]
     controls: Callable[..., Any]
+    predictions_kept: int | None
+    select: Callable[..., dict[str, Any]]
+    inputs: Callable[..., dict[str, Any]]
     spec: str
     """As it was given to `--task`."""
     sha256: str
@@ -45,7 +48,10 @@ class FileTask:
         }
 
 
-PARTS = tuple(field.name for field in fields(FileTask) if field.name not in ("spec", "sha256"))
+OPTIONAL: Mapping[str, Any] = {"predictions_kept": None, "select": clip_rows, "inputs": no_inputs}
+"""What the user's object may have, and what is taken where it has not."""
+
+PARTS = tuple(f.name for f in fields(FileTask) if f.name not in ("spec", "sha256", *OPTIONAL))
 """What the user's object must have."""
 
 
@@ -65,6 +71,7 @@ def task_from_file(place: str) -> FileTask:
             f"--task {place}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task."
         )
     parts = {part: getattr(task, part) for part in PARTS}
+    parts |= {part: getattr(task, part, default) for part, default in OPTIONAL.items()}
     _check(place, parts)
     return FileTask(**parts, spec=place, sha256=sha256(Path(file).read_bytes()).hexdigest())
 
@@ -93,7 +100,11 @@ def _check(place: str, parts: dict[str, Any]) -> None:
         "higher_is_better": (bool,), "output_names": (tuple,),
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(parts[name], kind)]
-    wrong += [name for name in ("head_config", "loss", "metric", "controls") if not callable(parts[name])]
+    functions = ("head_config", "loss", "metric", "controls", "select", "inputs")
+    wrong += [name for name in functions if not callable(parts[name])]
+    kept = parts["predictions_kept"]
+    if kept is not None and (not isinstance(kept, int) or kept < 1):
+        wrong.append("predictions_kept")
     if wrong:
         given = ", ".join(f"{name}={parts[name]!r}" for name in wrong)
         raise CallError(f"--task {place}: {given} is not what readouts.tasks.base.Task says it is.")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from featcache.upsample import temporal_matrix
 from readouts.heads import AttentionReadout
 from readouts.tokens import TokenPreparation
-from readouts.upsample import temporal_matrix
 
 BATCH, STEPS, TOKENS, CHANNELS, WIDTH, HEADS = 4, 8, 196, 768, 1024, 16
 

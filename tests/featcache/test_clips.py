@@ -66,6 +66,16 @@ def test_frames_by_hand(sampling: Sampling, stride: int, n_source: int, expected
     assert frames.dtype == np.int32
 
 
+@pytest.mark.parametrize(
+    ("start", "stride", "expected"),
+    [(3, 1, [3, 4, 5, 6]), (3, 2, [3, 5, 7, 9]), (7, 1, [7, 8, 9, 9]), (12, 1, [9, 9, 9, 9])],
+)
+def test_a_start_moves_the_clip_and_the_last_frame_is_repeated(
+    start: int, stride: int, expected: list[int]
+) -> None:
+    assert frame_indices(ClipSpec(n_frames=4, stride=stride), 10, start).tolist() == expected
+
+
 def test_linspace_rounds_halves_to_even() -> None:
     assert frame_indices(ClipSpec(n_frames=3, sampling="linspace_clip"), 2).tolist() == [0, 0, 1]
 

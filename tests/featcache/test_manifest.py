@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import CallError
-from featcache.manifest import load_manifest, shipped_manifest
+from featcache.manifest import Pixels, Windows, load_manifest, shipped_manifest
+from featcache.spec import ClipSpec, Starts
 
 
 def overlay(tmp_path: Path, text: str) -> Path:
@@ -29,6 +30,79 @@ def test_the_benchmarks_own_numbers() -> None:
     assert task.source_of("val") == ("calms21", "val")
 
 
+def test_the_five_tasks_of_the_benchmark() -> None:
+    manifest = load_manifest()
+    assert {
+        name: (task.kind, task.splits["train"], task.splits["val"], task.splits["test"])
+        for name, task in manifest.tasks.items()
+    } == {
+        "flyvsfly": ("classification", ("flyvsfly", "train"), ("flyvsfly", "val"), ("flyvsfly", "test")),
+        "calms21": ("classification", ("calms21", "train"), ("calms21", "val"), ("calms21", "test")),
+        "stir": ("tracking", ("movi", "train"), ("stir", "full_val"), ("stir", "test")),
+        "typhoon": (
+            "regression",
+            ("digital_typhoon", "train"),
+            ("digital_typhoon", "val"),
+            ("digital_typhoon", "test"),
+        ),
+        "weatherbench2": (
+            "forecast",
+            ("weatherbench2", "train"),
+            ("weatherbench2", "offline_dev"),
+            ("weatherbench2", "test"),
+        ),
+    }
+    assert all(task.published.rows for task in manifest.tasks.values())
+
+
+def test_tracking_is_learned_on_windows_and_tested_on_whole_videos() -> None:
+    manifest = load_manifest()
+    task = manifest.task("stir")
+    assert (task.clip_of("train").sampling, task.clip_of("train").n_frames) == ("clip", 16)
+    for role in ("val", "test"):
+        assert (task.clip_of(role).sampling, task.clip_of(role).n_frames) == ("linspace_clip", 16)
+    assert task.starts == Starts(rule="window", span=16, n_starts=9)
+    assert manifest.dataset("stir").split("test").n_clips == 60
+    assert (manifest.dataset("movi").frame_size, manifest.dataset("stir").frame_size) == (
+        (256, 256),
+        (512, 512),
+    )
+
+
+def test_typhoons_are_12_hours_in_kelvin_of_one_of_8_starts() -> None:
+    manifest = load_manifest()
+    task, dataset = manifest.task("typhoon"), manifest.dataset("digital_typhoon")
+    assert task.clip == task.clip_of("test") == ClipSpec(n_frames=12, height=256, width=256)
+    assert task.starts == Starts(rule="random_clip", span=24, n_starts=8)
+    assert dataset.pixels == Pixels(low=170.0, high=300.0)
+    assert not dataset.pixels.are_bytes
+    assert [dataset.split(name).n_clips for name in ("train", "val", "test")] == [696, 174, 219]
+
+
+def test_weather_is_16_standardised_frames_whose_last_step_is_read() -> None:
+    manifest = load_manifest()
+    task, dataset = manifest.task("weatherbench2"), manifest.dataset("weatherbench2")
+    assert (task.clip, task.tokens) == (ClipSpec(height=181, width=360), "last")
+    assert dataset.variables == ("geopotential_500", "temperature_850", "specific_humidity_700")
+    assert dataset.pixels.mean == pytest.approx((54088.7062, 274.389564, 0.00241466))
+    assert dataset.pixels.std == pytest.approx((3358.64793, 15.6915163, 0.00253973))
+    counts = {"train": 56_914, "online_dev": 78, "offline_dev": 730, "test": 732}
+    assert {name: split.n_clips for name, split in dataset.splits.items()} == counts
+    assert dataset.split("online_dev").windows == Windows(
+        first="2018", last="2018", n_frames=32, step_hours=12, every_hours=108, offset_hours=6
+    )
+    assert dataset.split("train").windows == Windows(
+        first="1979-01-02", last="2017", n_frames=32, step_hours=12, every_hours=6
+    )
+
+
+def test_what_a_task_leaves_out() -> None:
+    fly = load_manifest().task("flyvsfly")
+    assert (fly.starts, fly.evaluation_clip, fly.tokens) == (None, None, "all")
+    assert fly.clip_of("test") == fly.clip
+    assert load_manifest().dataset("flyvsfly").pixels.are_bytes
+
+
 def test_file_names_are_the_buckets() -> None:
     files = load_manifest().dataset("calms21").split("train").files
     assert files.format(shard=7, n_shards=1024) == (
@@ -42,6 +116,33 @@ def test_an_overlay_changes_what_it_names_and_nothing_else(tmp_path: Path) -> No
     assert (changed.version, changed.split("val").n_shards) == ("mine", 3)
     assert changed.split("train") == shipped.split("train")
     assert changed.split("val").files == shipped.split("val").files
+
+
+def test_an_overlay_adds_starts_windows_and_values(tmp_path: Path) -> None:
+    path = overlay(
+        tmp_path,
+        """
+datasets:
+  weatherbench2:
+    pixels: {mean: [0, 0, 0], std: [1, 2, 3.5]}
+    splits: {test: {windows: {every_hours: 24, offset_hours: 0}}}
+tasks:
+  flyvsfly:
+    starts: {rule: random_clip, span: 16, n_starts: 3}
+    evaluation_clip: {sampling: middle_clip, stride: 2}
+    tokens: last
+""",
+    )
+    manifest = load_manifest(path)
+    dataset, task = manifest.dataset("weatherbench2"), manifest.task("flyvsfly")
+    assert dataset.pixels == Pixels(mean=(0.0, 0.0, 0.0), std=(1.0, 2.0, 3.5))
+    assert dataset.split("test").windows == Windows(
+        first="2019-12-24", last="2021-01-08", n_frames=32, step_hours=12, every_hours=24
+    )
+    assert task.starts == Starts(rule="random_clip", span=16, n_starts=3)
+    assert task.clip_of("val") == ClipSpec(sampling="middle_clip", stride=2)
+    assert task.clip_of("train") == load_manifest().task("flyvsfly").clip
+    assert task.tokens == "last"
 
 
 def test_an_overlay_adds_a_task_of_ones_own(tmp_path: Path) -> None:
@@ -88,6 +189,46 @@ tasks:
         ),
         ("tasks: {flyvsfly: {augmentation: {flip: 2}}}", "tasks.flyvsfly.augmentation.flip", "0 to 1"),
         ("tasks: {flyvsfly: {published: {rows: [{backbone: 1}]}}}", r"rows\[0\].backbone", "text"),
+        ("datasets: {calms21: {pixels: {mean: [0.5]}}}", "datasets.calms21.pixels.mean", "1 numbers each"),
+        (
+            "datasets: {flyvsfly: {pixels: {mean: [1, 2], std: [1, 2]}}}",
+            "datasets.flyvsfly.pixels.mean",
+            "with `std`, 3 numbers each",
+        ),
+        (
+            "datasets: {digital_typhoon: {pixels: {low: 300}}}",
+            "datasets.digital_typhoon.pixels.low",
+            "below `high`; found 300",
+        ),
+        ("datasets: {calms21: {pixels: {range: 1}}}", "datasets.calms21.pixels", "unknown key 'range'"),
+        *(
+            (
+                f"datasets: {{weatherbench2: {{splits: {{test: {{windows: {{{key}: 0}}}}}}}}}}",
+                f"weatherbench2.splits.test.windows.{key}",
+                "at least 1; found 0",
+            )
+            for key in ("n_frames", "step_hours", "every_hours")
+        ),
+        (
+            "datasets: {weatherbench2: {splits: {test: {windows: {first: 2018}}}}}",
+            "weatherbench2.splits.test.windows.first",
+            "text; found 2018",
+        ),
+        ("tasks: {stir: {starts: {rule: windows}}}", "tasks.stir.starts.rule", "one of random_clip, window"),
+        ("tasks: {flyvsfly: {starts: {rule: window}}}", "tasks.flyvsfly.starts.span", "a whole number"),
+        ("tasks: {stir: {starts: {n_start: 3}}}", "tasks.stir.starts", "did you mean 'n_starts'"),
+        (
+            "tasks: {stir: {evaluation_clip: {sampling: linspace}}}",
+            "tasks.stir.evaluation_clip.sampling",
+            "one of clip, middle_clip, linspace_clip",
+        ),
+        (
+            "tasks: {stir: {evaluation_clip: {n_frames: 0}}}",
+            "tasks.stir.evaluation_clip.n_frames",
+            "at least 1",
+        ),
+        ("tasks: {weatherbench2: {tokens: first}}", "tasks.weatherbench2.tokens", "one of all, last"),
+        ("tasks: {stir: {kind: classification}}", "tasks.stir.kind", "data sets with `classes`"),
         ("format: 2", "format", "1, the only format"),
         ("datasets: 3", "datasets", "a mapping"),
     ],

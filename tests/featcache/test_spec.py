@@ -1,9 +1,11 @@
-"""Sizes of stores, counted by hand."""
+"""Sizes of stores and starts of clips, counted by hand."""
+
+from typing import get_args
 
 import pytest
 
-from featcache.errors import CallError
-from featcache.spec import ClipSpec, FeatureSpec, Layer, TokenGrid, clips_per_shard_for
+from featcache.errors import CallError, DataError
+from featcache.spec import ClipSpec, FeatureSpec, Layer, StartRule, Starts, TokenGrid, clips_per_shard_for
 
 VIT_B = TokenGrid(steps=8, rows=14, columns=14, channels=768)
 
@@ -53,3 +55,40 @@ def test_impossible_values_are_refused_at_birth() -> None:
         FeatureSpec(grid=VIT_B, layers=(Layer(0),), n_clips=1, n_views=0, clips_per_shard=1)
     with pytest.raises(CallError, match="each once"):
         FeatureSpec(grid=VIT_B, layers=(Layer(0), Layer(0)), n_clips=1, n_views=1, clips_per_shard=1)
+    for fields in ({"span": 0, "n_starts": 1}, {"span": 1, "n_starts": 0}):
+        with pytest.raises(CallError, match="must be at least 1"):
+            Starts(rule="window", **fields)
+
+
+@pytest.mark.parametrize(
+    ("rule", "n_source", "n_choices"),
+    [
+        # The start after which just the span is left is not drawn, and what is too short starts at 0.
+        *(("random_clip", n, 1) for n in (1, 23, 24, 25)),
+        ("random_clip", 26, 2),
+        ("random_clip", 31, 7),
+        # No more than the first 24 + 8 frames are looked at.
+        *(("random_clip", n, 8) for n in (32, 33, 500)),
+        # Here the last start is drawn.
+        ("window", 24, 1),
+        ("window", 25, 2),
+        ("window", 31, 8),
+    ],
+)
+def test_starts_by_hand(rule: StartRule, n_source: int, n_choices: int) -> None:
+    assert Starts(rule=rule, span=24, n_starts=8).choices(n_source) == range(n_choices)
+
+
+def test_windows_that_are_too_many_or_too_long_are_refused() -> None:
+    starts = Starts(rule="window", span=16, n_starts=9)
+    assert starts.choices(24) == range(9)
+    with pytest.raises(DataError, match=r"25 frames have 10 windows of 16; from 1 to 9 are stored"):
+        starts.choices(25)
+    with pytest.raises(DataError, match=r"15 frames have 0 windows of 16; from 1 to 9 are stored"):
+        starts.choices(15)
+
+
+@pytest.mark.parametrize("rule", get_args(StartRule))
+def test_nothing_starts_in_an_empty_source(rule: StartRule) -> None:
+    with pytest.raises(DataError, match="0 frames"):
+        Starts(rule=rule, span=16, n_starts=9).choices(0)

@@ -1,7 +1,8 @@
 """Targets are written once a split, read back to the bit by us and by zarr, and others are refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_rows_must_be_as_many_as_clips(tmp_path: Path, index: ClipIndex) -> None
 
 
 @pytest.mark.parametrize(
-    "changes", [{"axes": ("clip",)}, {"axes": ("class", "clip")}, {"dtype": np.dtype("U3")}]
+    "changes", [{"axes": ("clip",)}, {"axes": ("clip", "clip")}, {"dtype": np.dtype("U3")}]
 )
 def test_an_array_is_checked_at_birth(changes: dict[str, Any]) -> None:
     with pytest.raises(CallError, match=r"name each axis|cannot be stored"):
@@ -149,3 +150,133 @@ def test_damage_names_the_file(
     (path / "labels/c.0.0").unlink()
     with pytest.raises(StoreError, match=r"labels/c.0.0 is missing"):
         open_targets(path).read("labels")
+
+
+@pytest.mark.usefixtures("chunk_bytes")
+@pytest.mark.parametrize("numbers", [[10, 3, 3, 0, 10, 7], [5], [], list(range(N))])
+def test_rows_come_in_the_order_given_and_may_repeat(
+    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], numbers: list[int]
+) -> None:
+    targets = open_targets(write_targets(tmp_path, index, arrays, {}))
+    chosen = np.array(numbers, np.int64)
+    for name, values in arrays.items():
+        assert targets.shape(name) == values.shape
+        found = targets.rows(name, chosen)
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, values[chosen])
+
+
+def test_a_file_is_verified_when_its_first_row_is_read_and_only_then(
+    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * 24)  # four clips of 24 bytes a file
+    targets = open_targets(write_targets(tmp_path, index, {"tracks": arrays["tracks"]}, {}))
+    verified: list[int] = []
+    real = module.read_chunk_into
+
+    def counted(fd: int, offset: int, out: np.ndarray, *, verify: bool = True) -> None:
+        if verify:
+            verified.append(len(out))
+        real(fd, offset, out, verify=verify)
+
+    monkeypatch.setattr(module, "read_chunk_into", counted)
+    for numbers, n_files in (([0, 3], 1), ([1, 2], 1), ([3, 4], 2), ([10], 3), ([0, 5, 9], 3)):
+        np.testing.assert_array_equal(
+            targets.rows("tracks", np.array(numbers)), arrays["tracks"][np.array(numbers)]
+        )
+        assert verified == [4] * n_files
+
+
+def test_a_damaged_file_is_found_by_its_own_rows_each_time(
+    tmp_path: Path,
+    index: ClipIndex,
+    arrays: dict[str, np.ndarray],
+    flip: Callable[[Path, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * 24)
+    path = write_targets(tmp_path, index, {"tracks": arrays["tracks"]}, {})
+    flip(path / "tracks/c.1.0.0", 70)  # in clip 6, of the file that holds 4 to 7
+    targets = open_targets(path)
+    np.testing.assert_array_equal(targets.rows("tracks", np.array([3, 8])), arrays["tracks"][[3, 8]])
+    for numbers in ([4], [0, 6], [4]):
+        with pytest.raises(StoreError, match=r"tracks/c\.1\.0\.0 fails the checksum.*Delete .*targets-"):
+            targets.rows("tracks", np.array(numbers))
+    (path / "tracks/c.2.0.0").unlink()
+    with pytest.raises(StoreError, match=r"tracks/c\.2\.0\.0 is missing"):
+        open_targets(path).rows("tracks", np.array([10]))
+
+
+def fields_and_clips() -> dict[str, TargetArray]:
+    return {
+        "fields": TargetArray(shape=(5, 2), dtype=np.dtype("f4"), axes=("time", "variable")),
+        "first": TargetArray(shape=(N,), dtype=np.dtype("i8"), axes=("clip",)),
+    }
+
+
+def in_pieces(n_fields: int = 5) -> Iterator[dict[str, np.ndarray]]:
+    """The first array ends before the second, whose pieces are of other lengths."""
+    fields = np.arange(2 * n_fields, dtype=np.float32)
+    yield {"fields": np.stack([fields[:6:2], fields[1:6:2]], axis=1), "first": np.arange(4)}
+    yield {"fields": np.stack([fields[6::2], fields[7::2]], axis=1), "first": np.arange(4, 5)}
+    yield {"first": np.arange(5, N)}
+
+
+@pytest.mark.usefixtures("chunk_bytes")
+def test_arrays_may_come_together_and_count_something_other_than_clips(
+    tmp_path: Path, index: ClipIndex
+) -> None:
+    path = write_targets(tmp_path, index, fields_and_clips(), {}, in_pieces())
+    targets = open_targets(path)
+    np.testing.assert_array_equal(targets.read("fields"), np.arange(10).reshape(5, 2))
+    np.testing.assert_array_equal(targets.read("first"), np.arange(N))
+    np.testing.assert_array_equal(targets.rows("fields", np.array([4, 0])), [[8, 9], [0, 1]])
+    assert zarr.open_group(path, mode="r")["fields"].metadata.dimension_names == ("time", "variable")
+
+
+def test_what_comes_together_is_not_begun_where_the_group_is_there(tmp_path: Path, index: ClipIndex) -> None:
+    path = write_targets(tmp_path, index, fields_and_clips(), {}, in_pieces())
+
+    def never() -> Iterator[dict[str, np.ndarray]]:
+        pytest.fail("the rows were made again")
+        yield {}
+
+    assert write_targets(tmp_path, index, fields_and_clips(), {}, never()) == path
+
+
+@pytest.mark.parametrize("n_fields", [4, 6])
+def test_rows_of_another_axis_must_be_as_many_as_it_is_long(
+    tmp_path: Path, index: ClipIndex, n_fields: int
+) -> None:
+    with pytest.raises(CallError, match=f"'fields': {n_fields} rows came for 5 of axis time"):
+        write_targets(tmp_path, index, fields_and_clips(), {}, in_pieces(n_fields))
+    assert not list(tmp_path.glob("targets-*"))
+
+
+def test_a_disk_too_small_is_told_before_anything_is_written(
+    tmp_path: Path, index: ClipIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = fields_and_clips()
+    needed = 5 * 2 * 4 + N * 8
+    assert sum(array.nbytes for array in arrays.values()) == needed
+    disk = SimpleNamespace(free=needed - 1)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: disk)
+    with pytest.raises(
+        StoreError, match=r"targets-.* needs 0\.0 GB and its disk has 0\.0 GB free: make room"
+    ):
+        write_targets(tmp_path, index, arrays, {}, in_pieces())
+    assert not list(tmp_path.iterdir())
+    disk.free = needed
+    path = write_targets(tmp_path, index, arrays, {}, in_pieces())
+    disk.free = 0
+    assert write_targets(tmp_path, index, arrays, {}, in_pieces()) == path
+
+
+def test_a_file_holds_as_many_rows_as_fit() -> None:
+    def rows(*shape: int) -> int:
+        return TargetArray(
+            shape=shape, dtype=np.dtype("f4"), axes=("time", "y", "x")[: len(shape)]
+        ).chunk_rows
+
+    # 4 MiB: 16 maps of 256 x 256 float32; one map larger than that; fewer rows than fit; rows of nothing
+    assert [rows(100, 256, 256), rows(9, 2048, 2048), rows(7, 2), rows(7, 0)] == [16, 1, 7, 7]

@@ -9,12 +9,13 @@ import pytest
 import torch
 from einops import rearrange, repeat
 
-from featcache.errors import CallError
-from featcache.manifest import Augmentation
+from featcache.errors import CallError, DataError
+from featcache.manifest import Augmentation, Pixels
 from featcache.pixels import gaussian_blur
-from featcache.spec import ClipSpec
+from featcache.spec import ClipSpec, Starts
 from featcache.views import View, ViewPlan, apply_view, clip_pixels, draw_view
 
+WINDOWS = Starts(rule="window", span=16, n_starts=9)
 MOUSE = Augmentation(scale=(1.0, 2.0), blur=0.5, flip=0.5)
 
 
@@ -157,3 +158,49 @@ def test_plan_says_what_changes_a_feature() -> None:
 def test_plan_refuses_what_it_cannot_draw(n_views: int, seed: int) -> None:
     with pytest.raises(CallError):
         ViewPlan(augmentation=MOUSE, n_views=n_views, seed=seed)
+
+
+def test_a_view_of_a_task_with_starts_is_a_start_and_nothing_else() -> None:
+    plan = ViewPlan(augmentation=Augmentation(), n_views=9, starts=WINDOWS)
+    assert [draw_view(plan, "a", view, 224, 224) for view in range(9)] == [View(start=v) for v in range(9)]
+    assert [plan.views_of(n_source) for n_source in (16, 17, 24)] == [1, 2, 9]
+    with pytest.raises(DataError, match="25 frames have 10 windows"):
+        plan.views_of(25)
+
+
+def test_without_starts_every_clip_has_all_views() -> None:
+    assert ViewPlan(augmentation=MOUSE, n_views=3).views_of(1) == 3
+
+
+def test_a_plan_of_starts_says_its_rule_and_no_seed() -> None:
+    plans = [
+        ViewPlan(augmentation=Augmentation(), n_views=9, seed=seed, starts=WINDOWS).as_dict()
+        for seed in (0, 5)
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0] == {
+        "n_views": 9,
+        "seed": None,
+        "augmentation": None,
+        "starts": {"rule": "window", "span": 16, "n_starts": 9},
+    }
+    assert "starts" not in ViewPlan(augmentation=MOUSE, n_views=2).as_dict()
+
+
+@pytest.mark.parametrize(("augmentation", "n_views"), [(MOUSE, 9), (Augmentation(), 1), (Augmentation(), 8)])
+def test_starts_go_with_neither_augmentation_nor_another_number_of_views(
+    augmentation: Augmentation, n_views: int
+) -> None:
+    with pytest.raises(CallError, match="stores a view a start, and has no `augmentation`"):
+        ViewPlan(augmentation=augmentation, n_views=n_views, starts=WINDOWS)
+
+
+def test_values_become_shares_of_their_range_or_deviations_of_their_mean() -> None:
+    kelvin = repeat(torch.tensor([160.0, 170.0, 235.0, 300.0]), "y -> 16 y 2 1")
+    spec = ClipSpec(height=4, width=2)
+    shares = clip_pixels(kelvin, spec, View(), Pixels(low=170.0, high=300.0))
+    assert shares.shape == (16, 3, 4, 2)
+    assert shares[0, 2, :, 0].tolist() == [0.0, 0.0, 0.5, 1.0]
+    fields = repeat(torch.tensor([4.0, 5.0, 6.0]), "c -> 16 4 2 c")
+    scaled = clip_pixels(fields, spec, View(), Pixels(mean=(4.0, 3.0, 8.0), std=(1.0, 2.0, 4.0)))
+    assert scaled[15, :, 3, 1].tolist() == [0.0, 1.0, -0.5]

@@ -1,15 +1,30 @@
 """Batches from a store: the right clips, views and targets, in an order that only the seed decides."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from featcache.errors import StoreError
+from featcache.spec import Layer
+from featcache.store import FeatureStore
+from featcache.targets import Targets
 from readouts import features
-from readouts.features import Draws, evaluation_batches, open_split, open_task_splits, training_batches
+from readouts.features import (
+    Draws,
+    FeatureSplit,
+    evaluation_batches,
+    open_split,
+    open_task_splits,
+    training_batches,
+)
+from readouts.tasks.base import clip_rows
 
 CPU = torch.device("cpu")
 
@@ -41,12 +56,107 @@ def test_every_view_is_drawn_about_as_often() -> None:
     assert counts.min() > 200  # 250 expected, standard deviation 14
 
 
+def test_each_clip_draws_from_its_own_views() -> None:
+    counts = (1, 3, 8, 2)
+    draws = Draws(n_clips=4, n_views=counts, batch=400, seed=2)
+    clips, views = draws.at(0)
+    for clip, count in enumerate(counts):
+        assert set(views[clips == clip].tolist()) == set(range(count))
+
+
+def test_as_many_views_of_each_clip_are_drawn_as_one_number_of_all() -> None:
+    alike, each = (Draws(n_clips=5, n_views=n, batch=7, seed=3) for n in (4, (4,) * 5))
+    for step in range(4):
+        assert np.array_equal(alike.at(step), each.at(step))
+
+
+def with_starts(store: FeatureStore, lengths: list[int], views: Mapping[str, object]) -> FeatureSplit:
+    """The split, as if its clips had these numbers of frames and its views were these."""
+    table = store.clips
+    place = table.column_names.index("n_source")
+    pq.write_table(
+        table.set_column(place, "n_source", pa.array(lengths, pa.int64())), store.path / "clips.parquet"
+    )
+    parts = {**store.parts, "views": views}
+    return FeatureSplit(store=FeatureStore(store.path, replace(store.header, parts=parts)), layer=Layer(1))
+
+
+TYPHOON = {"n_views": 8, "starts": {"rule": "random_clip", "span": 24, "n_starts": 8}}
+WINDOWS = {"n_views": 8, "starts": {"rule": "window", "span": 16, "n_starts": 8}}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "views", "distinct"),
+    [
+        # random_clip never draws the last start, but for the only one; beyond 24 + 8 frames nothing is new.
+        ([32, 40, 27, 24, 19], TYPHOON, (8, 8, 3, 1, 1)),
+        ([32, 33, 34, 35, 36], TYPHOON, 8),
+        # A window does: 16 of 20 frames begin at 0 to 4.
+        ([20, 16, 23, 18, 17], WINDOWS, (5, 1, 8, 3, 2)),
+        ([19] * 5, WINDOWS, 4),
+        ([19, 1, 2, 3, 4], {"n_views": 8, "seed": None}, 8),
+    ],
+)
+def test_short_clips_have_fewer_distinct_views(
+    make_split, lengths: list[int], views: Mapping[str, object], distinct: int | tuple[int, ...]
+) -> None:
+    split = with_starts(make_split("train", numbered(5, 8), one_hot(5)), lengths, views)
+    assert split.distinct_views == distinct
+
+
+def test_views_are_counted_of_the_clips_that_hold_features(make_split) -> None:
+    tokens = numbered(5, 8)
+    tokens[1] = np.nan
+    store = make_split("train", tokens, one_hot(5), skipped={1: "broken"})
+    split = with_starts(store, [20, 16, 23, 18, 17], WINDOWS)
+    assert split.distinct_views == (5, 8, 3, 2)
+    draws = Draws(n_clips=4, n_views=split.distinct_views, batch=200, seed=0)
+    (batch,) = training_batches(split, clip_rows, draws, range(1), CPU)
+    for clip, count in ((0, 5), (2, 8), (3, 3), (4, 2)):
+        found = batch.tokens[batch.clips == clip][:, 0, 0, 0] - 10 * clip
+        assert set(found.tolist()) == set(range(count))
+
+
+def test_what_is_drawn_from_targets_depends_on_seed_and_step_alone(make_split) -> None:
+    split = open_split(make_split("train", numbered(6, 1), one_hot(6)).path)
+
+    def drawn(targets: Targets, clips: object, views: object, rng: np.random.Generator | None) -> dict:
+        assert rng is not None
+        return {"number": rng.integers(2**40, size=2), "clip": np.asarray(clips)}
+
+    def numbers(seed: int, steps: range) -> list[list[int]]:
+        draws = Draws(n_clips=6, n_views=1, batch=2, seed=seed)
+        return [b.targets["number"].tolist() for b in training_batches(split, drawn, draws, steps, CPU)]
+
+    first = numbers(5, range(6))
+    assert numbers(5, range(3, 6)) == first[3:]  # a run that was killed after three steps
+    others = [*first, *numbers(6, range(6))]
+    assert len({tuple(pair) for pair in others}) == 12
+
+
+def test_selection_is_told_views_in_training_and_draws_nothing_in_evaluation(make_split) -> None:
+    split = open_split(make_split("train", numbered(6, 3), one_hot(6)).path)
+    told: list[tuple[list[int], list[int], bool]] = []
+
+    def listen(targets: Targets, clips: np.ndarray, views: np.ndarray, rng: object) -> dict:
+        told.append((clips.tolist(), views.tolist(), rng is None))
+        return {}
+
+    draws = Draws(n_clips=6, n_views=3, batch=4, seed=0)
+    (batch,) = training_batches(split, listen, draws, range(2, 3), CPU)
+    list(evaluation_batches(split, listen, 4, CPU))
+    clips, views = draws.at(2)
+    assert told[0] == (clips.tolist(), views.tolist(), False)
+    assert told[1:] == [([0, 1, 2, 3], [0] * 4, True), ([4, 5], [0] * 2, True)]
+    assert batch.targets == {}
+
+
 def test_batches_hold_the_tokens_views_and_targets_that_were_drawn(make_split) -> None:
     store = make_split("train", numbered(11, 3), one_hot(11))
     split = open_split(store.path)
     draws = Draws(n_clips=11, n_views=3, batch=4, seed=1)
     n = 0
-    for step, batch in enumerate(training_batches(split, draws, range(9), CPU)):
+    for step, batch in enumerate(training_batches(split, clip_rows, draws, range(9), CPU)):
         clips, views = draws.at(step)
         assert batch.tokens.shape == (4, 2, 4, 3)
         assert batch.tokens.dtype == torch.float16
@@ -59,10 +169,10 @@ def test_batches_hold_the_tokens_views_and_targets_that_were_drawn(make_split) -
 
 def test_evaluation_takes_every_clip_once_at_view_0_in_file_order(make_split) -> None:
     split = open_split(make_split("val", numbered(10, 2), one_hot(10)).path)
-    batches = [batch.tokens[:, 0, 0, 0].clone() for batch in evaluation_batches(split, 4, CPU)]
+    batches = [batch.tokens[:, 0, 0, 0].clone() for batch in evaluation_batches(split, clip_rows, 4, CPU)]
     assert [len(batch) for batch in batches] == [4, 4, 2]
     assert torch.cat(batches).tolist() == [10.0 * i for i in range(10)]
-    limited = [batch.clips.tolist() for batch in evaluation_batches(split, 4, CPU, limit=6)]
+    limited = [batch.clips.tolist() for batch in evaluation_batches(split, clip_rows, 4, CPU, limit=6)]
     assert limited == [[0, 1, 2, 3], [4, 5]]
 
 
@@ -72,14 +182,16 @@ def test_skipped_clips_are_never_drawn(make_split) -> None:
     split = open_split(make_split("train", tokens, one_hot(9), skipped={2: "broken", 5: "broken"}).path)
     assert split.usable.tolist() == [0, 1, 3, 4, 6, 7, 8]
     draws = Draws(n_clips=len(split.usable), n_views=1, batch=7, seed=0)
-    (batch,) = training_batches(split, draws, range(1), CPU)
+    (batch,) = training_batches(split, clip_rows, draws, range(1), CPU)
     assert sorted(batch.clips.tolist()) == split.usable.tolist()
     assert torch.isfinite(batch.tokens).all()
 
 
 def test_an_abandoned_stream_stops_its_thread(make_split) -> None:
     split = open_split(make_split("train", numbered(8, 1), one_hot(8)).path)
-    stream = training_batches(split, Draws(n_clips=8, n_views=1, batch=2, seed=0), range(1000), CPU)
+    stream = training_batches(
+        split, clip_rows, Draws(n_clips=8, n_views=1, batch=2, seed=0), range(1000), CPU
+    )
     next(stream)
     stream.close()  # type: ignore[attr-defined]
 
@@ -91,7 +203,7 @@ def test_damage_reaches_the_caller(make_split) -> None:
     data[5] ^= 1
     path.write_bytes(data)
     with pytest.raises(StoreError, match="clip 2"):
-        list(evaluation_batches(open_split(store.path), 2, CPU))
+        list(evaluation_batches(open_split(store.path), clip_rows, 2, CPU))
 
 
 def test_splits_must_be_extracted_alike(make_split, tmp_path: Path) -> None:
@@ -148,7 +260,7 @@ def test_copies_are_made_on_the_side_stream_and_have_ended_when_a_batch_is_read(
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(torch.Tensor, "to", to)
     clips, buffer = np.arange(4), torch.empty(4, 2, 2, 2, 3, dtype=torch.float16)
-    batch = unwrap(features._read)(split, clips, 0 * clips, buffer, CPU, Stream())
+    batch = unwrap(features._read)(split, clip_rows, (clips, 0 * clips, None), buffer, CPU, Stream())
     assert calls == ["enter", "copy True", "copy True", "record", "leave", "wait"]
     assert batch.tokens[:, 0, 0, 0].tolist() == [0.0, 10.0, 20.0, 30.0]
 
@@ -157,7 +269,7 @@ def test_copies_are_made_on_the_side_stream_and_have_ended_when_a_batch_is_read(
 def test_batches_on_a_gpu_are_those_on_the_cpu(make_split) -> None:
     split = open_split(make_split("train", numbered(64, 1), one_hot(64)).path)
     draws = Draws(n_clips=64, n_views=1, batch=32, seed=0)
-    batches = training_batches(split, draws, range(50), torch.device("cuda"))
+    batches = training_batches(split, clip_rows, draws, range(50), torch.device("cuda"))
     for step, batch in enumerate(batches):
         torch.cuda._sleep(1_000_000)  # work that is still queued when later batches are read
         tokens = batch.tokens + 0

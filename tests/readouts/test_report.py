@@ -1,6 +1,7 @@
 """The page: what it says is in the table and the stores, and it needs nothing but itself."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,20 @@ import torch
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store import FeatureStore, find_stores
+from featcache.targets import TargetArray, Targets
+from readouts.checkpoint import read_predictions
 from readouts.features import open_task_splits
 from readouts.report import comparison, write_report
 from readouts.results import add_run, load_results
 from readouts.tasks import load_task
 from readouts.train import configure, train
 
+MakeSplit = Callable[..., FeatureStore]
+MakeTargets = Callable[..., Targets]
+
 
 @pytest.fixture
-def folders(make_split, tmp_path: Path) -> tuple[Path, Path]:
+def folders(make_split: MakeSplit, tmp_path: Path) -> tuple[Path, Path]:
     rng = np.random.default_rng(1)
     for role in ("train", "val"):
         labels = np.eye(7, dtype=int)[rng.integers(7, size=14)]
@@ -99,10 +105,101 @@ def test_a_task_from_a_file_is_reported_by_the_file(folders: tuple[Path, Path], 
     assert "Scores only" not in page_of(folders, tmp_path)
 
 
-def test_clips_of_a_task_without_labels_are_left_out(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_whose_predictions_are_lost_is_shown_without_pictures(
+    folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(FeatureStore, "load_targets", lambda store: {"depth": np.zeros((14, 2))})
+    (predictions,) = folders[0].glob("flyvsfly/toy-*/predictions_val.parquet")
+    assert "Precision and recall" in page_of(folders, tmp_path)
+    predictions.unlink()
     text = page_of(folders, tmp_path)
-    assert "Fly behaviour" in text
+    assert "Precision and recall" not in text
+    assert "Scores only" not in text
+    assert "control: label frequency" in text
+
+
+SERIES = ("clip", "view", "hour")
+
+
+@pytest.fixture
+def storms(make_split: MakeSplit, make_targets: MakeTargets, tmp_path: Path) -> tuple[Path, Path]:
+    """A run on series that fall by 2 hPa an hour, and its stores."""
+    rng = np.random.default_rng(2)
+    for role in ("train", "val"):
+        start = rng.uniform(920, 1000, size=(8, 1, 1))
+        series = (start - 2 * np.arange(24)).astype("<f4")
+        array = TargetArray(shape=series.shape, dtype=series.dtype, axes=SERIES, blocks=[series])
+        targets = make_targets(8, f"features/typhoon/{role}", series=array)
+        tokens = np.broadcast_to(start[..., None, None, None] / 1000, (8, 1, 2, 2, 2, 8))
+        make_split(role, tokens, np.zeros((8, 7), int), task="typhoon", targets=targets.path.name)
+    cache, results = tmp_path / "features", tmp_path / "results"
+    task = load_task("typhoon", load_manifest())
+    splits = open_task_splits(cache, "typhoon", "toy", roles=("train", "val"))
+    run = configure(task, splits, settings=["steps=4", "minival_every=2", "width=16"])
+    train(run, results_dir=results, device=torch.device("cpu"))
+    return results, cache
+
+
+def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
+    storms: tuple[Path, Path], tmp_path: Path
+) -> None:
+    text = page_of(storms, tmp_path)
+    assert "Scores only" not in text
+    assert "Pressure against time" in text
+    assert "Error against lead time" in text
     assert "predicted and true labels" not in text
+    assert "control: last input value" in text
+    assert "control: training mean" in text
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+
+
+def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple[Path, Path]) -> None:
+    ((title, rows),) = comparison(*storms, load_manifest())
+    assert title == "Typhoon pressure: pressure/rmse"
+    controls = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
+    # 2 hPa an hour: the mean over 1, 2, 3, 6 and 12 hours of twice as much.
+    assert controls["control: last input value"] == "9.600"
+    assert re.fullmatch(r"\d\d\.\d", str(controls["control: training mean"]))
+    assert {"backbone": "Resize (published)", "readout": "attention", "test": "10.0"} in rows
+    assert len(list(storms[0].glob("typhoon/controls-*.json"))) == 1
+
+
+def test_a_forecast_is_drawn_from_what_was_kept(
+    make_split: MakeSplit, make_targets: MakeTargets, tmp_path: Path
+) -> None:
+    """Predictions on disk, arrays of five axes, through a whole page."""
+    manifest = tmp_path / "mine.yaml"
+    manifest.write_text("datasets: {weatherbench2: {frame_size: [9, 18]}}")
+    loaded = load_manifest(manifest)
+    rng = np.random.default_rng(3)
+    axes = ("time", "row", "column", "variable")
+    for role in ("train", "val"):
+        fields = (rng.normal(size=(22, 9, 18, 3)) + 10).astype("<f4")
+        places = (np.arange(6)[:, None] + np.arange(17)).astype("<i4")
+        lines = {"row": np.linspace(90, -90, 9), "column": np.arange(0.0, 360, 20)}
+        targets = make_targets(
+            6,
+            f"features/weatherbench2/{role}",
+            fields=TargetArray(shape=fields.shape, dtype=fields.dtype, axes=axes, blocks=[fields]),
+            places=places,
+            **{
+                name: TargetArray(
+                    shape=v.shape, dtype=np.dtype("<f4"), axes=(axis,), blocks=[v.astype("<f4")]
+                )
+                for name, (axis, v) in zip(("latitude", "longitude"), lines.items(), strict=True)
+            },
+        )
+        tokens, none = rng.normal(size=(6, 1, 1, 2, 4, 8)), np.zeros((6, 7), int)
+        make_split(role, tokens, none, task="weatherbench2", targets=targets.path.name)
+    splits = open_task_splits(tmp_path / "features", "weatherbench2", "toy", roles=("train", "val"))
+    settings = ["steps=2", "batch=2", "minival_every=1", "features=8", "head_channels=8"]
+    run = configure(load_task("weatherbench2", loaded), splits, settings=settings)
+    (row,) = train(run, results_dir=tmp_path / "results", device=torch.device("cpu"))
+    _, kept = read_predictions(run.folder(tmp_path / "results") / "predictions_val.parquet")
+    assert kept["dpt"].shape == (4, 16, 9, 18, 3)
+    assert row["n_val"] == 6
+    page = tmp_path / "r.html"
+    write_report(page, results_dir=tmp_path / "results", cache_dir=tmp_path / "features", manifest=loaded)
+    text = page.read_text()
+    assert "Scores only" not in text
+    assert all(f"{name}: truth, forecast, errors" in text for name in ("Z500", "T850", "Q700"))
+    assert "control: persistence" in text

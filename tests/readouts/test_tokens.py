@@ -11,11 +11,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from featcache.errors import CallError
+from featcache.upsample import temporal_matrix
 from readouts import tokens as tokens_module
 from readouts.heads import AttentionReadout, LinearReadout, QueriedAttentionReadout, Readout
 from readouts.heads.attention import Trunk
 from readouts.tokens import ImplicitTokens, PreparedTokens, TokenPreparation, prepared
-from readouts.upsample import temporal_matrix
 
 C = 12
 

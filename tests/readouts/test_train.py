@@ -1,6 +1,7 @@
 """Training from a store: it learns, it resumes to the same bits, it never trains the same run twice."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,32 +11,18 @@ import pytest
 import torch
 
 from featcache.durable import Lock
-from featcache.errors import CallError, StoreError
-from featcache.header import TargetsReference
+from featcache.errors import StoreError
 from featcache.manifest import load_manifest
 from featcache.store import FeatureStore
-from readouts.checkpoint import load_state, read_history, save_state
+from featcache.targets import Targets
+from readouts.checkpoint import load_state, read_history, read_predictions, save_state
 from readouts.features import open_task_splits
 from readouts.results import load_results
 from readouts.tasks import load_task
+from readouts.tasks.stir import Tracking
 from readouts.train import Run, Trainer, configure, train
 
 CPU = torch.device("cpu")
-SETTINGS = ["steps=40", "minival_every=10", "batch=16", "lr=0.05", "width=16", "heads=2", "dropout=0.1"]
-
-
-@pytest.fixture
-def run(make_split, tmp_path: Path) -> Run:
-    """Tokens whose channel c says class c, and a little noise."""
-    rng = np.random.default_rng(0)
-    for role, n in (("train", 48), ("val", 24), ("test", 12)):
-        labels = rng.integers(2, size=(n, 7))
-        tokens = rng.normal(scale=0.1, size=(n, 1, 2, 2, 2, 8))
-        tokens[..., :7] += labels[:, None, None, None, None]
-        make_split(role, tokens, labels)
-    task = load_task("flyvsfly", load_manifest())
-    splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
-    return configure(task, splits, settings=SETTINGS, seed=3)
 
 
 def weights(run: Run, results: Path) -> dict[str, torch.Tensor]:
@@ -72,14 +59,14 @@ def test_the_best_is_chosen_on_the_same_clips_at_every_step(two_sets: Run, tmp_p
     folder = two_sets.folder(tmp_path)
     history = read_history(folder / "history.jsonl")
     predicted = pq.read_table(folder / "predictions_val.parquet")
-    labels = two_sets.splits["val"].targets["labels"]
+    labels = torch.from_numpy(two_sets.splits["val"].targets.read("labels"))
     for row in rows:
         curve = [point for point in history if point["readout"] == row["readout"]]
         assert [point["step"] for point in curve if "val/mean_AP" in point] == [0, 20, 40]
         assert curve[-1]["val/mean_AP"] == row["val"]
         metric = two_sets.task.metric()
         outputs = np.array(predicted.column(row["readout"]).to_pylist(), np.float32)
-        metric.update(outputs[:8], {"labels": labels[:8]})
+        metric.update(torch.from_numpy(outputs[:8]), {"labels": labels[:8]})
         assert curve[-1]["mean_AP"] == metric.compute()["mean_AP"]
         assert curve[-1]["mean_AP"] != row["val"]
         assert row["best_val"] == max(point["mean_AP"] for point in curve)
@@ -135,12 +122,14 @@ def test_the_same_run_is_not_trained_twice(run: Run, tmp_path: Path) -> None:
     assert len(load_results(tmp_path)) == 2
 
 
-def test_test_is_scored_when_asked_for_without_training_anew(run: Run, tmp_path: Path) -> None:
+def test_test_is_scored_when_asked_for_without_training_anew(
+    run: Run, settings: list[str], tmp_path: Path
+) -> None:
     scored_before = train(run, results_dir=tmp_path / "results", device=CPU)
     before = weights(run, tmp_path / "results")
     roles = ("train", "val", "test")
     splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=roles)
-    with_test = configure(run.task, splits, settings=SETTINGS, seed=3)
+    with_test = configure(run.task, splits, settings=settings, seed=3)
     assert with_test.id == run.id
     rows = train(with_test, results_dir=tmp_path / "results", device=CPU)
     assert all(row["test"] > 0.6 for row in rows)
@@ -196,60 +185,6 @@ def test_seconds_are_those_of_all_processes(run: Run, tmp_path: Path) -> None:
     assert all(5000 < row["seconds"] < 5600 for row in rows)
 
 
-def test_what_defines_the_score_makes_another_run(run: Run) -> None:
-    def with_train(**changes: object) -> Run:
-        split = run.splits["train"]
-        store = FeatureStore(split.store.path, replace(split.store.header, **changes))
-        return replace(run, splits={**run.splits, "train": replace(split, store=store)})
-
-    attrs = run.splits["train"].store.header.attrs
-    dataset = run.task.dataset
-    fewer_rare = replace(run.task, dataset=replace(dataset, rare=dataset.rare[:1]))
-    others = [
-        replace(run, task=fewer_rare),
-        replace(run, task=replace(run.task, dataset=replace(dataset, classes=dataset.classes[::-1]))),
-        with_train(targets=TargetsReference(path="x", fingerprint="others")),
-        with_train(targets=None),
-        with_train(attrs={**attrs, "upsampling": "nearest"}),
-        with_train(attrs={**attrs, "readout_steps": 16}),
-    ]
-    assert len({run.id, *(other.id for other in others)}) == 7
-
-
-def test_labels_of_another_task_are_refused(run: Run) -> None:
-    mouse = load_task("calms21", load_manifest())
-    with pytest.raises(StoreError, match=r"have 7 columns, but task calms21 has 4 outputs"):
-        configure(mouse, run.splits)
-
-
-@pytest.mark.parametrize("seed", [-1, 2**31])
-def test_a_seed_that_dropout_cannot_draw_from_is_refused(run: Run, seed: int) -> None:
-    with pytest.raises(CallError, match=f"--seed {seed} must be from 0"):
-        configure(run.task, run.splits, seed=seed)
-
-
-def test_the_intervals_are_judged_together(run: Run) -> None:
-    settings = ["steps=40", "val_every=15", "minival_every=5"]
-    assert configure(run.task, run.splits, settings=settings).recipe.val_every == 15
-    with pytest.raises(CallError, match="val_every=15 must be a multiple of minival_every=10"):
-        configure(run.task, run.splits, settings=[*settings, "minival_every=10"])
-
-
-def test_seed_and_settings_make_another_run(run: Run) -> None:
-    def variant(**changes: object) -> str:
-        chosen = {"settings": SETTINGS, "seed": 3, **changes}
-        return configure(run.task, run.splits, **chosen).id
-
-    ids = [
-        variant(),
-        variant(seed=4),
-        variant(settings=[*SETTINGS, "lr=0.5"]),
-        variant(readouts=["attention"]),
-    ]
-    assert len(set(ids)) == 4
-    assert ids[0] == run.id
-
-
 def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
     trainer = Trainer(run, tmp_path, CPU)
     head = trainer.heads["attention"].train()
@@ -259,17 +194,91 @@ def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
     assert torch.equal(head.eval()(tokens), head(tokens))
 
 
-@pytest.mark.parametrize(
-    ("setting", "message"),
-    [
-        ("rate=1", "--set rate=1: write name=value with one of steps, batch, lr"),
-        ("lr", "--set lr: write name=value"),
-        ("steps=many", "'many' is not a whole number"),
-        ("steps=0", "steps=0 must be at least 1"),
-        ("dropout=2", "dropout is a probability"),
-        ("dropout=nan", "dropout is a probability"),
-    ],
-)
-def test_a_wrong_setting_is_named(run: Run, setting: str, message: str) -> None:
-    with pytest.raises(CallError, match=message):
-        configure(run.task, run.splits, settings=[setting])
+@pytest.mark.parametrize("kept", [3, 16, 20, 99])
+def test_as_many_predictions_are_kept_as_the_task_says(run: Run, tmp_path: Path, kept: int) -> None:
+    run = replace(run, recipe=replace(run.recipe, steps=2))
+    whole = train(run, results_dir=tmp_path / "whole", device=CPU)
+    everything = read_predictions(run.folder(tmp_path / "whole") / "predictions_val.parquet")[1]
+    few = replace(run, task=replace(run.task, predictions_kept=kept))
+    rows = train(few, results_dir=tmp_path / "few", device=CPU)
+    table, outputs = read_predictions(few.folder(tmp_path / "few") / "predictions_val.parquet")
+    assert table.column("id").to_pylist() == [f"val-{i}" for i in range(min(kept, 24))]
+    for kind, values in outputs.items():
+        np.testing.assert_array_equal(values, everything[kind][:kept], strict=True)
+    # All clips are scored, whatever is kept of them.
+    assert [row["val"] for row in rows] == [row["val"] for row in whole]
+
+
+FRAMES = 8
+TRACKING = ["steps=60", "minival_every=30", "batch=8", "lr=0.01", "width=32", "heads=2", "n_frames=8"]
+
+
+@pytest.fixture
+def tracking(
+    make_split: Callable[..., FeatureStore], make_targets: Callable[..., Targets], tmp_path: Path
+) -> Run:
+    """Rendered clips of two windows each and marked videos, all of which move as their tokens say."""
+    rng = np.random.default_rng(0)
+    task = replace(load_task("stir", load_manifest()), n_frames=FRAMES, n_tracks=6)
+    assert isinstance(task, Tracking)
+    for role, n, n_views in (("train", 24, 2), ("val", 10, 1)):
+        velocity = rng.choice([-0.03, 0.03], size=(n, 1, 1, 2))
+        start = rng.uniform(0.3, 0.7, size=(n, 1, 9, 2))
+        tracks = (start + velocity * np.arange(FRAMES + 1)[:, None, None]).astype(np.float32)
+        folder = f"features/stir/{role}"
+        if role == "train":
+            visibility = rng.random(tracks.shape[:-1]) < 0.9
+            targets = make_targets(n, folder, tracks=tracks, visibility=visibility)
+        else:
+            mask = np.ones((n, 9), np.bool_)
+            ends = tracks[:, FRAMES - 1].copy()
+            targets = make_targets(
+                n, folder, queries=tracks[:, 0].copy(), ends=ends, query_mask=mask, end_mask=mask
+            )
+        tokens = rng.normal(scale=0.05, size=(n, n_views, 2, 2, 2, 8))
+        tokens[..., :2] += 30 * velocity[:, :, :, None, None]
+        make_split(role, tokens, np.zeros((n, 7), int), task="stir", targets=targets.path.name)
+    splits = open_task_splits(tmp_path / "features", "stir", "toy", roles=("train", "val"))
+    return configure(task, splits, settings=TRACKING)
+
+
+def test_a_queried_head_learns_where_points_go(tracking: Run, tmp_path: Path) -> None:
+    (row,) = train(tracking, results_dir=tmp_path, device=CPU)
+    folder = tracking.folder(tmp_path)
+    history = read_history(folder / "history.jsonl")
+    assert row["readout"] == "tracking"
+    assert row["val"] > history[0]["average_over_thresholds"]
+    assert history[-1]["train_loss"] < 0.8 * history[1]["train_loss"]
+    table, outputs = read_predictions(folder / "predictions_val.parquet")
+    assert len(table) == 10
+    assert outputs["tracking"].shape == (10, FRAMES, 9, 4)
+    # The score in the table is that of the kept predictions.
+    targets = tracking.splits["val"].targets
+    assert targets is not None
+    metric, first = tracking.task.metric(), np.arange(10)
+    rows = tracking.task.select(targets, first, np.zeros_like(first), None)
+    metric.update(
+        torch.from_numpy(outputs["tracking"]), {name: torch.from_numpy(v) for name, v in rows.items()}
+    )
+    assert metric.compute()["average_over_thresholds"] == row["val"]
+
+
+def test_drawn_tracks_are_drawn_again_when_a_run_is_resumed(tracking: Run, tmp_path: Path) -> None:
+    run = replace(tracking, recipe=replace(tracking.recipe, steps=8, minival_every=3, val_every=9))
+    train(run, results_dir=tmp_path / "whole", device=CPU)
+
+    def kill(what: str, done: int, total: int) -> None:
+        if what == "training" and done > 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, results_dir=tmp_path / "killed", device=CPU, progress=kill)
+    train(run, results_dir=tmp_path / "killed", device=CPU)
+    first, second = weights(run, tmp_path / "whole"), weights(run, tmp_path / "killed")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_targets_of_another_kind_are_refused_before_anything_is_trained(tracking: Run) -> None:
+    for name, message in (("flyvsfly", "have no columns"), ("typhoon", "does not hold series")):
+        with pytest.raises(StoreError, match=message):
+            configure(load_task(name, load_manifest()), tracking.splits)

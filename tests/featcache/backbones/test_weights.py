@@ -145,6 +145,7 @@ def test_table_says_what_is_here(tmp_path: Path) -> None:
         "videomae_l": "incomplete",
         "videomae_h": "missing",
         "videomae_random": "none needed",
+        "videomae_random_s": "none needed",
         "videomae_random_b": "none needed",
     }
     assert rows["videomae_b"].mb_per_clip == pytest.approx(2.408448)

@@ -86,6 +86,36 @@ def messages() -> dict[bool, type[Any]]:
     return {packed: _sequence_example(packed=packed) for packed in (True, False)}
 
 
+def _tensor(*, packed: bool) -> type[Any]:
+    options = descriptor_pb2.FieldOptions(packed=packed)
+    kinds = {5: "FLOAT", 6: "DOUBLE", 7: "INT32", 10: "INT64", 11: "BOOL"}
+    file = descriptor_pb2.FileDescriptorProto(name="tensor.proto", package="example", syntax="proto3")
+    file.message_type.extend(
+        [
+            _message("Dim", _field("size", 1, "INT64"), _field("name", 2, "STRING")),
+            _message("Shape", _field("dim", 2, "Dim", many=True), _field("unknown_rank", 3, "BOOL")),
+            _message(
+                "Tensor",
+                _field("dtype", 1, "INT32"),
+                _field("tensor_shape", 2, "Shape"),
+                _field("version_number", 3, "INT32"),
+                _field("tensor_content", 4, "BYTES"),
+                *(_field(f"val_{n}", n, kind, many=True, options=options) for n, kind in kinds.items()),
+            ),
+        ]
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    message: type[Any] = message_factory.GetMessageClass(pool.FindMessageTypeByName("example.Tensor"))
+    return message
+
+
+@pytest.fixture(scope="session")
+def tensor_messages() -> dict[bool, type[Any]]:
+    """The class of TensorFlow's `TensorProto`; True: numbers are packed. The list of field n is `val_n`."""
+    return {packed: _tensor(packed=packed) for packed in (True, False)}
+
+
 def _jpegs() -> tuple[bytes, ...]:
     levels = (np.full((24, 32, 1), 10 * k, np.uint8) for k in range(20))
     return tuple(simplejpeg.encode_jpeg(level, 95, "GRAY") for level in levels)

@@ -99,6 +99,11 @@ def test_frame_k_is_the_kth_decoded_frame(videos: Callable[[str], Path], name: s
     np.testing.assert_allclose(levels, 2 * np.arange(N_FRAMES), atol=tolerance)
 
 
+def test_a_video_has_no_targets(videos: Callable[[str], Path]) -> None:
+    path = videos("lossless.mkv")
+    assert open_reader(dataset(files=path.name), "all", path.parent).targets(whole(path)) == {}
+
+
 def test_seeks_only_where_it_is_exact_and_worth_it(
     videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
-"""Google's own protobuf runtime as the witness of what we write, and one small generated data folder."""
+"""Google's own protobuf runtime as the witness of what we write, and small generated data folders."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from google.protobuf import (  # type: ignore[import-untyped]
     message_factory,
 )
 
-from featcache.synthetic import DATASETS, generate
+from featcache.synthetic import generate, load_generator
 
 TYPES = {"bytes": (12, 3), "float": (2, 3), "int64": (3, 3), "string": (9, 1)}
 
@@ -71,8 +72,34 @@ def read_shard() -> Callable[[Path], list[bytes]]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the tiny profile of every data set."""
+    """A data folder with the tiny profile of the two behaviour sets."""
     data_dir = tmp_path_factory.mktemp("data")
-    for name in DATASETS:
+    for name in ("flyvsfly", "calms21"):
         generate(name, data_dir, profile="tiny")
     return data_dir
+
+
+@pytest.fixture(scope="session")
+def few() -> Callable[[str], dict[str, int]]:
+    """The smallest set whose items can come in a wrong order: two of the first split."""
+
+    def sizes(name: str) -> dict[str, int]:
+        first, *others = load_generator(name).profiles["tiny"]
+        return {first: 2, **dict.fromkeys(others, 0)}
+
+    return sizes
+
+
+@pytest.fixture(scope="session")
+def made(
+    few: Callable[[str], dict[str, int]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of the smallest set of a name, with seed 0, made once by one worker; for reading only."""
+
+    @cache
+    def make(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        generate(name, folder, profile=few(name), workers=1)
+        return folder
+
+    return make

@@ -1,6 +1,9 @@
 """What `claim` and `finish` do with a folder: keep, take up, replace, or leave alone."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +81,59 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_whole(tmp_path / "file", fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def store(path: Path) -> None:
+    (path / "array").mkdir(parents=True)
+    (path / "array" / "0.0").write_bytes(b"chunk")
+    (path / ".zgroup").write_bytes(b"{}")
+
+
+def test_a_directory_is_one_part(tmp_path: Path) -> None:
+    write_whole(tmp_path / claim(tmp_path, note(files={"full/set/a.zarr": None}))[0], store)
+    assert finish(tmp_path, note(files={"full/set/a.zarr": None})).files == {"full/set/a.zarr": 7}
+    assert claim(tmp_path, note(files={"full/set/a.zarr": None})) == []
+    (tmp_path / "full/set/a.zarr/array/0.0").unlink()
+    assert claim(tmp_path, note(files={"full/set/a.zarr": None})) == ["full/set/a.zarr"]
+    write_whole(tmp_path / "full/set/a.zarr", store)
+    assert (tmp_path / "full/set/a.zarr/array/0.0").read_bytes() == b"chunk"
+    assert claim(tmp_path, note(seed=1, files={"full/set/a.zarr": None})) == ["full/set/a.zarr"]
+    assert [path.name for path in (tmp_path / "full/set").iterdir()] == [NOTE]
+
+
+def test_a_failed_write_of_a_directory_leaves_nothing(tmp_path: Path) -> None:
+    def fail(path: Path) -> None:
+        store(path)
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        write_whole(tmp_path / "a.zarr", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_while_a_directory_is_removed_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_whole(tmp_path / claim(tmp_path, note(files={"full/set/a.zarr": None}))[0], store)
+
+    def killed(path: Path) -> None:
+        (path / "array" / "0.0").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed)
+        claim(tmp_path, note(seed=1, files={"full/set/a.zarr": None}))
+    assert claim(tmp_path, note(files={"full/set/a.zarr": None})) == ["full/set/a.zarr"]
+
+
+def test_what_dead_writers_left_is_swept_and_that_of_living_ones_kept(tmp_path: Path) -> None:
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    claim(tmp_path, note())
+    folder = tmp_path / "full/set"
+    store(folder / f".b.old.{dead.pid}")
+    (folder / f".a.{dead.pid}").write_bytes(b"da")
+    (folder / f".b.{os.getpid()}").write_bytes(b"da")
+    (folder / f".mine.{dead.pid}").write_bytes(b"somebody else's")
+    claim(tmp_path, note())
+    assert {path.name for path in folder.iterdir()} == {NOTE, f".b.{os.getpid()}", f".mine.{dead.pid}"}

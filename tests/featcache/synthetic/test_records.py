@@ -1,4 +1,4 @@
-"""The wire encoder against bytes written out by hand and against Google's protobuf runtime."""
+"""The wire encoder against bytes written out by hand, Google's protobuf runtime, and TensorFlow's tensors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from featcache.errors import DataError
-from featcache.synthetic.records import encode_sequence_example, write_records
+from featcache.readers.tensors import parse_tensor
+from featcache.readers.wire import feature_values, parse_sequence_example
+from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
 
 
 def test_bytes_of_a_small_message_by_hand() -> None:
@@ -40,6 +42,26 @@ def test_protobuf_reads_back_every_kind(sequence_example: Callable[[bytes], Any]
     lists = {entry.key: entry.value.feature for entry in message.feature_lists.entries}
     assert [list(step.bytes_list.value) for step in lists["image/encoded"]] == [[b"first"], [b"second"]]
     assert list(lists["pressure"][0].float_list.value) == [990.5]
+
+
+def test_tensor_bytes_by_hand() -> None:
+    blob = encode_tensor(np.array([[1.0, 2.0, 3.0]], np.float32))
+    shape = b"\x12\x02\x08\x01" + b"\x12\x02\x08\x03"
+    assert blob == b"\x08\x01" + b"\x12\x08" + shape + b"\x22\x0c" + np.array([1, 2, 3], "<f4").tobytes()
+
+
+def test_tensor_bytes_are_tensorflow_s(shared: Path, read_shard: Callable[[Path], list[bytes]]) -> None:
+    shards = sorted(shared.glob("golden/records*/**/movi/train.array_record-*"))
+    blobs = [
+        bytes(values[0])
+        for shard in shards
+        for record in read_shard(shard)
+        for steps in parse_sequence_example(record, ("tracks/2d", "tracks/visibility")).steps.values()
+        for values in map(feature_values, steps)
+        if values is not None
+    ]
+    assert len(blobs) >= 2 * 24
+    assert all(encode_tensor(parse_tensor(memoryview(blob))) == blob for blob in blobs)
 
 
 def test_shards_keep_records_in_order_and_may_be_empty(

@@ -1,32 +1,63 @@
 """What all heads promise: initial values from a seed, float32 outputs, settings that are read."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from featcache.errors import CallError
 from readouts.heads import (
     HEADS,
     AttentionReadout,
+    DPTReadout,
     LinearReadout,
-    QueriedAttentionReadout,
+    Readout,
+    TrackingReadout,
     build_head,
     to_reference,
 )
+from readouts.heads.base import mlp
+from readouts.heads.convolution import same_conv, same_conv_transpose
+from readouts.heads.reference_places import conv_places, places_of
+
+SMALL: dict[str, dict[str, Any]] = {
+    "linear": {},
+    "attention": {"width": 32, "heads": 4},
+    "tracking": {
+        "width": 32,
+        "heads": 4,
+        "n_frames": 4,
+        "temporal_tiles": 2,
+        "mlp_hidden": 8,
+        "query_channels": 8,
+    },
+    "dpt": {"features": 8, "head_channels": 8, "n_frames": 2, "out_rows": 9, "out_columns": 18},
+}
+"""Settings of small heads for tokens of 2 x 4 a step; every new kind has to be entered here."""
+
+
+def small(kind: str, seed: int) -> Readout:
+    generator = torch.Generator().manual_seed(seed)
+    return build_head(
+        kind, channels=16, steps=2, n_outputs=3, rows=2, columns=4, generator=generator, **SMALL[kind]
+    )
+
+
+def inputs(kind: str, tokens: Tensor) -> list[Tensor]:
+    return [tokens, torch.linspace(0, 1, 12).reshape(2, 3, 2)] if kind == "tracking" else [tokens]
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_a_seed_names_a_head(kind: str) -> None:
-    config = {"width": 32, "heads": 4} if kind == "attention" else {}
-
     def weights(seed: int) -> list[Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        head = build_head(kind, channels=16, steps=2, n_outputs=3, generator=generator, **config)
+        head = small(kind, seed)
         return [parameter.detach() for parameter in head.parameters()]
 
     before = torch.get_rng_state()
@@ -42,55 +73,121 @@ def init_statistics(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("task", "head", "config"),
+    ("task", "name", "module"),
     [
-        ("flyvsfly_classification", "linear_classification", None),
-        ("flyvsfly_classification", "attn_classification", {"width": 128, "n_outputs": 7}),
-        ("calms21_classification", "attn_classification", {"width": 1024, "n_outputs": 4}),
-        ("stir_2d_tracking", "points", {"width": 1024, "n_outputs": 8, "heads": 8}),
+        ("flyvsfly_classification", "linear_classification", partial(LinearReadout, n_outputs=7)),
+        (
+            "flyvsfly_classification",
+            "attn_classification",
+            partial(AttentionReadout, steps=16, width=128, n_outputs=7),
+        ),
+        ("calms21_classification", "attn_classification", partial(AttentionReadout, steps=16, n_outputs=4)),
+        ("stir_2d_tracking", "points", partial(TrackingReadout, steps=16)),
     ],
 )
 def test_initial_values_have_the_references_shapes_and_statistics(
-    shared: Path, task: str, head: str, config: dict[str, Any] | None
+    shared: Path, task: str, name: str, module: Callable[..., nn.Module]
 ) -> None:
-    generator = torch.Generator().manual_seed(0)
-    shape = {"channels": 768, "generator": generator}
-    if config is None:
-        module: nn.Module = LinearReadout(n_outputs=7, **shape)
-    elif task == "stir_2d_tracking":
-        module = QueriedAttentionReadout(steps=16, query_channels=512, **shape, **config)
-    else:
-        module = AttentionReadout(steps=16, **shape, **config)
-    statistics = {
-        name.removeprefix("attention_readout/"): entry
-        for name, entry in init_statistics(shared)[task][head]["params"].items()
-        if task != "stir_2d_tracking" or name.startswith("attention_readout/")
-    }
-    found = to_reference(module)
-    assert found.keys() == statistics.keys()
+    reference = init_statistics(shared)[task][name]
+    found = to_reference(module(channels=768, generator=torch.Generator().manual_seed(0)))
+    assert found.keys() == reference["params"].keys()
+    assert sum(array.size for array in found.values()) == reference["total_params"]
     for name, array in found.items():
-        expected, slack = statistics[name], 5.0 / array.size**0.5
-        assert list(array.shape) == expected["shape"], name
-        assert abs(array.std() - expected["std"]) <= slack * expected["std"], name
-        assert abs(array.mean() - expected["mean"]) <= 2 * slack * expected["std"], name
-        if name.endswith("kernel"):
-            # Cut at two deviations of the uncut normal: 2 / 0.8796 = 2.2737 of what is left.
-            assert np.abs(array).max() <= 2.2738 * array.shape[0] ** -0.5, name
+        check_initial(array, reference["params"][name], name)
+
+
+def check_initial(array: np.ndarray, expected: dict[str, Any], name: str) -> None:
+    slack = 5.0 / array.size**0.5
+    assert list(array.shape) == expected["shape"], name
+    assert abs(array.std() - expected["std"]) <= slack * expected["std"], name
+    assert abs(array.mean() - expected["mean"]) <= 2 * slack * expected["std"], name
+    if name.endswith("kernel"):
+        # Cut at two deviations of the uncut normal: 2 / 0.8796 = 2.2737 of what is left.
+        fan_in = np.prod(array.shape[:1] if array.ndim < 4 else array.shape[:3])
+        assert np.abs(array).max() <= 2.2738 * fan_in**-0.5, name
+
+
+def test_dense_prediction_has_the_references_shapes_at_real_size(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 182 M parameters: their memory is reserved and, as nothing is drawn, never touched.
+    monkeypatch.setattr("readouts.heads.convolution.lecun_normal_", lambda *_, **__: None)
+    reference = init_statistics(shared)["weatherbench_future_pred"]["future_rgb"]
+    head = DPTReadout(channels=768, rows=14, columns=14)
+    assert sum(parameter.numel() for parameter in head.parameters()) == reference["total_params"]
+    ours = dict(head.decoder.named_parameters())
+    found = {
+        f"inner_readout/{path}": list(rearrange(ours[place.name], place.pattern).shape)
+        for path, place in places_of(head.decoder).items()
+    }
+    assert found == {path: entry["shape"] for path, entry in reference["params"].items()}
+    zero = {path for path, entry in reference["params"].items() if not entry["max"]}
+    assert {path for path in zero if path.endswith("kernel")} == {
+        "inner_readout/DensePredictionTransformer_0/conv_head_2/kernel"
+    }
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_kernels_have_the_references_statistics(shared: Path, transposed: bool) -> None:
+    block = "ReassembleBlock4" if transposed else "ReassembleBlock16"
+    path = f"inner_readout/DensePredictionTransformer_0/{block}/conv_resample_1/kernel"
+    expected = init_statistics(shared)["weatherbench_future_pred"]["future_rgb"]["params"][path]
+    generator = torch.Generator().manual_seed(0)
+    if transposed:
+        layer: nn.Module = same_conv_transpose(1024, 1024, kernel=3, stride=4, generator=generator)
+    else:
+        layer = same_conv(1024, 1024, kernel=3, generator=generator)
+    assert not layer.bias.any()
+    place = conv_places("", "", transposed=transposed)["kernel"]
+    check_initial(place.to_reference(layer.weight.detach()), expected, path)
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_half_precision_tokens_are_read_in_single_precision(kind: str) -> None:
-    config = {"width": 32, "heads": 4} if kind == "attention" else {}
-    head = build_head(
-        kind, channels=16, steps=2, n_outputs=3, generator=torch.Generator().manual_seed(1), **config
-    )
-    tokens = torch.randn(2, 2, 5, 16, generator=torch.Generator().manual_seed(2)).half()
-    assert head(tokens).dtype == torch.float32
-    torch.testing.assert_close(head(tokens), head(tokens.float()), rtol=1e-6, atol=1e-6)
+    head = small(kind, 1)
+    tokens = torch.randn(2, 2, 8, 16, generator=torch.Generator().manual_seed(2)).half()
+    half, single = (head(*inputs(kind, given)) for given in (tokens, tokens.float()))
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, single, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_parameter_gets_a_gradient(kind: str) -> None:
+    head = small(kind, 1)
+    tokens = torch.randn(2, 2, 8, 16, generator=torch.Generator().manual_seed(2))
+    head(*inputs(kind, tokens)).sum().backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+def test_a_head_that_reads_maps_needs_their_grid() -> None:
+    with pytest.raises(CallError, match="the dpt readout reads tokens as a map: give the rows and columns"):
+        build_head("dpt", channels=4, steps=1, n_outputs=1)
+
+
+def test_the_mlp_is_the_references(shared: Path) -> None:
+    for path in (shared / "golden" / "reference").glob("mlp*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            golden = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        kernels = [golden[f"param/Dense_{i}/kernel"] for i in (0, 1)]
+        module = mlp(*kernels[0].shape, kernels[1].shape[1], generator=None)
+        state = {f"{2 * i}.weight": kernel.T for i, kernel in enumerate(kernels)}
+        module.load_state_dict(state | {f"{2 * i}.bias": golden[f"param/Dense_{i}/bias"] for i in (0, 1)})
+        inputs = golden["in/inputs"].requires_grad_()
+        outputs = module(inputs)
+        outputs.backward(golden["ct/y"])
+        close(outputs, golden["out/y"], 5e-6)
+        close(inputs.grad, golden["grad/in/inputs"], 5e-5)
+        close(module[0].weight.grad.T, golden["grad/param/Dense_0/kernel"], 5e-5)
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
 
 
 def test_unknown_heads_and_settings_are_refused() -> None:
-    with pytest.raises(CallError, match="no readout is called 'mlp': known are linear, attention"):
+    with pytest.raises(
+        CallError, match="no readout is called 'mlp': known are linear, attention, tracking, dpt"
+    ):
         build_head("mlp", channels=4, steps=1, n_outputs=1)
     with pytest.raises(CallError, match="no setting depth: it has width, heads"):
         build_head("attention", channels=4, steps=1, n_outputs=1, depth=2)

@@ -8,20 +8,40 @@ import torch
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads import HEADS, build_head, load_reference, to_reference
-from readouts.heads.reference import gradients_to_reference
+from readouts.heads import HEADS, build_head, gradients_to_reference, load_reference, to_reference
 
 OUT, GRAD = 1e-5, 1e-4
+
+KINDS = {
+    "readout_linear": "linear",
+    "readout_shift_linear": "linear",
+    "readout_tracking": "tracking",
+    "readout_dpt": "dpt",
+    "readout_weatherbench": "dpt",
+    "readout_eulerian_persistence": "persistence",
+    "posemb": "fourier_embedding",
+}
+
+LEARNED = (
+    "readout_linear*", "readout_attention*", "readout_shift*", "readout_tracking*", "readout_dpt*",
+    "readout_weatherbench*", "readout_eulerian*", "posemb_grid*", "posemb_sample_concat*",
+    "posemb_sample_project*",
+)  # fmt: skip
+WITH_GRADIENTS = pytest.mark.golden(*LEARNED)
+HEADS_AND_EMBEDDINGS = pytest.mark.golden(*LEARNED, "posemb_sample_replace*")
 
 
 def error(found: np.ndarray | Tensor, expected: np.ndarray) -> float:
     """Largest difference, relative to the largest value of the reference."""
-    return float(np.abs(np.asarray(found) - expected).max() / np.abs(expected).max())
+    return float(np.abs(np.asarray(found) - expected).max() / (np.abs(expected).max() or 1.0))
+
+
+def kind_of(golden: Any) -> str:
+    return next((kind for start, kind in KINDS.items() if golden.name.startswith(start)), "attention")
 
 
 def load(golden: Any) -> nn.Module:
-    kind = "linear" if "linear" in golden.name else "attention"
-    return load_reference(kind, golden.under("param/"), **golden.meta["module_kwargs"])
+    return load_reference(kind_of(golden), golden.under("param/"), **golden.meta["module_kwargs"])
 
 
 def outputs_of(module: nn.Module, golden: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -42,20 +62,21 @@ def drop_as_the_reference_did(module: nn.Module, *, keep: Tensor, rate: float) -
     dropout.forward = lambda pooled: pooled * keep / (1 - rate)  # type: ignore[method-assign]
 
 
-@pytest.mark.golden("readout_linear*", "readout_attention*", "readout_shift*")
+@HEADS_AND_EMBEDDINGS
 def test_outputs_are_the_references(golden: Any) -> None:
     outputs, _ = outputs_of(load(golden), golden)
+    extra = {"attention_after_dropout"}
+    assert outputs.keys() == golden.under("out/").keys() - extra
     for name, output in outputs.items():
         assert error(output.detach(), golden.arrays[f"out/{name}"]) < OUT, name
 
 
-@pytest.mark.golden("readout_linear*", "readout_attention*", "readout_shift*")
+@WITH_GRADIENTS
 def test_gradients_are_the_references(golden: Any) -> None:
+    cotangents = golden.under("ct/")
     module = load(golden)
     outputs, inputs = outputs_of(module, golden)
-    sum(
-        (out * torch.from_numpy(golden.arrays[f"ct/{name}"])).sum() for name, out in outputs.items()
-    ).backward()
+    sum((outputs[name] * torch.from_numpy(ct)).sum() for name, ct in cotangents.items()).backward()
 
     expected = golden.under("grad/param/")
     largest = max(np.abs(gradient).max() for gradient in golden.under("grad/").values())
@@ -70,6 +91,15 @@ def test_gradients_are_the_references(golden: Any) -> None:
         assert error(inputs[name].grad, gradient) < GRAD, name
 
 
+@pytest.mark.golden("readout_weatherbench*")
+def test_forecasts_are_the_references_channel_by_channel(golden: Any) -> None:
+    # Channels differ by seven orders of magnitude: a tolerance of the largest would see the first alone.
+    std = np.array(golden.meta["module_kwargs"]["residual_std"])
+    outputs, _ = outputs_of(load(golden), golden)
+    expected = golden.arrays["out/y"]
+    assert (np.abs(outputs["y"].detach().numpy() - expected) <= 2e-5 * (np.abs(expected) + std)).all()
+
+
 @pytest.mark.golden("readout_attention*dropout_train*")
 def test_dropout_acts_on_the_pooled_token_of_each_head(golden: Any) -> None:
     module = load(golden)
@@ -80,7 +110,7 @@ def test_dropout_acts_on_the_pooled_token_of_each_head(golden: Any) -> None:
     assert error(seen[0], golden.arrays["out/attention_after_dropout"]) < OUT
 
 
-@pytest.mark.golden("readout_linear*", "readout_attention*", "readout_shift*")
+@HEADS_AND_EMBEDDINGS
 def test_parameters_come_back_unchanged(golden: Any) -> None:
     given, returned = golden.under("param/"), to_reference(load(golden))
     assert returned.keys() == given.keys()
@@ -88,11 +118,10 @@ def test_parameters_come_back_unchanged(golden: Any) -> None:
         np.testing.assert_array_equal(returned[name], array, err_msg=name)
 
 
-@pytest.mark.golden("readout_linear", "readout_attention_t8", "readout_shift_linear")
+@pytest.mark.golden("readout_linear", "readout_attention_t8", "readout_shift_linear", "readout_weatherbench")
 def test_the_heads_name_may_lead_every_path(golden: Any) -> None:
-    kind = "attention" if "attention" in golden.name else "linear"
     named = {f"readout_heads_any/{name}": array for name, array in golden.under("param/").items()}
-    module = load_reference(kind, named, **golden.meta["module_kwargs"])
+    module = load_reference(kind_of(golden), named, **golden.meta["module_kwargs"])
     assert to_reference(module).keys() == golden.under("param/").keys()
 
 
@@ -103,6 +132,24 @@ def test_training_and_reference_are_one_class(golden: Any) -> None:
     assert type(head) is HEADS[kind]
     fresh = build_head(kind, channels=24, steps=8, n_outputs=7, **({} if kind == "linear" else {"width": 32}))
     assert type(fresh) is type(head)
+
+
+@pytest.mark.golden("readout_tracking", "readout_dpt_up_19x36")
+def test_a_head_that_is_trained_here_gives_the_references_paths(golden: Any) -> None:
+    kind = kind_of(golden)
+    small = {
+        "tracking": {"width": 16, "heads": 2, "mlp_hidden": 8, "query_channels": 8},
+        "dpt": {"features": 4, "head_channels": 4},
+    }
+    head = build_head(kind, channels=6, steps=16, n_outputs=8, rows=2, columns=2, **small[kind])
+    assert type(head) is HEADS[kind]
+    assert to_reference(head).keys() == golden.under("param/").keys()
+
+
+@pytest.mark.parametrize("kind", ["tracking", "persistence"])
+def test_the_reference_nests_only_what_it_nests(kind: str) -> None:
+    with pytest.raises(CallError, match=f"puts no {kind} readout into another"):
+        load_reference(kind, {}, inner_readout={})
 
 
 @pytest.mark.golden("readout_attention_t8")
@@ -128,6 +175,11 @@ def test_a_parameter_of_another_shape_is_named_with_both_shapes(golden: Any) -> 
         ({"num_classes": 2, "width": 3}, "LinearConfig has no width"),
         ({}, "num_classes"),
         ({"num_classes": 2, "inner_readout": {"num_classes": 2}}, "takes inner_readout alone"),
+        (
+            {"num_classes": 2, "inner_readout": {"num_classes": 2}, "residual_std": [1.0]},
+            "takes inner_readout alone; given were inner_readout, num_classes, residual_std",
+        ),
+        ({"inner_readout": {"num_classes": 2}}, "lie under inner_readout/; unused: Dense_0/kernel"),
     ],
 )
 def test_a_wrong_configuration_is_refused(config: dict[str, Any], told: str) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from featcache.errors import CallError
+from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
+from readouts.controls import scored
 from readouts.tasks import load_task
 from readouts.tasks.base import Recipe
 
@@ -29,20 +30,29 @@ def test_the_loss_of_no_opinion_is_log_two() -> None:
     assert float(task.loss(torch.zeros(2, 4), targets)) == pytest.approx(log(2))
 
 
-def test_the_control_row_scores_the_positive_rate_without_background() -> None:
+def test_the_control_row_scores_the_positive_rate_without_background(make_targets) -> None:
     task = load_task("calms21", load_manifest())
-    train = {"labels": np.array([[1, 0, 0, 0], [0, 0, 0, 1]], np.uint8)}
-    evaluated = {"labels": np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)}
-    (control,) = task.controls(train, evaluated)
+    train = make_targets(2, labels=np.array([[1, 0, 0, 0], [0, 0, 0, 1]], np.uint8))
+    labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
+    scores = scored(task, train, make_targets(4, "val", labels=labels), np.arange(4))
     # A constant prediction has the positive rate as its precision: 1/4, 2/4, none (counts 0).
-    assert control.scores["mean_AP"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+    assert scores["label frequency"]["mean_AP"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+
+
+def test_labels_of_other_classes_are_refused(make_targets) -> None:
+    task = load_task("calms21", load_manifest())
+    first = np.arange(1)
+    with pytest.raises(StoreError, match="have 7 columns, but task calms21 has 4 outputs"):
+        task.select(make_targets(2, labels=np.zeros((2, 7), np.uint8)), first, first, None)
+    with pytest.raises(StoreError, match="have no columns"):
+        task.select(make_targets(2, "other", event=np.zeros(2)), first, first, None)
 
 
 def test_the_rare_classes_leave_a_second_mean() -> None:
     task = load_task("flyvsfly", load_manifest())
     metric = task.metric()
     labels = np.eye(7, dtype=np.uint8)
-    metric.update(labels.astype(np.float32), {"labels": labels})
+    metric.update(torch.from_numpy(labels).float(), {"labels": torch.from_numpy(labels)})
     scores = metric.compute()
     assert scores["mean_AP"] == 1.0
     assert scores["mean_AP_when_skipping_classes:wing_threat,tussling"] == 1.0

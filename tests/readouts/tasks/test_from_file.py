@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from readouts.tasks import load_task
-from readouts.tasks.base import Task
+from readouts.tasks.base import Task, clip_rows, no_inputs
 
 GOOD = (
     "from featcache.manifest import load_manifest\n"
@@ -19,6 +21,16 @@ class Lacking:
     name = recipe = loss = metric = head_config = None
 TASK = Lacking()
 """
+BARE = """
+from types import SimpleNamespace
+from readouts.tasks.base import Recipe
+TASK = SimpleNamespace(
+    name="bare", recipe=Recipe(), readouts=["linear"], n_outputs=1, score="s", higher_is_better=True,
+    output_names=["depth"], head_config=lambda readout: {}, loss=lambda outputs, targets: outputs.sum(),
+    metric=lambda: None, controls=lambda train: {},
+)
+"""
+"""All that a task must have, and nothing more."""
 
 
 def load(file: Path, text: str) -> Task:
@@ -35,6 +47,32 @@ def test_the_file_identifies_the_task(tmp_path: Path) -> None:
     assert first.head_config("attention") == {"width": 128, "heads": 16, "dropout": 0.5}
 
 
+def test_what_a_file_leaves_out_is_taken_as_the_plainest(tmp_path: Path, make_targets) -> None:
+    task = load(tmp_path / "own.py", BARE)
+    assert isinstance(task, Task)
+    assert (task.select, task.inputs, task.predictions_kept) == (clip_rows, no_inputs, None)
+    assert (task.readouts, task.output_names) == (("linear",), ("depth",))
+    targets = make_targets(3, depth=np.arange(6.0).reshape(3, 2), labels=np.eye(3, dtype=np.uint8))
+    rows = task.select(targets, np.array([2, 0]), np.array([0, 0]), None)
+    assert rows.keys() == {"depth", "labels"}
+    assert rows["depth"].tolist() == [[4, 5], [0, 1]]
+    assert task.inputs({"depth": torch.zeros(1)}) == {}
+
+
+def test_what_a_file_says_itself_is_taken(tmp_path: Path, make_targets) -> None:
+    task = load(
+        tmp_path / "own.py",
+        BARE
+        + "TASK.select = lambda targets, clips, views, rng: {'depth': targets.rows('depth', clips) + 1}\n"
+        + "TASK.inputs = lambda targets: {'queries': targets['depth']}\n"
+        + "TASK.predictions_kept = 5\n",
+    )
+    rows = task.select(make_targets(2, depth=np.array([1.0, 7.0])), np.array([1]), np.array([0]), None)
+    assert rows["depth"].tolist() == [8.0]
+    assert task.inputs({"depth": torch.ones(1)})["queries"].tolist() == [1.0]
+    assert task.predictions_kept == 5
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -43,6 +81,10 @@ def test_the_file_identifies_the_task(tmp_path: Path) -> None:
         ("OTHER = 1", "defines no TASK"),
         (LACKING, "TASK lacks readouts, n_outputs, score, higher_is_better, output_names, controls of"),
         (GOOD + "object.__setattr__(TASK, 'score', 3)", "score=3 is not what"),
+        (BARE + "TASK.select = 'labels'", "select='labels' is not what"),
+        (BARE + "TASK.inputs = None", "inputs=None is not what"),
+        (BARE + "TASK.predictions_kept = 'all'", "predictions_kept='all' is not what"),
+        (BARE + "TASK.predictions_kept = 0", "predictions_kept=0 is not what"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_message(tmp_path: Path, text: str, message: str) -> None:

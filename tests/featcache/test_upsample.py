@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from featcache.errors import CallError
+from featcache.upsample import temporal_matrix
 from readouts.tokens import TokenPreparation
-from readouts.upsample import temporal_matrix
 
 
 def test_matrices_of_the_backbones(shared: Path) -> None:

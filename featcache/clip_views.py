@@ -1,0 +1,63 @@
+"""A clip as the backbone sees it: the frames each view shows, read once, and their pixels."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from featcache.clips import Clip, frame_indices
+from featcache.job import Extraction
+from featcache.previews import clip_strip
+from featcache.readers.base import Frames, Reader
+from featcache.views import View, clip_pixels, draw_view, frame_pixels, stretched
+
+
+class ClipViews:
+    """The clips of one extraction, view by view."""
+
+    def __init__(self, job: Extraction, reader: Reader, device: torch.device) -> None:
+        self.job, self.reader, self.device = job, reader, device
+
+    def read(self, clip: Clip, n_views: int) -> Frames:
+        """The frames that the first views show, each once, in order of their numbers.
+
+        Raises:
+            DataError: as the reader's `read`.
+        """
+        return self.reader.read(clip, np.unique(self.frames(clip, n_views)).tolist())
+
+    def pixels(
+        self, clip: Clip, frames: Frames, n_views: int
+    ) -> Iterator[Float[Tensor, "F rgb height width"]]:
+        """What the backbone is shown of each view, from the frames that `read` gave for as many views."""
+        spec, plan, scaling = self.job.clip_spec, self.job.views, self.job.dataset.pixels
+        chosen = self.frames(clip, n_views)
+        read = torch.from_numpy(frames).to(self.device)
+        # Views that differ in their start alone show the same frames in the same way: resize each once.
+        shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling)
+        for view, places in enumerate(np.searchsorted(np.unique(chosen), chosen)):
+            rows = torch.from_numpy(places).to(read.device)
+            drawn = draw_view(plan, clip.id, view, spec.height, spec.width)
+            yield clip_pixels(read[rows], spec, drawn, scaling) if shared is None else stretched(shared[rows])
+
+    def frames(self, clip: Clip, n_views: int) -> Int[np.ndarray, "V F"]:
+        """Frame numbers of each view, in the order in which they are shown."""
+        spec = self.job.clip_spec
+        views = (draw_view(self.job.views, clip.id, view, spec.height, spec.width) for view in range(n_views))
+        frames = np.stack([frame_indices(spec, clip.n_source, view.start) for view in views])
+        return frames[:, shuffled_order(clip, spec.n_frames)] if self.job.shuffle_frames else frames
+
+    def strip(self, clip: Clip) -> bytes:
+        """A contact strip of the evaluation view, as JPEG."""
+        (pixels,) = self.pixels(clip, self.read(clip, 1), 1)
+        # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
+        return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu())
+
+
+def shuffled_order(clip: Clip, n_frames: int) -> list[int]:
+    """The same for a clip in every split, view and run, and under every version of numpy."""
+    names = [f"{clip.digest}/{clip.record}/{i}".encode() for i in range(n_frames)]
+    return sorted(range(n_frames), key=lambda i: blake2b(names[i], digest_size=16).digest())

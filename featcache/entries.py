@@ -1,0 +1,114 @@
+"""A mapping of a YAML file and its place there, so that a wrong value is one message that says where."""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from featcache.errors import CallError
+
+_T = TypeVar("_T", int, float, str)
+_NAMES: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A mapping of the file, and where in the file it stands."""
+
+    entries: Any
+    origin: str
+    place: str = ""
+
+    def error(self, key: str | None, expected: str) -> CallError:
+        """What to raise for the value under `key`, or for the whole mapping."""
+        place = ".".join(filter(None, (self.place, key))) or "the top"
+        found = self.entries if key is None else self.entries.get(key)
+        return CallError(f"{self.origin}, at {place}: expected {expected}; found {found!r}.")
+
+    def keys(self, *allowed: str) -> None:
+        """Refuse any key that nobody would read."""
+        if not isinstance(self.entries, dict):
+            raise self.error(None, f"a mapping with some of {', '.join(allowed)}")
+        for key in self.entries:
+            if key not in allowed:
+                near = get_close_matches(str(key), allowed, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(allowed)}."
+                raise CallError(f"{self.origin}, at {self.place or 'the top'}: unknown key {key!r}; {hint}")
+
+    def child(self, key: str) -> "Node":
+        """The mapping under `key`, empty where the file leaves it out."""
+        return Node(self.entries.get(key, {}), self.origin, ".".join(filter(None, (self.place, str(key)))))
+
+    def children(self, key: str, *, optional: bool = False) -> list[tuple[str, "Node"]]:
+        """The mappings under `key`, by their names."""
+        node = self.child(key)
+        if not isinstance(node.entries, dict) or not (node.entries or optional):
+            raise self.error(key, "a mapping of names to entries")
+        return [(str(name), node.child(name)) for name in node.entries]
+
+    def items(self, key: str) -> list["Node"]:
+        """The entries of the list under `key`, none where it is left out."""
+        entries = self.entries.get(key, [])
+        if not isinstance(entries, list):
+            raise self.error(key, "a list")
+        place = self.child(key).place
+        return [Node(entry, self.origin, f"{place}[{i}]") for i, entry in enumerate(entries)]
+
+    def scalar(self, kind: type[_T]) -> _T:
+        """The entry itself, a plain value of a kind."""
+        if kind is float and type(self.entries) is int:
+            return kind(self.entries)
+        if type(self.entries) is not kind:
+            raise self.error(None, _NAMES[kind])
+        return self.entries
+
+    def value(self, key: str, kind: type[_T]) -> _T:
+        """The plain value under `key`, which must be there."""
+        if key not in self.entries:
+            raise self.error(key, _NAMES[kind])
+        return self.child(key).scalar(kind)
+
+    def optional(self, key: str, kind: type[_T]) -> _T | None:
+        """The plain value under `key`, or None."""
+        return None if self.entries.get(key) is None else self.value(key, kind)
+
+    def positive(self, key: str) -> int | None:
+        """The number of at least 1 under `key`, or None."""
+        number = self.optional(key, int)
+        if number is not None and number < 1:
+            raise self.error(key, "a number of at least 1")
+        return number
+
+    def choice(self, key: str, allowed: tuple[str, ...]) -> Any:
+        """The value under `key`, one of some."""
+        value = self.value(key, str)
+        if value not in allowed:
+            raise self.error(key, f"one of {', '.join(allowed)}")
+        return value
+
+    def list_of(self, key: str, kind: type[_T]) -> tuple[_T, ...]:
+        """The list of plain values under `key`, empty where it is left out."""
+        return tuple(item.scalar(kind) for item in self.items(key))
+
+
+def read_entries(path: Path) -> dict[str, Any]:
+    """The top of a YAML file; raises CallError where it is none."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise CallError(f"{path} cannot be read ({problem.strerror}): give a manifest that exists.") from None
+    except yaml.YAMLError as problem:
+        raise CallError(f"{path} is not YAML: {problem}") from None
+    if not isinstance(entries, dict):
+        raise CallError(f"{path}, at the top: expected datasets and tasks; found {type(entries).__name__}.")
+    return entries
+
+
+def overlay(under: Any, over: Any) -> Any:
+    """`over` laid on `under`: mappings key by key, anything else replaced whole."""
+    if not (isinstance(under, dict) and isinstance(over, dict)):
+        return over
+    merged = {key: overlay(under[key], value) if key in under else value for key, value in over.items()}
+    return {**under, **merged}

@@ -1,0 +1,250 @@
+"""What a task's loss and metric need of each clip, made from what the files say: a builder a kind of task.
+
+Written once a split, a few rows at a time: tracks and fields are larger than memory. Everything that
+follows from a clip's geometry (which frames, padding) is settled here, so that stage two only looks rows up.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int64
+
+from featcache.clips import Clip, ClipIndex, frame_indices, label_matrix
+from featcache.errors import CallError, DataError
+from featcache.job import Extraction
+from featcache.progress import Progress
+from featcache.readers.base import FieldReader, Reader
+from featcache.targets import TargetArray, write_targets
+
+MOST_POINTS = 34
+"""Rows of points a video; the reference pads to it, and fails beyond."""
+
+PADDING = -1.0
+"""Coordinates of rows without a point."""
+
+FIELDS_AT_ONCE = 8
+
+Block = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroundTruth:
+    """The targets of one split, as `write_targets` takes them."""
+
+    arrays: Mapping[str, np.ndarray | TargetArray]
+    parts: Mapping[str, Any]
+    """What they depend on beside clips and shapes."""
+    blocks: Iterable[Block] = field(default=())
+
+
+def write_ground_truth(
+    job: Extraction, index: ClipIndex, reader: Reader, folder: Path, progress: Progress
+) -> str | None:
+    """Write the targets of a split beside its stores, or find them; returns the group's name.
+
+    Raises:
+        DataError: a clip's targets are missing, or of another form than those before; names the clip.
+        CallError: the manifest's task lacks what its kind needs.
+    """
+    if job.task.kind == "features":
+        return None
+    truth = BUILDERS[job.task.kind](job, index, reader)
+    blocks = _counted(truth, partial(progress, f"writing the targets of {job.role}"))
+    return write_targets(folder, index, truth.arrays, truth.parts, blocks).name
+
+
+def _labels(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
+    labels = label_matrix(index, len(job.dataset.classes))
+    parts = {"clips": index.digest, "classes": list(job.dataset.classes)}
+    return GroundTruth(arrays={"labels": labels}, parts=parts)
+
+
+def _tracking(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
+    """Whole tracks of a rendered video, or marked points of a real one, by what the data set holds."""
+    if "tracks" in job.dataset.features:
+        return _tracks(job, index, reader)
+    if {"start_x", "start_y", "end_x", "end_y"} <= set(job.dataset.features):
+        return _points(job, index, reader)
+    raise CallError(
+        f"manifest, datasets.{job.dataset.name}.features: a tracking task needs {{tracks, visibility}} or "
+        "{start_x, start_y, end_x, end_y}."
+    )
+
+
+def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
+    """`tracks` [clip, frame, track, xy] (x over width, y over height), `visibility` [clip, frame, track]."""
+    n_frames, n_tracks, _ = _track_arrays(index.clip(0), reader)["tracks"].shape
+    axes = ("clip", "frame", "track")
+    arrays = {
+        "tracks": TargetArray(
+            shape=(len(index), n_frames, n_tracks, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy")
+        ),
+        "visibility": TargetArray(shape=(len(index), n_frames, n_tracks), dtype=np.dtype("?"), axes=axes),
+    }
+
+    def rows() -> Iterator[Block]:
+        for clip in _clips(index):
+            found = _track_arrays(clip, reader)
+            if found["tracks"].shape != (n_frames, n_tracks, 2):
+                raise DataError(
+                    f"{clip.source}, record {clip.record}: tracks {list(found['tracks'].shape)}, those "
+                    f"before it "
+                    f"{[n_frames, n_tracks, 2]}: all clips of a split have as many frames and tracks."
+                )
+            yield {name: values[None] for name, values in found.items()}
+
+    return GroundTruth(arrays=arrays, parts=_about(job), blocks=rows())
+
+
+def _track_arrays(clip: Clip, reader: Reader) -> Block:
+    found = reader.targets(clip)
+    tracks, visibility = found["tracks"], found["visibility"]
+    if tracks.shape != (*visibility.shape, 2):
+        raise DataError(
+            f"{clip.source}, record {clip.record}: tracks {list(tracks.shape)} and visibility "
+            f"{list(visibility.shape)} do not belong together: copy the file again."
+        )
+    return {"tracks": tracks.astype("<f4", copy=False), "visibility": visibility > 0.5}
+
+
+def _points(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
+    """`queries` and `ends` [clip, point, xy] padded with -1, `query_mask` and `end_mask` [clip, point]."""
+    shape, axes = (len(index), MOST_POINTS), ("clip", "point")
+    names = (("queries", "query_mask", "start"), ("ends", "end_mask", "end"))
+    arrays: dict[str, np.ndarray | TargetArray] = {}
+    for points, mask, _ in names:
+        arrays[points] = TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy"))
+        arrays[mask] = TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes)
+
+    def rows() -> Iterator[Block]:
+        for clip in _clips(index):
+            found = reader.targets(clip)
+            block: dict[str, np.ndarray] = {}
+            for points, mask, side in names:
+                xy = _joined(clip, found[f"{side}_x"], found[f"{side}_y"])
+                block[points], block[mask] = padded_points(xy)
+            yield {name: values[None] for name, values in block.items()}
+
+    return GroundTruth(arrays=arrays, parts=_about(job), blocks=rows())
+
+
+def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
+    if len(x) != len(y) or len(x) > MOST_POINTS:
+        raise DataError(
+            f"{clip.source}, record {clip.record}: {len(x)} x and {len(y)} y coordinates of points; as "
+            f"many of "
+            f"both, and at most {MOST_POINTS}, can be used."
+        )
+    return np.stack([x, y], axis=-1).astype("<f4")
+
+
+def padded_points(
+    points: Float32[np.ndarray, "n 2"],
+) -> tuple[Float32[np.ndarray, "Q 2"], Bool[np.ndarray, " Q"]]:
+    """Points and a mask of `MOST_POINTS` rows, padded with -1 (`_process_points` of the reference)."""
+    rows = np.full((MOST_POINTS, 2), PADDING, np.float32)
+    rows[: len(points)] = points
+    return rows, np.arange(MOST_POINTS) < len(points)
+
+
+def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
+    """`series` [clip, view, hour]: the values of a view's input frames, then of its target frames."""
+    starts = job.task.starts
+    if starts is None or starts.span <= job.task.clip.n_frames:
+        raise CallError(
+            f"manifest, tasks.{job.task.name}: a regression needs `starts` with a span of input and target "
+            f"frames, "
+            f"more than the clip's {job.task.clip.n_frames}."
+        )
+    if "series" not in job.dataset.features:
+        raise CallError(f"manifest, datasets.{job.dataset.name}.features: a regression needs `series`.")
+    spec = replace(job.clip_spec, n_frames=starts.span)
+    shape = (len(index), job.views.n_views, starts.span)
+    array = TargetArray(shape=shape, dtype=np.dtype("<f4"), axes=("clip", "view", "hour"))
+
+    def rows() -> Iterator[Block]:
+        for clip in _clips(index):
+            series = reader.targets(clip)["series"]
+            if series.shape != (clip.n_source,):
+                raise DataError(
+                    f"{clip.source}, record {clip.record}: a series {list(series.shape)} for {clip.n_source} "
+                    "frames: one value a frame is needed; correct `features` in the manifest."
+                )
+            n_starts = job.views.views_of(clip.n_source)
+            frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(shape[1])]
+            yield {"series": series[np.stack(frames)].astype("<f4")[None]}
+
+    parts = _about(job) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
+    return GroundTruth(arrays={"series": array}, parts=parts, blocks=rows())
+
+
+def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
+    """`fields` [time, row, column, variable] once a time step, and where in them a clip's are.
+
+    `places` [clip, lead] are those of the last input frame and of the target frames after it. Beside them
+    `time` (hours since 1970), `latitude`, `longitude`.
+    """
+    if not isinstance(reader, FieldReader):
+        raise CallError(
+            f"manifest, tasks.{job.task.name}: a forecast needs a data set of fields, not {job.dataset.name}."
+        )
+    first_used = job.clip_spec.n_frames - 1
+    used = np.stack([reader.time_steps(clip, range(first_used, clip.n_source)) for clip in _clips(index)])
+    steps = np.unique(used)
+    shape = (len(steps), len(reader.latitude), len(reader.longitude), job.dataset.channels)
+    arrays: dict[str, np.ndarray | TargetArray] = {
+        "fields": TargetArray(
+            shape=shape, dtype=np.dtype("<f4"), axes=("time", "row", "column", "variable")
+        ),
+        "places": TargetArray(
+            shape=used.shape, dtype=np.dtype("<i4"), axes=("clip", "lead"),
+            blocks=[np.searchsorted(steps, used).astype("<i4")],
+        ),
+        "time": _axis("time", reader.times(steps).astype("datetime64[h]").astype("<i8")),
+        "latitude": _axis("row", reader.latitude.astype("<f4")),
+        "longitude": _axis("column", reader.longitude.astype("<f4")),
+    }  # fmt: skip
+    return GroundTruth(arrays=arrays, parts=_about(job), blocks=_fields(reader, steps))
+
+
+def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Block]:
+    for at in range(0, len(steps), FIELDS_AT_ONCE):
+        yield {"fields": reader.fields(steps[at : at + FIELDS_AT_ONCE]).astype("<f4", copy=False)}
+
+
+def _axis(name: str, values: np.ndarray) -> TargetArray:
+    return TargetArray(shape=values.shape, dtype=values.dtype, axes=(name,), blocks=[values])
+
+
+def _about(job: Extraction) -> dict[str, Any]:
+    """What targets of any kind depend on beside the clips: which of the records' features they are."""
+    dataset = job.dataset
+    return {"kind": job.task.kind, "data_version": dataset.version, "features": dict(dataset.features)}
+
+
+def _clips(index: ClipIndex) -> Iterator[Clip]:
+    return (index.clip(number) for number in range(len(index)))
+
+
+def _counted(truth: GroundTruth, progress: Callable[[int, int], None]) -> Iterator[Block]:
+    streamed = [a for a in truth.arrays.values() if isinstance(a, TargetArray) and a.blocks is None]
+    done, total = 0, max((array.shape[0] for array in streamed), default=0)
+    for block in truth.blocks:
+        done += max(map(len, block.values()))
+        progress(done, total)
+        yield block
+
+
+Builder = Callable[[Extraction, ClipIndex, Reader], GroundTruth]
+
+BUILDERS: Mapping[str, Builder] = {
+    "classification": _labels,
+    "tracking": _tracking,
+    "regression": _series,
+    "forecast": _forecast,
+}
+"""Kind of task -> what makes its targets."""

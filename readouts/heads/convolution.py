@@ -1,0 +1,73 @@
+"""Convolutions with Flax's borders and initial values.
+
+`SAME` pads so that an output has ceil(n / stride) rows, and puts the smaller half of an odd padding first:
+stride 2 on an even map pads (0, 1), where torch users would write (1, 1) and be off by one.
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from readouts.heads.base import lecun_normal_
+
+
+class SameConv(nn.Conv2d):
+    """Flax's `Conv` with padding SAME and a square kernel."""
+
+    bias: nn.Parameter
+
+    def forward(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B O Y2 X2"]:
+        """A map of ceil(Y / stride) x ceil(X / stride)."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        rows, columns = (_same_padding(size, kernel, stride) for size in inputs.shape[2:])
+        if rows == columns == (kernel // 2, kernel // 2):
+            return F.conv2d(inputs, self.weight, self.bias, stride, padding=kernel // 2)
+        return F.conv2d(F.pad(inputs, (*columns, *rows)), self.weight, self.bias, stride)
+
+
+class SameConvTranspose(nn.ConvTranspose2d):
+    """Flax's `ConvTranspose` with padding SAME and a square kernel.
+
+    Flax slides the kernel as it is over inputs spread by the stride, torch the kernel turned by half a turn:
+    the weight here is Flax's, turned.
+    """
+
+    bias: nn.Parameter
+
+    def forward(  # type: ignore[override]  # torch's takes an output size, which SAME gives
+        self, inputs: Float[Tensor, "B C Y X"]
+    ) -> Float[Tensor, "B O Y2 X2"]:
+        """A map of stride * Y x stride * X."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
+        outputs = F.conv_transpose2d(
+            inputs, self.weight, self.bias, stride, output_padding=max(stride - kernel, 0)
+        )
+        first = max(kernel - stride, 0) // 2
+        rows, columns = (slice(first, first + stride * size) for size in inputs.shape[2:])
+        return outputs[:, :, rows, columns]
+
+
+def same_conv(
+    n_in: int, n_out: int, *, kernel: int, stride: int = 1, generator: Generator | None
+) -> SameConv:
+    """A convolution as Flax starts it: `lecun_normal` kernel, zero bias."""
+    layer = SameConv(n_in, n_out, kernel, stride=stride, device="meta").to_empty(device="cpu")
+    lecun_normal_(layer.weight, generator, fan_in=n_in * kernel**2)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def same_conv_transpose(
+    n_in: int, n_out: int, *, kernel: int, stride: int, generator: Generator | None
+) -> SameConvTranspose:
+    """A transposed convolution as Flax starts it, which counts its fan-in like a plain one's."""
+    layer = SameConvTranspose(n_in, n_out, kernel, stride=stride, device="meta").to_empty(device="cpu")
+    lecun_normal_(layer.weight, generator, fan_in=n_in * kernel**2)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Rows of zeros before and after."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
