@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format bench bench-memory clean
 
 help:                         ## what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 install: $(VENV)/.installed   ## .venv with pinned packages and scivid in editable form
 
@@ -37,6 +37,9 @@ format: install               ## mend what ruff can mend
 bench: install                ## the benchmarks: ratios measured side by side, and benchmarks.json
 	SCIVID_BENCH_CLIPS=256 $(BIN)/python -m pytest -q tests/benchmarks --benchmark-enable --benchmark-only \
 		--benchmark-columns=min,median,rounds --benchmark-json=benchmarks.json
+
+bench-memory: install         ## peak memory of every task at 1, 2 and 10 times the demo's data, which is made if need be
+	$(BIN)/python tests/benchmarks/peak_memory.py
 
 clean:                        ## what the demo and the tools wrote, not .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -29,6 +29,7 @@ from featcache.shards import (
 )
 from featcache.spec import Layer
 from featcache.store import FeatureStore
+from featcache.targets import Targets
 
 Progress = Callable[[int, int], None]
 """Called with shards done and shards in all."""
@@ -212,11 +213,25 @@ def _clip_problems(store: FeatureStore) -> Iterator[str]:
 
 def _target_problems(store: FeatureStore) -> Iterator[str]:
     try:
-        for name, values in store.load_targets().items():
-            if len(values) != store.spec.n_clips:
-                yield f"targets {name!r} have {len(values)} rows, the store has {store.spec.n_clips} clips."
+        targets = store.targets
+        for name in () if targets is None else targets.metadata:
+            yield from _array_problems(store, targets, name)
     except StoreError as problem:
         yield str(problem)
+
+
+def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterator[str]:
+    """Reads all of it, a block at a time, and with it every checksum."""
+    n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
+    if first_axis == "clip" and n_rows != store.spec.n_clips:
+        yield f"targets {name!r} have {n_rows} rows, the store has {store.spec.n_clips} clips."
+    row = 0
+    for block in targets.blocks(name):
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            wrong = row + int(np.argwhere(~np.isfinite(block))[0][0])
+            yield f"targets {name!r} hold a value that is not finite, at {first_axis} {wrong}."
+            return
+        row += len(block)
 
 
 def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:

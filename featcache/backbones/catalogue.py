@@ -114,9 +114,9 @@ _RANDOM_PIXELS = {
     "videomae_random_s": ((0.45,) * 3, (0.25,) * 3),
 }
 """Mean and std of a control whose filters never saw data. The first are those of bright, low-contrast lab
-footage, without which the constant part of a frame drowns what moves in it (mAP of the demo's flies 0.64 instead
-of 0.78). The others are those of colour footage, which the first would blow up until the positions of tokens
-drown: a tracking readout then never learns to tell times apart."""
+footage, without which the constant part of a frame drowns what moves in it (mAP of the demo's flies 0.64
+instead of 0.78). The others are those of colour footage, which the first would blow up until the positions of
+tokens drown: a tracking readout then never learns to tell times apart."""
 
 
 def videomae_info(

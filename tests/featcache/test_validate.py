@@ -15,7 +15,8 @@ import pytest
 from featcache import validate as validate_module
 from featcache.shards import json_bytes, write_chunks
 from featcache.spec import Layer
-from featcache.store import FeatureStore
+from featcache.store import FeatureStore, open_features
+from featcache.targets import TargetArray, open_targets, write_targets
 from featcache.validate import Report, validate
 
 LAYER = Layer(12, normed=True)
@@ -250,3 +251,17 @@ def test_magnitudes_near_the_end_of_float16_are_noted(example) -> None:
         writer.finish()
     (note,) = validate(store.path).notes
     assert note == f"layer {LAYER.name}: largest magnitude 40000, float16 ends at 65504."
+
+
+def test_targets_that_are_not_finite_are_found_and_others_need_no_row_a_clip(made, tmp_path: Path) -> None:
+    store = open_features(made.path)
+    fields = np.ones((40, 3), np.float32)
+
+    def problems(folder: str) -> list[str]:
+        array = TargetArray(shape=(40, 3), dtype=np.dtype("<f4"), axes=("time", "row"), blocks=[fields])
+        targets = open_targets(write_targets(tmp_path / folder, made.clips, {"fields": array}, {}))
+        return list(validate_module._array_problems(store, targets, "fields"))
+
+    assert problems("good") == []
+    fields[17, 1] = np.inf
+    assert problems("bad") == ["targets 'fields' hold a value that is not finite, at time 17."]
