@@ -214,8 +214,9 @@ def _clip_problems(store: FeatureStore) -> Iterator[str]:
 def _target_problems(store: FeatureStore) -> Iterator[str]:
     try:
         targets = store.targets
-        for name in () if targets is None else targets.metadata:
-            yield from _array_problems(store, targets, name)
+        if targets is not None:
+            for name in targets.metadata:
+                yield from _array_problems(store, targets, name)
     except StoreError as problem:
         yield str(problem)
 

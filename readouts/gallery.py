@@ -172,7 +172,7 @@ def _videos(
         caption = (
             "First and last frame. Lines: predicted paths; filled: where they end; rings: true end points."
         )
-        shown.append(Picture(title=f"Video {scene.ids[row]}", caption=caption, image=image, wide=True))
+        shown.append(Picture(title=f"Video {scene.ids[row]}", caption=caption, image=image))
     return shown
 
 

@@ -28,7 +28,7 @@ from readouts.tasks import load_task
 from readouts.tasks.base import Task
 
 CLIPS_SHOWN = 6
-STRIPS_SHOWN = 3
+STRIPS_SHOWN, STRIPS_OF = 3, "val"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -293,7 +293,9 @@ def _store_section(store: FeatureStore) -> StoreSection:
     clips = [number for number in previews if number not in store.skipped_clips][
         :: max(1, len(previews) // STRIPS_SHOWN)
     ]
-    tokens = pictures.token_strips(store, clips[:STRIPS_SHOWN]) if clips else {}
+    # One split shows what a backbone sees; the others would say the same, three times as long.
+    shown = clips[:STRIPS_SHOWN] if store.attrs["role"] == STRIPS_OF else []
+    tokens = pictures.token_strips(store, shown) if shown else {}
     return StoreSection(
         name=f"{store.attrs['task']} / {store.attrs['role']} / {store.path.name}",
         facts={

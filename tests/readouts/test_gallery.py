@@ -147,7 +147,7 @@ def test_tracking_shows_errors_and_a_few_videos(
     np.testing.assert_array_equal(np.sort(unmoved), [0] * 5 + [128] * 5)
     assert [video[0].shape for video in videos] == [(32, 32, 3)] * VIDEOS_SHOWN
     assert [int(video[0].mean().round()) for video in videos] == [20, 60, 100]
-    assert [picture.wide for picture in found] == [False, True, True, True]
+    assert not any(picture.wide for picture in found)
     assert found[1].title == "Video clip 0"
     assert videos[0]["valid_query"].tolist() == [True, True, False]
 
