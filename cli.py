@@ -39,7 +39,7 @@ class _Commands(TyperGroup):
             message = (
                 str(problem)
                 if isinstance(problem, ScividError)
-                else f"{problem.strerror}: {problem.filename}"
+                else ": ".join(map(str, filter(None, (problem.strerror, problem.filename))))
             )
             typer.echo(f"scivid: {message}", err=True)
             raise typer.Exit(getattr(problem, "exit_code", 1)) from None
@@ -239,7 +239,7 @@ def validate(
 def train_readout(
     backbone: Annotated[str, typer.Option(help="Whose stores to read, as `scivid list stores` shows them.")],
     task: TaskOption,
-    readout: Annotated[str | None, typer.Option(help="linear, attention, or both with a comma.")] = None,
+    readout: Annotated[str | None, typer.Option(help="One of the task's, or several with commas.")] = None,
     layer: Annotated[str | None, typer.Option(help="Which layer, where a store holds several.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
@@ -335,9 +335,9 @@ def demo(
                 cache_dir=cache_dir,
                 results_dir=results_dir,
             )
-    validate(store=[store.path for store in find_stores(cache_dir)])
     _show_comparison(results_dir, cache_dir)
     report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
+    validate(store=[store.path for store in find_stores(cache_dir)])
 
 
 _BEHAVIOUR = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]

@@ -87,6 +87,8 @@ def extract(
         raise DataError(
             f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
         )
+    for n_source in set(scan.index.clips.column("n_source").to_pylist()):
+        job.views.views_of(n_source)
     parts = fingerprint_parts(job, scan.index)
     folder = cache_dir / job.task.name / job.role
     spec = feature_spec(job, len(scan.index), machine.shard_bytes)

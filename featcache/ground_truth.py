@@ -1,12 +1,15 @@
 """What a task's loss and metric need of each clip, made from what the files say: a builder a kind of task.
 
-Written once a split, a few rows at a time: tracks and fields are larger than memory. Everything that
-follows from a clip's geometry (which frames, padding) is settled here, so that stage two only looks rows up.
+Written once a split, a few rows at a time: tracks and fields are larger than memory. Padding, and which hours
+belong to a view, are settled here; a window of tracks is cut by stage two, whose view v starts at frame v.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from featcache.clips import Clip, ClipIndex, frame_indices, label_matrix
 from featcache.errors import CallError, DataError
 from featcache.job import Extraction
 from featcache.progress import Progress
-from featcache.readers.base import FieldReader, Reader
+from featcache.readers.base import SCAN_THREADS, FieldReader, Reader
 from featcache.targets import TargetArray, write_targets
 
 MOST_POINTS = 34
@@ -92,8 +95,8 @@ def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
             if found["tracks"].shape != (n_frames, n_tracks, 2):
                 raise DataError(
                     f"{clip.source}, record {clip.record}: tracks {list(found['tracks'].shape)}, those "
-                    f"before it "
-                    f"{[n_frames, n_tracks, 2]}: all clips of a split have as many frames and tracks."
+                    f"before it {[n_frames, n_tracks, 2]}: all clips of a split have as many frames and "
+                    "tracks."
                 )
             yield {name: values[None] for name, values in found.items()}
 
@@ -135,9 +138,8 @@ def _points(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
 def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
     if len(x) != len(y) or len(x) > MOST_POINTS:
         raise DataError(
-            f"{clip.source}, record {clip.record}: {len(x)} x and {len(y)} y coordinates of points; as "
-            f"many of "
-            f"both, and at most {MOST_POINTS}, can be used."
+            f"{clip.source}, record {clip.record}: {len(x)} x and {len(y)} y coordinates of points; as many "
+            f"of both, and at most {MOST_POINTS}, can be used."
         )
     return np.stack([x, y], axis=-1).astype("<f4")
 
@@ -157,8 +159,7 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
     if starts is None or starts.span <= job.task.clip.n_frames:
         raise CallError(
             f"manifest, tasks.{job.task.name}: a regression needs `starts` with a span of input and target "
-            f"frames, "
-            f"more than the clip's {job.task.clip.n_frames}."
+            f"frames, more than the clip's {job.task.clip.n_frames}."
         )
     if "series" not in job.dataset.features:
         raise CallError(f"manifest, datasets.{job.dataset.name}.features: a regression needs `series`.")
@@ -212,8 +213,13 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
 
 
 def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Block]:
-    for at in range(0, len(steps), FIELDS_AT_ONCE):
-        yield {"fields": reader.fields(steps[at : at + FIELDS_AT_ONCE]).astype("<f4", copy=False)}
+    blocks = iter([steps[at : at + FIELDS_AT_ONCE] for at in range(0, len(steps), FIELDS_AT_ONCE)])
+    with ThreadPoolExecutor(SCAN_THREADS, "fields") as pool:
+        # A few blocks ahead: decoding takes ten times as long as writing.
+        ahead = deque(pool.submit(reader.fields, block) for block in islice(blocks, SCAN_THREADS))
+        while ahead:
+            yield {"fields": ahead.popleft().result().astype("<f4", copy=False)}
+            ahead.extend(pool.submit(reader.fields, block) for block in islice(blocks, 1))
 
 
 def _axis(name: str, values: np.ndarray) -> TargetArray:

@@ -269,10 +269,11 @@ def _task(name: str, node: Node, datasets: Mapping[str, Dataset]) -> Task:
     kind = node.choice("kind", KINDS)
     splits = {role: _source(child, datasets) for role, child in node.children("splits")}
     clip, augmentation = _clip(node.child("clip")), _augmentation(node.child("augmentation"))
-    if "starts" in node.entries and not (augmentation.is_identity and clip.sampling == "clip"):
-        raise node.error(
-            "starts", "no `augmentation` and the sampling `clip` beside it: a start is all of a view"
-        )
+    if "starts" in node.entries and not augmentation.is_identity:
+        raise node.error("starts", "no `augmentation` beside it: a start is all there is to a view")
+    consecutive = clip.sampling == "clip" and clip.stride == 1
+    if ("starts" in node.entries or kind in ("regression", "forecast")) and not consecutive:
+        raise node.error("clip", "sampling `clip` with stride 1: targets are those of consecutive frames")
     if kind == "classification" and not all(datasets[dataset].classes for dataset, _ in splits.values()):
         raise node.error("kind", "data sets with `classes`, which a classification needs")
     return Task(
@@ -324,6 +325,8 @@ def _windows(node: Node) -> Windows:
     for key, number in hours.items():
         if number < 1:
             raise node.error(key, "a number of at least 1")
+    if (node.optional("offset_hours", int) or 0) < 0:
+        raise node.error("offset_hours", "a number of at least 0")
     return Windows(
         first=node.value("first", str), last=node.value("last", str),
         offset_hours=node.optional("offset_hours", int) or 0, **hours,

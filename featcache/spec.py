@@ -71,8 +71,7 @@ class Starts:
         if n_source < self.span or len(found) > self.n_starts:
             raise DataError(
                 f"{n_source} frames have {max(0, n_source - self.span + 1)} windows of {self.span}; from 1 "
-                f"to "
-                f"{self.n_starts} are stored: correct `starts` in the manifest, or leave such clips out."
+                f"to {self.n_starts} are stored: correct `starts` in the manifest, or leave such clips out."
             )
         return found
 

@@ -315,12 +315,22 @@ def compatible(train: FeatureStore, val: FeatureStore) -> None:
     Raises:
         StoreError: backbone, preprocessing, layers or tokens differ; lists in what.
     """
-    found = differences(_kind_of_features(val), _kind_of_features(train))
+    ours, theirs = _kind_of_features(val), _kind_of_features(train)
+    if _dataset_of(train) != _dataset_of(val):
+        # How files of another data set are decoded is part of which clips they are.
+        ours.pop("decoding", None)
+        theirs.pop("decoding", None)
+    found = differences(ours, theirs)
     if found:
         raise StoreError(
             f"{val.path} cannot be evaluated with a readout trained on {train.path}:\n{listed(found)}\n"
             "(here: the validation store; asked for: as in training). Extract both with the same options."
         )
+
+
+def _dataset_of(store: FeatureStore) -> Any:
+    clips = store.parts.get("clips")
+    return clips.get("dataset") if isinstance(clips, Mapping) else None
 
 
 def _kind_of_features(store: FeatureStore) -> dict[str, Any]:

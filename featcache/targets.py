@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64
 
-from featcache.durable import PARTIAL, Lock, sync_directory, write_file
+from featcache.durable import PARTIAL, Lock, failures_explained, sync_directory, write_file
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.shards import (
@@ -120,8 +120,13 @@ def write_targets(
     lock = Lock(folder / ".targets.lock", wait=True, busy="")
     try:
         if not path.exists():
-            _refuse_full_disk(path, sum(target.nbytes for target in targets.values()))
-            _write_group(path, targets, parts, blocks)
+            # What a killed process left, of these targets or of others that nobody waits for any more.
+            for leftover in folder.glob(f".targets-*{PARTIAL}"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            needed = sum(target.nbytes for target in targets.values())
+            _refuse_full_disk(path, needed)
+            with failures_explained(path, needed=needed, left=lambda: needed):
+                _write_group(path, targets, parts, blocks)
         return open_targets(path, expected=fingerprint(parts)).path
     finally:
         lock.release()
@@ -170,7 +175,7 @@ class Targets:
         return out
 
     def read(self, name: str) -> np.ndarray:
-        """All rows of one array, in clip order.
+        """All rows of one array, in their order.
 
         Raises:
             StoreError: a file is missing or fails its checksum; names it.
@@ -254,9 +259,8 @@ def _refuse_full_disk(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise StoreError(
-            f"{path} needs {needed / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free: make room, "
-            f"or give "
-            "another folder with --cache-dir."
+            f"{path} needs {needed / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free: make room, or "
+            "give another folder with --cache-dir."
         )
 
 
@@ -319,9 +323,8 @@ class _RowWriter:
         if self.n_rows != self.target.shape[0]:
             axis = self.target.axes[0]
             raise CallError(
-                f"targets {self.name!r}: {self.n_rows} rows came for {self.target.shape[0]} of axis "
-                f"{axis}: give "
-                "one each."
+                f"targets {self.name!r}: {self.n_rows} rows came for {self.target.shape[0]} of axis {axis}: "
+                "give one each."
             )
 
 

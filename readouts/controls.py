@@ -21,6 +21,9 @@ from readouts.tasks.base import Task
 
 CLIPS_AT_ONCE = 16
 
+CONTROL_VERSION = 1
+"""Raised when a control or a metric gives other numbers, so that kept rows are computed anew."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ControlRow:
@@ -43,6 +46,7 @@ def control_rows(
         StoreError: the targets are damaged, or not the task's.
     """
     about = {
+        "version": CONTROL_VERSION,
         "task": {"name": task.name, **task.identity()},
         "train": train.fingerprint,
         "evaluated": evaluated.fingerprint,

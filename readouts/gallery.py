@@ -23,9 +23,9 @@ from readouts.controls import ControlRow
 from readouts.heads.tracking import as_tracks
 from readouts.point_metrics import nearest_endpoint_error
 from readouts.tasks.classification import Classification
-from readouts.tasks.stir import Tracking
-from readouts.tasks.typhoon import Regression
-from readouts.tasks.weatherbench2 import Forecast
+from readouts.tasks.forecast import Forecast
+from readouts.tasks.regression import Regression
+from readouts.tasks.tracking import Tracking
 
 Outputs = Mapping[str, Float[np.ndarray, "n *O"]]
 
@@ -88,7 +88,7 @@ class Scene:
             store=store,
             targets=targets,
             clips=np.asarray(table.column("clip"), np.int64),
-            ids=pa.compute.cast(table.column("id"), pa.string()).to_pylist(),
+            ids=table.column("id").cast(pa.string()).to_pylist(),
             outputs=outputs,
             scores={r["readout"]: json.loads(r["scores"])["val"] for r in rows},
             controls=controls,

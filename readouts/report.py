@@ -108,7 +108,8 @@ def comparison(
             controls = [
                 {"backbone": f"control: {name}", **{role: _score(value) for role, value in of.items()}}
                 for name, of in _scores_of(
-                    _controls(_task_of(rows, manifest), stores, results_dir), metric
+                    _controls(_task_of(rows, manifest), _stores_of(_ranked(rows)[0], stores), results_dir),
+                    metric,
                 ).items()
             ]
         published: list[dict[str, object]] = [
@@ -141,9 +142,25 @@ def _score(value: float | None) -> str | None:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def _controls(task: Task, stores: Sequence[FeatureStore], results_dir: Path) -> dict[str, list[ControlRow]]:
-    """Role -> the control rows, on the targets of any store of the split."""
-    splits = {str(s.attrs["role"]): s for s in stores if s.attrs["task"] == task.name}
+def _ranked(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Best on val first."""
+    return sorted(rows, key=lambda row: row["val"], reverse=rows[-1]["higher_is_better"] is not False)
+
+
+def _stores_of(row: Mapping[str, Any], stores: Sequence[FeatureStore]) -> dict[str, FeatureStore]:
+    """Role -> the very store that a row's numbers come from, where it is still there."""
+    found = {}
+    for role in ("train", "val", "test"):
+        for store in stores:
+            if store.fingerprint == row.get(f"{role}_fingerprint") and store.attrs["task"] == row["task"]:
+                found[role] = store
+    return found
+
+
+def _controls(
+    task: Task, splits: Mapping[str, FeatureStore], results_dir: Path
+) -> dict[str, list[ControlRow]]:
+    """Role -> the control rows, on the clips that the readouts are scored on."""
     targets = {role: store.targets for role, store in splits.items()}
     rows = {}
     for role in ("val", "test"):
@@ -173,7 +190,7 @@ def _task_section(
     manifest: Manifest,
 ) -> TaskSection:
     entry, newest = manifest.tasks.get(name), rows[-1]
-    ranked = sorted(rows, key=lambda row: row["val"], reverse=newest["higher_is_better"] is not False)
+    ranked = _ranked(rows)
     best = ranked[0]
     controls: Mapping[str, Sequence[ControlRow]] = {}
     figures: Sequence[Picture] = []
@@ -181,9 +198,10 @@ def _task_section(
     problem = None
     try:
         task = _task_of(rows, manifest)
-        controls = _controls(task, stores, results_dir)
-        figures = _figures(best, rows, task, stores, controls, results_dir)
-        clips = _clip_section(best, task, stores, results_dir)
+        splits = _stores_of(best, stores)
+        controls = _controls(task, splits, results_dir)
+        figures = _figures(best, rows, task, splits.get("val"), controls, results_dir)
+        clips = _clip_section(best, task, splits.get("val"), results_dir)
     except ScividError as refusal:
         problem = str(refusal)
     runs = {row["run"]: row for row in rows}.values()
@@ -224,9 +242,8 @@ def _run_section(
 
 
 def _clip_section(
-    best: Mapping[str, Any], task: Task, stores: Sequence[FeatureStore], results_dir: Path
+    best: Mapping[str, Any], task: Task, store: FeatureStore | None, results_dir: Path
 ) -> list[dict[str, Any]]:
-    store = next((store for store in stores if store.fingerprint == best["val_fingerprint"]), None)
     file = predictions_of(best, results_dir)
     if store is None or not file.exists():
         return []
@@ -263,11 +280,10 @@ def _figures(
     best: Mapping[str, Any],
     rows: Sequence[Mapping[str, Any]],
     task: Task,
-    stores: Sequence[FeatureStore],
+    store: FeatureStore | None,
     controls: Mapping[str, Sequence[ControlRow]],
     results_dir: Path,
 ) -> list[Picture]:
-    store = next((store for store in stores if store.fingerprint == best["val_fingerprint"]), None)
     targets = None if store is None else store.targets
     if store is None or targets is None:
         return []

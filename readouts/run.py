@@ -11,6 +11,7 @@ import numpy as np
 
 from featcache.errors import CallError
 from readouts.features import FeatureSplit, split_decisions
+from readouts.heads import HEADS, SHAPE_SETTINGS
 from readouts.tasks.base import Recipe, Task
 
 MAX_SEED = 2**31
@@ -70,11 +71,16 @@ def configure(
         if split.targets is not None:
             # One row, so that a store of other classes is refused before anything is trained.
             task.select(split.targets, split.usable[:1], np.zeros(1, np.int64), None)
+    for kind in readouts or ():
+        if kind in HEADS and kind not in task.readouts:
+            raise CallError(
+                f"--readout {kind}: not one of task {task.name}, which trains {', '.join(task.readouts)}."
+            )
     configs = {kind: task.head_config(kind) for kind in readouts or task.readouts}
     recipe: dict[str, Any] = {}
     for setting in settings:
         name, given, text = setting.partition("=")
-        owners = [config for config in configs.values() if name in config]
+        owners = [config for config in configs.values() if name in config and name not in SHAPE_SETTINGS]
         if given and name in (field.name for field in fields(Recipe)):
             recipe[name] = _parse(setting, text, getattr(task.recipe, name))
         elif given and owners:
@@ -82,9 +88,11 @@ def configure(
                 config[name] = _parse(setting, text, config[name])
                 if name == "dropout" and not 0 <= config[name] < 1:
                     raise CallError(f"--set {setting}: dropout is a probability, from 0 to below 1.")
+                if isinstance(config[name], int) and config[name] < 1:
+                    raise CallError(f"--set {setting}: must be at least 1.")
         else:
             known = [f.name for f in fields(Recipe)] + sorted(
-                {key for config in configs.values() for key in config}
+                {key for config in configs.values() for key in config} - SHAPE_SETTINGS
             )
             raise CallError(f"--set {setting}: write name=value with one of {', '.join(known)}.")
     return Run(task=task, splits=splits, readouts=configs, recipe=replace(task.recipe, **recipe), seed=seed)

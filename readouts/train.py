@@ -79,7 +79,9 @@ def train(
         sweep(folder)
         if again:
             forget(folder)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seeds = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        # Convolutions as exact as products: by default a GPU rounds their inputs to ten bits.
+        with seeds, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             trainer = Trainer(run, folder, device)
             trainer.fit(progress)
             scores = trainer.final_scores(progress)
@@ -238,7 +240,9 @@ class Trainer:
             in_minival = max(0, min(len(batch.clips), recipe.minival_clips - done))
             for kind, head in self.heads.items():
                 found = head(tokens, **inputs).float()
-                outputs[kind].append(found[: max(0, kept - done)].cpu().numpy())
+                if done < kept:
+                    # Copied: a slice would keep all of the batch, and weather's are 200 MB.
+                    outputs[kind].append(found[: kept - done].cpu().numpy().copy())
                 scores[kind].update(found, batch.targets)
                 if apart and in_minival:
                     first = {name: values[:in_minival] for name, values in batch.targets.items()}

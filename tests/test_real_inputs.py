@@ -35,10 +35,10 @@ from featcache.views import View, clip_pixels
 from readouts.area import latitude_weights
 from readouts.checkpoint import read_predictions
 from readouts.controls import scored
+from readouts.gallery import predictions_of
 from readouts.heads import as_tracks
 from readouts.results import load_results
 from readouts.tasks import load_task
-from readouts.tasks.weatherbench2 import RESIDUAL_STD
 
 
 @pytest.fixture(scope="module")
@@ -74,27 +74,22 @@ class Passed:
     def targets(self, role: str, name: str) -> np.ndarray:
         return self.stores[role].load_targets()[name]
 
-    def tokens(self, role: str) -> np.ndarray:
-        store = self.stores[role]
-        views = np.arange(store.spec.n_views)
-        return np.stack(
-            [store.read(np.full_like(views, clip), views=views) for clip in range(len(store.clips))]
-        )
+    def tokens(self, role: str, clip: int = 0, view: int = 0) -> np.ndarray:
+        stored: np.ndarray = self.stores[role].read([clip], views=view)[0]
+        return stored.astype(np.float32)
 
     def controls(self) -> dict[str, dict[str, float]]:
         train, val = self.stores["train"].targets, self.stores["val"].targets
-        assert train is not None and val is not None
-        return scored(
-            load_task(self.task, self.manifest), train, val, np.arange(len(self.stores["val"].clips))
-        )
+        assert train is not None
+        assert val is not None
+        clips = np.arange(self.stores["val"].spec.n_clips)
+        return scored(load_task(self.task, self.manifest), train, val, clips)
 
     def rows(self) -> list[dict[str, Any]]:
         return load_results(self.folder / "results")
 
     def predictions(self) -> Mapping[str, np.ndarray]:
-        row = self.rows()[0]
-        run = self.folder / "results" / self.task / f"{row['backbone']}-{row['run']}"
-        return read_predictions(run / "predictions_val.parquet")[1]
+        return read_predictions(predictions_of(self.rows()[0], self.folder / "results"))[1]
 
 
 def pass_through(
@@ -175,17 +170,15 @@ def typhoon(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Passed:
 
 
 @pytest.mark.parametrize("role", STORMS)
-def test_typhoon_images_and_pressures_are_those_of_the_archive(
-    typhoon: Passed, real: Path, role: str
-) -> None:
+def test_images_and_pressures_are_those_of_the_archive(typhoon: Passed, real: Path, role: str) -> None:
     reader, index = typhoon.reader(role)
-    series = typhoon.targets(role, "series")
+    series, n_views = typhoon.targets(role, "series"), 8 if role == "train" else 1
+    assert series.shape == (len(STORMS[role]), n_views, 24)
     for number, key in enumerate(STORMS[role]):
         kelvin, track, _ = storm(real, key)
         np.testing.assert_array_equal(reader.read(index.clip(number), range(32))[..., 0], kelvin)
-        for view in range(8 if role == "train" else 1):
+        for view in range(n_views):
             np.testing.assert_array_equal(series[number, view], track[view : view + 24, 3])
-    assert series.shape == (len(STORMS[role]), 8 if role == "train" else 1, 24)
 
 
 def test_lost_lines_of_1987_stay_in_range(typhoon: Passed) -> None:
@@ -195,22 +188,19 @@ def test_lost_lines_of_1987_stay_in_range(typhoon: Passed) -> None:
     entry, dataset = typhoon.manifest.task("typhoon"), typhoon.manifest.dataset("digital_typhoon")
     pixels = clip_pixels(torch.from_numpy(kelvin), entry.clip, View(), dataset.pixels)
     assert pixels.shape == (16, 3, 256, 256)
-    assert (pixels.min(), pixels.max()) == (0.0, 1.0)
+    assert pixels.min() == 0.0
+    assert pixels.max() == 1.0
     assert np.isfinite(typhoon.tokens("val")).all()
 
 
-def test_typhoon_controls_follow_from_the_track(typhoon: Passed) -> None:
+def test_pressure_controls_follow_from_the_track_and_are_drawn(typhoon: Passed) -> None:
     controls = typhoon.controls()
-    # 1004 1/3 hPa in hour 12; then 1004 for nine hours, and 1003 in hour 24.
-    lead = [1 / 3, 1 / 3, 1 / 3, 1 / 3, 4 / 3]
-    assert controls["last input value"]["pressure/rmse"] == pytest.approx(np.mean(lead), abs=1e-3)
+    # 1004 hPa in hours 12 to 21, 1003 in hour 24, and the score averages 1, 2, 3, 6 and 12 hours ahead.
+    assert controls["last input value"]["pressure/rmse"] == pytest.approx(1 / 5, abs=1e-4)
     assert 0 < controls["training mean"]["pressure/rmse"] < 15
     assert {row["readout"] for row in typhoon.rows()} == {"linear", "attention"}
     # Heads begin at the train split's mean, some 20 hPa below these storms, and three steps move them little.
     assert all(10 < row["val"] < 40 for row in typhoon.rows())
-
-
-def test_typhoon_pictures(typhoon: Passed) -> None:
     assert "Pressure against time" in typhoon.page
     assert "Error against lead time" in typhoon.page
 
@@ -228,9 +218,8 @@ N_TRACKS = 128
 def endoscopy(real: Path) -> np.ndarray:
     """[60, 512, 512, 3]; the frames are as wide for their height as STIR's own."""
     seen = frames_of(real / "scivid_assets" / "stir_tracking_example.gif")[:, :, ENDOSCOPE]
-    return np.stack(
-        [np.asarray(Image.fromarray(f).resize((512, 512), Image.Resampling.BILINEAR)) for f in seen]
-    )
+    images = (Image.fromarray(frame).resize((512, 512), Image.Resampling.BILINEAR) for frame in seen)
+    return np.stack([np.asarray(image) for image in images])
 
 
 def tissue_record(frames: np.ndarray, names: Mapping[str, str]) -> bytes:
@@ -263,9 +252,8 @@ def tissue(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Passed:
     stir, movi = (load_manifest().dataset(name) for name in ("stir", "movi"))
     write_shard(folder / "data", stir, "full_val", [tissue_record(endoscopy(real), stir.features)])
     scenes = [frames_of(real / "movi_e" / f"movi_e_{number}.gif") for number in (1, 2, 3)]
-    write_shard(
-        folder / "data", movi, "train", [scene_record(frames, movi.features, rng) for frames in scenes]
-    )
+    records = [scene_record(frames, movi.features, rng) for frames in scenes]
+    write_shard(folder / "data", movi, "train", records)
     settings = ["lr=1e-3", "minival_every=3", "width=32", "temporal_tiles=1", "n_bases=5"]
     return pass_through(folder, "stir", "videomae_random_s", settings)
 
@@ -274,7 +262,7 @@ def test_endoscopy_tokens_are_those_of_16_evenly_spaced_frames(tissue: Passed, r
     frames = endoscopy(real)
     reader, index = tissue.reader("val")
     np.testing.assert_array_equal(reader.read(index.clip(0), range(60)), frames)
-    stored = tissue.tokens("val")[0, 0].astype(np.float32)
+    stored = tissue.tokens("val")
     expected, others = (tokens_of(frames[chosen]) for chosen in (EVENLY_SPACED, range(16)))
     np.testing.assert_allclose(stored, expected, atol=0.01)
     assert np.abs(stored - others).max() > 0.5
@@ -295,9 +283,8 @@ def test_rendered_scenes_give_a_view_a_window(tissue: Passed, real: Path) -> Non
     reader, index = tissue.reader("train")
     second = frames_of(real / "movi_e" / "movi_e_2.gif")
     np.testing.assert_array_equal(reader.read(index.clip(1), range(24)), second)
-    tokens = tissue.tokens("train").astype(np.float32)
-    assert tokens.shape[:2] == (3, 9)
-    np.testing.assert_allclose(tokens[1, 8], tokens_of(second[8:24]), atol=0.01)
+    assert (tissue.stores["train"].spec.n_clips, tissue.stores["train"].spec.n_views) == (3, 9)
+    np.testing.assert_allclose(tissue.tokens("train", 1, view=8), tokens_of(second[8:24]), atol=0.01)
     tracks = tissue.targets("train", "tracks")
     assert tracks.shape == (3, 24, N_TRACKS, 2)
     assert 0 <= tracks.min() < tracks.max() <= 1
@@ -333,9 +320,7 @@ def reanalysis(real: Path) -> dict[str, np.ndarray]:
     """Z500 (m2/s2) and T850 (K) [member, time, latitude from the south, longitude] as stored, 61 x 120."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of optional libraries of its own
-        pytest.importorskip(
-            "cfgrib", reason="reads the reanalysis sample, which is GRIB", exc_type=ImportError
-        )
+        pytest.importorskip("cfgrib", reason="cfgrib reads the reanalysis sample, which is GRIB")
         import xarray as xr
 
         file = real / "weather" / "era5-levels-members.grib"
@@ -362,7 +347,9 @@ def to_one_degree(fields: np.ndarray) -> np.ndarray:
     across, along = (
         np.maximum(0, 1 - np.abs(places[:, None] - np.arange(n))) for places, n in ((north, 61), (east, 121))
     )
-    return einsum(whole, across, along, "... y x, row y, column x -> ... row column").astype(np.float32)
+    rows = einsum(whole, across, "... y x, row y -> ... row x")
+    finer: np.ndarray = einsum(rows, along, "... row x, column x -> ... row column")
+    return finer.astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -400,36 +387,37 @@ def weather(weather_fields: np.ndarray, tmp_path_factory: pytest.TempPathFactory
     return pass_through(folder, "weatherbench2", "videomae_random_s", settings, overlay)
 
 
-def test_weather_fields_are_those_of_the_reanalysis(
-    weather: Passed, weather_fields: np.ndarray, real: Path
-) -> None:
+def test_fields_are_those_of_the_reanalysis(weather: Passed, weather_fields: np.ndarray, real: Path) -> None:
     reader, index = weather.reader("val")
     assert isinstance(reader, FieldReader)
     np.testing.assert_array_equal(reader.fields(np.arange(40)), weather_fields)
     assert len(index) == 1
     np.testing.assert_array_equal(reader.read(index.clip(0), range(16)), weather_fields[8:24])
+    np.testing.assert_array_equal(
+        weather.targets("val", "fields")[weather.targets("val", "places")[0]], weather_fields[23:40]
+    )
     for i, stored in enumerate(reanalysis(real).values()):
         on_three_degrees = rearrange(weather_fields[:, ::3, ::3, i], "(m t) y x -> m t y x", m=N_MEMBERS)
         np.testing.assert_allclose(on_three_degrees, stored, rtol=1e-6)
 
 
-def test_weather_is_standardised_and_changes_as_the_benchmark_says(
-    weather: Passed, weather_fields: np.ndarray
-) -> None:
-    dataset = weather.manifest.dataset("weatherbench2")
-    pixels = clip_pixels(
-        torch.from_numpy(weather_fields[:16]), ClipSpec(height=181, width=360), View(), dataset.pixels
+def test_the_benchmarks_statistics_fit_the_reanalysis(weather: Passed, weather_fields: np.ndarray) -> None:
+    pixels = weather.manifest.dataset("weatherbench2").pixels
+    shown = clip_pixels(
+        torch.from_numpy(weather_fields[:16]), ClipSpec(height=181, width=360), View(), pixels
     )
-    areas = latitude_weights(181).float()[:, None]
-    mean = (pixels * areas).mean(dim=(0, 2, 3))
-    std = (((pixels - mean[:, None, None]) ** 2) * areas).mean(dim=(0, 2, 3)).sqrt()
-    assert mean.abs().max() < 1
-    assert 0.3 < std.min() <= std.max() < 3
+    std, mean = torch.std_mean(shown, dim=(0, 2, 3))
+    # Two days of January against 39 years, every cell alike; the humidity is a stand-in.
+    assert mean[:2].abs().max() < 0.1
+    assert (std[:2] - 1).abs().max() < 0.1
+    assert mean[2].abs() < 1
+    assert 0.3 < std[2] < 3
     members = rearrange(weather_fields, "(m t) y x c -> m t y x c", m=N_MEMBERS)
-    changes = np.diff(members, axis=1)
-    rms = np.sqrt((changes**2 * latitude_weights(181).numpy()[:, None, None]).mean(axis=(0, 1, 2, 3)))
-    for variable, found in zip(("Z500", "T850"), rms, strict=False):
-        assert 0.5 < found / RESIDUAL_STD[variable] < 2, f"{variable} changes by {found:.4g} in 12 hours"
+    areas = latitude_weights(181).numpy()[:, None, None]
+    change = np.sqrt((np.diff(members, axis=1) ** 2 * areas).mean(axis=(0, 1, 2, 3)))
+    # From 12 hours to the next within a member; the benchmark's deviations are 404 m2/s2 and 2.46 K.
+    assert change[0] == pytest.approx(404, rel=0.3)
+    assert change[1] == pytest.approx(2.46, rel=0.3)
 
 
 def test_persistence_repeats_itself_with_the_members(weather: Passed) -> None:
@@ -444,7 +432,7 @@ def test_persistence_repeats_itself_with_the_members(weather: Passed) -> None:
 
 def test_weather_forecasts_are_finite_and_drawn(weather: Passed) -> None:
     assert weather.stores["train"].spec.n_clips == 3
-    assert np.isfinite(weather.tokens("train")).all()
+    assert np.isfinite(weather.tokens("train", 2)).all()
     outputs = weather.predictions()["dpt"]
     assert outputs.shape == (1, 16, 181, 360, 3)
     assert np.isfinite(outputs).all()

@@ -116,19 +116,22 @@ class SequenceExampleReader:
         A feature of every step has a row a step: [steps], [steps, n] for n numbers, or [steps, *shape] for
         serialised tensors. One of the whole record is float32 or int64 [n], n = 0 if it was written empty.
         """
-        found = dict[str, np.ndarray]()
         if not self._targets:
-            return found
-        place = f"record {clip.record}"
+            return {}
         try:
-            example = self._example(clip)
-            for name, key in self._targets.items():
-                place = f"record {clip.record}, feature {key!r}"
-                steps = example.steps.get(key)
-                found[name] = context_values(example.context[key]) if steps is None else step_values(steps)
-            return found
+            return self._decoded_targets(self._example(clip))
         except UnreadableError as problem:
-            raise self._error(clip.source, place, problem) from None
+            raise self._error(clip.source, f"record {clip.record}", problem) from None
+
+    def _decoded_targets(self, example: SequenceExample) -> dict[str, np.ndarray]:
+        found = dict[str, np.ndarray]()
+        for name, key in self._targets.items():
+            steps = example.steps.get(key)
+            try:
+                found[name] = context_values(example.context[key]) if steps is None else step_values(steps)
+            except UnreadableError as problem:
+                raise UnreadableError(f"feature {key!r}: {problem}") from None
+        return found
 
     def _blocks(self) -> list[tuple[int, range]]:
         """The work of a scan: (shard, record numbers). Opens every file, so a broken one shows at once."""
@@ -151,6 +154,8 @@ class SequenceExampleReader:
             data = self._files.read(self._shards.path(source), record)
             example = self._parse(data)
             labels = self._labels(example)
+            # Decoded to be sure of them: a clip can be left out of the index now, of its targets never.
+            self._decoded_targets(example)
         except UnreadableError as problem:
             if skip_bad and not isinstance(problem, WholeFileError):
                 return SkippedClip(id=name, source=source, record=record, reason=str(problem))

@@ -23,6 +23,7 @@ from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
 
 __all__ = [
     "HEADS",
+    "SHAPE_SETTINGS",
     "AttentionReadout",
     "DPTReadout",
     "LinearReadout",
@@ -45,6 +46,9 @@ HEADS: Mapping[str, type[Readout]] = {
     "dpt": DPTReadout,
 }
 """Every head that `train-readout` trains, by the name it has there."""
+
+SHAPE_SETTINGS = frozenset({"n_frames", "n_variables", "out_rows", "out_columns"})
+"""Settings that follow from a task's data: not for `--set` to change."""
 
 
 def build_head(

@@ -219,8 +219,8 @@ def add_residual(
 
     The reference's UnnormalizePredAndAddInput; the benchmark's mean is 0.
     """
-    change = residual * std if mean is None else residual * std + mean
-    return last[:, None] + change
+    start = last if mean is None else last + mean
+    return torch.addcmul(start[:, None], residual, std)
 
 
 def _last_step(features: Float[Tensor, "B T N D"] | PreparedTokens) -> Float[Tensor, "B N D"]:

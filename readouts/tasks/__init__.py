@@ -20,9 +20,9 @@ TASKS: dict[str, str] = {
 
 KINDS: dict[str, str] = {
     "classification": "readouts.tasks.classification:Classification",
-    "tracking": "readouts.tasks.stir:Tracking",
-    "regression": "readouts.tasks.typhoon:Regression",
-    "forecast": "readouts.tasks.weatherbench2:Forecast",
+    "tracking": "readouts.tasks.tracking:Tracking",
+    "regression": "readouts.tasks.regression:Regression",
+    "forecast": "readouts.tasks.forecast:Forecast",
 }
 """Kind of a task in the manifest -> what it is made of, by its `of`."""
 

@@ -128,6 +128,7 @@ datasets:
     splits: {test: {windows: {every_hours: 24, offset_hours: 0}}}
 tasks:
   flyvsfly:
+    augmentation: {scale: [1.0, 1.0]}
     starts: {rule: random_clip, span: 16, n_starts: 3}
     evaluation_clip: {sampling: middle_clip, stride: 2}
     tokens: last
@@ -193,7 +194,7 @@ tasks:
         (
             "datasets: {flyvsfly: {pixels: {mean: [1, 2], std: [1, 2]}}}",
             "datasets.flyvsfly.pixels.mean",
-            "with `std`, 3 numbers each",
+            "with `std` above 0, 3 numbers each",
         ),
         (
             "datasets: {digital_typhoon: {pixels: {low: 300}}}",
@@ -215,7 +216,18 @@ tasks:
             "text; found 2018",
         ),
         ("tasks: {stir: {starts: {rule: windows}}}", "tasks.stir.starts.rule", "one of random_clip, window"),
-        ("tasks: {flyvsfly: {starts: {rule: window}}}", "tasks.flyvsfly.starts.span", "a whole number"),
+        ("tasks: {calms21: {starts: {rule: window}}}", "tasks.calms21.starts", "no `augmentation` beside it"),
+        (
+            "tasks: {typhoon: {clip: {stride: 2}}}",
+            "tasks.typhoon.clip",
+            "with stride 1: targets are those of",
+        ),
+        ("tasks: {typhoon: {starts: {span: 0}}}", "tasks.typhoon.starts.span", "at least 1"),
+        (
+            "datasets: {weatherbench2: {splits: {test: {windows: {offset_hours: -6}}}}}",
+            "datasets.weatherbench2.splits.test.windows.offset_hours",
+            "at least 0",
+        ),
         ("tasks: {stir: {starts: {n_start: 3}}}", "tasks.stir.starts", "did you mean 'n_starts'"),
         (
             "tasks: {stir: {evaluation_clip: {sampling: linspace}}}",

@@ -12,7 +12,7 @@ from featcache.manifest import load_manifest
 from featcache.targets import TargetArray, Targets
 from readouts.controls import CLIPS_AT_ONCE, ControlRow, control_rows, scored
 from readouts.tasks.base import Control
-from readouts.tasks.typhoon import Regression
+from readouts.tasks.regression import Regression
 
 N_CLIPS = 2 * CLIPS_AT_ONCE + 3
 

@@ -24,8 +24,8 @@ from readouts.controls import ControlRow, scored
 from readouts.gallery import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
-from readouts.tasks.typhoon import Regression
-from readouts.tasks.weatherbench2 import Forecast
+from readouts.tasks.forecast import Forecast
+from readouts.tasks.regression import Regression
 
 MakeScene = Callable[..., Scene]
 RNG = np.random.default_rng(0)

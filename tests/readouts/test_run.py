@@ -81,3 +81,30 @@ def test_seed_and_settings_make_another_run(run: Run, settings: list[str]) -> No
 def test_a_wrong_setting_is_named(run: Run, setting: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         configure(run.task, run.splits, settings=[setting])
+
+
+def test_a_readout_of_another_kind_of_task_is_refused(run: Run) -> None:
+    with pytest.raises(
+        CallError, match="--readout tracking: not one of task flyvsfly, which trains linear, attention"
+    ):
+        configure(run.task, run.splits, readouts=["tracking"])
+
+
+def test_what_follows_from_the_data_is_no_setting(run: Run) -> None:
+    task = replace(run.task, readouts=("dpt",), attention={})
+
+    class Maps:
+        """A task whose only head has a shape and a width."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(task, name)
+
+        def head_config(self, readout: str) -> dict[str, int]:
+            return {"n_frames": 16, "out_rows": 181, "features": 1024}
+
+    assert configure(Maps(), run.splits, settings=["features=8"]).readouts["dpt"]["features"] == 8
+    for setting in ("n_frames=8", "out_rows=90"):
+        with pytest.raises(CallError, match=rf"{setting}: write name=value with one of .*, features\."):
+            configure(Maps(), run.splits, settings=[setting])
+    with pytest.raises(CallError, match="features=0: must be at least 1"):
+        configure(Maps(), run.splits, settings=["features=0"])

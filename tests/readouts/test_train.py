@@ -19,7 +19,7 @@ from readouts.checkpoint import load_state, read_history, read_predictions, save
 from readouts.features import open_task_splits
 from readouts.results import load_results
 from readouts.tasks import load_task
-from readouts.tasks.stir import Tracking
+from readouts.tasks.tracking import Tracking
 from readouts.train import Run, Trainer, configure, train
 
 CPU = torch.device("cpu")
@@ -210,7 +210,7 @@ def test_as_many_predictions_are_kept_as_the_task_says(run: Run, tmp_path: Path,
 
 
 FRAMES = 8
-TRACKING = ["steps=60", "minival_every=30", "batch=8", "lr=0.01", "width=32", "heads=2", "n_frames=8"]
+TRACKING = ["steps=60", "minival_every=30", "batch=8", "lr=0.01", "width=32", "heads=2"]
 
 
 @pytest.fixture
@@ -282,3 +282,13 @@ def test_targets_of_another_kind_are_refused_before_anything_is_trained(tracking
     for name, message in (("flyvsfly", "have no columns"), ("typhoon", "does not hold series")):
         with pytest.raises(StoreError, match=message):
             configure(load_task(name, load_manifest()), tracking.splits)
+
+
+def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_path: Path) -> None:
+    """A slice of a batch would hold on to all of it."""
+    few = replace(run, task=replace(run.task, predictions_kept=2))
+    trainer = Trainer(few, tmp_path, CPU)
+    outputs = trainer._score("val", lambda what, done, total: None).outputs
+    for values in outputs.values():
+        assert len(values) == 2
+        assert values.base is None or values.base.nbytes == values.nbytes

@@ -257,13 +257,17 @@ def test_a_scan_finds_records_without_what_the_manifest_names(
         ([985.0], b"Ewiniar", "feature 'key': b'Ewiniar' is not a number"),
     ],
 )
-def test_a_target_that_cannot_be_decoded_is_named(
+def test_a_target_that_cannot_be_decoded_is_named_and_can_be_left_out(
     shards: Any, series: list[Any], key: bytes, reason: str
 ) -> None:
+    """Seen by the scan: a clip without targets could not be left out any later."""
     steps = {**STORM, "pressure": [[1000.0], [990.0], series]}
-    reader, clip = storms(shards, record(shards.message, steps, {"key": [key]}))
-    with pytest.raises(DataError, match=f"{re.escape(str(shards.path(0, 1)))}, record 0, {reason}"):
-        reader.targets(clip)
+    good = record(shards.message, STORM, {"key": [b"1"]})
+    with pytest.raises(DataError, match=f"{re.escape(str(shards.path(0, 1)))}, record 1: {reason}"):
+        storms(shards, good, record(shards.message, steps, {"key": [key]}))
+    dataset = shards.dataset(features=FEATURES, frame_size=(2, 3), n_shards=1)
+    scan = open_reader(dataset, "val", shards.folder).scan(skip_bad=True)
+    assert [len(scan.index), len(scan.skipped)] == [1, 1]
 
 
 @pytest.mark.parametrize(

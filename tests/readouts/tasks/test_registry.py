@@ -12,9 +12,9 @@ from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from readouts.tasks import KINDS, TASKS, load_task
 from readouts.tasks.base import Recipe, Task
-from readouts.tasks.stir import Tracking
-from readouts.tasks.typhoon import Regression
-from readouts.tasks.weatherbench2 import Forecast
+from readouts.tasks.forecast import Forecast
+from readouts.tasks.regression import Regression
+from readouts.tasks.tracking import Tracking
 
 CONFIGS = {
     "flyvsfly": "flyvsfly_classification",

@@ -19,7 +19,7 @@ from readouts.area import latitude_weights
 from readouts.controls import scored
 from readouts.heads import load_reference
 from readouts.tasks import load_task
-from readouts.tasks.weatherbench2 import RESIDUAL_STD, Forecast
+from readouts.tasks.forecast import RESIDUAL_STD, Forecast
 
 MakeTargets = Callable[..., Targets]
 ROWS, COLUMNS, LEADS = 5, 8, 3

@@ -15,7 +15,7 @@ from featcache.targets import Targets
 from readouts.controls import scored
 from readouts.heads.tracking import as_tracks
 from readouts.tasks import load_task
-from readouts.tasks.stir import Tracking, masked_tracks
+from readouts.tasks.tracking import Tracking, masked_tracks
 
 MakeTargets = Callable[..., Targets]
 REFERENCE_NAMES = {

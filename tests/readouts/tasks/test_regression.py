@@ -15,7 +15,8 @@ from featcache.manifest import load_manifest
 from featcache.targets import TargetArray, Targets
 from readouts.controls import scored
 from readouts.tasks import load_task
-from readouts.tasks.typhoon import MEAN_PRESSURE, Regression
+from readouts.tasks.regression import Regression
+from readouts.tasks.typhoon import MEAN_PRESSURE
 
 MakeTargets = Callable[..., Targets]
 

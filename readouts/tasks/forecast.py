@@ -1,0 +1,188 @@
+"""Forecast of fields: the next ones from the last ones (PROTOCOL: weather).
+
+A head predicts residuals to the last input fields in units of their standard deviation, so one that gives
+zero is the persistence forecast.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from featcache.errors import CallError, StoreError
+from featcache.manifest import Manifest
+from featcache.targets import Targets
+from readouts.area import latitude_weights
+from readouts.field_metrics import FieldRMSE
+from readouts.heads.dpt import add_residual
+from readouts.losses import area_weighted_l1
+from readouts.tasks.base import Control, Recipe, Rows
+
+RESIDUAL_STD = {"Z500": 404.18805465281133, "T850": 2.457512144662011, "Q700": 0.0012086132599619071}
+"""Of the change from frame to frame, in m2/s2, K and kg/kg; its mean is taken as 0."""
+
+SHORT_NAMES = {"geopotential_500": "Z500", "temperature_850": "T850", "specific_humidity_700": "Q700"}
+"""The benchmark's names of the variables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """A task of the next fields of a series; see `readouts.tasks.base.Task` for the contract."""
+
+    name: str
+    variables: tuple[str, ...]
+    rows: int
+    columns: int
+    n_frames: int
+    """To forecast."""
+    step_hours: int
+    """From one to the next."""
+    residual_std: tuple[float, ...]
+    """Of each variable's change in that time, in its unit."""
+    recipe: Recipe = field(default_factory=lambda: Recipe(steps=10_000, batch=16, clip_update=1.0))
+    readouts: tuple[str, ...] = ("dpt",)
+    higher_is_better: bool = False
+    predictions_kept: int | None = 4
+
+    @classmethod
+    def of(cls, manifest: Manifest, name: str) -> "Forecast":
+        """The forecast called `name` in the manifest, with the benchmark's recipe.
+
+        Raises:
+            CallError: its data set has no windows of fields, or a variable without known statistics.
+        """
+        entry = manifest.task(name)
+        dataset, split = entry.source_of("train")
+        data = manifest.dataset(dataset)
+        windows = data.split(split).windows
+        variables = tuple(SHORT_NAMES.get(variable, variable) for variable in data.variables)
+        if windows is None or data.frame_size is None or not variables or set(variables) - set(RESIDUAL_STD):
+            raise CallError(
+                f"manifest, tasks.{name}: a forecast needs a data set with frame_size, windows and variables "
+                f"of {', '.join(SHORT_NAMES)}, whose statistics are known."
+            )
+        rows, columns = data.frame_size
+        return cls(
+            name=name,
+            variables=variables,
+            rows=rows,
+            columns=columns,
+            n_frames=windows.n_frames - entry.clip.n_frames,
+            step_hours=windows.step_hours,
+            residual_std=tuple(RESIDUAL_STD[variable] for variable in variables),
+        )
+
+    @property
+    def spec(self) -> str:
+        """Its name in the manifest."""
+        return self.name
+
+    @property
+    def score(self) -> str:
+        """The first variable's error, as the paper's table has it."""
+        return f"{self.variables[0]}/rmwse"
+
+    @property
+    def n_outputs(self) -> int:
+        """Maps a head gives."""
+        return self.n_frames * len(self.variables)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The variables."""
+        return self.variables
+
+    def identity(self) -> Mapping[str, Any]:
+        """What defines score and loss."""
+        return {
+            "variables": list(self.variables),
+            "shape": [self.n_frames, self.rows, self.columns],
+            "residual_std": list(self.residual_std),
+            "score": self.score,
+        }
+
+    def head_config(self, readout: str) -> dict[str, Any]:
+        """The benchmark's settings of a head."""
+        if readout != "dpt":
+            return {}
+        shape = {"n_frames": self.n_frames, "n_variables": len(self.variables)}
+        return {
+            **shape,
+            "out_rows": self.rows,
+            "out_columns": self.columns,
+            "features": 1024,
+            "head_channels": 512,
+        }
+
+    def select(
+        self,
+        targets: Targets,
+        clips: Int64[np.ndarray, " B"],
+        views: Int64[np.ndarray, " B"],
+        rng: np.random.Generator | None,
+    ) -> dict[str, np.ndarray]:
+        """`last` [B Y X C], the last input fields, and `future` [B F Y X C], in physical units."""
+        wanted = (self.rows, self.columns, len(self.variables))
+        if "fields" not in targets or targets.shape("fields")[1:] != wanted:
+            raise StoreError(
+                f"{targets.path} does not hold fields {list(wanted)}: run the same `scivid extract` again "
+                "with the manifest that you train with."
+            )
+        places = targets.rows("places", clips)[:, : self.n_frames + 1].astype(np.int64)
+        future = targets.rows("fields", rearrange(places[:, 1:], "b f -> (b f)"))
+        return {
+            "last": targets.rows("fields", places[:, 0]),
+            "future": rearrange(future, "(b f) y x c -> b f y x c", b=len(clips)),
+        }
+
+    def inputs(self, targets: Rows) -> dict[str, Tensor]:
+        """Nothing beside the tokens."""
+        return {}
+
+    def predicted(
+        self, outputs: Float[Tensor, "B F Y X C"], last: Float[Tensor, "B Y X C"]
+    ) -> Float[Tensor, "B F Y X C"]:
+        """Fields in physical units: last input plus scaled residual (`UnnormalizePredAndAddInput`)."""
+        return add_residual(last, outputs, std=self._constants(outputs)[1])
+
+    def loss(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> Float[Tensor, ""]:
+        """Absolute error, weighted by area, variable and lead."""
+        weights, std = self._constants(outputs)
+        predicted = self.predicted(outputs, targets["last"])
+        return area_weighted_l1(predicted, targets["future"], latitude_weights=weights, residual_std=std).mean
+
+    def metric(self) -> "_FieldErrors":
+        """Root mean squared errors weighted by area."""
+        return _FieldErrors(self, FieldRMSE(latitude_weights=self._weights, variables=self.variables))
+
+    def controls(self, train: Targets) -> Mapping[str, Control]:
+        """Persistence: the weather stays as it is."""
+        return {"persistence": lambda rows: torch.zeros_like(rows["future"])}
+
+    @cached_property
+    def _weights(self) -> Float[Tensor, " Y"]:
+        return latitude_weights(self.rows).float()
+
+    def _constants(self, like: Tensor) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
+        """Latitude weights and residual deviations on a tensor's device."""
+        return self._weights.to(like.device), like.new_tensor(self.residual_std)
+
+
+@dataclass(frozen=True, slots=True)
+class _FieldErrors:
+    """Errors fed from residuals."""
+
+    task: Forecast
+    rmse: FieldRMSE
+
+    def update(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> None:
+        self.rmse.update(self.task.predicted(outputs, targets["last"]), targets["future"])
+
+    def compute(self) -> dict[str, float]:
+        return self.rmse.compute()
