@@ -10,7 +10,7 @@ from torch import Tensor
 
 from featcache.clips import Clip, frame_indices
 from featcache.job import Extraction
-from featcache.previews import clip_strip
+from featcache.previews import STRIP_HEIGHT, TRACKED_HEIGHT, clip_strip
 from featcache.readers.base import Frames, Reader
 from featcache.views import View, clip_pixels, draw_view, frame_pixels, stretched
 
@@ -53,8 +53,9 @@ class ClipViews:
     def strip(self, clip: Clip) -> bytes:
         """A contact strip of the evaluation view, as JPEG."""
         (pixels,) = self.pixels(clip, self.read(clip, 1), 1)
+        height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
-        return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu())
+        return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
 
 
 def shuffled_order(clip: Clip, n_frames: int) -> list[int]:

@@ -26,6 +26,9 @@ from featcache.targets import TargetArray, write_targets
 MOST_POINTS = 34
 """Rows of points a video; the reference pads to it, and fails beyond."""
 
+UNITS = ("sequence", "video")
+"""Features that say which clips belong together: what is independent of what, and a name for people."""
+
 PADDING = -1.0
 """Coordinates of rows without a point."""
 
@@ -122,6 +125,7 @@ def _points(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
     for points, mask, _ in names:
         arrays[points] = TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy"))
         arrays[mask] = TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes)
+    arrays |= _unit_arrays(job, len(index))
 
     def rows() -> Iterator[Block]:
         for clip in _clips(index):
@@ -130,7 +134,7 @@ def _points(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
             for points, mask, side in names:
                 xy = _joined(clip, found[f"{side}_x"], found[f"{side}_y"])
                 block[points], block[mask] = padded_points(xy)
-            yield {name: values[None] for name, values in block.items()}
+            yield {name: values[None] for name, values in block.items()} | _units(job, clip, found)
 
     return GroundTruth(arrays=arrays, parts=_about(job), blocks=rows())
 
@@ -169,7 +173,8 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
 
     def rows() -> Iterator[Block]:
         for clip in _clips(index):
-            series = reader.targets(clip)["series"]
+            found = reader.targets(clip)
+            series = found["series"]
             if series.shape != (clip.n_source,):
                 raise DataError(
                     f"{clip.source}, record {clip.record}: a series {list(series.shape)} for {clip.n_source} "
@@ -177,10 +182,28 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
                 )
             n_starts = job.views.views_of(clip.n_source)
             frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(shape[1])]
-            yield {"series": series[np.stack(frames)].astype("<f4")[None]}
+            yield {"series": series[np.stack(frames)].astype("<f4")[None]} | _units(job, clip, found)
 
     parts = _about(job) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
-    return GroundTruth(arrays={"series": array}, parts=parts, blocks=rows())
+    return GroundTruth(arrays={"series": array} | _unit_arrays(job, len(index)), parts=parts, blocks=rows())
+
+
+def _unit_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
+    """An array [clip] of each of `UNITS` that the data set has."""
+    axes, dtype = ("clip",), np.dtype("<i8")
+    names = [name for name in UNITS if name in job.dataset.features]
+    return {name: TargetArray(shape=(n_clips,), dtype=dtype, axes=axes) for name in names}
+
+
+def _units(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
+    units = {name: found[name] for name in UNITS if name in job.dataset.features}
+    for name, values in units.items():
+        if values.shape != (1,) or values.dtype.kind != "i":
+            raise DataError(
+                f"{clip.source}, record {clip.record}: {name} is {values.tolist()}, not one whole number: "
+                "correct `features` in the manifest."
+            )
+    return {name: values.astype("<i8") for name, values in units.items()}
 
 
 def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:

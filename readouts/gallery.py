@@ -94,6 +94,13 @@ class Scene:
             controls=controls,
         )
 
+    def name_of(self, row: int) -> str:
+        """A clip as people know it: by its sequence or video where the data say which, else by its id."""
+        for unit in ("sequence", "video"):
+            if unit in self.targets:
+                return f"{unit} {self.targets.rows(unit, self.clips[row : row + 1])[0]}"
+        return f"clip {self.ids[row]}"
+
 
 def predictions_of(row: Mapping[str, Any], results_dir: Path) -> Path:
     """Where the run of a row of the results table keeps its predictions on val."""
@@ -172,7 +179,7 @@ def _videos(
         caption = (
             "First and last frame. Lines: predicted paths; filled: where they end; rings: true end points."
         )
-        shown.append(Picture(title=f"Video {scene.ids[row]}", caption=caption, image=image))
+        shown.append(Picture(title=scene.name_of(row).capitalize(), caption=caption, image=image))
     return shown
 
 
@@ -188,7 +195,7 @@ def _(task: Regression, scene: Scene) -> list[Picture]:
     chosen = task.select(scene.targets, scene.clips[few], np.zeros_like(few), None)
     predictions = {kind: outputs[few] + task.offset for kind, outputs in scene.outputs.items()}
     storms = pictures.pressure_panels(
-        chosen["past"], chosen["future"], predictions, [scene.ids[i] for i in few]
+        chosen["past"], chosen["future"], predictions, [scene.name_of(i) for i in few.tolist()]
     )
     keys = [f"pressure/t={lead}/rmse" for lead in range(task.n_outputs)]
     by_lead = pictures.rmse_by_lead(

@@ -98,7 +98,7 @@ def _storm(
     axes.plot([*known, *leads], [*past, *truth], **as_readout("truth", TRUTH_COLOUR))
     for readout, colour in colours_of(predictions).items():
         axes.plot(leads, predictions[readout], **as_readout(readout, colour))
-    axes.plot([0, leads[-1]], [past[-1], past[-1]], **as_control("persistence"))
+    axes.plot([0, leads[-1]], [past[-1], past[-1]], **as_control("last input value"))
     axes.axvline(0, color=GUIDE_COLOUR, linewidth=1, zorder=0)
     ticks = [tick for tick in range(-48, 49, 6) if known[0] <= tick <= leads[-1]]
     drawn = np.concatenate([past, truth, *predictions.values()])

@@ -59,7 +59,8 @@ class ByHand:
         raise AssertionError("targets do not need frames")
 
     def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
-        return self.rows[clip.record]
+        number = np.array([700 + clip.record])
+        return {"sequence": number, "video": number, **self.rows[clip.record]}
 
 
 def golden(shared: Path, stage: str) -> tuple[Path, dict[str, np.ndarray]]:
@@ -102,8 +103,10 @@ def test_points_of_the_fixture(shared: Path, name: str) -> None:
 
 def test_pressures_are_those_of_the_reference(shared: Path, write: Write) -> None:
     folder, expected = golden(shared, "typhoon_eval_native")
-    series = write("typhoon", "test", folder).read("series")
+    targets = write("typhoon", "test", folder)
+    series = targets.read("series")
     assert series.shape[1:] == (1, 24)
+    assert targets.read("sequence").tolist() == [expected[f"{clip}/video_id"] for clip in range(len(series))]
     for clip, (values,) in enumerate(series):
         np.testing.assert_array_equal(values[12:], expected[f"{clip}/pressure"])
         np.testing.assert_array_equal(values[11], expected[f"{clip}/repeated_last_pressure"][0])
@@ -143,6 +146,12 @@ def test_a_field_is_stored_once_a_time_step(shared: Path, write: Write) -> None:
     ("task", "role", "row", "why"),
     [
         ("typhoon", "test", {"series": np.zeros((24, 2), np.float32)}, r"a series \[24, 2\] for 24 frames"),
+        (
+            "typhoon",
+            "test",
+            {"series": np.zeros(24, np.float32), "sequence": np.array([1.5])},
+            r"sequence is \[1.5\], not one whole number",
+        ),
         ("stir", "train", {"tracks": np.zeros((24, 5, 2)), "visibility": np.zeros((24, 4))}, "do not belong"),
         (
             "stir",

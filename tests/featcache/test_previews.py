@@ -23,3 +23,4 @@ def test_a_strip_shows_evenly_spaced_frames_in_order() -> None:
     assert image.shape == (STRIP_HEIGHT, FRAMES_PER_STRIP * STRIP_HEIGHT)
     shown = image.reshape(STRIP_HEIGHT, FRAMES_PER_STRIP, STRIP_HEIGHT).mean(axis=(0, 2))
     assert np.allclose(shown, np.array([0, 2, 4, 6, 9, 11, 13, 15]) * 17, atol=2)
+    assert Image.open(BytesIO(clip_strip(pixels, 224))).size == (FRAMES_PER_STRIP * 224, 224)

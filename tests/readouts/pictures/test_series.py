@@ -22,7 +22,8 @@ def test_a_panel_a_storm(svg_of, n: int) -> None:
     for readout in predictions:
         assert text.count(f"stroke: {COLOURS[readout]}") == n + 1
     assert all(
-        f"<!-- {name} -->" in text for name in ("20070", "truth", "persistence", "central pressure (hPa)")
+        f"<!-- {name} -->" in text
+        for name in ("20070", "truth", "last input value", "central pressure (hPa)")
     )
 
 
@@ -38,7 +39,7 @@ def test_persistence_repeats_the_last_pressure() -> None:
     _storm(axes, np.array([990.0, 985.0]), truth, {"linear": truth + 1})
     drawn = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
     assert drawn["truth"] == ([-1, 0, 1, 2, 3], [990, 985, 970, 960, 950])
-    assert drawn["persistence"] == ([0, 3], [985, 985])
+    assert drawn["last input value"] == ([0, 3], [985, 985])
     assert drawn["linear"] == ([1, 2, 3], [971, 961, 951])
 
 
