@@ -51,6 +51,7 @@ def test_controls_are_labelled() -> None:
     assert controls == {
         "resize": "no model",
         "videomae_random": "random weights",
+        "videomae_random_s": "random weights",
         "videomae_random_b": "random weights",
     }
     assert VIDEOMAE_SIZES["videomae_random_b"] == VIDEOMAE_SIZES["videomae_b"]
