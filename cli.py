@@ -80,8 +80,15 @@ DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path
 
 
 @app.callback()
-def options(debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False) -> None:
+def options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
     """Options that go for every command; `_Commands` reads them."""
+    if context.invoked_subcommand == "extract":
+        from featcache.device import return_freed_buffers
+
+        return_freed_buffers()
 
 
 @app.command("list")
@@ -356,14 +363,11 @@ _WEATHER = [
 DEMO: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "flyvsfly": (("resize", "videomae_random"), _BEHAVIOUR),
     "calms21": (("resize", "videomae_random"), _BEHAVIOUR),
-    "stir": (("videomae_random_s",), _TRACKING),
+    "stir": (("videomae_random_s",), _TRACKING),  # 4,096 tokens of resize would take minutes
     "typhoon": (("resize", "videomae_random"), _PRESSURE),
     "weatherbench2": (("resize", "videomae_random_s"), _WEATHER),
 }
-"""Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates.
-
-Tracking from the 4,096 tokens of `resize` would take as long as two other tasks together.
-"""
+"""Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates."""
 
 
 def _manifest(extra: Path | None) -> "Manifest":

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 
 from cli import DEMO
 from featcache import synthetic
@@ -33,13 +34,17 @@ SECONDS_BETWEEN_SAMPLES = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Peak:
-    """Memory of one process at its highest, in MB of 10^6 bytes."""
+class Memory:
+    """What one process took, in MB of 10^6 bytes."""
 
-    anonymous: float
-    """What it allocated (RssAnon, sampled): buffers, tables, tensors."""
+    peak: float
+    """What it allocated (RssAnon), the largest sample: buffers, tables, tensors."""
+    steady: float
+    """The median of the same over the second half of its life. Memory goes up and down with every batch, so
+    the largest of ten times as many samples is larger without anything that grows; this is not.
+    """
     resident: float
-    """All of its pages (VmHWM, the kernel's own mark): mapped files and libraries too."""
+    """Its pages at their most (VmHWM, the kernel's own mark): mapped files and libraries too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +55,10 @@ class Measurement:
     stage: str
     factor: int
     clips: int
-    peak: Peak
+    memory: Memory
 
 
-def peak_of(command: Sequence[str | Path], log: Path) -> Peak:
+def memory_of(command: Sequence[str | Path], log: Path) -> Memory:
     """Run a command to its end and watch its memory; its output goes to `log`.
 
     Not by `ru_maxrss`: that of a child begins at its parent's.
@@ -61,20 +66,20 @@ def peak_of(command: Sequence[str | Path], log: Path) -> Peak:
     Raises:
         SystemExit: the command failed.
     """
-    anonymous = resident = 0
+    samples = [{"RssAnon": 0, "VmHWM": 0}]
     with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
         while process.poll() is None:
-            memory = memory_of(process.pid)
-            anonymous = max(anonymous, memory.get("RssAnon", 0))
-            resident = max(resident, memory.get("VmHWM", 0))
+            samples.append(samples[-1] | status_of(process.pid))
             time.sleep(SECONDS_BETWEEN_SAMPLES)
     if process.returncode:
         words = " ".join(map(str, command))
         raise SystemExit(f"{words}\nended with {process.returncode}:\n{log.read_text()}")
-    return Peak(anonymous=anonymous / 1e6, resident=resident / 1e6)
+    allocated = [sample["RssAnon"] / 1e6 for sample in samples]
+    steady = median(allocated[len(allocated) // 2 :])
+    return Memory(peak=max(allocated), steady=steady, resident=samples[-1]["VmHWM"] / 1e6)
 
 
-def memory_of(process: int) -> dict[str, int]:
+def status_of(process: int) -> dict[str, int]:
     """Bytes by the kernel's names for them; nothing of a process that has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
@@ -108,16 +113,16 @@ def measured(
     folder.mkdir(parents=True)
     cache, log, found = folder / "features", folder / "log.txt", []
     extract, train = commands(task, folder, cache, shard_mb)
-    peak_of([*extract, "--split", "val", "--data-dir", data_dir], log)
+    memory_of([*extract, "--split", "val", "--data-dir", data_dir], log)
     name, split = manifest.task(task).source_of("train")
     dataset = manifest.dataset(name)
     for factor in factors:
         source = enlarged(dataset, dataset.split(split), data_dir, folder / f"data-{factor}", factor)
         stages = {"extract": [*extract, "--split", "train", "--data-dir", source], "train-readout": train}
         for stage, command in stages.items():
-            peak = peak_of(command, log)
+            memory = memory_of(command, log)
             (store,) = find_stores(cache, task, "train", BACKBONE)
-            one = Measurement(task=task, stage=stage, factor=factor, clips=store.spec.n_clips, peak=peak)
+            one = Measurement(task=task, stage=stage, factor=factor, clips=store.spec.n_clips, memory=memory)
             found.append(one)
             sys.stderr.write(f"{one}\n")
         shutil.rmtree(cache / task / "train")
@@ -140,7 +145,7 @@ def commands(
 
 
 def table(measurements: Sequence[Measurement]) -> str:
-    """Markdown: a row a task and stage, in MB; anonymous memory, and all resident pages in brackets."""
+    """Markdown: a row a task and stage; MB that the process allocated, at its peak and when steady."""
     factors = sorted({one.factor for one in measurements})
     ratio = f"{factors[-1]}x / {factors[0]}x"
     lines = [
@@ -149,9 +154,9 @@ def table(measurements: Sequence[Measurement]) -> str:
     ]
     for (task, stage), group in groupby(measurements, key=lambda one: (one.task, one.stage)):
         at = {one.factor: one for one in group}
-        first, last = at[factors[0]].peak, at[factors[-1]].peak
-        cells = [f"{at[n].peak.anonymous:.0f} ({at[n].peak.resident:.0f})" for n in factors]
-        cells += [f"{last.anonymous / first.anonymous:.2f} ({last.resident / first.resident:.2f})"]
+        first, last = at[factors[0]].memory, at[factors[-1]].memory
+        cells = [f"{at[n].memory.peak:.0f} / {at[n].memory.steady:.0f}" for n in factors]
+        cells.append(f"{last.peak / first.peak:.2f} / {last.steady / first.steady:.2f}")
         lines.append(f"| {task} | {stage} | {at[factors[0]].clips} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -173,9 +178,9 @@ def main(words: Sequence[str] | None = None) -> None:
         found += measured(
             task, factors, manifest, given.data, given.dir / f"peak-memory-{task}", given.shard_mb
         )
-    lines = json.dumps([asdict(one) for one in found], indent=1)
-    (given.dir / "peak_memory.json").write_text(lines + "\n")
-    sys.stdout.write(table(found) + "\n")
+        lines = json.dumps([asdict(one) for one in found], indent=1)
+        (given.dir / "peak_memory.json").write_text(lines + "\n")
+    sys.stdout.write(f"MB allocated (RssAnon): peak / steady\n\n{table(found)}\n")
 
 
 if __name__ == "__main__":

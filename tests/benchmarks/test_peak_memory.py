@@ -11,19 +11,23 @@ from featcache.readers import open_reader
 from tests.benchmarks import peak_memory as script
 
 
-def peak_of_python(code: str, folder: Path) -> float:
-    return script.peak_of([sys.executable, "-c", code], folder / "log.txt").anonymous
+def memory_of_python(code: str, folder: Path) -> script.Memory:
+    return script.memory_of([sys.executable, "-c", code], folder / "log.txt")
 
 
-def test_an_allocation_is_seen(tmp_path: Path) -> None:
-    wait = "import time; time.sleep(0.3)"
-    more = peak_of_python(f"held = bytearray(b'1') * 100_000_000; {wait}", tmp_path)
-    assert more - peak_of_python(wait, tmp_path) == pytest.approx(100, abs=5)
+def test_what_is_held_for_a_while_is_the_peak_and_what_stays_is_steady(tmp_path: Path) -> None:
+    hold, wait = "held = bytearray(b'1') * 100_000_000; ", "import time; time.sleep({}); "
+    nothing = memory_of_python(wait.format(0.4), tmp_path)
+    code = hold + wait.format(0.2) + "del held; " + wait.format(1)
+    found = memory_of_python(code, tmp_path)
+    assert found.peak - nothing.peak == pytest.approx(100, abs=5)
+    assert found.steady - nothing.steady == pytest.approx(0, abs=5)
+    assert found.resident > found.peak
 
 
 def test_a_command_that_fails_ends_the_measurement(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no such thing"):
-        peak_of_python("raise SystemExit('no such thing')", tmp_path)
+        memory_of_python("raise SystemExit('no such thing')", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -41,10 +45,12 @@ def test_an_enlarged_set_has_so_many_times_the_clips(
 
 
 def test_the_table_says_how_much_more_the_largest_set_takes() -> None:
-    def measurement(factor: int, anonymous: float) -> script.Measurement:
-        peak = script.Peak(anonymous=anonymous, resident=2 * anonymous)
-        return script.Measurement(task="stir", stage="extract", factor=factor, clips=5 * factor, peak=peak)
+    def measurement(factor: int, peak: float) -> script.Measurement:
+        memory = script.Memory(peak=peak, steady=90.0, resident=2 * peak)
+        return script.Measurement(
+            task="stir", stage="extract", factor=factor, clips=5 * factor, memory=memory
+        )
 
     rows = script.table([measurement(1, 100.0), measurement(10, 125.0)]).splitlines()
     assert rows[0] == "| task | stage | clips at 1x | 1x | 10x | 10x / 1x |"
-    assert rows[2] == "| stir | extract | 5 | 100 (200) | 125 (250) | 1.25 (1.25) |"
+    assert rows[2] == "| stir | extract | 5 | 100 / 90 | 125 / 90 | 1.25 / 1.00 |"
