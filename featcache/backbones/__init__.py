@@ -14,6 +14,8 @@ from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
 from featcache.backbones.catalogue import HUB, INFOS
+from featcache.backbones.video_catalogue import VIDEO_FILES
+from featcache.backbones.vit_catalogue import FILES, VIT_HUB
 from featcache.backbones.weights import find_weights
 from featcache.errors import CallError, WeightsError
 
@@ -25,6 +27,31 @@ BACKBONES: dict[str, str] = {
     "videomae_random": "featcache.backbones.hf:open_random",
     "videomae_random_s": "featcache.backbones.hf:open_random",
     "videomae_random_b": "featcache.backbones.hf:open_random",
+    "dinov2_s": "featcache.backbones.dino:open_dinov2",
+    "dinov2_b": "featcache.backbones.dino:open_dinov2",
+    "dinov2_l": "featcache.backbones.dino:open_dinov2",
+    "dinov2_g": "featcache.backbones.dino:open_dinov2",
+    "videoprism_b": "featcache.backbones.videoprism:open_videoprism",
+    "videoprism_l": "featcache.backbones.videoprism:open_videoprism",
+    "videoprism_g": "featcache.backbones.videoprism:open_videoprism",
+    "vjepa2_l": "featcache.backbones.vjepa2:open_vjepa2",
+    "vjepa2_h": "featcache.backbones.vjepa2:open_vjepa2",
+    "vjepa2_g": "featcache.backbones.vjepa2:open_vjepa2",
+    "vjepa2_g384": "featcache.backbones.vjepa2:open_vjepa2",
+    "dinov3_s": "featcache.backbones.dinov3:open_dinov3",
+    "dinov3_b": "featcache.backbones.dinov3:open_dinov3",
+    "dinov3_l": "featcache.backbones.dinov3:open_dinov3",
+    "dinov3_hplus": "featcache.backbones.dinov3:open_dinov3",
+    "4ds_b_dist_e": "featcache.backbones.fourds:open_fourds",
+    "4ds_l": "featcache.backbones.fourds:open_fourds",
+    "4ds_e": "featcache.backbones.fourds:open_fourds",
+    "vjepa_l": "featcache.backbones.vjepa:open_vjepa",
+    "vjepa_h": "featcache.backbones.vjepa:open_vjepa",
+    "vjepa_h384": "featcache.backbones.vjepa:open_vjepa",
+    "videomaev2_b": "featcache.backbones.videomaev2:open_videomaev2",
+    "videomaev2_l": "featcache.backbones.videomaev2:open_videomaev2",
+    "videomaev2_h": "featcache.backbones.videomaev2:open_videomaev2",
+    "videomaev2_g": "featcache.backbones.videomaev2:open_videomaev2",
 }
 """Name -> the function of (name, folder of weights) that makes the backbone."""
 
@@ -91,10 +118,13 @@ def backbone_table(weights_dir: Path | None = None) -> list[BackboneRow]:
 
 
 def _status(name: str, weights_dir: Path | None) -> Literal["here", "missing", "incomplete", "none needed"]:
-    if name not in HUB:
-        return "none needed"
+    hub, file = {**HUB, **VIT_HUB}.get(name), {**FILES, **VIDEO_FILES}.get(name)
     try:
-        return "missing" if find_weights(name, HUB[name], weights_dir) is None else "here"
+        if file is not None and file.find(name, weights_dir) is not None:
+            return "here"
+        if hub is None:
+            return "none needed" if file is None else "missing"
+        return "missing" if find_weights(name, hub, weights_dir) is None else "here"
     except WeightsError:
         return "incomplete"
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from featcache.backbones.base import BackboneInfo
+from featcache.backbones.sizes import IMAGENET_MEAN, IMAGENET_STD
+from featcache.backbones.video_catalogue import VIDEO_INFOS
+from featcache.backbones.vit_catalogue import VIT_INFOS
 from featcache.backbones.weights import HubWeights
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 RESIZE_PATCH = (1, 14, 14)
 
 
@@ -188,5 +189,7 @@ INFOS: dict[str, BackboneInfo] = {
     "resize": resize_info(),
     **{name: _published(name) for name in HUB},
     **{name: _random(name) for name in ("videomae_random", "videomae_random_s", "videomae_random_b")},
+    **VIT_INFOS,
+    **VIDEO_INFOS,
 }
 """Every registered backbone; `BACKBONES` in the package's `__init__` has the same names."""

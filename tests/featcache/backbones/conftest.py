@@ -88,6 +88,62 @@ def tiny_folder(tmp_path: Path, save_model: Save, tiny_state: State, tiny_config
     return save_model(tmp_path / "tiny", tiny_state, tiny_config)
 
 
+ReadGolden = Callable[[str], list[SimpleNamespace]]
+
+
+@pytest.fixture(scope="session")
+def golden_models(shared: Path) -> ReadGolden:
+    """Every fixture of `golden/backbones` whose name fits a pattern, of whatever seed and size.
+
+    `clip` is [B, F, C, Y, X] in [0, 1]; `released` has the state dicts by top-level key, "" where there is
+    none; `hidden[i]` is the output of block i (for 4DS, whose list counts otherwise, look at `arrays`).
+    """
+
+    def read(pattern: str) -> list[SimpleNamespace]:
+        found = [_golden_model(path) for path in sorted((shared / "golden/backbones").glob(pattern))]
+        assert found, f"no golden file is called {pattern}"
+        return found
+
+    return read
+
+
+def _golden_model(path: Path) -> SimpleNamespace:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    released: dict[str, State] = {}
+    for name, array in arrays.items():
+        if name.startswith("state/"):
+            key = name.removeprefix("state/")
+            section, _, rest = ("", "", key) if key.startswith("params/") else key.partition("/")
+            released.setdefault(section, {})[rest] = torch.from_numpy(array)
+    meta = json.loads(arrays["meta"].tobytes())
+    return SimpleNamespace(
+        name=path.stem,
+        config=meta["config"],
+        readout=meta["readout"],
+        released=released,
+        clip=as_clip(arrays["clip_uint8"]),
+        hidden=[arrays[name] for name in sorted(arrays) if name.startswith("hidden_")],
+        arrays=arrays,
+    )
+
+
+def as_clip(frames: np.ndarray) -> Tensor:
+    """[B, F, Y, X, C] bytes as [B, F, C, Y, X] in [0, 1]."""
+    return torch.from_numpy(np.moveaxis(frames, -1, 2).astype(np.float32) / 255)
+
+
+@pytest.fixture(scope="session")
+def distance() -> Callable[[Tensor, np.ndarray], float]:
+    """Max |difference| over the reference's standard deviation, axes flattened alike."""
+
+    def measure(found: Tensor, reference: np.ndarray) -> float:
+        flat = found.numpy().reshape(reference.shape)
+        return float(np.abs(flat - reference).max() / reference.std())
+
+    return measure
+
+
 @pytest.fixture(scope="session")
 def golden(shared: Path) -> SimpleNamespace:
     """`golden/backbones/videomae.npz`; `clip` is [B, F, C, Y, X] in [0, 1]."""
