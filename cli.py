@@ -225,21 +225,29 @@ def validate(
     store: Annotated[list[Path], typer.Argument(help="Stores, as `scivid list stores` shows them.")],
 ) -> None:
     """Is a store what it claims to be: complete, checksums right, values finite."""
+    _refuse(_broken(store), len(store))
+
+
+def _broken(stores: list[Path]) -> int:
+    """Checks each and says what was found; how many are not what they claim to be."""
     from featcache.validate import validate as check
 
     bad = 0
-    for path in store:
+    for path in stores:
         with reporter(console) as progress:
             found = check(path, progress=progress.of(f"checking {path.name}"))
         for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
             console.print(line, markup=False)
         verdict = "complete, checksums right, all finite" if found.ok else f"{len(found.problems)} problems"
-        console.print(
-            f"{path}: {verdict} ({found.n_chunks} chunks, {found.n_bytes / 1e6:,.1f} MB)", markup=False
-        )
+        size = f"{found.n_chunks} chunks, {found.n_bytes / 1e6:,.1f} MB"
+        console.print(f"{path}: {verdict} ({size})", markup=False)
         bad += not found.ok
-    if bad:
-        raise StoreError(f"{bad} of {len(store)} stores are not what they claim to be, see above.")
+    return bad
+
+
+def _refuse(n_broken: int, of: int) -> None:
+    if n_broken:
+        raise StoreError(f"{n_broken} of {of} stores are not what they claim to be, see above.")
 
 
 @app.command("train-readout")
@@ -327,6 +335,7 @@ def demo(
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, table, report."""
     from featcache.store import find_stores
+    from readouts.demo import DEMO
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
@@ -342,32 +351,11 @@ def demo(
                 cache_dir=cache_dir,
                 results_dir=results_dir,
             )
+    stores = [store.path for store in find_stores(cache_dir)]
+    n_broken = _broken(stores)
     _show_comparison(results_dir, cache_dir)
     report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
-    validate(store=[store.path for store in find_stores(cache_dir)])
-
-
-_BEHAVIOUR = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]
-_TRACKING = ["steps=400", "warmup=60", "lr=1e-2", "batch=16", "minival_every=100", "width=128", "n_bases=5"]
-_TRACKING += ["temporal_tiles=1"]
-_PRESSURE = ["steps=800", "lr=2e-2", "minival_every=200", "width=128"]
-_WEATHER = [
-    "steps=100",
-    "warmup=20",
-    "lr=1e-2",
-    "batch=4",
-    "minival_every=50",
-    "features=32",
-    "head_channels=32",
-]
-DEMO: dict[str, tuple[tuple[str, ...], list[str]]] = {
-    "flyvsfly": (("resize", "videomae_random"), _BEHAVIOUR),
-    "calms21": (("resize", "videomae_random"), _BEHAVIOUR),
-    "stir": (("videomae_random_s",), _TRACKING),  # 4,096 tokens of resize would take minutes
-    "typhoon": (("resize", "videomae_random"), _PRESSURE),
-    "weatherbench2": (("resize", "videomae_random_s"), _WEATHER),
-}
-"""Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates."""
+    _refuse(n_broken, len(stores))
 
 
 def _manifest(extra: Path | None) -> "Manifest":

@@ -22,11 +22,11 @@ from itertools import groupby
 from pathlib import Path
 from statistics import median
 
-from cli import DEMO
 from featcache import synthetic
 from featcache.manifest import Dataset, Manifest, Split, load_manifest
 from featcache.readers.records import find_shards
 from featcache.store import find_stores
+from readouts.demo import DEMO
 
 BACKBONE = "resize"
 STEPS = 30

@@ -1,0 +1,23 @@
+"""What `scivid demo` trains: the backbones of each task, and settings that fit minutes on two cores."""
+
+_BEHAVIOUR = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]
+_TRACKING = ["steps=400", "warmup=60", "lr=1e-2", "batch=16", "minival_every=100", "width=128", "n_bases=5"]
+_TRACKING += ["temporal_tiles=1"]
+_PRESSURE = ["steps=800", "lr=2e-2", "minival_every=200", "width=128"]
+_WEATHER = [
+    "steps=100",
+    "warmup=20",
+    "lr=1e-2",
+    "batch=4",
+    "minival_every=50",
+    "features=32",
+    "head_channels=32",
+]
+DEMO: dict[str, tuple[tuple[str, ...], list[str]]] = {
+    "flyvsfly": (("resize", "videomae_random"), _BEHAVIOUR),
+    "calms21": (("resize", "videomae_random"), _BEHAVIOUR),
+    "stir": (("videomae_random_s",), _TRACKING),  # 4,096 tokens of resize would take minutes
+    "typhoon": (("resize", "videomae_random"), _PRESSURE),
+    "weatherbench2": (("resize", "videomae_random_s"), _WEATHER),
+}
+"""Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates."""
