@@ -124,6 +124,20 @@ def data_status(
     _show(data_rows(_manifest(manifest), data_dir.expanduser()), empty="no data sets")
 
 
+@data_app.command("download")
+def data_download(
+    weights: Annotated[str, typer.Option(help="A name of `scivid list backbones`.")],
+    weights_dir: WeightsDir = None,
+) -> None:
+    """Fetch a backbone's weights from their authors. Goes on where an earlier call stopped."""
+    from featcache.download import download_weights
+
+    with reporter(console) as progress:
+        paths = download_weights(weights, weights_dir, progress=progress, say=console.out)
+    for path in paths:
+        console.print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB", markup=False)
+
+
 @data_app.command("demo")
 def data_demo(
     data_dir: Annotated[Path, typer.Option(envvar="SCIVID_DATA_DIR")] = Path("demo/data"),
