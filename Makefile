@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench bench-memory clean
+.PHONY: help install demo test lint format bench bench-memory bench-backbones clean
 
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -40,6 +40,9 @@ bench: install                ## the benchmarks: ratios measured side by side, a
 
 bench-memory: install         ## peak memory of every task at 1, 2 and 10 times the demo's data, which is made if need be
 	$(BIN)/python tests/benchmarks/peak_memory.py
+
+bench-backbones: install      ## speed and memory of every backbone with random weights; without a GPU, of the B sizes
+	$(BIN)/python tests/benchmarks/backbone_speed.py
 
 clean:                        ## what the demo and the tools wrote, not .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
