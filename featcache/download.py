@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_url
 from featcache.backbones import BACKBONES, backbone_info
 from featcache.backbones.catalogue import HUB
 from featcache.backbones.released import ReleasedFile
-from featcache.backbones.video_catalogue import VIDEO_FILES, VIDEOMAEV2_SIZES
+from featcache.backbones.video_catalogue import VIDEO_FILES
 from featcache.backbones.vit_catalogue import FILES, VIT_HUB
 from featcache.backbones.weights import CONFIG_FILE, WEIGHT_FILES, HubWeights
 from featcache.errors import CallError, WeightsError
@@ -20,7 +20,6 @@ from featcache.fetch import NotOnServerError, Say, fetch
 from featcache.progress import Progress
 
 _CONFIG_BYTES = 1_000
-_FORM = "https://github.com/OpenGVLab/VideoMAEv2/blob/master/docs/MODEL_ZOO.md"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +56,8 @@ def weights_of(name: str) -> tuple[Download, ...]:
         return _hub_files(hub)
     if file is None:
         return ()
-    if file.url is None or name in VIDEOMAEV2_SIZES:
-        raise WeightsError(_by_hand(name, file))
+    if file.url is None:
+        raise WeightsError(_unreleased(name, file))
     return (Download(url=file.url, file=file.file, about=file.n_bytes),)
 
 
@@ -125,19 +124,10 @@ def _gated(name: str, hub: HubWeights) -> str:
     )
 
 
-def _by_hand(name: str, file: ReleasedFile) -> str:
-    place = f"<weights folder>/{name}/{file.file}"
-    if file.url is None:
-        return (
-            f"the weights of {name} were never released by {file.owner}: there is nothing to download. "
-            f"A file of your own in that layout can take their place, as {place}."
-        )
+def _unreleased(name: str, file: ReleasedFile) -> str:
     return (
-        f"{file.owner} ask those who use the weights of {name} to fill out a form "
-        f"({_FORM}), and their licence is "
-        f"{file.licence}, not for commercial use: they are not downloaded for you. Having done so, put the "
-        f"file of the form there, or this one ({_size(file.n_bytes)}):\n"
-        f"curl -L --create-dirs -o {place} {file.url}"
+        f"the weights of {name} were never released by {file.owner}: there is nothing to download. A file of "
+        f"your own in that layout can take their place, as <weights folder>/{name}/{file.file}."
     )
 
 

@@ -84,10 +84,6 @@ def test_a_released_file_comes_from_its_own_place() -> None:
         ),
         ("4ds_l", r"never released by Google DeepMind.*<weights folder>/4ds_l/scaling4d_l\.npz"),
         ("videoprism_g", r"never released by Google"),
-        (
-            "videomaev2_g",
-            r"(?s)fill out a form.*CC-BY-NC-4\.0, not for commercial use.*curl -L .*VideoMAEv2-gi",
-        ),
     ],
 )
 def test_what_is_not_to_be_had_says_what_to_do(name: str, message: str) -> None:
@@ -105,7 +101,7 @@ def test_every_backbone_has_files_or_a_reason() -> None:
             continue
         assert all(file.url.startswith("https://") and "/" not in file.file for file in files)
         none += [name] * (not files)
-    assert sorted(set(reasons)) == ["4ds", "dinov3", "videomaev2", "videoprism"]
+    assert sorted(set(reasons)) == ["4ds", "dinov3", "videoprism"]
     assert none == ["resize", "videomae_random", "videomae_random_s", "videomae_random_b"]
 
 
