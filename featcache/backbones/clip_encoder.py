@@ -1,7 +1,8 @@
 """What vision transformers of several families share: patches in at the front, tokens out at the back."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from einops import rearrange
@@ -10,7 +11,6 @@ from torch import Tensor, nn
 
 from featcache.backbones.base import BackboneInfo
 from featcache.backbones.inputs import model_input
-from featcache.backbones.sizes import ViTSize
 from featcache.spec import Layer
 
 
@@ -49,12 +49,12 @@ class PatchEmbedding(nn.Module):
     GPUs and wrong on some (pytorch/pytorch issues 166643 and 163539), and rounds float32 to TF32 by default.
     """
 
-    def __init__(self, size: ViTSize, kernel: tuple[int, ...]) -> None:
-        """`kernel` is the patch as the released weights have it: (rows, columns) for image models."""
+    def __init__(self, patch: tuple[int, int, int], width: int, *, image: bool = False) -> None:
+        """`patch` is (frames, rows, columns); the weights of an `image` model have no axis of frames."""
         super().__init__()
-        self.patch = size.patch
-        self.weight = nn.Parameter(torch.empty(size.block.width, 3, *kernel))
-        self.bias = nn.Parameter(torch.empty(size.block.width))
+        self.patch = patch
+        self.weight = nn.Parameter(torch.empty(width, 3, *(patch[1:] if image else patch)))
+        self.bias = nn.Parameter(torch.empty(width))
 
     def forward(self, frames: Float[Tensor, "B F rgb Y X"]) -> Float[Tensor, "B T N D"]:
         """One vector a patch, those of a step numbered through (row, column)."""
@@ -62,6 +62,31 @@ class PatchEmbedding(nn.Module):
         cut = "b (t f) c (h y) (w x) -> b t (h w) (c f y x)"
         patches = rearrange(frames, cut, f=depth, y=rows, x=columns)
         return nn.functional.linear(patches, rearrange(self.weight, "d ... -> d (...)"), self.bias)
+
+
+def states_after(
+    blocks: Iterable[Callable[[Tensor], Any]],
+    norm: Callable[[Tensor], Tensor] | None,
+    state: Float[Tensor, "B S D"],
+    layers: tuple[Layer, ...],
+) -> dict[Layer, Float[Tensor, "B S D"]]:
+    """Run `state`, the token embedding, through all `blocks`, and keep what it is at `layers`.
+
+    Args:
+        blocks: each gives the next state, or (some releases of transformers) a tuple that begins with it.
+        norm: the final norm; None where no layer asks for it.
+        state: tokens of each sequence.
+        layers: none deeper than the blocks reach.
+    """
+    kept, number = ({Layer(0): state} if Layer(0) in layers else {}), 0
+    for number, block in enumerate(blocks, start=1):
+        output = block(state)
+        state = output[0] if isinstance(output, tuple) else output
+        if Layer(number) in layers:
+            kept[Layer(number)] = state
+    if norm is not None:
+        kept[Layer(number, normed=True)] = norm(state)
+    return kept
 
 
 def deepest(layers: tuple[Layer, ...]) -> tuple[int, bool]:

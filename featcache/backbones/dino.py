@@ -5,7 +5,7 @@ brought to the grid of the run in two ways, which move features by a fifth to a 
 pixels. Each file gets the rule of the code it was released with, and the fingerprint says which.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
@@ -18,13 +18,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.base import BackboneInfo
 from featcache.backbones.checkpoint import Shapes, TensorFile, open_tensors, tensor_shapes
-from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest
+from featcache.backbones.clip_encoder import PatchEmbedding, states_after
+from featcache.backbones.one_file import OneFileBackbone
 from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import DINOV2_SIZES, BlockSize, Dinov2Size, size_entry
 from featcache.backbones.vit_catalogue import FILES, VIT_HUB, VIT_INFOS
-from featcache.backbones.weights import file_digest, obtain_weights
+from featcache.backbones.weights import obtain_weights
 from featcache.spec import Layer, TokenGrid
 
 
@@ -101,42 +101,29 @@ LEFT_OUT = ("embeddings.mask_token", "mask_token")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dinov2:
+class Dinov2(OneFileBackbone):
     """One DINOv2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
-    info: BackboneInfo
     size: Dinov2Size
-    file: Callable[[], Path]
-    """Finds the weight file, of either layout, or raises a WeightsError."""
-
-    def weights_digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.file())
 
     def architecture(self) -> base.JSON:
         """The size's numbers, and the rule for positions, which the file's layout decides."""
         rule = _layout(tensor_shapes(self.file())).rule
         return {"family": "dinov2", "positions": rule, **size_entry(self.size)}
 
-    def preprocessing(self) -> base.JSON:
-        """Exact-overlap resize, ImageNet mean and std."""
-        return base.preprocessing(self.info)
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """See `OneFileBackbone`."""
+        return token_model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
-        """Weights up to the deepest of `layers`, in `dtype` on `device`."""
-        for layer in layers:
-            base.check_layer(layer, self.info)
-        n_blocks, normed = deepest(layers)
-        model = token_model(self.size, n_blocks=n_blocks, normed=normed)
+    def parameters(
+        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """See `OneFileBackbone`."""
         path = self.file()
         with open_tensors(path) as file:
             layout = _layout(file.shapes)
             check_keys(file.shapes, released_shapes(self.size, layout), left_out=LEFT_OUT, origin=str(path))
-            state = {
-                name: self._parameter(name, layout, file).to(device, dtype) for name in model.state_dict()
-            }
-        model.load_state_dict(state, assign=True)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
+            return {name: self._parameter(name, layout, file).to(device, dtype) for name in wanted}
 
     def _parameter(self, name: str, layout: Layout, file: TensorFile) -> Float[Tensor, "..."]:
         whole = torch.cat([file.read(key) for key in layout.keys(name)])
@@ -195,7 +182,7 @@ class Dinov2Model(nn.Module):
         width = size.block.width
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1, 1 + size.grid.tokens_per_step, width))
-        self.patches = PatchEmbedding(size, kernel=size.patch[1:])
+        self.patches = PatchEmbedding(size.patch, width, image=True)
         self.blocks = nn.ModuleList(Block(size.block) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width, eps=size.block.eps) if normed else None
         self.rows = size.grid.rows
@@ -208,13 +195,7 @@ class Dinov2Model(nn.Module):
         patches = rearrange(self.patches(frames), "b t n d -> (b t) n d")
         first = repeat(self.cls_token, "1 1 d -> f 1 d", f=len(patches))
         state = torch.cat([first, patches], dim=1) + self.positions
-        kept = {Layer(0): state}
-        for number, block in enumerate(self.blocks, start=1):
-            state = block(state)
-            if Layer(number) in layers:
-                kept[Layer(number)] = state
-        if self.norm is not None:
-            kept[Layer(len(self.blocks), normed=True)] = self.norm(state)
+        kept = states_after(self.blocks, self.norm, state, layers)
         grid = partial(rearrange, pattern="(b t) (h w) c -> b t h w c", b=n_clips, h=self.rows)
         return {layer: grid(kept[layer][:, 1:]) for layer in layers}
 

@@ -4,7 +4,6 @@ Patch tokens only: the class token and four registers take part in attention and
 Positions are rotations by each patch's place in a frame that spans -1 to 1, so any grid will do.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from math import pi
@@ -17,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.base import BackboneInfo
 from featcache.backbones.checkpoint import Shapes, open_tensors
-from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest
+from featcache.backbones.clip_encoder import PatchEmbedding, states_after
+from featcache.backbones.one_file import OneFileBackbone
 from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import DINOV3_SIZES, Dinov3Size, size_entry
 from featcache.backbones.vit_catalogue import VIT_HUB, VIT_INFOS
-from featcache.backbones.weights import file_digest, obtain_weights
+from featcache.backbones.weights import obtain_weights
 from featcache.errors import WeightsError
 from featcache.spec import Layer, TokenGrid
 
@@ -34,38 +33,27 @@ ROTATION_BASE = 100.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dinov3:
+class Dinov3(OneFileBackbone):
     """One DINOv3 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
-    info: BackboneInfo
     size: Dinov3Size
-    file: Callable[[], Path]
-    """Finds the weight file, or raises a WeightsError."""
-
-    def weights_digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.file())
 
     def architecture(self) -> base.JSON:
         """The size's numbers."""
         return {"family": "dinov3", "positions": "rotation by row and column", **size_entry(self.size)}
 
-    def preprocessing(self) -> base.JSON:
-        """Exact-overlap resize, ImageNet mean and std."""
-        return base.preprocessing(self.info)
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """See `OneFileBackbone`."""
+        return token_model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
-        """Weights up to the deepest of `layers`, in `dtype` on `device`."""
-        for layer in layers:
-            base.check_layer(layer, self.info)
-        n_blocks, normed = deepest(layers)
-        model = token_model(self.size, n_blocks=n_blocks, normed=normed)
+    def parameters(
+        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """See `OneFileBackbone`."""
         path = self.file()
         with open_tensors(path) as file:
             check_keys(file.shapes, released_shapes(self.size), left_out=LEFT_OUT, origin=str(path))
-            state = {name: file.read(_released(name)).to(device, dtype) for name in model.state_dict()}
-        model.load_state_dict(state, assign=True)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
+            return {name: file.read(_released(name)).to(device, dtype) for name in wanted}
 
 
 class Dinov3Model(nn.Module):
@@ -77,7 +65,7 @@ class Dinov3Model(nn.Module):
         self.grid, self.head_width, self.n_extra = size.grid, width // size.block.heads, 1 + size.registers
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.register_tokens = nn.Parameter(torch.empty(1, size.registers, width))
-        self.patch_embeddings = PatchEmbedding(size, kernel=size.patch[1:])
+        self.patch_embeddings = PatchEmbedding(size.patch, width, image=True)
         self.layer = nn.ModuleList(_library_layers(size, n_blocks))
         self.norm = nn.LayerNorm(width, eps=size.block.eps) if normed else None
 
@@ -89,15 +77,8 @@ class Dinov3Model(nn.Module):
         extra = torch.cat([self.cls_token, self.register_tokens], dim=1)
         state = torch.cat([repeat(extra, "1 s d -> f s d", f=len(patches)), patches], dim=1)
         place = rotation(self.grid, self.head_width, like=state)
-        kept = {Layer(0): state}
-        for number, block in enumerate(self.layer, start=1):
-            output = block(state, position_embeddings=place)
-            # Some releases of transformers return a tuple, others the tensor.
-            state = output[0] if isinstance(output, tuple) else output
-            if Layer(number) in layers:
-                kept[Layer(number)] = state
-        if self.norm is not None:
-            kept[Layer(len(self.layer), normed=True)] = self.norm(state)
+        blocks = (partial(block, position_embeddings=place) for block in self.layer)
+        kept = states_after(blocks, self.norm, state, layers)
         grid = partial(rearrange, pattern="(b t) (h w) c -> b t h w c", b=len(frames), h=self.grid.rows)
         return {layer: grid(kept[layer][:, self.n_extra :]) for layer in layers}
 

@@ -1,4 +1,4 @@
-"""VideoMAE through transformers: the only file of scivid that imports it.
+"""VideoMAE through transformers: the only file that imports it at its top.
 
 The layers are the library's; everything around them is ours, because that is where silent errors live. Keys
 are mapped one by one (some releases of transformers load the query and value biases as zeros), the position
@@ -8,12 +8,11 @@ nor run. Works with transformers 4.48 to 5.x.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -26,8 +25,11 @@ from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
 from featcache.backbones.catalogue import HUB, INFOS, VIDEOMAE_SIZES, VideoMAESize, videomae_info
 from featcache.backbones.checkpoint import Shapes, read_tensors, tensor_shapes
-from featcache.backbones.inputs import model_input
+from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest, states_after
+from featcache.backbones.positions import sinusoid
 from featcache.backbones.random_weights import random_tensors, tensors_digest
+from featcache.backbones.released import check_keys
+from featcache.backbones.sizes import size_entry
 from featcache.backbones.weights import WeightFiles, file_digest, folder_weights, obtain_weights
 from featcache.errors import WeightsError
 from featcache.spec import Layer
@@ -68,10 +70,7 @@ class VideoMAE:
 
     def architecture(self) -> base.JSON:
         """The size's numbers, as the weights' own config gives them."""
-        size = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self.origin.size()).items()
-        }
+        size = size_entry(self.origin.size())
         return {"family": "videomae", "positions": "sinusoid of the token number", **size}
 
     def preprocessing(self) -> base.JSON:
@@ -83,35 +82,14 @@ class VideoMAE:
         for layer in layers:
             base.check_layer(layer, self.info)
         size = self.origin.size()
-        n_blocks = max(layer.block for layer in layers)
-        model = token_model(size, n_blocks=n_blocks, normed=any(layer.normed for layer in layers))
+        n_blocks, normed = deepest(layers)
+        model = token_model(size, n_blocks=n_blocks, normed=normed)
         in_module = {_our_name(key): key for key in model.state_dict()}
         tensors = self.origin.tensors(_shapes(model))
         state = {in_module[name]: tensor.to(device, dtype) for name, tensor in tensors.items()}
         model.load_state_dict(state, assign=True)
-        positions = sinusoid_positions(size.grid.steps * size.grid.tokens_per_step, size.width)
-        return _Encoder(self.info, layers, model.eval(), positions.to(device, dtype))
-
-
-class TubeletEmbedding(nn.Module):
-    """VideoMAE's patch convolution as one matrix product.
-
-    Tubelets do not overlap, so it is the same function. The convolution itself is slow in bfloat16 on many
-    GPUs and wrong on some (pytorch/pytorch issues 166643 and 163539), and rounds float32 to TF32 by default.
-    """
-
-    def __init__(self, size: VideoMAESize) -> None:
-        super().__init__()
-        self.patch = size.patch
-        self.projection = nn.Conv3d(3, size.width, kernel_size=size.patch)
-
-    def forward(self, frames: Float[Tensor, "B F rgb Y X"]) -> Float[Tensor, "B S D"]:
-        """One vector a tubelet, numbered through (step, row, column)."""
-        tubelet, rows, columns = self.patch
-        cut = "b (t f) c (h y) (w x) -> b (t h w) (c f y x)"
-        patches = rearrange(frames, cut, f=tubelet, y=rows, x=columns)
-        weight = rearrange(self.projection.weight, "d c f y x -> d (c f y x)")
-        return nn.functional.linear(patches, weight, self.projection.bias)
+        model.positions = sinusoid(size.grid.steps * size.grid.tokens_per_step, size.width).to(device, dtype)
+        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
 
 
 class TokenModel(nn.Module):
@@ -119,8 +97,10 @@ class TokenModel(nn.Module):
 
     def __init__(self, size: VideoMAESize, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
-        config = _config(size)
-        self.patch_embeddings = TubeletEmbedding(size)
+        config, self.grid = _config(size), size.grid
+        self.patch_embeddings = nn.ModuleDict({"projection": PatchEmbedding(size.patch, size.width)})
+        # Computed once the device is known: no weight file holds it.
+        self.register_buffer("positions", None, persistent=False)
         blocks = [VideoMAELayer(config) for _ in range(n_blocks)]
         for block in blocks:
             # VideoMAE's keys have no bias; the layers of some releases of transformers do.
@@ -129,38 +109,13 @@ class TokenModel(nn.Module):
         self.layernorm = nn.LayerNorm(size.width, eps=size.eps) if normed else None
 
     def forward(
-        self, frames: Float[Tensor, "B F rgb Y X"], positions: Float[Tensor, "S D"], layers: tuple[Layer, ...]
-    ) -> dict[Layer, Float[Tensor, "B S D"]]:
+        self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
+    ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
-        state = self.patch_embeddings(frames) + positions
-        kept = {Layer(0): state}
-        for number, block in enumerate(self.layer, start=1):
-            output = block(state)
-            # transformers 4 returns a tuple, 5 the tensor.
-            state = output[0] if isinstance(output, tuple) else output
-            if Layer(number) in layers:
-                kept[Layer(number)] = state
-        if self.layernorm is not None:
-            kept[Layer(len(self.layer), normed=True)] = self.layernorm(state)
-        return {layer: kept[layer] for layer in layers}
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    info: BackboneInfo
-    layers: tuple[Layer, ...]
-    model: TokenModel
-    positions: Float[Tensor, "S D"]
-
-    def __call__(self, pixels: Float[Tensor, "B F rgb Y X"]) -> dict[Layer, Float[Tensor, "B T H W C"]]:
-        with torch.inference_mode():
-            frames = model_input(pixels, self.info, self.positions.device)
-            states = self.model(frames.to(self.positions.dtype), self.positions, self.layers)
-            return {layer: self._tokens(state) for layer, state in states.items()}
-
-    def _tokens(self, state: Float[Tensor, "B S D"]) -> Float[Tensor, "B T H W C"]:
-        grid = self.info.grid
-        return rearrange(state.float(), "b (t h w) c -> b t h w c", t=grid.steps, h=grid.rows, w=grid.columns)
+        embedded = rearrange(self.patch_embeddings["projection"](frames), "b t n d -> b (t n) d")
+        kept = states_after(self.layer, self.layernorm, embedded + self.positions, layers)
+        cut = {"t": self.grid.steps, "h": self.grid.rows, "w": self.grid.columns}
+        return {layer: rearrange(kept[layer], "b (t h w) c -> b t h w c", **cut) for layer in layers}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -260,18 +215,6 @@ def token_model(size: VideoMAESize, *, n_blocks: int | None = None, normed: bool
         )
 
 
-def sinusoid_positions(n_tokens: int, width: int) -> Float[Tensor, "S D"]:
-    """VideoMAE's fixed position table, which no weight file holds.
-
-    Channel j of token p is sin (j even) or cos (j odd) of p / 10000^(2 floor(j / 2) / width); tokens are
-    numbered through (step, row, column). Computed in float64 and rounded once.
-    """
-    channel = np.arange(width)
-    angle = np.arange(n_tokens)[:, None] / np.power(10000.0, 2 * (channel // 2) / width)
-    table = np.where(channel % 2 == 0, np.sin(angle), np.cos(angle))
-    return torch.from_numpy(table.astype(np.float32))
-
-
 def match_keys(released: Shapes, wanted: Shapes, origin: str) -> dict[str, str]:
     """Our name -> the file's key, with nothing missing, nothing doubled and nothing unknown.
 
@@ -280,25 +223,11 @@ def match_keys(released: Shapes, wanted: Shapes, origin: str) -> dict[str, str]:
     Raises:
         WeightsError: lists the keys that do not fit.
     """
-    keys = [key for key in released if not key.startswith(LEFT_OUT)]
-    matched = {_our_name(key): key for key in keys}
-    known = {name: key for name, key in matched.items() if name in wanted}
-    shapes = [
-        f"{key} {released[key]} instead of {wanted[name]}"
-        for name, key in known.items()
-        if released[key] != wanted[name]
-    ]
-    problems = {
-        "missing": sorted(wanted.keys() - matched.keys()),
-        "unknown": sorted(set(keys) - set(known.values())),
-        "of another shape": shapes,
-    }
-    if any(problems.values()):
-        found = "; ".join(f"{_some(names)} {what}" for what, names in problems.items() if names)
-        raise WeightsError(
-            f"{origin} does not fit its VideoMAE: {found}. Use the files as they were released."
-        )
-    return known
+    matched = {_our_name(key): key for key in released if not key.startswith(LEFT_OUT)}
+    in_file = {name: matched.get(name, name) for name in wanted}
+    shapes = {in_file[name]: shape for name, shape in wanted.items()}
+    check_keys(released, shapes, left_out=LEFT_OUT, origin=origin)
+    return in_file
 
 
 def read_size(path: Path) -> VideoMAESize:
@@ -380,8 +309,3 @@ def _refuse_other_size(path: Path, name: str, found: VideoMAESize, expected: Vid
 def _pair(value: Any) -> tuple[int, int]:
     rows, columns = value if isinstance(value, list | tuple) else (value, value)
     return int(rows), int(columns)
-
-
-def _some(names: list[str], most: int = 6) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest

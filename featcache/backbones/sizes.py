@@ -6,6 +6,7 @@ Parameters and arithmetic are computed from the sizes; the tests hold them again
 
 from dataclasses import asdict, dataclass
 from math import prod
+from typing import Any
 
 from featcache.errors import CallError
 from featcache.spec import TokenGrid
@@ -241,6 +242,10 @@ DINOV3_SIZES: dict[str, Dinov3Size] = {
 }
 
 
-def size_entry(size: ViTSize) -> dict[str, object]:
-    """A size's numbers as plain JSON, for the fingerprint."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(size).items()}
+def size_entry(size: Any) -> dict[str, Any]:
+    """The numbers of a size, a dataclass, as plain JSON for the fingerprint: lists for tuples."""
+    return asdict(size, dict_factory=lambda entries: {key: _plain(value) for key, value in entries})
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

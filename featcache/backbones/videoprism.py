@@ -5,7 +5,7 @@ What is easy to get wrong is here in the open: attention logits are capped softl
 1 + scale, pixels stay in [0, 1], and the position in time is added after the first stage's norm.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,60 +16,48 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.base import BackboneInfo
 from featcache.backbones.checkpoint import Shapes, TensorFile, open_tensors
-from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest
+from featcache.backbones.clip_encoder import PatchEmbedding
+from featcache.backbones.one_file import OneFileBackbone
 from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import VIDEOPRISM_SIZES, VideoPrismSize, size_entry
 from featcache.backbones.vit_catalogue import FILES, VIT_INFOS
-from featcache.backbones.weights import file_digest
 from featcache.spec import Layer
 from featcache.upsample import temporal_matrix
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VideoPrism:
+class VideoPrism(OneFileBackbone):
     """One VideoPrism by name; see `featcache.backbones.base.Backbone` for what the methods promise.
 
     Blocks are counted through both stages; tokens after the last block of the first stage are as that block
     gives them, before the norm and the positions in time that the second stage begins with.
     """
 
-    info: BackboneInfo
     size: VideoPrismSize
-    file: Callable[[], Path]
-    """Finds the weight file, of either layout, or raises a WeightsError."""
-
-    def weights_digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.file())
 
     def architecture(self) -> base.JSON:
         """The size's numbers; `depth` counts the blocks of both stages."""
         return {"family": "videoprism", "positions": "linear in time and space", **size_entry(self.size)}
 
-    def preprocessing(self) -> base.JSON:
-        """Exact-overlap resize; no mean, no std."""
-        return base.preprocessing(self.info)
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """See `OneFileBackbone`."""
+        return token_model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
-        """Weights up to the deepest of `layers`, in `dtype` on `device`."""
-        for layer in layers:
-            base.check_layer(layer, self.info)
-        n_blocks, normed = deepest(layers)
-        model = token_model(self.size, n_blocks=n_blocks, normed=normed)
+    def parameters(
+        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """See `OneFileBackbone`."""
         path = self.file()
         with open_tensors(path) as file:
             places = released_places(self.size, file.shapes)
-            wanted = {key: place.shape for place in places.values() for key in place.keys}
-            check_keys(file.shapes, wanted, left_out=(), origin=str(path))
-            state = {
+            keys = {key: place.shape for place in places.values() for key in place.keys}
+            check_keys(file.shapes, keys, left_out=(), origin=str(path))
+            return {
                 # Positions are stretched before they are rounded: every token carries their error.
                 name: stretch_positions(name, places[name].read(file), self.size).to(device, dtype)
-                for name in model.state_dict()
+                for name in wanted
             }
-        model.load_state_dict(state, assign=True)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
 
 
 class Block(nn.Module):
@@ -112,7 +100,7 @@ class VideoPrismModel(nn.Module):
         n_spatial = min(n_blocks, size.spatial_depth)
         n_temporal = n_blocks - n_spatial
         self.rows = grid.rows
-        self.patches = PatchEmbedding(size, kernel=size.patch)
+        self.patches = PatchEmbedding(size.patch, width)
         self.spatial_positions = nn.Parameter(torch.empty(grid.tokens_per_step, width))
         self.spatial = nn.ModuleList(Block(size) for _ in range(n_spatial))
         self.temporal = nn.ModuleList(Block(size) for _ in range(n_temporal))

@@ -7,8 +7,7 @@ stay float32, which keeps a bfloat16 pass of 56 blocks accurate and costs little
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from einops import rearrange
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featcache.backbones import base
-from featcache.backbones.base import BackboneInfo
 from featcache.backbones.checkpoint import Shapes, TensorFile, open_tensors
-from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest
+from featcache.backbones.clip_encoder import PatchEmbedding, states_after
+from featcache.backbones.one_file import OneFileBackbone
 from featcache.backbones.released import check_keys
+from featcache.backbones.sizes import size_entry
 from featcache.backbones.video_catalogue import VideoViTSize
-from featcache.backbones.weights import file_digest
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
@@ -63,7 +62,7 @@ class VideoViT(nn.Module):
     def __init__(self, size: VideoViTSize, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
         self.grid, width = size.grid, size.block.width
-        self.embedding = PatchEmbedding(size, size.patch)
+        self.embedding = PatchEmbedding(size.patch, width)
         self.positions = nn.Parameter(torch.empty(size.grid.steps * size.grid.tokens_per_step, width))
         self.blocks = nn.ModuleList(Block(size) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width, eps=size.block.eps) if normed else None
@@ -73,13 +72,7 @@ class VideoViT(nn.Module):
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Float32 tokens at `layers`, of which none is deeper than the model was made."""
         state = rearrange(self.embedding(frames), "b t n c -> b (t n) c") + self.positions
-        kept = {Layer(0): state} if Layer(0) in layers else {}
-        for number, block in enumerate(self.blocks, start=1):
-            state = block(state)
-            if Layer(number) in layers:
-                kept[Layer(number)] = state
-        if self.norm is not None:
-            kept[Layer(len(self.blocks), normed=True)] = self.norm(state)
+        kept = states_after(self.blocks, self.norm, state, layers)
         cut = {"t": self.grid.steps, "h": self.grid.rows, "w": self.grid.columns}
         return {layer: rearrange(kept[layer], "b (t h w) c -> b t h w c", **cut) for layer in layers}
 
@@ -147,39 +140,24 @@ class Family:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VideoViTBackbone:
+class VideoViTBackbone(OneFileBackbone):
     """One such model by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
-    info: BackboneInfo
     size: VideoViTSize
     family: Family
-    file: Callable[[], Path]
-    """Finds the weight file, or raises a WeightsError."""
-
-    def weights_digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.file())
 
     def architecture(self) -> base.JSON:
         """The size's numbers."""
-        return {"family": self.family.name, **_plain(asdict(self.size))}
+        return {"family": self.family.name, **size_entry(self.size)}
 
-    def preprocessing(self) -> base.JSON:
-        """Exact-overlap resize, and mean and std where the model has them."""
-        return base.preprocessing(self.info)
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """See `OneFileBackbone`."""
+        return meta_model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
-        """Weights up to the deepest of `layers` on `device`, in `dtype` but for norms and positions."""
-        for layer in layers:
-            base.check_layer(layer, self.info)
-        n_blocks, normed = deepest(layers)
-        model = meta_model(self.size, n_blocks=n_blocks, normed=normed)
-        model.load_state_dict(self._parameters(model.state_dict(), device, dtype), assign=True)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
-
-    def _parameters(
+    def parameters(
         self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
+        """See `OneFileBackbone`; norms and positions stay float32."""
         path = self.file()
         sections, left_out = self.family.sections, self.family.left_out_sections
         with open_tensors(path, sections=sections, left_out=left_out) as file:
@@ -245,11 +223,3 @@ def as_it_is(tensor: Tensor) -> tuple[Tensor]:
 def _exact(name: str) -> bool:
     """Whether a parameter stays float32: few numbers, met by the float32 sum."""
     return name == "positions" or "norm" in name
-
-
-def _plain(value: dict[str, object]) -> base.JSON:
-    """A dataclass's dict with lists for tuples, as JSON reads it back."""
-    return {
-        key: _plain(entry) if isinstance(entry, dict) else list(entry) if isinstance(entry, tuple) else entry
-        for key, entry in value.items()
-    }

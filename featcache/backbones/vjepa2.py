@@ -6,7 +6,6 @@ hold beside the encoder is left out.
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.base import BackboneInfo
 from featcache.backbones.checkpoint import Shapes, open_tensors
-from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest
+from featcache.backbones.clip_encoder import PatchEmbedding, states_after
+from featcache.backbones.one_file import OneFileBackbone
 from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import VJEPA2_SIZES, Vjepa2Size, size_entry
 from featcache.backbones.vit_catalogue import VIT_HUB, VIT_INFOS
-from featcache.backbones.weights import file_digest, obtain_weights
+from featcache.backbones.weights import obtain_weights
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -32,38 +31,27 @@ LEFT_OUT = ("predictor.",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Vjepa2:
+class Vjepa2(OneFileBackbone):
     """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
-    info: BackboneInfo
     size: Vjepa2Size
-    file: Callable[[], Path]
-    """Finds the weight file, or raises a WeightsError."""
-
-    def weights_digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.file())
 
     def architecture(self) -> base.JSON:
         """The size's numbers."""
         return {"family": "vjepa2", "positions": "rotation by step, row and column", **size_entry(self.size)}
 
-    def preprocessing(self) -> base.JSON:
-        """Exact-overlap resize, ImageNet mean and std."""
-        return base.preprocessing(self.info)
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """See `OneFileBackbone`."""
+        return token_model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
-        """Weights up to the deepest of `layers`, in `dtype` on `device`."""
-        for layer in layers:
-            base.check_layer(layer, self.info)
-        n_blocks, normed = deepest(layers)
-        model = token_model(self.size, n_blocks=n_blocks, normed=normed)
+    def parameters(
+        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """See `OneFileBackbone`."""
         path = self.file()
         with open_tensors(path) as file:
             check_keys(file.shapes, released_shapes(self.size), left_out=LEFT_OUT, origin=str(path))
-            state = {name: file.read(_released(name)).to(device, dtype) for name in model.state_dict()}
-        model.load_state_dict(state, assign=True)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
+            return {name: file.read(_released(name)).to(device, dtype) for name in wanted}
 
 
 class Vjepa2Model(nn.Module):
@@ -72,7 +60,7 @@ class Vjepa2Model(nn.Module):
     def __init__(self, size: Vjepa2Size, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
         self.grid = size.grid
-        self.patches = PatchEmbedding(size, kernel=size.patch)
+        self.patches = PatchEmbedding(size.patch, size.block.width)
         self.layer = nn.ModuleList(_library_layers(size, n_blocks))
         self.layernorm = nn.LayerNorm(size.block.width, eps=size.block.eps) if normed else None
 
@@ -81,13 +69,7 @@ class Vjepa2Model(nn.Module):
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
         state = rearrange(self.patches(frames), "b t n d -> b (t n) d")
-        kept = {Layer(0): state}
-        for number, block in enumerate(self.layer, start=1):
-            state = block(state)[0]
-            if Layer(number) in layers:
-                kept[Layer(number)] = state
-        if self.layernorm is not None:
-            kept[Layer(len(self.layer), normed=True)] = self.layernorm(state)
+        kept = states_after(self.layer, self.layernorm, state, layers)
         return {layer: self._tokens(kept[layer]) for layer in layers}
 
     def _tokens(self, state: Float[Tensor, "B S D"]) -> Float[Tensor, "B T H W C"]:

@@ -6,18 +6,15 @@ import pytest
 import torch
 from einops import rearrange
 
-from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest
-from featcache.backbones.sizes import BlockSize, ViTSize
+from featcache.backbones.clip_encoder import ClipEncoder, PatchEmbedding, deepest, states_after
 from featcache.backbones.vit_catalogue import VIT_INFOS
 from featcache.spec import Layer, TokenGrid
-
-BLOCK = BlockSize(width=5, heads=1, mlp=1)
 
 
 @pytest.mark.parametrize(("patch", "kernel"), [((2, 4, 3), (2, 4, 3)), ((1, 4, 3), (4, 3))])
 def test_a_patch_embedding_is_its_convolution(patch: tuple[int, int, int], kernel: tuple[int, ...]) -> None:
-    size = ViTSize(block=BLOCK, depth=1, patch=patch, input_size=(8, 9), n_frames=4)
-    embedding = PatchEmbedding(size, kernel=kernel)
+    embedding = PatchEmbedding(patch, 5, image=len(kernel) == 2)
+    assert embedding.weight.shape == (5, 3, *kernel)
     draw = torch.Generator().manual_seed(0)
     for parameter in embedding.parameters():
         torch.nn.init.normal_(parameter, generator=draw)
@@ -44,6 +41,16 @@ def test_tokens_are_float32_and_pixels_are_prepared() -> None:
     tokens = encoder(torch.ones(1, 1, 3, 4, 4))[Layer(0)]
     assert tokens.dtype == torch.float32
     assert torch.equal(tokens, torch.full((1, 1, 2, 2, 3), 2.0))
+
+
+def test_states_are_kept_at_the_layers_asked_for_and_no_others() -> None:
+    blocks = [lambda state: state + 1, lambda state: (state * 10, "attention"), lambda state: state - 3]
+    layers = (Layer(2), Layer(0), Layer(3, normed=True))
+    kept = states_after(blocks, torch.neg, torch.ones(1, 1, 1), layers)
+    assert {layer: float(state) for layer, state in kept.items()} == {
+        Layer(0): 1.0, Layer(2): 20.0, Layer(3, normed=True): -17.0,
+    }  # fmt: skip
+    assert list(states_after(blocks[:1], None, torch.ones(1, 1, 1), (Layer(1),))) == [Layer(1)]
 
 
 def test_the_deepest_of_layers() -> None:

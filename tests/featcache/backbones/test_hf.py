@@ -19,6 +19,7 @@ from torch import Tensor
 from featcache.backbones import hf, load_backbone
 from featcache.backbones.base import resolve_layers
 from featcache.backbones.catalogue import HUB, INFOS, VIDEOMAE_SIZES
+from featcache.backbones.positions import sinusoid
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -74,11 +75,11 @@ def test_golden_under_the_newer_key_names(
 
 
 def test_golden_positions_are_exact(golden: SimpleNamespace) -> None:
-    np.testing.assert_array_equal(hf.sinusoid_positions(64, 48).numpy(), golden.positions)
+    np.testing.assert_array_equal(sinusoid(64, 48).numpy(), golden.positions)
 
 
 def test_positions_by_hand() -> None:
-    table = hf.sinusoid_positions(3, 4).numpy()
+    table = sinusoid(3, 4).numpy()
     np.testing.assert_allclose(table[0], [0, 1, 0, 1], atol=0)
     np.testing.assert_allclose(table[2], [np.sin(2), np.cos(2), np.sin(0.02), np.cos(0.02)], rtol=1e-7)
 
