@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench bench-memory bench-backbones clean
+.PHONY: help install demo test lint format bench bench-rivals bench-memory bench-backbones clean
 
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,9 +34,12 @@ format: install               ## mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install                ## the benchmarks: ratios measured side by side, and benchmarks.json
-	SCIVID_BENCH_CLIPS=256 $(BIN)/python -m pytest -q tests/benchmarks --benchmark-enable --benchmark-only \
-		--benchmark-columns=min,median,rounds --benchmark-json=benchmarks.json
+bench: install                ## every claim of speed, as ratios measured side by side: a table, and benchmarks.json
+	$(BIN)/python -m tests.benchmarks.bench
+
+bench-rivals: install         ## what reading is compared with and a user need not install (never torchvision)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[bench]'
+	$(BIN)/python -m pip uninstall --quiet --yes torchvision
 
 bench-memory: install         ## peak memory of every task at 1, 2 and 10 times the demo's data, which is made if need be
 	$(BIN)/python tests/benchmarks/peak_memory.py

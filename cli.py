@@ -9,13 +9,13 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from featcache.errors import CallError, ScividError, StoreError
+from featcache.errors import CallError, ScividError, StoreError, TrainingError
 from featcache.progress import reporter
 from featcache.terminal import command_line, show_table
 
@@ -24,7 +24,13 @@ from featcache.terminal import command_line, show_table
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
+    import torch
+
+    from featcache.job import Extraction
     from featcache.manifest import Manifest
+    from readouts.certificates import Certificate
+    from readouts.resident import Residence
+    from readouts.sweep_plan import Plan as SweepPlan
 
 
 class _Commands(TyperGroup):
@@ -172,8 +178,9 @@ def extract(
         bool, typer.Option(help="Shuffle each clip's frames: does time matter?")
     ] = False,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, 32 on a GPU.")
+        int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, by memory on a GPU.")
     ] = None,
+    store_dtype: Annotated[str, typer.Option(help="float16, or int8 with a scale a token.")] = "float16",
     precision: Annotated[str, typer.Option(help="float32, bfloat16; auto: bfloat16 on a GPU.")] = "auto",
     device: Device = "auto",
     decode_threads: Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the model.")] = 4,
@@ -181,50 +188,33 @@ def extract(
     skip_bad: Annotated[
         bool, typer.Option(help="Leave broken records out and list them in the store.")
     ] = False,
+    force: Annotated[bool, typer.Option(help="Begin although the disk would not hold all of it.")] = False,
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
-    from featcache.backbones import load_backbone
-    from featcache.backbones.base import resolve_layers
-    from featcache.device import choose_device, choose_precision
-    from featcache.extract import Machine
-    from featcache.extract import extract as run
-    from featcache.job import plan_extraction, split_roles
+    from featcache.extract import Machine, extract_all
 
-    known = _manifest(manifest)
-    frozen = load_backbone(backbone, weights_dir)
-    chosen = choose_device(device)
-    dtype = choose_precision(precision, chosen)
-    machine = Machine(
-        device=chosen,
-        batch=batch or (32 if chosen.type == "cuda" else 8),
-        decode_threads=decode_threads,
-        shard_bytes=shard_mb * 2**20,
-    )
-    for role in split_roles(known, task, split):
-        job = plan_extraction(
-            known,
-            task=task,
-            role=role,
-            backbone=frozen,
-            layers=resolve_layers(layers, frozen.info),
-            n_views=views,
-            seed=seed,
-            dtype=dtype,
-            shuffle_frames=shuffle_frames,
-        )
-        with reporter(console) as progress:
-            store = run(
-                job,
+    chosen, jobs = _jobs(
+        backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
+        weights_dir, _manifest(manifest),
+    )  # fmt: skip
+    machine = Machine(device=chosen, batch=batch, decode_threads=decode_threads, shard_bytes=shard_mb * 2**20)
+    with reporter(console) as progress:
+        stores = list(
+            extract_all(
+                jobs,
                 machine,
                 data_dir=data_dir.expanduser(),
                 cache_dir=cache_dir,
                 skip_bad=skip_bad,
+                force=force,
                 progress=progress,
             )
+        )
+    for store in stores:
         size = f"{store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB"
         console.print(f"{store.path}  ({size})", markup=False)
         left_out = [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]
@@ -232,6 +222,107 @@ def extract(
             console.print(
                 f"left out: {len(left_out)}, for example {left_out[0]['id']}: {left_out[0]['reason']}"
             )
+
+
+def _jobs(
+    backbone: str,
+    task: str,
+    split: str,
+    layers: str,
+    views: int,
+    seed: int,
+    shuffle_frames: bool,
+    store_dtype: str,
+    precision: str,
+    device: str,
+    weights_dir: Path | None,
+    manifest: "Manifest",
+) -> "tuple[torch.device, list[Extraction]]":
+    """The device, and an extraction for every split that is asked for."""
+    from featcache.backbones import load_backbone
+    from featcache.backbones.base import resolve_layers
+    from featcache.device import choose_device, choose_precision
+    from featcache.job import plan_extraction, split_roles
+    from featcache.spec import TokenDtype
+
+    dtypes: dict[str, TokenDtype] = {name: name for name in get_args(TokenDtype)}
+    if store_dtype not in dtypes:
+        raise CallError(f"--store-dtype {store_dtype}: one of {', '.join(dtypes)}.")
+    frozen, chosen = load_backbone(backbone, weights_dir), choose_device(device)
+    return chosen, [
+        plan_extraction(
+            manifest,
+            task=task,
+            role=role,
+            backbone=frozen,
+            layers=resolve_layers(layers, frozen.info),
+            n_views=views,
+            seed=seed,
+            dtype=choose_precision(precision, chosen),
+            shuffle_frames=shuffle_frames,
+            store_dtype=dtypes[store_dtype],
+        )
+        for role in split_roles(manifest, task, split)
+    ]
+
+
+@app.command()
+def plan(
+    backbone: BackboneOption,
+    task: TaskOption,
+    split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
+    layers: Annotated[str, typer.Option(help="As for extract.")] = "default",
+    views: Annotated[int, typer.Option(min=1, help="As for extract.")] = 1,
+    store_dtype: Annotated[str, typer.Option(help="As for extract.")] = "float16",
+    shard_mb: Annotated[int, typer.Option(min=1, help="As for extract.")] = 256,
+    clips: Annotated[
+        list[str] | None, typer.Option(help="role=number, where neither data nor manifest know it.")
+    ] = None,
+    tflops: Annotated[
+        float, typer.Option(help="10^12 operations a second, sustained: an assumption, not measured.")
+    ] = 200.0,
+    clips_per_second: Annotated[
+        float | None, typer.Option(help="Measured for this backbone; goes before --tflops.")
+    ] = None,
+    steps_per_second: Annotated[float, typer.Option(help="Of a readout: an assumption.")] = 10.0,
+    data_dir: DataDir = DATA_DIR,
+    weights_dir: WeightsDir = None,
+    manifest: ManifestFile = None,
+) -> None:
+    """What an extraction will cost: bytes, hours, read rate, and after how many readouts it pays."""
+    from featcache.plan import Speed, Training, count_clips, make_plan
+    from readouts.tasks import load_task
+
+    known = _manifest(manifest)
+    _, jobs = _jobs(
+        backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
+    )
+    given = _clip_numbers(clips or [])
+    counts = {
+        job.role: given[job.role] if job.role in given else count_clips(job, data_dir.expanduser())
+        for job in jobs
+    }
+    recipe = load_task(task, known).recipe
+    found = make_plan(
+        jobs,
+        counts,
+        speed=Speed(tflops=tflops, clips_per_second=clips_per_second),
+        training=Training(steps=recipe.steps, batch=recipe.batch, steps_per_second=steps_per_second),
+        shard_bytes=shard_mb * 2**20,
+    )
+    _show(found.rows(), empty="no splits")
+    for line in found.sentences():
+        console.print(line, markup=False)
+
+
+def _clip_numbers(given: list[str]) -> dict[str, int]:
+    numbers = {}
+    for item in given:
+        role, _, number = item.partition("=")
+        if not number.isdigit():
+            raise CallError(f"--clips {item}: write role=number, for example val=5000.")
+        numbers[role] = int(number)
+    return numbers
 
 
 @app.command()
@@ -276,6 +367,9 @@ def train_readout(
     test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
+    resident: Annotated[
+        str, typer.Option(help="Keep the training split in the device's memory: auto (on a GPU), yes, no.")
+    ] = "auto",
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
     manifest: ManifestFile = None,
@@ -284,8 +378,9 @@ def train_readout(
     from featcache.backbones import store_name
     from featcache.device import choose_device
     from readouts.features import open_task_splits
+    from readouts.run import configure
     from readouts.tasks import load_task
-    from readouts.train import configure, train
+    from readouts.training import train
 
     loaded = load_task(task, _manifest(manifest))
     backbone = store_name(backbone)
@@ -321,6 +416,7 @@ def train_readout(
             device=choose_device(device),
             again=again,
             command=command,
+            resident=_residence(resident),
             progress=progress,
         )
     for row in rows:
@@ -328,17 +424,288 @@ def train_readout(
         console.print(f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}")
 
 
+def _residence(wish: str) -> "Residence":
+    from readouts.resident import Residence
+
+    found: dict[str, Residence] = {name: name for name in get_args(Residence)}
+    if wish not in found:
+        raise CallError(f"--resident {wish}: one of {', '.join(found)}.")
+    return found[wish]
+
+
+@app.command()
+def sweep(
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(help='"task=flyvsfly backbone=a,b lr=1e-4,3e-4 seed=0,1,2"; may be given again.'),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Grids in YAML: names, each with a value or a list.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="A question of the paper: readout, depth, order, data, scale, views.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Of the study.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Of the study.")] = None,
+    name: Annotated[str | None, typer.Option(help="What its rows are called in the table.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Show what would run, how long, and what is missing.")
+    ] = False,
+    together: Annotated[
+        int, typer.Option(min=1, help="Runs that share one pass over the data, at most.")
+    ] = 16,
+    test: Annotated[bool, typer.Option(help="Score test, for what was best on val.")] = False,
+    device: Device = "auto",
+    cache_dir: CacheDir = CACHE_DIR,
+    results_dir: ResultsDir = RESULTS_DIR,
+    manifest: ManifestFile = None,
+) -> None:
+    """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
+    from featcache.device import choose_device
+    from readouts.grid import parse_grid, read_grids
+    from readouts.studies import published_beside, study_grids, study_of
+    from readouts.sweep import run_sweep, summary, sweep_name
+    from readouts.sweep_plan import Places, plan_sweep
+
+    known = _manifest(manifest)
+    grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
+    about: dict[str, object] = {}
+    beside: list[dict[str, object]] = []
+    if study is not None:
+        from featcache.backbones import BACKBONES, backbone_info, store_name
+
+        if task is None or backbone is None:
+            raise CallError(f"--study {study}: say of which --task and --backbone.")
+        asked, backbone = study_of(study), store_name(backbone)
+        by_size = sorted(BACKBONES, key=lambda one: backbone_info(one).params_m)
+        grids = study_grids(study, task=task, backbone=backbone, manifest=known, known=by_size, over=grids)
+        about = {"title": asked.title, "question": asked.question, "along": asked.along}
+        beside = published_beside(study, task=task, backbone=backbone, manifest=known)
+        name = name or f"{study}-{Path(task).stem}-{backbone}"
+    elif task or backbone:
+        raise CallError("--task and --backbone go with --study; in a grid write task=... backbone=...")
+    if not grids:
+        raise CallError("nothing to sweep: give --grid, --file or --study.")
+    places = Places(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
+    planned = plan_sweep(grids, places, together=together)
+    _say_plan(planned)
+    if dry_run:
+        return
+    about |= {
+        "grids": [{key: list(values) for key, values in one.items()} for one in grids],
+        "command": command_line(
+            "sweep", grid=grid, file=file, study=study, task=task, backbone=backbone, name=name,
+            together=together, test=test, cache_dir=cache_dir, results_dir=results_dir, manifest=manifest,
+        ),
+    }  # fmt: skip
+    with reporter(console) as progress:
+        outcome = run_sweep(
+            planned,
+            places,
+            name=name or sweep_name(grids),
+            device=choose_device(device),
+            test=test,
+            about=about,
+            progress=progress,
+        )
+    _show([*summary(outcome.rows), *beside], empty="no run ended")
+    for label in outcome.busy:
+        console.print(f"another process is training {label}: run this again when it has ended", markup=False)
+    for failure in outcome.failures:
+        console.print(f"failed: {failure.label}: {failure.error}", markup=False)
+    if outcome.failures:
+        raise TrainingError(f"{len(outcome.failures)} of {planned.n_runs} runs failed, see above.")
+
+
+def _say_plan(planned: "SweepPlan") -> None:
+    passes = [
+        {
+            "pass": number, "task": one[0].cell.task, "backbone": one[0].cell.backbone,
+            "runs": len(one), "the first": one[0].cell.label,
+        }
+        for number, one in enumerate(planned.passes, 1)
+    ]  # fmt: skip
+    _show(list(passes), empty="nothing is left to train")
+    to_run = sum(len(one) for one in planned.passes)
+    took = f"about {planned.seconds / 60:,.0f} minutes" if planned.seconds else "nobody knows yet"
+    unknown = f", besides {planned.n_unknown} passes whose like never ran" if planned.n_unknown else ""
+    console.print(
+        f"{planned.n_runs} runs: {len(planned.recorded)} in the table, {to_run} to run in "
+        f"{len(planned.passes)} passes ({took}{unknown})"
+    )
+    for note in planned.notes:
+        console.print(f"note: {note}", markup=False)
+    for missing in planned.missing:
+        n = len(missing.cells)
+        console.print(f"{n} runs of {missing.task}, {missing.backbone}: {missing.problem}", markup=False)
+        if missing.command:
+            console.print(f"  {missing.command}", markup=False)
+
+
+@app.command()
+def certify(
+    backbone: BackboneOption,
+    task: TaskOption,
+    layer: Annotated[str | None, typer.Option(help="Which layer, where a store holds several.")] = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps, each way.")] = 20,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Runs each way; 1 for exact tasks, 3 where views are samples.")
+    ] = None,
+    val_clips: Annotated[int, typer.Option(min=1, help="Clips to score, evenly spaced over val.")] = 64,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, 32 on a GPU.")
+    ] = None,
+    readout: Annotated[str | None, typer.Option(help="One of the task's, or several with commas.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first run.")] = 0,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting such as lr=1e-4.")] = None,
+    device: Device = "auto",
+    data_dir: DataDir = DATA_DIR,
+    cache_dir: CacheDir = CACHE_DIR,
+    weights_dir: WeightsDir = None,
+    manifest: ManifestFile = None,
+) -> None:
+    """Hold a store against its backbone: the same steps online and from the cache, side by side."""
+    from featcache.backbones import load_backbone
+    from featcache.device import choose_device
+    from readouts.certify import certify as run
+    from readouts.features import open_task_splits
+    from readouts.run import configure
+    from readouts.tasks import load_task
+
+    # Stores of shuffled frames have the name of the backbone and this.
+    plain, shuffled = backbone.removesuffix("_shuffled"), "_shuffled" * backbone.endswith("_shuffled")
+    known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
+    loaded = load_task(task, known)
+    splits = open_task_splits(
+        cache_dir,
+        loaded.name,
+        frozen.info.name + shuffled,
+        layer=layer,
+        fingerprint=fingerprint,
+        roles=("train", "val"),
+    )
+    command = command_line(
+        "certify",
+        backbone=backbone,
+        task=task,
+        layer=splits["train"].layer.name,
+        fingerprint=splits["train"].store.fingerprint[:12],
+        steps=steps,
+        seeds=seeds,
+        val_clips=val_clips,
+        readout=readout,
+        seed=seed,
+        set=set_,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        manifest=manifest,
+    )
+    configured = configure(
+        loaded,
+        splits,
+        readouts=readout.split(",") if readout else None,
+        settings=[*(set_ or []), f"steps={steps}"],
+        seed=seed,
+    )
+    with reporter(console) as progress:
+        found = run(
+            configured,
+            frozen,
+            known,
+            data_dir=data_dir.expanduser(),
+            device=chosen,
+            seeds=seeds,
+            val_clips=val_clips,
+            batch=batch or (32 if chosen.type == "cuda" else 8),
+            command=command,
+            progress=progress,
+        )
+    _show(_both_ways(found), empty="no readouts")
+    console.print(f"{found.task} {found.backbone}, layer {found.layer}: {found.text}", markup=False)
+    if not found.findings.faithful:
+        raise StoreError(f"{splits['train'].store.path} does not stand for its backbone, see above.")
+
+
+def _both_ways(found: "Certificate") -> list[dict[str, object]]:
+    return [
+        {
+            "readout": head.readout,
+            f"{found.metric} online": f"{head.metric_online:.4f}",
+            "cached": f"{head.metric_cached:.4f}",
+            "gap": f"{head.gap:+.2g}",
+            "95 %": None if head.gap_low is None else f"{head.gap_low:+.2g} to {head.gap_high:+.2g}",
+            "early losses apart": f"{head.worst_loss_difference:.1g}",
+        }
+        for head in found.findings.readouts
+    ]
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A run of the results table, or run/readout.")],
+    second: Annotated[str, typer.Argument(help="Another, of the same task.")],
+    role: Annotated[str | None, typer.Option(help="val or test; test where both have it.")] = None,
+    level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
+    resamples: Annotated[int, typer.Option(min=100)] = 2_000,
+    cache_dir: CacheDir = CACHE_DIR,
+    results_dir: ResultsDir = RESULTS_DIR,
+    manifest: ManifestFile = None,
+) -> None:
+    """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
+    from readouts.bootstrap import interval, paired_difference, paired_evidence, units_of
+    from readouts.features import evaluated_store
+    from readouts.results import find_row
+    from readouts.tasks import load_task
+
+    rows = [find_row(results_dir, name) for name in (first, second)]
+    chosen = role or ("test" if all(row["test"] is not None for row in rows) else "val")
+    task = load_task(rows[0]["task_spec"] or rows[0]["task"], _manifest(manifest))
+    clips, *evidence = paired_evidence(results_dir, rows[0], rows[1], chosen)
+    targets = evaluated_store(cache_dir, rows[0], chosen).targets
+    if targets is None:
+        raise CallError(f"{task.name} has no targets: nothing to resample.")
+    units = units_of(targets, clips)
+    for row, of in zip(rows, evidence, strict=True):
+        found = interval(task, of, units, n=resamples, level=level)
+        console.print(f"{_run_title(row)}: {chosen} {row['metric']} {row[chosen]:.4f}, {found}", markup=False)
+    difference = paired_difference(task, evidence[0], evidence[1], units, n=resamples, level=level)
+    better = "higher is better" if task.higher_is_better else "lower is better"
+    console.print(f"first - second: {difference} ({better})", markup=False)
+    if chosen == "val":
+        console.print("note: val also selects, so its best run looks better than it is: compare on test")
+
+
+def _run_title(row: dict[str, Any]) -> str:
+    return f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
+
+
 @app.command()
 def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    csv: Annotated[Path | None, typer.Option(help="Its rows as CSV, too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Its tables as Markdown, too.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Every run's curve as TensorBoard events (scivid[tensorboard]).")
+    ] = None,
     results_dir: ResultsDir = RESULTS_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     manifest: ManifestFile = None,
 ) -> None:
-    """One self-contained page: results beside the published ones, curves, clips, tokens as pictures."""
+    """One self-contained page: results beside the published ones, sweeps, cost, clips, tokens as pictures."""
     from readouts.report import write_report
 
-    write_report(out, results_dir=results_dir, cache_dir=cache_dir, manifest=_manifest(manifest))
+    known = _manifest(manifest)
+    write_report(
+        out, results_dir=results_dir, cache_dir=cache_dir, manifest=known, csv=csv, markdown=markdown
+    )
+    for path in filter(None, (csv, markdown)):
+        console.print(f"table: {path.resolve()}", markup=False)
+    if tensorboard is not None:
+        from readouts.tensorboard import write_events
+
+        n_runs = write_events(tensorboard, results_dir=results_dir)
+        console.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
     console.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
 
 
@@ -347,9 +714,9 @@ def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Everything goes below this folder.")] = Path("demo"),
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
-    """All of it on generated data, in minutes on two cores: data, features, readouts, table, report."""
+    """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store import find_stores
-    from readouts.demo import DEMO
+    from readouts.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
@@ -365,6 +732,12 @@ def demo(
                 cache_dir=cache_dir,
                 results_dir=results_dir,
             )
+    sweep(grid=list(DEMO_SWEEP), name="demo", cache_dir=cache_dir, results_dir=results_dir)
+    for task, (backbone, settings) in DEMO_CERTIFIED.items():
+        certify(
+            backbone=backbone, task=task, steps=5, val_clips=16, set_=settings, data_dir=data_dir,
+            cache_dir=cache_dir,
+        )  # fmt: skip
     stores = [store.path for store in find_stores(cache_dir)]
     n_broken = _broken(stores)
     _show_comparison(results_dir, cache_dir)

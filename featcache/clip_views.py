@@ -53,6 +53,10 @@ class ClipViews:
     def strip(self, clip: Clip) -> bytes:
         """A contact strip of the evaluation view, as JPEG."""
         (pixels,) = self.pixels(clip, self.read(clip, 1), 1)
+        return self.strip_of(pixels)
+
+    def strip_of(self, pixels: Float[Tensor, "F rgb height width"]) -> bytes:
+        """The same, of the evaluation view's pixels."""
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)

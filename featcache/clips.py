@@ -121,6 +121,11 @@ class Clip:
     digest: str
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
+    @property
+    def place(self) -> str:
+        """Where it is, as the beginning of a message."""
+        return f"{self.source}, record {self.record}"
+
 
 FRAME_COLUMNS = tuple(name for name in CLIP_SCHEMA.names if name != "labels")
 """What decides which frames a clip has."""

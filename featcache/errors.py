@@ -27,3 +27,7 @@ class WeightsError(ScividError):
 
 class StoreError(ScividError):
     """A feature store is incomplete, corrupt, or not the one that was asked for."""
+
+
+class TrainingError(ScividError):
+    """A readout's training went astray; names run and step. What was written before stays."""

@@ -5,14 +5,13 @@ model's. What is left to do is what is not on disk: a killed extraction goes on 
 """
 
 import logging
-import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,24 +19,18 @@ from einops import einsum
 from jaxtyping import Float, Float16
 from torch import Tensor
 
-from featcache import readers
 from featcache.backbones.base import Encoder
+from featcache.batch import chosen_batch
+from featcache.clip_batches import Batch, ClipBatches
 from featcache.clip_views import ClipViews
-from featcache.clips import Clip, ClipIndex
 from featcache.device import device_name
-from featcache.errors import CallError, DataError, StoreError
-from featcache.fingerprint import fingerprint
+from featcache.errors import CallError, DataError
 from featcache.ground_truth import write_ground_truth
-from featcache.job import (
-    Extraction,
-    feature_spec,
-    fingerprint_parts,
-    provenance_of,
-    store_attributes,
-)
-from featcache.previews import preview_clips
+from featcache.header import read_header
+from featcache.job import Extraction, feature_spec, provenance_of, store_attributes
+from featcache.prepare import Prepared, prepare, refuse_full_disk
 from featcache.progress import Progress
-from featcache.readers.base import Frames, Reader, UnreadableFileError
+from featcache.readers.base import UnreadableFileError
 from featcache.spec import TARGET_SHARD_BYTES, Layer
 from featcache.store import FeatureStore, open_features
 from featcache.writer import StoreWriter, create_or_resume
@@ -45,7 +38,7 @@ from featcache.writer import StoreWriter, create_or_resume
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
 """Clips that `skip_bad` leaves out at the most: so many, or this share of the split, whichever is more."""
 
-_Batch = list[tuple[int, int, Tensor]]
+_Places = tuple[tuple[int, int], ...]
 _Features = Mapping[Layer, Float16[np.ndarray, "B T H W C"]]
 
 
@@ -54,8 +47,10 @@ class Machine:
     """How to run it: nothing here changes a stored number beyond the hardware's own rounding."""
 
     device: torch.device
-    batch: int
-    """Clip views in one forward pass; the last batch of a shard is padded to it."""
+    batch: int | None = None
+    """Clip views in one forward pass; the last batch of a shard is padded to it. None: as many as fit, and
+    those that a store was begun with where it goes on on the same device.
+    """
     decode_threads: int = 4
     shard_bytes: int = TARGET_SHARD_BYTES
     """What a crash may lose, and the size of the files; a store keeps the one it was begun with."""
@@ -68,92 +63,169 @@ def extract(
     data_dir: Path,
     cache_dir: Path,
     skip_bad: bool = False,
+    force: bool = False,
     progress: Progress = lambda what, done, total: None,
 ) -> FeatureStore:
     """Extract one split to `<cache>/<task>/<split>/<backbone>-<fingerprint8>.zarr`, or finish what is there.
 
     Raises:
-        DataError: files are missing or broken (with `skip_bad`, single bad records are left out and listed).
-        WeightsError: the backbone's weights are missing or do not fit.
-        StoreError: the store on disk is not this extraction's, or a token does not fit float16.
+        as `extract_all`.
     """
-    # What can be refused in a second is refused before every record is read.
-    job.backbone.weights_digest()
-    reader = readers.open_reader(job.dataset, job.split, data_dir)
-    scan = reader.scan(
-        skip_bad=skip_bad, progress=lambda done, total: progress("reading the clip index", done, total)
+    (store,) = extract_all(
+        [job],
+        machine,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        skip_bad=skip_bad,
+        force=force,
+        progress=progress,
     )
-    if len(scan.index) == 0:
-        raise DataError(
-            f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
-        )
-    for n_source in set(scan.index.clips.column("n_source").to_pylist()):
-        job.views.views_of(n_source)
-    parts = fingerprint_parts(job, scan.index)
-    folder = cache_dir / job.task.name / job.role
-    spec = feature_spec(job, len(scan.index), machine.shard_bytes)
-    provenance = provenance_of(job, scan)
-    targets = write_ground_truth(job, scan.index, reader, folder, progress)
+    return store
+
+
+def extract_all(
+    jobs: Sequence[Extraction],
+    machine: Machine,
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    skip_bad: bool = False,
+    force: bool = False,
+    progress: Progress = lambda what, done, total: None,
+) -> Iterator[FeatureStore]:
+    """Extract some splits, one after the other; each store is given when it is complete.
+
+    Every split's clips are listed, and the disk is looked at, before the first of them begins. A model is
+    loaded once.
+
+    Args:
+        jobs: one a split.
+        machine: how to run them.
+        data_dir: where the data are.
+        cache_dir: where stores, targets and clip indexes go.
+        skip_bad: leave single bad records out, and list them in the store.
+        force: begin although the disk would not hold all of it.
+        progress: told what is done.
+
+    Raises:
+        DataError: files are missing or broken, unless `skip_bad`.
+        WeightsError: the backbone's weights are missing or do not fit.
+        StoreError: the disk is too small, a store on disk is not this extraction's, or a token does not fit.
+    """
+    prepared = prepare(jobs, data_dir=data_dir, cache_dir=cache_dir, skip_bad=skip_bad, progress=progress)
+    if not force:
+        refuse_full_disk(cache_dir, prepared)
+    model = _Model(machine.device)
+    for one in prepared:
+        yield _extracted(one, machine, model, skip_bad, progress)
+
+
+def _extracted(
+    one: Prepared, machine: Machine, model: "_Model", skip_bad: bool, progress: Progress
+) -> FeatureStore:
+    job, truth = one.job, one.truth
+    targets = None
+    if truth is not None:
+        targets = write_ground_truth(truth, one.index, one.folder, job.role, progress)
+    batch = machine.batch or _batch_of(one.path, machine.device) or _chosen_batch(one, machine, model)
     writer = create_or_resume(
-        folder / f"{job.name}-{fingerprint(parts)[:8]}.zarr",
-        spec=spec, parts=parts, clips=scan.index, provenance=provenance, attrs=store_attributes(job, targets),
-    )  # fmt: skip
+        one.path,
+        spec=feature_spec(job, len(one.index), machine.shard_bytes, batch),
+        parts=one.parts,
+        clips=one.index,
+        provenance=provenance_of(job, one.scan) | _batch_entry(batch, machine.device),
+        attrs=store_attributes(job, targets),
+    )
     with writer:
         if writer.header.complete:
             return open_features(writer.path)
-        for note in (*provenance["notes"], *writer.damaged):
+        for note in (*writer.header.provenance["notes"], *writer.damaged):
             logging.getLogger(__name__).warning(note)
-        _refuse_full_disk(writer)
-        worker = _Worker(job, machine, reader, scan.index, writer, skip_bad=skip_bad)
+        worker = _Worker(one, replace(machine, batch=batch), model, writer, skip_bad=skip_bad)
         worker.run(progress)
         worker.write_previews()
         return writer.finish()
 
 
-def _refuse_full_disk(writer: StoreWriter) -> None:
-    needed = _clips_left(writer) * writer.spec.payload_bytes // writer.spec.n_clips
-    free = shutil.disk_usage(writer.path).free
-    if needed > free:
-        raise StoreError(
-            f"{writer.path} needs {needed / 1e9:,.1f} GB more and its disk has {free / 1e9:,.1f} GB free: "
-            "make room, or give another folder with --cache-dir."
-        )
+def _batch_entry(batch: int, device: torch.device) -> dict[str, Any]:
+    return {"batch": {"clip_views": batch, "device": device_name(device)}}
 
 
-def _clips_left(writer: StoreWriter) -> int:
-    return sum(len(writer.spec.clips_of_shard(shard)) for shard in writer.todo())
+def _batch_of(path: Path, device: torch.device) -> int | None:
+    """The batch that a store was begun with, on this kind of device where it is to go on."""
+    if not (path / "zarr.json").exists():
+        return None
+    header = read_header(path)
+    begun = header.provenance.get("batch", {})
+    same = header.complete or begun.get("device") == device_name(device)
+    return begun.get("clip_views") if same else None
+
+
+def _chosen_batch(one: Prepared, machine: Machine, model: "_Model") -> int:
+    job, info = one.job, one.job.backbone.info
+    pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=machine.device)
+    most = feature_spec(job, len(one.index), machine.shard_bytes)
+
+    def encode(batch: int) -> object:
+        with torch.inference_mode():
+            return model.encoder(job)(torch.stack([pixels] * batch))
+
+    return chosen_batch(encode, machine.device, most=most.clips_per_shard * most.n_views)
+
+
+class _Model:
+    """The encoder of the last job, loaded when it is first needed and kept for the next of the same model."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._loaded: tuple[Extraction, Encoder] | None = None
+
+    def encoder(self, job: Extraction) -> Encoder:
+        if self._loaded is not None:
+            other, encoder = self._loaded
+            same = (other.layers, other.dtype) == (job.layers, job.dtype)
+            if same and other.backbone is job.backbone:
+                return encoder
+        self._loaded = None  # let go of it before the next is loaded
+        encoder = job.backbone.load(job.layers, self.device, job.dtype)
+        self._loaded = (job, encoder)
+        return encoder
 
 
 class _Worker:
     """The state of one worker: reader, model and writer, and the threads between them."""
 
     def __init__(
-        self,
-        job: Extraction,
-        machine: Machine,
-        reader: Reader,
-        index: ClipIndex,
-        writer: StoreWriter,
-        *,
-        skip_bad: bool,
+        self, one: Prepared, machine: Machine, model: _Model, writer: StoreWriter, *, skip_bad: bool
     ) -> None:
-        self.job, self.machine, self.index, self.writer = job, machine, index, writer
-        self.views = ClipViews(job, reader, machine.device)
+        assert machine.batch is not None
+        self.job, self.index, self.machine, self.writer = one.job, one.index, machine, writer
+        self.batch, self.model = machine.batch, model
+        self.views = ClipViews(one.job, one.reader, machine.device)
+        self.batches = ClipBatches(
+            self.views,
+            one.index,
+            size=self.batch,
+            threads=machine.decode_threads,
+            leave_out=self._leave_out,
+        )
         self.skip_bad = skip_bad
         self.left_out: set[int] = set()
+        self.skipped: dict[int, str] = {}
+        """Clip -> why it is left out, of the shard that is worked on."""
         self.spec = writer.spec
-        self.step_weights = job.step_weights
+        self.step_weights = one.job.step_weights
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
         todo = self.writer.todo()
-        left = _clips_left(self.writer)
+        left = sum(len(self.spec.clips_of_shard(shard)) for shard in todo)
         what, done = f"extracting {self.job.role}", self.spec.n_clips - left
         progress(what, done, self.spec.n_clips)
         if not todo:
             return
         started = time.monotonic()
-        encoder = self.job.backbone.load(self.job.layers, self.machine.device, self.job.dtype)
+        encoder = self.model.encoder(self.job)
         with ThreadPoolExecutor(1, "write") as behind:
             pending: Future[None] | None = None
             for shard in todo:
@@ -172,14 +244,13 @@ class _Worker:
 
     def write_previews(self) -> None:
         """A few clips of the split as the backbone saw them, for stage two, which has no videos."""
-        rows = []
-        for number in preview_clips(self.spec.n_clips):
-            clip = self.index.clip(number)
+        strips = self.batches.strips
+        for number in [number for number, strip in strips.items() if strip is None]:
             try:
-                rows.append((number, self.views.strip(clip)))
+                strips[number] = self.views.strip(self.index.clip(number))
             except DataError as problem:
-                self._skip_or_raise(number, problem)
-        self.writer.write_previews(rows)
+                self._leave_out(number, problem)
+        self.writer.write_previews((number, strip) for number, strip in strips.items() if strip)
 
     def _shard_tokens(
         self, encoder: Encoder, shard: int, done: Callable[[int], None]
@@ -187,17 +258,15 @@ class _Worker:
         clips = self.spec.clips_of_shard(shard)
         shape = (len(clips), self.spec.n_views, *self.spec.grid.shape)
         tokens = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
-        skipped: dict[int, str] = {}
-        for batch, features in self._encoded(
-            encoder, _batches(self._decoded(clips, skipped), self.machine.batch)
-        ):
+        self.skipped = {}
+        for places, features in self._encoded(encoder, self.batches.of(clips)):
             for layer, values in features.items():
-                for (clip, view, _), value in zip(batch, values[: len(batch)], strict=True):
+                for (clip, view), value in zip(places, values[: len(places)], strict=True):
                     tokens[layer][clip - clips.start, view] = value
-            done(batch[-1][0] - clips.start + 1)
+            done(places[-1][0] - clips.start + 1)
         if self.job.views.starts is not None:
             self._repeat_views(clips, tokens)
-        return tokens, skipped
+        return tokens, self.skipped
 
     def _repeat_views(self, clips: range, tokens: Mapping[Layer, np.ndarray]) -> None:
         """Clips too short for as many starts as there are views hold each of theirs again and again."""
@@ -207,11 +276,11 @@ class _Worker:
                 for view in range(n_starts, self.spec.n_views):
                     values[clip - clips.start, view] = values[clip - clips.start, view % n_starts]
 
-    def _encoded(self, encoder: Encoder, batches: Iterator[_Batch]) -> Iterator[tuple[_Batch, _Features]]:
+    def _encoded(self, encoder: Encoder, batches: Iterator[Batch]) -> Iterator[tuple[_Places, _Features]]:
         """Batches with their tokens; a GPU works on the next one while the last is copied away."""
-        running: tuple[_Batch, dict[Layer, Tensor], torch.cuda.Event | None] | None = None
+        running: tuple[_Places, dict[Layer, Tensor], torch.cuda.Event | None] | None = None
         for batch in batches:
-            started = (batch, *self._start(encoder, [pixels for _, _, pixels in batch]))
+            started = (batch.places, *self._start(encoder, batch.pixels))
             if running is not None:
                 yield _arrived(*running)
             running = started
@@ -219,16 +288,15 @@ class _Worker:
             yield _arrived(*running)
 
     def _start(
-        self, encoder: Encoder, pixels: Sequence[Tensor]
+        self, encoder: Encoder, pixels: Float[Tensor, "B F rgb Y X"]
     ) -> tuple[dict[Layer, Tensor], torch.cuda.Event | None]:
         """One forward pass of exactly `batch` clip views, so that a resumed shard meets the same kernels."""
-        padding = [torch.zeros_like(pixels[0])] * (self.machine.batch - len(pixels))
         try:
             with torch.inference_mode():
-                features = encoder(torch.stack([*pixels, *padding]))
+                features = encoder(pixels)
         except torch.OutOfMemoryError:
             raise CallError(
-                f"--batch {self.machine.batch} does not fit into the memory of "
+                f"--batch {self.batch} does not fit into the memory of "
                 f"{device_name(self.machine.device)}: give a smaller one. The shards written so far are kept."
             ) from None
         self._check_shapes(features)
@@ -251,7 +319,7 @@ class _Worker:
 
     def _check_shapes(self, features: Mapping[Layer, Tensor]) -> None:
         grid = self.job.backbone.info.grid
-        wanted = {layer.name: (self.machine.batch, *grid.shape) for layer in self.spec.layers}
+        wanted = {layer.name: (self.batch, *grid.shape) for layer in self.spec.layers}
         found = {layer.name: tuple(values.shape) for layer, values in features.items()}
         if found != wanted:
             raise CallError(
@@ -259,37 +327,11 @@ class _Worker:
                 "correct its grid or its encoder."
             )
 
-    def _decoded(
-        self, clips: range, skipped: dict[int, str]
-    ) -> Iterator[tuple[int, int, Float[Tensor, "F rgb Y X"]]]:
-        """(clip, view, pixels) in order, decoded by threads a bounded way ahead."""
-        ahead: deque[tuple[int, Clip, int, Future[Frames]]] = deque()
-        window = self.machine.batch + 2 * self.machine.decode_threads
-        with ThreadPoolExecutor(self.machine.decode_threads, "decode") as pool:
-            numbers = iter(clips)
-            while True:
-                for number in numbers:
-                    clip = self.index.clip(number)
-                    n_views = self.job.views.views_of(clip.n_source)
-                    ahead.append((number, clip, n_views, pool.submit(self.views.read, clip, n_views)))
-                    if len(ahead) >= window:
-                        break
-                if not ahead:
-                    return
-                number, clip, n_views, future = ahead.popleft()
-                try:
-                    frames = future.result()
-                except DataError as problem:
-                    self._skip_or_raise(number, problem)
-                    skipped[number] = str(problem)
-                    continue
-                for view, pixels in enumerate(self.views.pixels(clip, frames, n_views)):
-                    yield number, view, pixels
-
-    def _skip_or_raise(self, number: int, problem: DataError) -> None:
+    def _leave_out(self, number: int, problem: DataError) -> None:
         """Single bad records may be left out; a file that cannot be read, or many records, may not."""
         if not self.skip_bad or isinstance(problem, UnreadableFileError):
             raise problem
+        self.skipped[number] = str(problem)
         # A set: a clip that is left out may be asked for again, for its preview.
         self.left_out.add(number)
         if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_clips):
@@ -299,23 +341,12 @@ class _Worker:
             )
 
 
-def _batches(items: Iterator[tuple[int, int, Tensor]], size: int) -> Iterator[list[tuple[int, int, Tensor]]]:
-    batch: list[tuple[int, int, Tensor]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 def _arrived(
-    batch: _Batch, host: Mapping[Layer, Tensor], copied: torch.cuda.Event | None
-) -> tuple[_Batch, _Features]:
+    places: _Places, host: Mapping[Layer, Tensor], copied: torch.cuda.Event | None
+) -> tuple[_Places, _Features]:
     if copied is not None:
         copied.synchronize()
-    return batch, {layer: values.numpy() for layer, values in host.items()}
+    return places, {layer: values.numpy() for layer, values in host.items()}
 
 
 def _advance(progress: Progress, what: str, before: int, total: int, more: int) -> None:

@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from urllib import request
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from featcache.disk import require_room
 from featcache.durable import Lock, make_directory, publish, sync_directory
 from featcache.errors import CallError, StoreError, WeightsError
 
@@ -326,7 +326,13 @@ def _receive(
         if part.size:
             say(f"{part.path.name}: the server sends all of it again, or another file than before.")
         part.begin(answer.promise)
-    _need_room(part.path, (promise.n_bytes or 0) - answer.offset)
+    require_room(
+        part.path.parent,
+        (promise.n_bytes or 0) - answer.offset,
+        what=part.path.stem,
+        way_out=f"give another folder. {_AGAIN}",
+        error=WeightsError,
+    )
     done, total = answer.offset, promise.n_bytes or 0
     progress(done, total)
     try:
@@ -354,15 +360,6 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
     except (OSError, http.client.HTTPException) as problem:
         reason = str(problem) or type(problem).__name__
         raise WeightsError(f"{response.url}: the connection broke: {reason}. {_AGAIN}") from problem
-
-
-def _need_room(path: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if n_bytes > free:
-        raise WeightsError(
-            f"the disk of {path.parent} is too small: {free:,} bytes are free, {n_bytes:,} of {path.stem} "
-            f"are still to come. Make room, or give another folder. {_AGAIN}"
-        )
 
 
 def _publish(part: _Part, wanted: _Promise, path: Path, say: Say) -> None:

@@ -47,19 +47,25 @@ class GroundTruth:
     blocks: Iterable[Block] = field(default=())
 
 
+def ground_truth(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth | None:
+    """The targets of a split, of which what is large is read when it is written; None for `features` tasks.
+
+    Raises:
+        DataError: the first clip's targets are missing or broken; names it.
+        CallError: the manifest's task lacks what its kind needs.
+    """
+    return None if job.task.kind == "features" else BUILDERS[job.task.kind](job, index, reader)
+
+
 def write_ground_truth(
-    job: Extraction, index: ClipIndex, reader: Reader, folder: Path, progress: Progress
-) -> str | None:
+    truth: GroundTruth, index: ClipIndex, folder: Path, role: str, progress: Progress
+) -> str:
     """Write the targets of a split beside its stores, or find them; returns the group's name.
 
     Raises:
         DataError: a clip's targets are missing, or of another form than those before; names the clip.
-        CallError: the manifest's task lacks what its kind needs.
     """
-    if job.task.kind == "features":
-        return None
-    truth = BUILDERS[job.task.kind](job, index, reader)
-    blocks = _counted(truth, partial(progress, f"writing the targets of {job.role}"))
+    blocks = _counted(truth, partial(progress, f"writing the targets of {role}"))
     return write_targets(folder, index, truth.arrays, truth.parts, blocks).name
 
 
@@ -83,35 +89,38 @@ def _tracking(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
 
 def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
     """`tracks` [clip, frame, track, xy] (x over width, y over height), `visibility` [clip, frame, track]."""
-    n_frames, n_tracks, _ = _track_arrays(index.clip(0), reader)["tracks"].shape
-    axes = ("clip", "frame", "track")
-    arrays = {
-        "tracks": TargetArray(
-            shape=(len(index), n_frames, n_tracks, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy")
-        ),
-        "visibility": TargetArray(shape=(len(index), n_frames, n_tracks), dtype=np.dtype("?"), axes=axes),
-    }
+    n_frames, n_tracks, _ = _tracks_of(index.clip(0), reader)["tracks"].shape
 
     def rows() -> Iterator[Block]:
         for clip in _clips(index):
-            found = _track_arrays(clip, reader)
+            found = _tracks_of(clip, reader)
             if found["tracks"].shape != (n_frames, n_tracks, 2):
                 raise DataError(
-                    f"{clip.source}, record {clip.record}: tracks {list(found['tracks'].shape)}, those "
+                    f"{clip.place}: tracks {list(found['tracks'].shape)}, those "
                     f"before it {[n_frames, n_tracks, 2]}: all clips of a split have as many frames and "
                     "tracks."
                 )
             yield {name: values[None] for name, values in found.items()}
 
+    arrays = track_arrays(len(index), n_frames, n_tracks)
     return GroundTruth(arrays=arrays, parts=_about(job), blocks=rows())
 
 
-def _track_arrays(clip: Clip, reader: Reader) -> Block:
+def track_arrays(n_clips: int, n_frames: int, n_tracks: int) -> dict[str, TargetArray]:
+    """`tracks` and `visibility` of rendered videos, to be filled."""
+    shape, axes = (n_clips, n_frames, n_tracks), ("clip", "frame", "track")
+    return {
+        "tracks": TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy")),
+        "visibility": TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes),
+    }
+
+
+def _tracks_of(clip: Clip, reader: Reader) -> Block:
     found = reader.targets(clip)
     tracks, visibility = found["tracks"], found["visibility"]
     if tracks.shape != (*visibility.shape, 2):
         raise DataError(
-            f"{clip.source}, record {clip.record}: tracks {list(tracks.shape)} and visibility "
+            f"{clip.place}: tracks {list(tracks.shape)} and visibility "
             f"{list(visibility.shape)} do not belong together: copy the file again."
         )
     return {"tracks": tracks.astype("<f4", copy=False), "visibility": visibility > 0.5}
@@ -119,30 +128,37 @@ def _track_arrays(clip: Clip, reader: Reader) -> Block:
 
 def _points(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
     """`queries` and `ends` [clip, point, xy] padded with -1, `query_mask` and `end_mask` [clip, point]."""
-    shape, axes = (len(index), MOST_POINTS), ("clip", "point")
-    names = (("queries", "query_mask", "start"), ("ends", "end_mask", "end"))
-    arrays: dict[str, np.ndarray | TargetArray] = {}
-    for points, mask, _ in names:
-        arrays[points] = TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy"))
-        arrays[mask] = TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes)
-    arrays |= _unit_arrays(job, len(index))
 
     def rows() -> Iterator[Block]:
         for clip in _clips(index):
             found = reader.targets(clip)
             block: dict[str, np.ndarray] = {}
-            for points, mask, side in names:
+            for points, mask, side in _POINTS:
                 xy = _joined(clip, found[f"{side}_x"], found[f"{side}_y"])
                 block[points], block[mask] = padded_points(xy)
             yield {name: values[None] for name, values in block.items()} | _units(job, clip, found)
 
-    return GroundTruth(arrays=arrays, parts=_about(job), blocks=rows())
+    return GroundTruth(arrays=point_arrays(job, len(index)), parts=_about(job), blocks=rows())
+
+
+_POINTS = (("queries", "query_mask", "start"), ("ends", "end_mask", "end"))
+"""Name of points, name of their mask, and how the manifest's names of them begin."""
+
+
+def point_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
+    """Points, masks and units of real videos, to be filled."""
+    shape, axes = (n_clips, MOST_POINTS), ("clip", "point")
+    arrays: dict[str, TargetArray] = {}
+    for points, mask, _ in _POINTS:
+        arrays[points] = TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy"))
+        arrays[mask] = TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes)
+    return arrays | _unit_arrays(job, n_clips)
 
 
 def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
     if len(x) != len(y) or len(x) > MOST_POINTS:
         raise DataError(
-            f"{clip.source}, record {clip.record}: {len(x)} x and {len(y)} y coordinates of points; as many "
+            f"{clip.place}: {len(x)} x and {len(y)} y coordinates of points; as many "
             f"of both, and at most {MOST_POINTS}, can be used."
         )
     return np.stack([x, y], axis=-1).astype("<f4")
@@ -159,6 +175,29 @@ def padded_points(
 
 def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
     """`series` [clip, view, hour]: the values of a view's input frames, then of its target frames."""
+    arrays = series_arrays(job, len(index))
+    _, n_views, span = arrays["series"].shape
+    spec = replace(job.clip_spec, n_frames=span)
+
+    def rows() -> Iterator[Block]:
+        for clip in _clips(index):
+            found = reader.targets(clip)
+            series = found["series"]
+            if series.shape != (clip.n_source,):
+                raise DataError(
+                    f"{clip.place}: a series {list(series.shape)} for {clip.n_source} "
+                    "frames: one value a frame is needed; correct `features` in the manifest."
+                )
+            n_starts = job.views.views_of(clip.n_source)
+            frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(n_views)]
+            yield {"series": series[np.stack(frames)].astype("<f4")[None]} | _units(job, clip, found)
+
+    parts = _about(job) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
+    return GroundTruth(arrays=arrays, parts=parts, blocks=rows())
+
+
+def series_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
+    """`series` and units, to be filled; raises CallError where the manifest's entries lack something."""
     starts = job.task.starts
     if starts is None or starts.span <= job.task.clip.n_frames:
         raise CallError(
@@ -167,25 +206,9 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
         )
     if "series" not in job.dataset.features:
         raise CallError(f"manifest, datasets.{job.dataset.name}.features: a regression needs `series`.")
-    spec = replace(job.clip_spec, n_frames=starts.span)
-    shape = (len(index), job.views.n_views, starts.span)
+    shape = (n_clips, job.views.n_views, starts.span)
     array = TargetArray(shape=shape, dtype=np.dtype("<f4"), axes=("clip", "view", "hour"))
-
-    def rows() -> Iterator[Block]:
-        for clip in _clips(index):
-            found = reader.targets(clip)
-            series = found["series"]
-            if series.shape != (clip.n_source,):
-                raise DataError(
-                    f"{clip.source}, record {clip.record}: a series {list(series.shape)} for {clip.n_source} "
-                    "frames: one value a frame is needed; correct `features` in the manifest."
-                )
-            n_starts = job.views.views_of(clip.n_source)
-            frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(shape[1])]
-            yield {"series": series[np.stack(frames)].astype("<f4")[None]} | _units(job, clip, found)
-
-    parts = _about(job) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
-    return GroundTruth(arrays={"series": array} | _unit_arrays(job, len(index)), parts=parts, blocks=rows())
+    return {"series": array} | _unit_arrays(job, n_clips)
 
 
 def _unit_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
@@ -200,7 +223,7 @@ def _units(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
     for name, values in units.items():
         if values.shape != (1,) or values.dtype.kind != "i":
             raise DataError(
-                f"{clip.source}, record {clip.record}: {name} is {values.tolist()}, not one whole number: "
+                f"{clip.place}: {name} is {values.tolist()}, not one whole number: "
                 "correct `features` in the manifest."
             )
     return {name: values.astype("<i8") for name, values in units.items()}
@@ -219,20 +242,34 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
     first_used = job.clip_spec.n_frames - 1
     used = np.stack([reader.time_steps(clip, range(first_used, clip.n_source)) for clip in _clips(index)])
     steps = np.unique(used)
-    shape = (len(steps), len(reader.latitude), len(reader.longitude), job.dataset.channels)
-    arrays: dict[str, np.ndarray | TargetArray] = {
-        "fields": TargetArray(
-            shape=shape, dtype=np.dtype("<f4"), axes=("time", "row", "column", "variable")
-        ),
-        "places": TargetArray(
-            shape=used.shape, dtype=np.dtype("<i4"), axes=("clip", "lead"),
-            blocks=[np.searchsorted(steps, used).astype("<i4")],
-        ),
-        "time": _axis("time", reader.times(steps).astype("datetime64[h]").astype("<i8")),
-        "latitude": _axis("row", reader.latitude.astype("<f4")),
-        "longitude": _axis("column", reader.longitude.astype("<f4")),
-    }  # fmt: skip
-    return GroundTruth(arrays=arrays, parts=_about(job), blocks=_fields(reader, steps))
+    grid = (len(reader.latitude), len(reader.longitude), job.dataset.channels)
+    known = {
+        "places": np.searchsorted(steps, used).astype("<i4"),
+        "time": reader.times(steps).astype("datetime64[h]").astype("<i8"),
+        "latitude": reader.latitude.astype("<f4"),
+        "longitude": reader.longitude.astype("<f4"),
+    }
+    arrays = field_arrays(len(index), used.shape[1], len(steps), grid)
+    filled = arrays | {name: replace(arrays[name], blocks=[values]) for name, values in known.items()}
+    return GroundTruth(arrays=filled, parts=_about(job), blocks=_fields(reader, steps))
+
+
+def field_arrays(
+    n_clips: int, n_leads: int, n_times: int, grid: tuple[int, int, int]
+) -> dict[str, TargetArray]:
+    """`fields` on a grid of (rows, columns, variables) and what belongs to them, to be filled."""
+    rows, columns, _ = grid
+    shapes = {
+        "fields": ((n_times, *grid), "<f4", ("time", "row", "column", "variable")),
+        "places": ((n_clips, n_leads), "<i4", ("clip", "lead")),
+        "time": ((n_times,), "<i8", ("time",)),
+        "latitude": ((rows,), "<f4", ("row",)),
+        "longitude": ((columns,), "<f4", ("column",)),
+    }
+    return {
+        name: TargetArray(shape=shape, dtype=np.dtype(dtype), axes=axes)
+        for name, (shape, dtype, axes) in shapes.items()
+    }
 
 
 def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Block]:
@@ -243,10 +280,6 @@ def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Blo
         while ahead:
             yield {"fields": ahead.popleft().result().astype("<f4", copy=False)}
             ahead.extend(pool.submit(reader.fields, block) for block in islice(blocks, 1))
-
-
-def _axis(name: str, values: np.ndarray) -> TargetArray:
-    return TargetArray(shape=values.shape, dtype=values.dtype, axes=(name,), blocks=[values])
 
 
 def _about(job: Extraction) -> dict[str, Any]:

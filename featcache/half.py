@@ -27,8 +27,11 @@ def as_float16(
 
 
 def largest_bits(stored: Float16[np.ndarray, "..."]) -> int:
-    """The bits of the largest magnitude: without the sign they are in the order of the numbers, NaN last."""
-    return int((stored.view(np.uint16) & 0x7FFF).max())
+    """The bits of the largest magnitude: without the sign they are in the order of the numbers, NaN last.
+
+    As int16 the largest is that of the positive numbers, as uint16 that of the negative ones: no copy.
+    """
+    return max(int(stored.view(np.int16).max()), int(stored.view(np.uint16).max()) - 0x8000)
 
 
 def first_unstorable(

@@ -53,16 +53,26 @@ class StoreHeader:
     def __post_init__(self) -> None:
         if taken := self.attrs.keys() & _RESERVED:
             raise CallError(f"store attributes {sorted(taken)} are the store's own: choose other names.")
+        tokens = self.parts.get("tokens")
+        stated = tokens.get("dtype") if isinstance(tokens, Mapping) else None
+        if self.spec.dtype != "float16" and stated != self.spec.dtype:
+            raise CallError(
+                f"tokens are to be stored as {self.spec.dtype}, the fingerprint's parts say {stated} "
+                "(tokens.dtype): give both alike, so that no other store passes for this one."
+            )
 
     def metadata(self) -> dict[str, Any]:
         """The root `zarr.json` of the store."""
         spec = asdict(self.spec) | {"layers": [layer.name for layer in self.spec.layers]}
+        if self.spec.dtype == "float16":
+            # Not said: stores of before there was a choice stay as they are, to the byte.
+            del spec["dtype"]
         named = {"kind": "features", "store_version": STORE_VERSION, "spec": spec}
         own = {
             f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("spec", "attrs", "targets")
         }
         targets = None if self.targets is None else asdict(self.targets)
-        arrays = {layer.array: array_metadata(self.spec, layer) for layer in self.spec.layers}
+        arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
         return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, arrays)
 
     @classmethod

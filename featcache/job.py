@@ -18,7 +18,16 @@ from featcache.errors import CallError
 from featcache.fingerprint import FEATURE_VERSION
 from featcache.manifest import Dataset, Manifest, Task
 from featcache.readers.base import Scan
-from featcache.spec import TARGET_SHARD_BYTES, ClipSpec, FeatureSpec, Layer, TokenGrid, clips_per_shard_for
+from featcache.shards import shard_bytes as bytes_of_shard
+from featcache.spec import (
+    TARGET_SHARD_BYTES,
+    ClipSpec,
+    FeatureSpec,
+    Layer,
+    TokenDtype,
+    TokenGrid,
+    clips_per_shard_for,
+)
 from featcache.upsample import temporal_matrix
 from featcache.views import ViewPlan
 
@@ -40,6 +49,7 @@ class Extraction:
     dtype: torch.dtype
     shuffle_frames: bool = False
     """Frames in a random order, the same for every run: what does time matter to this model?"""
+    store_dtype: TokenDtype = "float16"
 
     @property
     def name(self) -> str:
@@ -74,9 +84,12 @@ class Extraction:
     @property
     def exactness(self) -> str:
         """Whether stage two sees what the online pipeline would show it, or frozen samples of that."""
-        if self.role != "train" or self.task.augmentation.is_identity:
-            return "exact" if self.views.n_views == 1 else f"exact, {self.views.n_views} views"
-        return f"{self.views.n_views} frozen view{'s' if self.views.n_views > 1 else ''}"
+        views = f"{self.views.n_views} view{'s' if self.views.n_views > 1 else ''}"
+        if self.role == "train" and not self.task.augmentation.is_identity:
+            seen = views.replace("view", "frozen view")
+        else:
+            seen = "exact" if self.views.n_views == 1 else f"exact, {views}"
+        return seen if self.store_dtype == "float16" else f"{seen}, rounded to {self.store_dtype}"
 
 
 def plan_extraction(
@@ -90,6 +103,7 @@ def plan_extraction(
     seed: int,
     dtype: torch.dtype,
     shuffle_frames: bool = False,
+    store_dtype: TokenDtype = "float16",
 ) -> Extraction:
     """Look everything up and refuse what cannot be; opens no data.
 
@@ -101,7 +115,8 @@ def plan_extraction(
     return Extraction(
         task=entry, role=role, dataset=manifest.dataset(dataset), split=split, backbone=backbone,
         layers=layers, views=_view_plan(entry, role, n_views, seed), dtype=dtype,
-        shuffle_frames=shuffle_frames, )  # fmt: skip
+        shuffle_frames=shuffle_frames, store_dtype=store_dtype,
+    )  # fmt: skip
 
 
 def _view_plan(task: Task, role: str, n_views: int, seed: int) -> ViewPlan:
@@ -166,7 +181,7 @@ def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
 def _token_part(job: Extraction) -> dict[str, object]:
     weights = job.step_weights
     kept: object = "all" if weights is None else {"last": weights.tolist()}
-    return {"dtype": "float16", "steps": kept}
+    return {"dtype": job.store_dtype, "steps": kept}
 
 
 def _decoding_part(dataset: Dataset) -> dict[str, object]:
@@ -182,18 +197,41 @@ def _decoding_part(dataset: Dataset) -> dict[str, object]:
     return part | ({"variables": list(dataset.variables)} if dataset.variables else {})
 
 
-def feature_spec(job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES) -> FeatureSpec:
-    """The store's shape, from arithmetic alone."""
-    per_shard = clips_per_shard_for(
-        job.grid, n_views=job.views.n_views, n_clips=n_clips, shard_bytes=shard_bytes
-    )
+def feature_spec(
+    job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES, batch: int = 1
+) -> FeatureSpec:
+    """The store's shape, from arithmetic alone.
+
+    Args:
+        job: the extraction.
+        n_clips: of the split.
+        shard_bytes: what a shard is to hold at the most, in float16.
+        batch: clip views that the model takes at once; a shard holds such a number that few are padding.
+    """
+    n_views = job.views.n_views
+    most = clips_per_shard_for(job.grid, n_views=n_views, n_clips=n_clips, shard_bytes=shard_bytes)
     return FeatureSpec(
         grid=job.grid,
         layers=job.layers,
         n_clips=n_clips,
-        n_views=job.views.n_views,
-        clips_per_shard=per_shard,
+        n_views=n_views,
+        clips_per_shard=most if most == n_clips else _least_padded(most, n_views, batch),
+        dtype=job.store_dtype,
     )
+
+
+def _least_padded(most: int, n_views: int, batch: int) -> int:
+    """The number of clips, from `most` down to half of it, whose views fill their last batch best."""
+    return min(range(most, most // 2, -1), key=lambda n_clips: -n_clips * n_views % batch / n_clips)
+
+
+def store_bytes(spec: FeatureSpec) -> int:
+    """Exact size of all shard files of a store that lacks no clip."""
+    full, rest = divmod(spec.n_clips, spec.clips_per_shard)
+    a_layer = full * bytes_of_shard(spec, spec.clips_per_shard * spec.n_views)
+    if rest:
+        a_layer += bytes_of_shard(spec, rest * spec.n_views)
+    return len(spec.layers) * a_layer
 
 
 def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:

@@ -58,7 +58,8 @@ def gaussian_blur(
 
 def value_range(frames: Float[Tensor, "*axes"], low: float, high: float) -> Float[Tensor, "*axes"]:
     """Values from `low..high` to 0..1, clipped there (`kd.data.ValueRange`)."""
-    return ((frames - low) / (high - low)).clamp(0.0, 1.0)
+    # One new buffer: fresh pages cost as much as the arithmetic.
+    return ((frames - low) if low else frames).div(high - low).clamp_(0.0, 1.0)
 
 
 def _blur_operator(n: int, sigma: float, taps: int) -> Float[Tensor, "n n"]:

@@ -9,7 +9,7 @@ A letter means one thing: frames are of a video, steps are of tokens.
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from typing import Literal
 
 from featcache.errors import CallError, DataError
@@ -19,6 +19,9 @@ TOKEN_AXES = ("clip", "view", "step", "row", "column", "channel")
 
 TARGET_SHARD_BYTES = 256 * 2**20
 """A shard is the unit of writing and of loss in a crash: large enough to stream, small enough to lose."""
+
+TokenDtype = Literal["float16", "int8"]
+"""What a store keeps its tokens as; int8 with a float32 scale a token beside it, so about half the bytes."""
 
 Sampling = Literal["clip", "middle_clip", "linspace_clip"]
 
@@ -120,6 +123,11 @@ class Layer:
         """The name of the layer's array in a store."""
         return f"tokens_{self.name}"
 
+    @property
+    def scale_array(self) -> str:
+        """The name of the array of its scales, in an int8 store."""
+        return f"scales_{self.name}"
+
     @classmethod
     def parse(cls, name: str) -> "Layer":
         """Read back what `name` wrote."""
@@ -159,6 +167,49 @@ class TokenGrid:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ArraySpec:
+    """One Zarr array of a store: what a clip and view has in it, and how clips share shards."""
+
+    name: str
+    dtype: Literal["float16", "int8", "float32"]
+    of_a_clip: tuple[int, ...]
+    """Shape of one clip and view."""
+    n_clips: int
+    n_views: int
+    clips_per_shard: int
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """`dimension_names`: the legend's, as far as they go (a scale is of all channels of a token)."""
+        return TOKEN_AXES[: 2 + len(self.of_a_clip)]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In the order of `axes`."""
+        return (self.n_clips, self.n_views, *self.of_a_clip)
+
+    @property
+    def chunk_shape(self) -> tuple[int, ...]:
+        """One clip and view: the unit of reading."""
+        return (1, 1, *self.of_a_clip)
+
+    @property
+    def shard_shape(self) -> tuple[int, ...]:
+        """All views of `clips_per_shard` clips: the unit of writing."""
+        return (self.clips_per_shard, self.n_views, *self.of_a_clip)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of one clip and view, without the checksum."""
+        return prod(self.of_a_clip) * {"int8": 1, "float16": 2, "float32": 4}[self.dtype]
+
+    @property
+    def chunks_per_shard(self) -> int:
+        """Entries of a shard's index; in the last shard some may lie beyond the array and stay absent."""
+        return self.clips_per_shard * self.n_views
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureSpec:
     """The shape of one store: how many clips and views of which grid, at which layers, in which shards."""
 
@@ -167,6 +218,7 @@ class FeatureSpec:
     n_clips: int
     n_views: int
     clips_per_shard: int
+    dtype: TokenDtype = "float16"
 
     def __post_init__(self) -> None:
         if not self.layers or len(set(self.layers)) != len(self.layers):
@@ -182,23 +234,38 @@ class FeatureSpec:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of all tokens of all layers, without checksums and indexes."""
-        return self.n_clips * self.n_views * len(self.layers) * self.grid.nbytes
+        """Bytes of all tokens of all layers, and of their scales, without checksums and indexes."""
+        return self.n_clips * self.n_views * sum(array.chunk_bytes for array in self.all_arrays)
 
     @property
     def array_shape(self) -> tuple[int, ...]:
-        """Shape of one layer's array, in the order of `TOKEN_AXES`."""
+        """Shape of one layer's tokens, in the order of `TOKEN_AXES`."""
         return (self.n_clips, self.n_views, *self.grid.shape)
 
     @property
-    def chunk_shape(self) -> tuple[int, ...]:
-        """One clip and view: the unit of reading."""
-        return (1, 1, *self.grid.shape)
+    def all_arrays(self) -> tuple[ArraySpec, ...]:
+        """Those of every layer, in order."""
+        return tuple(array for layer in self.layers for array in self.arrays(layer))
 
-    @property
-    def shard_shape(self) -> tuple[int, ...]:
-        """All views of `clips_per_shard` clips: the unit of writing."""
-        return (self.clips_per_shard, self.n_views, *self.grid.shape)
+    def arrays(self, layer: Layer) -> tuple[ArraySpec, ...]:
+        """The tokens of a layer and, where they are int8, their scales."""
+        assert layer in self.layers
+        tokens = self._array(layer.array, self.dtype, self.grid.shape)
+        if self.dtype == "float16":
+            return (tokens,)
+        return (tokens, self._array(layer.scale_array, "float32", self.grid.shape[:-1]))
+
+    def _array(
+        self, name: str, dtype: Literal["float16", "int8", "float32"], of_a_clip: tuple[int, ...]
+    ) -> ArraySpec:
+        return ArraySpec(
+            name=name,
+            dtype=dtype,
+            of_a_clip=of_a_clip,
+            n_clips=self.n_clips,
+            n_views=self.n_views,
+            clips_per_shard=self.clips_per_shard,
+        )
 
     def clips_of_shard(self, shard: int) -> range:
         """The clips that shard number `shard` holds; the last shard may hold fewer."""

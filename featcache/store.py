@@ -1,40 +1,29 @@
 """What is on disk: open it, refuse it, read from it.
 
 A store is complete and the one that was asked for, or it is refused with what differs. Reading goes straight
-from the shard files into the caller's buffer, one system call a clip and view, in threads; every chunk's
-checksum is verified the first time it is read. The same files open in any Zarr client (`to_xarray`).
+from the shard files into the caller's buffer, a chunk a clip and view, in threads; every chunk's checksum is
+verified the first time it is read. The same files open in any Zarr client (`to_xarray`).
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cached_property, partial
+from functools import cached_property
 from glob import escape
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Float16, Integer
+from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
 
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT, differences
 from featcache.header import StoreHeader, listed, read_header, refuse_other
-from featcache.shards import (
-    ABSENT,
-    CRC_BYTES,
-    DamagedShard,
-    OpenShards,
-    chunks_per_shard,
-    read_chunk_into,
-    shard_bytes,
-    shard_key,
-)
-from featcache.spec import FeatureSpec, Layer
+from featcache.reading import Destination, LayerReader, Rows, Threads, UnreadableChunk
+from featcache.shards import OpenShards, file_bytes, shard_key
+from featcache.spec import ArraySpec, FeatureSpec, Layer
 from featcache.targets import Targets, open_targets
 
 if TYPE_CHECKING:
@@ -53,12 +42,10 @@ class FeatureStore:
     def __init__(self, path: Path, header: StoreHeader) -> None:
         self.path = path
         self.header = header
-        self._shards = OpenShards(chunks_per_shard(self.spec))
-        self._lock = Lock()
-        self._verified = {
-            layer: np.zeros((self.spec.n_clips, self.spec.n_views), np.bool_) for layer in self.spec.layers
-        }
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        arrays = {layer: self.spec.arrays(layer) for layer in self.spec.layers}
+        shards = OpenShards(self.spec.all_arrays[0].chunks_per_shard)
+        self._readers = {layer: LayerReader(path, arrays[layer], shards) for layer in self.spec.layers}
+        self._threads = Threads()
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}: {self.spec.n_clips} clips, {self._layer_names})"
@@ -128,8 +115,8 @@ class FeatureStore:
         return {} if targets is None else {name: targets.read(name) for name in targets.metadata}
 
     def shard_path(self, layer: Layer, shard: int) -> Path:
-        """The file of one shard."""
-        return self.path / shard_key(layer, shard)
+        """The file of one shard of a layer's tokens."""
+        return self.path / shard_key(self.spec.arrays(layer)[0], shard)
 
     def read(
         self,
@@ -141,7 +128,7 @@ class FeatureStore:
         verify: bool = True,
         threads: int = READ_THREADS,
     ) -> Float16[np.ndarray, "B T H W C"]:
-        """Tokens of the given clips, in the order given.
+        """Tokens of the given clips, in the order given; those of an int8 store are widened.
 
         Args:
             clips: clip numbers; a number may come more than once.
@@ -155,20 +142,48 @@ class FeatureStore:
             CallError: no such clip, view or layer, or `out` does not fit.
             StoreError: a chunk is damaged or missing, or its clip was skipped; names file, clip and view.
         """
-        numbers, view_of = self._wanted(clips, views)
+        chunks = self._wanted(clips, views)
         layer = self._layer(layer)
-        out = self._buffer(out, len(numbers))
-        read_rows = partial(self._read_rows, layer, numbers, view_of, out, verify)
-        # In the order of the files; `out` stays in the order of the call.
-        order = np.lexsort((view_of, numbers))
-        if threads == 1 or len(order) <= 1:
-            read_rows(order)
-        else:
-            pool, parts = self._threads(), np.array_split(order, min(threads, len(order)))
-            # All of them, before an error is raised: nobody writes into `out` after the call.
-            for finished in wait([pool.submit(read_rows, part) for part in parts]).done:
-                finished.result()
+        out = _buffer("out", out, np.float16, (len(chunks), *self.spec.grid.shape))
+        self._read(layer, chunks, self._float16_rows(out), verify, threads)
         return out
+
+    def read_quantized(
+        self,
+        clips: Sequence[int] | Integer[np.ndarray, " B"],
+        *,
+        views: int | Sequence[int] | Integer[np.ndarray, " B"] = 0,
+        layer: Layer | None = None,
+        out: tuple[Int8[np.ndarray, "B T H W C"], Float32[np.ndarray, "B T H W"]] | None = None,
+        verify: bool = True,
+        threads: int = READ_THREADS,
+    ) -> tuple[Int8[np.ndarray, "B T H W C"], Float32[np.ndarray, "B T H W"]]:
+        """Tokens of an int8 store as they are on disk, and their scales: a token is `int8 * scale`.
+
+        Half the bytes of `read`, for those who widen on the device or fold the scale into their arithmetic.
+
+        Args:
+            clips: as `read`.
+            views: as `read`.
+            layer: as `read`.
+            out: the two buffers to fill.
+            verify: as `read`.
+            threads: as `read`.
+
+        Raises:
+            CallError: as `read`, or the store holds float16.
+            StoreError: as `read`.
+        """
+        if self.spec.dtype != "int8":
+            raise CallError(f"{self.path} holds {self.spec.dtype} tokens, not int8: use `read`.")
+        chunks = self._wanted(clips, views)
+        layer = self._layer(layer)
+        shape = (len(chunks), *self.spec.grid.shape)
+        levels, scales = out or (None, None)
+        levels = _buffer("out[0]", levels, np.int8, shape)
+        scales = _buffer("out[1]", scales, np.float32, shape[:-1])
+        self._read(layer, chunks, lambda: Rows(levels, scales), verify, threads)
+        return levels, scales
 
     def previews(self) -> dict[int, bytes]:
         """Clip number -> JPEG strip of a few clips as the backbone saw them; empty where none were kept."""
@@ -179,7 +194,11 @@ class FeatureStore:
         return dict(zip(rows["clip"], rows["jpeg"], strict=True))
 
     def to_xarray(self) -> "xarray.Dataset":
-        """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside."""
+        """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside.
+
+        Of an int8 store two arrays a layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
+        in float32 (NaN where a clip was skipped). `featcache.store.FeatureStore.read` rounds them to float16.
+        """
         import xarray
 
         dataset = xarray.open_zarr(self.path, chunks={}, consolidated=True)
@@ -189,72 +208,61 @@ class FeatureStore:
         """A clip as messages name it: `clip 12 (mouse/007.mp4)`."""
         return f"clip {clip} ({self.clips['id'][clip]})"
 
-    def _read_rows(
+    def _read(
         self,
         layer: Layer,
-        clips: Integer[np.ndarray, " B"],
-        views: Integer[np.ndarray, " B"],
-        out: Float16[np.ndarray, "B T H W C"],
+        chunks: Int64[np.ndarray, " B"],
+        destination: Callable[[], Destination],
         verify: bool,
-        rows: Integer[np.ndarray, " b"],
+        threads: int,
     ) -> None:
-        verified = self._verified[layer]
-        for row in rows:
-            clip, view = int(clips[row]), int(views[row])
-            check = verify and not verified[clip, view]
-            self._read_chunk(layer, clip, view, out[row], check)
-            verified[clip, view] |= check
-
-    def _read_chunk(
-        self, layer: Layer, clip: int, view: int, out: Float16[np.ndarray, "T H W C"], verify: bool
-    ) -> None:
-        shard, position = divmod(clip, self.spec.clips_per_shard)
+        if not len(chunks):
+            return
         try:
-            file = self._shards.get(self.shard_path(layer, shard))
-            offset, length = map(int, file.index[position * self.spec.n_views + view])
-            if offset == ABSENT:
-                raise StoreError(self._absent(layer, clip, view))
-            if length != out.nbytes + CRC_BYTES:
-                raise DamagedShard(
-                    f"has an index entry of {length} bytes for a chunk of {out.nbytes + CRC_BYTES}"
-                )
-            read_chunk_into(file.fd, offset, out, verify=verify)
-        except (DamagedShard, FileNotFoundError) as problem:
-            what = "is missing" if isinstance(problem, FileNotFoundError) else str(problem)
-            raise StoreError(
-                f"{self.shard_path(layer, shard)} {what}; {self.describe(clip)}, view {view}, "
-                f"layer {layer.name} was being read. Delete this file and run the same `scivid extract` "
-                "again: it makes only this shard anew."
-            ) from problem
+            self._readers[layer].read(chunks, destination, verify=verify, threads=threads, pool=self._threads)
+        except UnreadableChunk as found:
+            raise StoreError(self._unreadable(layer, found)) from found.__cause__
 
-    def _absent(self, layer: Layer, clip: int, view: int) -> str:
+    def _float16_rows(self, out: Float16[np.ndarray, "B T H W C"]) -> Callable[[], Destination]:
+        if self.spec.dtype == "float16":
+            return lambda: Rows(out)
+        # Here, for it takes torch, and a look at stores does without.
+        from featcache.quantize import Widened
+
+        return lambda: Widened(out)
+
+    def _unreadable(self, layer: Layer, found: UnreadableChunk) -> str:
+        clip, view = divmod(found.chunk, self.spec.n_views)
+        path = self.path / shard_key(found.array, clip // self.spec.clips_per_shard)
+        if found.problem is None:
+            why = self._why_absent(clip)
+            return (
+                f"{path} has no chunk for {self.describe(clip)}, view {view}, layer {layer.name}: it {why}."
+            )
+        return (
+            f"{path} {found.problem}; {self.describe(clip)}, view {view}, layer {layer.name} was being read. "
+            "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
+        )
+
+    def _why_absent(self, clip: int) -> str:
         why = {entry["clip"]: entry["reason"] for entry in self.provenance.get("skipped_clips", ())}
         if clip in why:
-            reason = f"was skipped at extraction ({why[clip]}): leave it out, `skipped_clips` lists them"
-        else:
-            reason = "was never written: run the same `scivid extract` again"
-        path = self.shard_path(layer, clip // self.spec.clips_per_shard)
-        return f"{path} has no chunk for {self.describe(clip)}, view {view}, layer {layer.name}: it {reason}."
+            return f"was skipped at extraction ({why[clip]}): leave it out, `skipped_clips` lists them"
+        return "was never written: run the same `scivid extract` again"
 
     @property
     def _layer_names(self) -> str:
         return ", ".join(layer.name for layer in self.spec.layers)
 
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._lock:
-            # Threads do not survive a fork: a child makes its own.
-            if self._pool is None or self._pool[0] != os.getpid():
-                self._pool = (os.getpid(), ThreadPoolExecutor(32, "read features"))
-            return self._pool[1]
-
-    def _wanted(self, clips: Any, views: Any) -> tuple[Integer[np.ndarray, " B"], Integer[np.ndarray, " B"]]:
+    def _wanted(self, clips: Any, views: Any) -> Int64[np.ndarray, " B"]:
+        """The chunks of clips and views."""
         numbers = np.asarray(clips, np.int64)
         view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
         for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
             outside = values[(values < 0) | (values >= end)]
             if outside.size:
                 raise CallError(f"{self.path} has no {name} {outside[0]}: there are {end}, counted from 0.")
-        return numbers, view_of
+        return numbers * self.spec.n_views + view_of
 
     def _layer(self, layer: Layer | None) -> Layer:
         names = self._layer_names
@@ -267,23 +275,21 @@ class FeatureStore:
             )
         return chosen
 
-    def _buffer(self, out: np.ndarray | None, n_clips: int) -> Float16[np.ndarray, "B T H W C"]:
-        shape = (n_clips, *self.spec.grid.shape)
-        if out is None:
-            return np.empty(shape, np.float16)
-        if (
-            out.shape != shape
-            or out.dtype != np.float16
-            or not (out.flags.c_contiguous and out.flags.writeable)
-        ):
-            raise CallError(
-                f"out is {out.dtype}{list(out.shape)}: give a C-contiguous float16 array {list(shape)}."
-            )
-        return out
+
+def _buffer(
+    name: str, out: np.ndarray | None, dtype: type[np.generic], shape: tuple[int, ...]
+) -> Shaped[np.ndarray, "..."]:
+    """The caller's buffer, refused if it does not fit, or a new one."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
+        wanted = f"{np.dtype(dtype)} array {list(shape)}"
+        raise CallError(f"{name} is {out.dtype}{list(out.shape)}: give a C-contiguous {wanted}.")
+    return out
 
 
 def open_features(
-    path: Path,
+    path: Path | str,
     *,
     fingerprint: str | None = None,
     parts: Mapping[str, Any] | None = None,
@@ -300,6 +306,7 @@ def open_features(
     Raises:
         StoreError: not a store, not finished, another fingerprint, or a shard file is missing or truncated.
     """
+    path = Path(path)
     header = read_header(path)
     refuse_other(path, header, fingerprint=fingerprint, parts=parts)
     store = FeatureStore(path, header)
@@ -339,12 +346,12 @@ def _kind_of_features(store: FeatureStore) -> dict[str, Any]:
 
 
 def find_stores(
-    cache_dir: Path, task: str = "*", split: str = "*", backbone: str = "*"
+    cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
 ) -> tuple[FeatureStore, ...]:
     """The stores in a cache by path, finished or not; what cannot be read as a store is left out."""
     names = (name if name == "*" else escape(name) for name in (task, split, backbone))
     found = []
-    for path in sorted(cache_dir.glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr")):
+    for path in sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr")):
         with suppress(StoreError):
             found.append(FeatureStore(path, read_header(path)))
     return tuple(found)
@@ -363,7 +370,7 @@ def _refuse_unfinished(store: FeatureStore) -> None:
 
 
 def _refuse_broken(store: FeatureStore) -> None:
-    broken = [problem for layer in store.spec.layers for problem in _misshapen(store, layer)]
+    broken = [problem for array in store.spec.all_arrays for problem in _misshapen(store, array)]
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
         raise StoreError(
@@ -372,11 +379,11 @@ def _refuse_broken(store: FeatureStore) -> None:
         )
 
 
-def _misshapen(store: FeatureStore, layer: Layer) -> Iterator[str]:
+def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
     """Shard files that are missing or not of the one size they can have, from a `stat` each."""
     for shard in range(store.spec.n_shards):
         kept = len(set(store.spec.clips_of_shard(shard)) - store.skipped_clips)
-        path, wanted = store.shard_path(layer, shard), shard_bytes(store.spec, kept * store.spec.n_views)
+        path, wanted = store.path / shard_key(array, shard), file_bytes(array, kept * store.spec.n_views)
         try:
             size = path.stat().st_size
         except FileNotFoundError:

@@ -21,6 +21,7 @@ from featcache.durable import PARTIAL, Lock, failures_explained, sync_directory,
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.shards import (
+    CRC_BYTES,
     DamagedShard,
     checksum,
     chunk_key,
@@ -77,6 +78,12 @@ class TargetArray:
         row_bytes = self.dtype.itemsize * prod(self.shape[1:])
         return max(1, min(self.shape[0], CHUNK_BYTES // max(1, row_bytes)))
 
+    @property
+    def stored_bytes(self) -> int:
+        """On disk, where the last chunk is as long as the others and each has a checksum."""
+        row_bytes = self.dtype.itemsize * prod(self.shape[1:])
+        return ceil(self.shape[0] / self.chunk_rows) * (self.chunk_rows * row_bytes + CRC_BYTES)
+
     def metadata(self) -> dict[str, Any]:
         """The array's `zarr.json`."""
         return plain_metadata(self.shape, self.chunk_rows, self.dtype, self.axes)
@@ -102,7 +109,7 @@ def write_targets(
 
     Raises:
         CallError: an array does not have one row a clip.
-        StoreError: a group of that name is there and is another one, or damaged; or the disk is too small.
+        StoreError: a group of that name is there and is another one, or damaged; or the disk is full.
     """
     targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
     for name, target in targets.items():
@@ -110,12 +117,8 @@ def write_targets(
             raise CallError(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one a clip."
             )
-    shapes = {
-        name: {"shape": list(target.shape), "dtype": target.dtype.name, "axes": list(target.axes)}
-        for name, target in targets.items()
-    }
-    parts = {**parts, "clips": index.digest, "arrays": shapes}
-    path = folder / f"targets-{fingerprint(parts)[:SHORT]}.zarr"
+    parts = _all_parts(index, targets, parts)
+    path = _group_path(folder, parts)
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / ".targets.lock", wait=True, busy="")
     try:
@@ -123,13 +126,26 @@ def write_targets(
             # What a killed process left, of these targets or of others that nobody waits for any more.
             for leftover in folder.glob(f".targets-*{PARTIAL}"):
                 shutil.rmtree(leftover, ignore_errors=True)
-            needed = sum(target.nbytes for target in targets.values())
-            _refuse_full_disk(path, needed)
+            needed = stored_bytes(targets)
             with failures_explained(path, needed=needed, left=lambda: needed):
                 _write_group(path, targets, parts, blocks)
         return open_targets(path, expected=fingerprint(parts)).path
     finally:
         lock.release()
+
+
+def bytes_to_write(
+    folder: Path, index: Clips, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
+) -> int:
+    """What `write_targets` would write, arguments as there: 0 where the group is there."""
+    targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
+    there = _group_path(folder, _all_parts(index, targets, parts)).exists()
+    return 0 if there else stored_bytes(targets)
+
+
+def stored_bytes(targets: Mapping[str, TargetArray]) -> int:
+    """Bytes that target arrays take on disk, but for a few KB of names and shapes."""
+    return sum(target.stored_bytes for target in targets.values())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,20 +264,24 @@ def open_targets(path: Path, *, expected: str | None = None) -> Targets:
     return found
 
 
+def _all_parts(index: Clips, targets: Mapping[str, TargetArray], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the fingerprint of a group is made of."""
+    shapes = {
+        name: {"shape": list(target.shape), "dtype": target.dtype.name, "axes": list(target.axes)}
+        for name, target in targets.items()
+    }
+    return {**parts, "clips": index.digest, "arrays": shapes}
+
+
+def _group_path(folder: Path, parts: Mapping[str, Any]) -> Path:
+    return folder / f"targets-{fingerprint(parts)[:SHORT]}.zarr"
+
+
 def _as_target(name: str, values: np.ndarray | TargetArray) -> TargetArray:
     if isinstance(values, TargetArray):
         return values
     axes = AXES.get(name) or ("clip", *(f"{name}_{axis}" for axis in range(1, values.ndim)))
     return TargetArray(shape=values.shape, dtype=values.dtype, axes=axes, blocks=[values])
-
-
-def _refuse_full_disk(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if needed > free:
-        raise StoreError(
-            f"{path} needs {needed / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free: make room, or "
-            "give another folder with --cache-dir."
-        )
 
 
 def _write_group(

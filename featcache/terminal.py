@@ -24,7 +24,7 @@ def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empt
     console.print(table)
 
 
-def command_line(name: str, **options: object) -> str:
+def command_line(name: str, /, **options: object) -> str:
     """The call of command `name` that repeats this one, with every option that has a value."""
     words = ["scivid", name]
     for option, value in options.items():

@@ -19,6 +19,7 @@ from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import DataError, StoreError
 from featcache.half import FLOAT16_MAX, FLOAT16_MAX_BITS, largest_bits
 from featcache.header import read_header, refuse_other
+from featcache.quantize import LEVELS
 from featcache.shards import (
     CRC_BYTES,
     DAMAGED,
@@ -26,8 +27,9 @@ from featcache.shards import (
     array_metadata,
     presence,
     read_chunk_into,
+    shard_key,
 )
-from featcache.spec import Layer
+from featcache.spec import ArraySpec, Layer
 from featcache.store import FeatureStore
 from featcache.targets import Targets
 
@@ -48,7 +50,7 @@ class Report:
     """No problem but worth knowing: magnitudes near float16's end, files set aside, what was skipped, how the
     files differ from the official ones."""
     n_shards: int
-    """Shard files read, of all layers."""
+    """Shard files read, of all arrays."""
     n_chunks: int
     """Chunks whose checksum was right."""
     n_bytes: int
@@ -84,9 +86,10 @@ def validate(path: Path, progress: Progress | None = None, *, threads: int = THR
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Audit:
-    """What one shard file of one layer is like."""
+    """What one shard file is like."""
 
     layer: Layer
+    path: Path
     shard: int
     problems: tuple[str, ...] = ()
     present: Bool[np.ndarray, "B V"] | None = None
@@ -94,7 +97,8 @@ class _Audit:
     missing: bool = False
     n_good: int = 0
     n_bytes: int = 0
-    max_bits: int = 0
+    largest: float = 0.0
+    """Magnitude among its tokens, NaN left out; that of int8 tokens is in the file of their scales."""
 
 
 def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Audit]) -> Report:
@@ -109,10 +113,13 @@ def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Aud
 
 
 def _audit_all(store: FeatureStore, progress: Progress, threads: int) -> list[_Audit]:
-    jobs = [(layer, shard) for layer in store.spec.layers for shard in range(store.spec.n_shards)]
     pool = ThreadPoolExecutor(threads, "validate")
     try:
-        futures = [pool.submit(_audit, store, layer, shard) for layer, shard in jobs]
+        futures = [
+            pool.submit(_audit, store, layer, array, shard)
+            for layer, array in _arrays(store)
+            for shard in range(store.spec.n_shards)
+        ]
         for done, _ in enumerate(as_completed(futures), start=1):
             progress(done, len(futures))
     except BaseException:
@@ -123,22 +130,27 @@ def _audit_all(store: FeatureStore, progress: Progress, threads: int) -> list[_A
     return [future.result() for future in futures]
 
 
-def _audit(store: FeatureStore, layer: Layer, shard: int) -> _Audit:
-    path = store.shard_path(layer, shard)
+def _arrays(store: FeatureStore) -> list[tuple[Layer, ArraySpec]]:
+    return [(layer, array) for layer in store.spec.layers for array in store.spec.arrays(layer)]
+
+
+def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _Audit:
+    path = store.path / shard_key(array, shard)
     try:
-        present = presence(path, store.spec, shard)
+        present = presence(path, array, shard)
     except FileNotFoundError:
-        return _Audit(layer=layer, shard=shard, missing=True)
+        return _Audit(layer=layer, path=path, shard=shard, missing=True)
     except (DamagedShard, OSError) as problem:
         clips = store.spec.clips_of_shard(shard)
         who = f"{_who(store, clips.start)} to {_who(store, clips.stop - 1)}"
         line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
-        return _Audit(layer=layer, shard=shard, problems=(line,))
+        return _Audit(layer=layer, path=path, shard=shard, problems=(line,))
     with path.open("rb") as file:
-        found = list(_chunk_findings(store, file.fileno(), present))
+        found = list(_chunk_findings(array, file.fileno(), present))
     first = store.spec.clips_of_shard(shard).start
     return _Audit(
         layer=layer,
+        path=path,
         shard=shard,
         problems=tuple(
             f"layer {layer.name}, {path} {what}: {_who(store, first + clip)}, view {view}."
@@ -146,17 +158,17 @@ def _audit(store: FeatureStore, layer: Layer, shard: int) -> _Audit:
             if what
         ),
         present=present,
-        n_good=sum(bits is not None for *_, bits in found),
+        n_good=sum(largest is not None for *_, largest in found),
         n_bytes=path.stat().st_size,
-        max_bits=max((bits for *_, bits in found if bits is not None), default=0),
+        largest=max((largest for *_, largest in found if largest is not None), default=0.0),
     )
 
 
 def _chunk_findings(
-    store: FeatureStore, fd: int, present: Bool[np.ndarray, "B V"]
-) -> Iterator[tuple[int, int, str, int | None]]:
-    """Of every chunk there is: position, view, what is wrong, largest bits if its checksum is right."""
-    chunk = np.empty(store.spec.grid.shape, np.float16)
+    array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
+) -> Iterator[tuple[int, int, str, float | None]]:
+    """Of every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
+    chunk = np.empty(array.of_a_clip, array.dtype)
     offset = 0
     for position, view in np.argwhere(present).tolist():
         try:
@@ -164,10 +176,23 @@ def _chunk_findings(
         except DamagedShard as problem:
             yield position, view, str(problem), None
         else:
-            bits = largest_bits(chunk)
-            finite = bits <= FLOAT16_MAX_BITS
-            yield position, view, "" if finite else "holds NaN or infinity", bits
+            yield position, view, *_numbers(chunk)
         offset += chunk.nbytes + CRC_BYTES
+
+
+def _numbers(chunk: np.ndarray) -> tuple[str, float]:
+    """What is wrong with the numbers of a chunk; else the largest magnitude of a token that they tell of."""
+    if chunk.dtype == np.int8:
+        return "", 0.0
+    if chunk.dtype == np.float16:
+        bits = largest_bits(chunk)
+        if bits > FLOAT16_MAX_BITS:
+            return "holds NaN or infinity", 0.0
+        return "", float(np.uint16(bits).view(np.float16))
+    # Of scales; of float16's largest number the scale may be rounded up.
+    if not ((chunk >= 0) & (chunk * LEVELS < FLOAT16_MAX + 1)).all():
+        return "holds a scale that is negative, not finite or beyond float16", 0.0
+    return "", float(chunk.max()) * LEVELS
 
 
 def _header_problems(store: FeatureStore) -> Iterator[str]:
@@ -178,8 +203,8 @@ def _header_problems(store: FeatureStore) -> Iterator[str]:
 
 
 def _metadata_problems(store: FeatureStore) -> Iterator[str]:
-    for layer in store.spec.layers:
-        path, wanted = store.path / layer.array / "zarr.json", array_metadata(store.spec, layer)
+    for layer, array in _arrays(store):
+        path, wanted = store.path / array.name / "zarr.json", array_metadata(array)
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError) as problem:
@@ -247,7 +272,7 @@ def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Ite
         return
     for audit in missing:
         yield (
-            f"layer {audit.layer.name}, {store.shard_path(audit.layer, audit.shard)} is missing. "
+            f"layer {audit.layer.name}, {audit.path} is missing. "
             "Run the same `scivid extract` again: it makes only this shard anew."
         )
 
@@ -256,20 +281,18 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
     """Chunks that are absent though nothing says so, or there though their clip is said to be skipped."""
     if audit.present is None or not store.complete:
         return
-    path = store.shard_path(audit.layer, audit.shard)
     for clip, there in zip(store.spec.clips_of_shard(audit.shard), audit.present, strict=True):
         skipped = clip in store.skipped_clips
         for view in np.flatnonzero(there == skipped):
             what = (
                 "holds a chunk of a clip listed as skipped" if skipped else "lacks a chunk without a reason"
             )
-            yield f"layer {audit.layer.name}, {path} {what}: {_who(store, clip)}, view {view}."
+            yield f"layer {audit.layer.name}, {audit.path} {what}: {_who(store, clip)}, view {view}."
 
 
 def _magnitudes(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
     for layer in store.spec.layers:
-        bits = max(audit.max_bits for audit in audits if audit.layer == layer)
-        largest = float(np.uint16(bits).view(np.float16))
+        largest = max(audit.largest for audit in audits if audit.layer == layer)
         if largest > FLOAT16_MAX / 4:
             yield f"layer {layer.name}: largest magnitude {largest:.5g}, float16 ends at {FLOAT16_MAX:.0f}."
 
@@ -277,8 +300,8 @@ def _magnitudes(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
 def _notes(store: FeatureStore) -> list[str]:
     aside = [
         f"{path} was set aside as damaged ({path.stat().st_size} bytes): delete it when nobody needs it."
-        for layer in store.spec.layers
-        for path in (store.path / layer.array).glob(f"*{DAMAGED}")
+        for array in store.spec.all_arrays
+        for path in (store.path / array.name).glob(f"*{DAMAGED}")
     ]
     skipped = [
         f"{_who(store, entry['clip'])} was skipped: {entry['reason']}"

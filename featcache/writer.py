@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Bool, Float, Float16
+from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
 from featcache.durable import (
@@ -40,6 +40,7 @@ from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.half import FLOAT16_MAX, as_float16, first_unstorable
 from featcache.header import StoreHeader, TargetsReference, continued, read_header
+from featcache.quantize import quantize
 from featcache.shards import (
     DAMAGED,
     DamagedShard,
@@ -50,7 +51,7 @@ from featcache.shards import (
     shard_key,
     write_chunks,
 )
-from featcache.spec import FeatureSpec, Layer
+from featcache.spec import ArraySpec, FeatureSpec, Layer
 from featcache.store import FeatureStore, open_features
 from featcache.targets import open_targets
 from featcache.targets import write_targets as write_targets
@@ -153,7 +154,7 @@ class StoreWriter:
 
         Args:
             shard: its number.
-            tokens: float16 or float32 of all clips of the shard, for each layer of the store.
+            tokens: float16 or float32 of all clips of the shard, for each layer; stored in the store's dtype.
             skipped: clip number -> why it has no tokens; its rows of `tokens` are not looked at.
 
         Raises:
@@ -166,11 +167,13 @@ class StoreWriter:
             if skipped:
                 reasons = {str(clip): reason for clip, reason in skipped.items()}
                 publish(self.path / SKIPPED / f"{shard}.json", json_bytes(reasons))
-            files = [
-                staged.enter_context(Staged(self.path / shard_key(la, shard))) for la in self.spec.layers
-            ]
-            for file, layer in zip(files, self.spec.layers, strict=True):
-                write_chunks(file.fd, self._chunks(shard, layer, tokens[layer], skipped), self.spec)
+            files = []
+            for layer in self.spec.layers:
+                arrays = self.spec.arrays(layer)
+                of_layer = [staged.enter_context(Staged(self.path / shard_key(a, shard))) for a in arrays]
+                chunks = self._chunks(shard, layer, tokens[layer], skipped)
+                write_chunks([file.fd for file in of_layer], chunks, arrays)
+                files += of_layer
             for file in files:
                 file.publish()
         self._absent_of[shard] = tuple(sorted(skipped))
@@ -237,8 +240,8 @@ class StoreWriter:
         reasons = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
         if self._lock is not None:
-            for layer in self.spec.layers:
-                sweep(self.path / layer.array)
+            for array in self.spec.all_arrays:
+                sweep(self.path / array.name)
         for shard in range(self.spec.n_shards):
             absent = self._absent_clips(shard)
             if absent is not None and reasons.keys() >= set(absent):
@@ -247,17 +250,18 @@ class StoreWriter:
             self._publish_header(replace(self.header, complete=False))
 
     def _absent_clips(self, shard: int) -> tuple[int, ...] | None:
-        """The clips that a shard on disk does not hold, in any layer or view; None if it is not done."""
-        held = [self._presence(self.path / shard_key(layer, shard), shard) for layer in self.spec.layers]
+        """The clips that a shard on disk does not hold, in any array or view; None if it is not done."""
+        held = [self._presence(array, shard) for array in self.spec.all_arrays]
         first = held[0]
         if first is None or any(other is None or (other != first[:, :1]).any() for other in held):
             return None
         start = self.spec.clips_of_shard(shard).start
         return tuple((start + np.flatnonzero(~first[:, 0])).tolist())
 
-    def _presence(self, path: Path, shard: int) -> Bool[np.ndarray, "B V"] | None:
+    def _presence(self, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"] | None:
+        path = self.path / shard_key(array, shard)
         try:
-            return presence(path, self.spec, shard)
+            return presence(path, array, shard)
         except FileNotFoundError:
             return None
         except DamagedShard as problem:
@@ -292,17 +296,15 @@ class StoreWriter:
         wanted = (len(clips), spec.n_views, *spec.grid.shape)
         for layer, values in tokens.items():
             if values.shape != wanted or values.dtype not in (np.float16, np.float32):
-                found = f"{values.dtype}{list(values.shape)}"
-                raise CallError(
-                    f"shard {shard}, layer {layer.name}: {found} is not float16/32 {list(wanted)}."
-                )
+                found = f"layer {layer.name}: {values.dtype}{list(values.shape)}"
+                raise CallError(f"shard {shard}, {found} is not float16/32 {list(wanted)}.")
         if strangers := sorted(set(skipped) - set(clips)):
             raise CallError(f"skipped {strangers}: shard {shard} has {clips.start} to {clips.stop - 1}.")
 
     def _chunks(
         self, shard: int, layer: Layer, tokens: Float[np.ndarray, "B V T H W C"], skipped: Mapping[int, str]
-    ) -> Iterator[Float16[np.ndarray, "T H W C"] | None]:
-        """The chunks of a shard in C order of (clip, view); one buffer serves all that are converted."""
+    ) -> Iterator[tuple[np.ndarray, ...] | None]:
+        """The chunks of a shard in C order of (clip, view), as stored; one buffer serves all of them."""
         buffer = np.empty(self.spec.grid.shape, np.float16)
         for clip, values in zip(self.spec.clips_of_shard(shard), tokens, strict=True):
             for view in range(self.spec.n_views):
@@ -312,7 +314,7 @@ class StoreWriter:
                 chunk = as_float16(values[view], buffer)
                 if (found := first_unstorable(values[view], chunk)) is not None:
                     raise StoreError(self._overflow(clip, view, layer, *found))
-                yield chunk
+                yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
 
     def _overflow(self, clip: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
         name = self._clips.clips["id"][clip]
@@ -379,8 +381,8 @@ def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex) -> None:
     root = path / "zarr.json"
     if not root.exists():
         publish(root, json_bytes(header.metadata()))
-    for layer in header.spec.layers:
-        publish(path / layer.array / "zarr.json", json_bytes(array_metadata(header.spec, layer)))
+    for array in header.spec.all_arrays:
+        publish(path / array.name / "zarr.json", json_bytes(array_metadata(array)))
     publish(path / "clips.parquet", _parquet(clips.placed(header.spec.clips_per_shard)))
     publish(root, json_bytes(header.metadata()))
     sweep(path)

@@ -1,1 +1,40 @@
-"""Stage two: train small heads on cached tokens, and score them as the benchmark does."""
+"""Stage two: train small readouts on cached tokens.
+
+    import featcache, readouts
+
+    task = readouts.load_task("calms21", featcache.load_manifest())
+    splits = readouts.open_task_splits("features", "calms21", "videomae_b", roles=("train", "val"))
+    run = readouts.configure(task, splits, readouts=["attention"], settings=["lr=1e-4"], seed=0)
+    rows = readouts.train(run, results_dir="results", device="cpu")
+
+What stands here is imported when it is asked for: `import readouts` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from readouts.features import open_task_splits
+    from readouts.results import load_results
+    from readouts.run import configure
+    from readouts.tasks import load_task
+    from readouts.training import train, train_together
+
+__all__ = ["configure", "load_results", "load_task", "open_task_splits", "train", "train_together"]
+
+_HOMES = {
+    "configure": "run",
+    "load_results": "results",
+    "load_task": "tasks",
+    "open_task_splits": "features",
+    "train": "training",
+    "train_together": "training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """One of `__all__`, from the module that has it."""
+    if name not in __all__:
+        raise AttributeError(f"readouts has no {name}: it has {', '.join(__all__)}")
+    from importlib import import_module
+
+    return getattr(import_module(f"readouts.{_HOMES[name]}"), name)

@@ -6,6 +6,7 @@ goes on bit for bit as if it had not been killed.
 
 import json
 from collections.abc import Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ from featcache.durable import Staged, publish
 from featcache.errors import StoreError
 from featcache.shards import write_all
 from readouts.optim import ReferenceAdamW
+
+LEFT_BEHIND = (
+    "last.safetensors", "history.jsonl", "best_*.safetensors", "predictions_*.parquet", "evidence_*.npz"
+)  # fmt: skip
+"""All that a run writes into its folder."""
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], **about: Any) -> None:
@@ -101,13 +107,29 @@ def read_predictions(path: Path) -> tuple[pa.Table, dict[str, Float[np.ndarray, 
     return table, {kind: np.array(values) for kind, values in columns.items()}
 
 
+def write_evidence(
+    path: Path, clips: Int64[np.ndarray, " n"], evidence: Mapping[str, Mapping[str, np.ndarray]]
+) -> None:
+    """Clip numbers, and of every head what its score follows from: `head/name`, a row a clip."""
+    arrays = {f"{kind}/{name}": values for kind, of in evidence.items() for name, values in of.items()}
+    buffer = BytesIO()
+    np.savez(buffer, allow_pickle=False, clips=clips, **arrays)
+    publish(path, buffer.getvalue())
+
+
 def _tensor_column(values: Float[np.ndarray, "n *O"]) -> pa.ExtensionArray:
     return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
 
 
 def forget(folder: Path) -> None:
     """Remove all that a run left in its folder, so that it starts anew."""
-    for pattern in ("last.safetensors", "history.jsonl", "best_*.safetensors", "predictions_*.parquet"):
+    for pattern in (
+        "last.safetensors",
+        "history.jsonl",
+        "best_*.safetensors",
+        "predictions_*.parquet",
+        "evidence_*.npz",
+    ):
         for file in folder.glob(pattern):
             file.unlink()
 

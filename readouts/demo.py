@@ -21,3 +21,20 @@ DEMO: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "weatherbench2": (("resize", "videomae_random_s"), _WEATHER),
 }
 """Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates."""
+
+_WHICH_READOUT = (
+    "task=calms21 backbone=resize,videomae_random readout=linear,attention,pooled_mlp,knn,logistic "
+    "train_fraction=0.25,1 seed=0,1,2 steps=150 minival_every=75 lr=1e-2 width=64 heads=4 dropout=0.3"
+)
+_WHICH_RATE = (
+    "task=typhoon backbone=videomae_random readout=attention,ridge seed=0,1,2 steps=150 minival_every=75 "
+    "lr=1e-2,3e-3,1e-3 width=32,64,128"
+)
+DEMO_SWEEP = (_WHICH_READOUT, _WHICH_RATE)
+"""Grids of one sweep: which readout, with how much data; which rate and width."""
+
+DEMO_CERTIFIED = {
+    "typhoon": ("videomae_random", ["width=64", "heads=4", "batch=8"]),
+    "weatherbench2": ("resize", ["batch=4", "features=32", "head_channels=32"]),
+}
+"""Task -> backbone and settings of a store that is trained from with the backbone in the loop, too."""

@@ -9,22 +9,27 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
-from featcache.errors import StoreError
+from featcache.errors import CallError, StoreError
 from featcache.spec import Layer, Starts
 from featcache.store import FeatureStore, compatible, find_stores, open_features
 from featcache.targets import Targets
+from readouts.draws import Draws
+from readouts.tokens import Native, QuantizedTokens
 
 READ_AHEAD = 2
 """Batches being read while one is being used."""
+
+SUBSET_SEED = 0
+"""Of the order in which smaller shares of a split's clips are cut off."""
 
 
 Select = Callable[
@@ -37,21 +42,36 @@ Wanted = tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"], np.random.Gener
 """Clips and views of a batch, and what draws from its targets in training."""
 
 
+Room = tuple[Tensor, ...]
+"""Where a batch is read to: float16 tokens, or int8 ones and their scales."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """Clips of one split: their tokens on the device, and what the task wants to know of them."""
 
     clips: Int64[np.ndarray, " B"]
-    tokens: Float[Tensor, "B T N C"]
+    tokens: Native
     targets: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSplit:
-    """One finished store with its targets, at one layer."""
+    """One finished store with its targets, at one layer; or a part of it."""
 
     store: FeatureStore
     layer: Layer
+    fraction: float = 1.0
+    """Share of the clips that is used: nested random subsets, in the order of the file."""
+    first_views: int = 0
+    """Views that are drawn from; 0 for all."""
+
+    def __post_init__(self) -> None:
+        if self.first_views > self.store.spec.n_views:
+            raise CallError(
+                f"{self.store.path} holds {self.store.spec.n_views} views of a clip, not "
+                f"{self.first_views}: extract it with --views {self.first_views}."
+            )
 
     @cached_property
     def targets(self) -> Targets | None:
@@ -60,14 +80,19 @@ class FeatureSplit:
 
     @cached_property
     def usable(self) -> Int64[np.ndarray, " n"]:
-        """Clip numbers that hold features: all but those skipped when the store was written."""
+        """Clip numbers that hold features, all but those skipped when the store was written, or a share."""
         numbers = np.arange(self.store.spec.n_clips)
-        return np.setdiff1d(numbers, np.fromiter(self.store.skipped_clips, np.int64))
+        there = np.setdiff1d(numbers, np.fromiter(self.store.skipped_clips, np.int64))
+        if self.fraction == 1:
+            return there
+        # One order for all shares, so that a smaller one is part of a larger one.
+        order = np.random.default_rng(SUBSET_SEED).permutation(len(there))
+        return np.sort(there[order[: max(1, round(self.fraction * len(there)))]])
 
     @property
     def n_views(self) -> int:
         """Frozen views of each clip."""
-        return self.store.spec.n_views
+        return self.first_views or self.store.spec.n_views
 
     @cached_property
     def distinct_views(self) -> int | tuple[int, ...]:
@@ -76,8 +101,13 @@ class FeatureSplit:
         if starts is None:
             return self.n_views
         lengths = np.asarray(self.store.clips.column("n_source"))[self.usable]
-        counts = tuple(len(Starts(**starts).choices(int(n))) for n in lengths)
+        counts = tuple(min(self.n_views, len(Starts(**starts).choices(int(n)))) for n in lengths)
         return counts[0] if len(set(counts)) == 1 else counts
+
+    @cached_property
+    def shards(self) -> Int64[np.ndarray, " n"]:
+        """The shard of each usable clip."""
+        return self.usable // self.store.spec.clips_per_shard
 
 
 def open_split(path: Path, layer: Layer | None = None) -> FeatureSplit:
@@ -98,53 +128,29 @@ def open_split(path: Path, layer: Layer | None = None) -> FeatureSplit:
     return FeatureSplit(store=store, layer=chosen)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draws:
-    """Which clip and view each training draw takes: epochs reshuffled, batches running on across them.
-
-    The reference repeats before it batches and reshuffles every epoch with seed + epoch, so no clip is
-    dropped and a batch may hold the end of one epoch and the start of the next.
-    """
-
-    n_clips: int
-    n_views: int | tuple[int, ...]
-    """To draw from, of all clips or of each."""
-    batch: int
-    seed: int
-
-    def at(self, step: int) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
-        """Positions in the split and view numbers of the batch of `step`."""
-        draws = np.arange(step * self.batch, (step + 1) * self.batch)
-        epochs, places = np.divmod(draws, self.n_clips)
-        clips, views = np.empty_like(draws), np.empty_like(draws)
-        for epoch in np.unique(epochs):
-            order, view_of = _epoch(self.n_clips, self.n_views, self.seed + int(epoch))
-            inside = epochs == epoch
-            clips[inside], views[inside] = order[places[inside]], view_of[places[inside]]
-        return clips, views
+def draws_of(split: FeatureSplit, *, batch: int, seed: int, mix_shards: int = 0) -> Draws:
+    """What each step of training takes of a split."""
+    return Draws(
+        n_clips=len(split.usable),
+        n_views=split.distinct_views,
+        batch=batch,
+        seed=seed,
+        shards=split.shards if mix_shards else None,
+        mix_shards=mix_shards,
+    )
 
 
-@lru_cache(maxsize=4)
-def _epoch(
-    n_clips: int, n_views: int | tuple[int, ...], seed: int
-) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(n_clips)
-    high = n_views if isinstance(n_views, int) else np.asarray(n_views)[order]
-    return order, rng.integers(high, size=n_clips)
+def wanted_at(split: FeatureSplit, draws: Draws, step: int) -> Wanted:
+    """Clips and views of one step, and what draws from their targets."""
+    clips, views = draws.at(step)
+    return split.usable[clips], views, np.random.default_rng([draws.seed, step])
 
 
 def training_batches(
     split: FeatureSplit, select: Select, draws: Draws, steps: Iterable[int], device: torch.device
 ) -> Iterator[Batch]:
     """The batches of the given training steps, read ahead of their use."""
-
-    def wanted() -> Iterator[Wanted]:
-        for step in steps:
-            clips, views = draws.at(step)
-            yield split.usable[clips], views, np.random.default_rng([draws.seed, step])
-
-    return _stream(split, select, wanted(), device)
+    return _stream(split, select, (wanted_at(split, draws, step) for step in steps), device)
 
 
 def evaluation_batches(
@@ -164,15 +170,15 @@ def _stream(
     side: torch.cuda.Stream | None = None
     if device.type == "cuda":
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    ring: deque[Tensor] = deque()
+    ring: deque[Room] = deque()
     ahead: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, "read ahead") as reader:
         try:
             for clips, views, rng in wanted:
                 if len(ahead) > READ_AHEAD:
                     yield _handed_over(ahead.popleft().result(), device)
-                buffer = _buffer(ring, split, len(clips), device)
-                ahead.append(reader.submit(_read, split, select, (clips, views, rng), buffer, device, side))
+                room = _room(ring, split, len(clips), device)
+                ahead.append(reader.submit(_read, split, select, (clips, views, rng), room, device, side))
             while ahead:
                 yield _handed_over(ahead.popleft().result(), device)
         finally:
@@ -180,15 +186,20 @@ def _stream(
                 future.cancel()
 
 
-def _buffer(ring: deque[Tensor], split: FeatureSplit, n_clips: int, device: torch.device) -> Tensor:
-    """The buffer that was handed out longest ago, or a new one: fresh pages cost as much as the read."""
-    shape = (n_clips, *split.store.spec.grid.shape)
+def _room(ring: deque[Room], split: FeatureSplit, n_clips: int, device: torch.device) -> Room:
+    """The room that was handed out longest ago, or a new one: fresh pages cost as much as the read."""
     if len(ring) == READ_AHEAD + 2:
         oldest = ring.popleft()
-        if len(oldest) >= n_clips:
+        if len(oldest[0]) >= n_clips:
             ring.append(oldest)
-            return oldest[:n_clips]
-    ring.append(torch.empty(shape, dtype=torch.float16, pin_memory=device.type == "cuda"))
+            return tuple(part[:n_clips] for part in oldest)
+    spec, pinned = split.store.spec, device.type == "cuda"
+    shape = (n_clips, *spec.grid.shape)
+    if spec.dtype == "int8":
+        values = torch.empty(shape, dtype=torch.int8, pin_memory=pinned)
+        ring.append((values, torch.empty(shape[:-1], dtype=torch.float32, pin_memory=pinned)))
+    else:
+        ring.append((torch.empty(shape, dtype=torch.float16, pin_memory=pinned),))
     return ring[-1]
 
 
@@ -196,33 +207,47 @@ def _read(
     split: FeatureSplit,
     select: Select,
     wanted: Wanted,
-    buffer: Tensor,
+    room: Room,
     device: torch.device,
     side: torch.cuda.Stream | None,
 ) -> Batch:
     """One batch, whose values are on the device when this returns."""
     clips, views, rng = wanted
-    split.store.read(clips.tolist(), views=views.tolist(), layer=split.layer, out=buffer.numpy())
+    _fill(split, clips, views, room)
     chosen = {} if split.targets is None else select(split.targets, clips, views, rng)
-    rows = {name: torch.from_numpy(values) for name, values in chosen.items()}
-    tokens, targets = buffer, rows
+    targets, parts = {name: torch.from_numpy(values) for name, values in chosen.items()}, room
     if side is not None:
+        rows = targets
         # Within the block tensors belong to the side stream; the thread's own stream is never waited for.
         with torch.cuda.stream(side):
-            tokens = buffer.to(device, non_blocking=True)
+            parts = tuple(part.to(device, non_blocking=True) for part in room)
             targets = {name: values.to(device, non_blocking=True) for name, values in rows.items()}
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             copied.record(side)
-        # The buffer and `rows` are free again only when the copies have left them.
+        # The room and `rows` are free again only when the copies have left them.
         copied.synchronize()
-    return Batch(clips=clips.astype(np.int64), tokens=tokens.flatten(2, 3), targets=targets)
+    values, *scales = (part.flatten(2, 3) for part in parts)
+    tokens = QuantizedTokens(values=values, scales=scales[0]) if scales else values
+    return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=targets)
+
+
+def _fill(
+    split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"], room: Room
+) -> None:
+    store, arrays = split.store, [part.numpy() for part in room]
+    if store.spec.dtype == "int8":
+        store.read_quantized(clips, views=views, layer=split.layer, out=(arrays[0], arrays[1]))
+    else:
+        store.read(clips, views=views, layer=split.layer, out=arrays[0])
 
 
 def _handed_over(batch: Batch, device: torch.device) -> Batch:
     """Keep the memory of a batch from its side stream for as long as the stream that uses it needs it."""
     if device.type == "cuda":
         using = torch.cuda.current_stream(device)
-        for tensor in (batch.tokens, *batch.targets.values()):
+        tokens = batch.tokens
+        parts = (tokens.values, tokens.scales) if isinstance(tokens, QuantizedTokens) else (tokens,)
+        for tensor in (*parts, *batch.targets.values()):
             tensor.record_stream(using)
     return batch
 
@@ -245,7 +270,7 @@ def splits_summary(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     train = splits["train"]
     store = train.store
     row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
-    row |= {"layer": train.layer.name, "views": store.spec.n_views, "view_seed": _of_views(store, "seed")}
+    row |= {"layer": train.layer.name, "views": train.n_views, "view_seed": _of_views(store, "seed")}
     for role, split in splits.items():
         row |= {
             f"n_{role}": len(split.usable),
@@ -261,7 +286,7 @@ def _of_views(store: FeatureStore, name: str) -> Any:
 
 
 def open_task_splits(
-    cache_dir: Path,
+    cache_dir: Path | str,
     task: str,
     backbone: str,
     *,
@@ -277,7 +302,7 @@ def open_task_splits(
     Raises:
         StoreError: a store is missing or unfinished, several would fit, or they were not extracted alike.
     """
-    chosen = None if layer is None else Layer.parse(layer)
+    cache_dir, chosen = Path(cache_dir), None if layer is None else Layer.parse(layer)
     train = open_split(_only_store(cache_dir, task, "train", backbone, fingerprint), chosen)
     splits = {"train": train}
     for role in roles:
@@ -286,6 +311,21 @@ def open_task_splits(
                 _fitting_store(cache_dir, task, role, backbone, train.store), train.layer
             )
     return splits
+
+
+def evaluated_store(cache_dir: Path, row: Mapping[str, Any], role: str) -> FeatureStore:
+    """The very store that a row of the results table was scored on.
+
+    Raises:
+        StoreError: it is no longer there.
+    """
+    for store in find_stores(cache_dir, str(row["task"]), role):
+        if store.fingerprint == row[f"{role}_fingerprint"]:
+            return store
+    raise StoreError(
+        f"the {role} store of run {row['run']}, {row[f'{role}_store']}, is not in {cache_dir}: give the "
+        "folder it was trained from with --cache-dir."
+    )
 
 
 def _only_store(cache_dir: Path, task: str, role: str, backbone: str, fingerprint: str | None) -> Path:

@@ -5,10 +5,11 @@ it lies, in the fields' own float32 (within 1e-6 of the sum: the terms are squar
 tree); only these travel to the host, where all the rest is float64.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import log10
 
+import numpy as np
 import torch
 from einops import einsum, reduce
 from jaxtyping import Float, Float64
@@ -36,9 +37,8 @@ class FieldRMSE:
     """Of mean 1 (`readouts.area.latitude_weights`)."""
     variables: Sequence[str] = ("Z500", "T850", "Q700")
     """Names of the channels."""
-    _squares: Float64[Tensor, "F C"] | None = field(default=None, init=False, repr=False)
-    """Sum over clips of each clip's mean square."""
-    _n_clips: int = field(default=0, init=False, repr=False)
+    _squares: list[Float64[np.ndarray, "B F C"]] = field(default_factory=list, init=False, repr=False)
+    """Mean square of each clip, area by area."""
 
     @torch.no_grad()
     def update(self, predicted: Float[Tensor, "B F Y X C"], target: Float[Tensor, "B F Y X C"]) -> None:
@@ -51,11 +51,10 @@ class FieldRMSE:
         self._check(predicted)
         rows = squared_row_sums(predicted, target)
         weights = self.latitude_weights.cpu().double() / (rows.shape[2] * predicted.shape[3])
-        squares = einsum(rows, weights, "b f y c, y -> f c")
+        squares = einsum(rows, weights, "b f y c, y -> b f c")
         if not squares.isfinite().all():
             raise ScividError("predicted fields are not finite: training diverged, lower the learning rate.")
-        self._squares = squares if self._squares is None else self._squares + squares
-        self._n_clips += len(rows)
+        self._squares.append(squares.numpy())
 
     def compute(self) -> dict[str, float]:
         """`<variable>/t=<frame>/rmwse`, `<variable>/rmwse`, and `rmwse` over everything, in mixed units.
@@ -63,9 +62,24 @@ class FieldRMSE:
         Raises:
             CallError: nothing was taken yet.
         """
-        if self._squares is None:
+        evidence = self.evidence()
+        return self.results_of(evidence, np.ones(len(evidence["squares"])))
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        """What the scores need of each clip: `squares` [clips F C], its area-weighted mean squared errors.
+
+        Raises:
+            CallError: nothing was taken yet.
+        """
+        if not self._squares:
             raise CallError("there is no RMSE of no fields: evaluate at least one batch.")
-        rmse = (self._squares / self._n_clips).sqrt()
+        return {"squares": np.concatenate(self._squares)}
+
+    def results_of(
+        self, evidence: Mapping[str, np.ndarray], weights: Float64[np.ndarray, " n"]
+    ) -> dict[str, float]:
+        """As `compute`, with clip i of the evidence counted `weights[i]` times."""
+        rmse = np.sqrt(np.tensordot(weights / weights.sum(), evidence["squares"], axes=1))
         named = list(zip(self.variables, rmse.T, strict=True))
         results = {f"{name}/t={t}/rmwse": float(e) for name, errors in named for t, e in enumerate(errors)}
         results |= {f"{name}/rmwse": float(errors.mean()) for name, errors in named}
@@ -78,8 +92,9 @@ class FieldRMSE:
                 f"fields of {n_rows} rows and {n_channels} channels cannot be scored with "
                 f"{len(self.latitude_weights)} latitude weights as {', '.join(self.variables)}."
             )
-        if self._squares is not None and n_frames != len(self._squares):
-            raise CallError(f"{n_frames} frames after {len(self._squares)}: score each length on its own.")
+        before = {squares.shape[1] for squares in self._squares[:1]} - {n_frames}
+        if before:
+            raise CallError(f"{n_frames} frames after {before.pop()}: score each length on its own.")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -22,6 +22,7 @@ from readouts.checkpoint import read_predictions
 from readouts.controls import ControlRow
 from readouts.heads.tracking import as_tracks
 from readouts.point_metrics import nearest_endpoint_error
+from readouts.results import run_folder
 from readouts.tasks.classification import Classification
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.regression import Regression
@@ -104,8 +105,7 @@ class Scene:
 
 def predictions_of(row: Mapping[str, Any], results_dir: Path) -> Path:
     """Where the run of a row of the results table keeps its predictions on val."""
-    folder = f"{row['backbone']}-{row['run']}"
-    return results_dir / str(row["task"]) / folder / "predictions_val.parquet"
+    return run_folder(results_dir, row) / "predictions_val.parquet"
 
 
 @singledispatch

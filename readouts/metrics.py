@@ -2,13 +2,16 @@
 
 Plain numpy on outputs as they leave the head. `mean_AP`, `<class>_AP`, `count` and the rest are the
 reference's result keys, so that its logs and ours can be laid side by side.
+
+A score is computed from its evidence, a row a clip, with every clip counted once. Counted as often as a
+resample drew it, the same function gives the bootstrap its numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Float64, Int32, Integer
 
 from featcache.errors import CallError, ScividError
 
@@ -16,16 +19,42 @@ from featcache.errors import CallError, ScividError
 def average_precision(
     scores: Float[np.ndarray, "clips O"], labels: Integer[np.ndarray, "clips O"]
 ) -> Float[np.ndarray, "O"]:
-    """Area under the precision-recall steps of each output, by scikit-learn: ties are one threshold.
+    """Area under the precision-recall steps of each output, as scikit-learn has it: ties are one threshold.
 
     An output without a positive clip counts 0, as it does in the reference, which warns about it.
     """
-    # Here and not above: it would double the time that `import readouts.metrics` takes.
-    from sklearn.metrics import average_precision_score
+    return ranked_precision(ranks_of(scores), labels, np.ones(len(scores)))
 
-    return np.array(
-        [average_precision_score(y, s) if y.any() else 0.0 for y, s in zip(labels.T, scores.T, strict=True)]
-    )
+
+def ranks_of(scores: Float[np.ndarray, "clips O"]) -> Int32[np.ndarray, "clips O"]:
+    """Place of each clip among an output's distinct values, the highest first; ties share one."""
+    places = [np.unique(-column, return_inverse=True)[1] for column in scores.T]
+    return np.stack(places, axis=1).astype(np.int32)
+
+
+def ranked_precision(
+    ranks: Int32[np.ndarray, "clips O"],
+    labels: Integer[np.ndarray, "clips O"],
+    weights: Float64[np.ndarray, "clips"],
+) -> Float64[np.ndarray, "O"]:
+    """Average precision of each output with clip i counted `weights[i]` times; linear in the clips."""
+    columns = zip(ranks.T, labels.T != 0, strict=True)
+    return np.array([_area(of_class, carrying, weights) for of_class, carrying in columns])
+
+
+def _area(
+    ranks: Int32[np.ndarray, "clips"],
+    carrying: Bool[np.ndarray, "clips"],
+    weights: Float64[np.ndarray, "clips"],
+) -> float:
+    """Precision at every rank that brings recall, weighted by what it brings."""
+    gained = np.bincount(ranks[carrying], weights[carrying])
+    steps = np.flatnonzero(gained)
+    if not len(steps):
+        return 0.0
+    gained, taken = gained[steps], np.bincount(ranks, weights).cumsum()[steps]
+    found = gained.cumsum()
+    return float((found / taken * gained).sum() / found[-1])
 
 
 @dataclass(kw_only=True, slots=True)
@@ -63,15 +92,30 @@ class MeanAveragePrecision:
         Raises:
             CallError: nothing was taken yet.
         """
+        evidence = self.evidence()
+        return self.results_of(evidence, np.ones(len(evidence["ranks"])))
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        """What the scores need of each clip: `ranks` and `labels` [clips O]; outputs count by order only.
+
+        Raises:
+            CallError: nothing was taken yet.
+        """
         if not self._scores:
             raise CallError("there is no mean average precision of no clips: evaluate at least one batch.")
-        per_class = average_precision(np.concatenate(self._scores), np.concatenate(self._labels))
+        return {"ranks": ranks_of(np.concatenate(self._scores)), "labels": np.concatenate(self._labels)}
+
+    def results_of(
+        self, evidence: Mapping[str, np.ndarray], weights: Float64[np.ndarray, "clips"]
+    ) -> dict[str, float]:
+        """As `compute`, with clip i of the evidence counted `weights[i]` times."""
+        per_class = ranked_precision(evidence["ranks"], evidence["labels"], weights)
         results = {f"{name}_AP": float(ap) for name, ap in zip(self.class_names, per_class, strict=False)}
         averaged = np.delete(per_class, self.background_class_index) if self.skip_background else per_class
         results["mean_AP"] = float(averaged.mean())
         if self.skip_classes:
             results[self._skipping_key] = float(np.delete(averaged, list(self.skip_classes)).mean())
-        return {**results, "count": float(sum(map(len, self._labels)))}
+        return {**results, "count": float(weights.sum())}
 
     @property
     def _skipping_key(self) -> str:

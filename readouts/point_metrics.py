@@ -4,16 +4,19 @@ Ground truth there is a set of marked points before and one after, without sayin
 predicted point is held against the nearest true one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Float64, Num
 from torch import Tensor
 
 from featcache.errors import CallError, ScividError
+
+NO_POINTS = "there is no tracking accuracy of no points: evaluate clips with valid queries."
 
 
 def nearest_endpoint_error(
@@ -61,12 +64,8 @@ class TrackAccuracy:
     round_to_nearest_pixel: bool = True
     add_average_error: bool = False
     """Also `average_error`, in pixels; infinite where a clip has no end point."""
-    _hits: list[int] = field(init=False, repr=False)
-    _n_queries: int = field(default=0, init=False, repr=False)
-    _error: float = field(default=0.0, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        self._hits = [0 for _ in self.thresholds]
+    _taken: list[dict[str, np.ndarray]] = field(default_factory=list, init=False, repr=False)
+    """The evidence of each batch."""
 
     @torch.no_grad()
     def update(
@@ -93,10 +92,9 @@ class TrackAccuracy:
             width=self.rescale_width,
             round_to_nearest_pixel=self.round_to_nearest_pixel,
         )
-        self._error += float(error.cpu().double().sum())
-        self._n_queries += int(valid.sum())
-        for i, threshold in enumerate(self.thresholds):
-            self._hits[i] += int(((error <= threshold) & valid).sum())
+        hits = torch.stack([((error <= near) & valid).sum(dim=1) for near in self.thresholds], dim=1)
+        evidence = {"hits": hits, "points": valid.sum(dim=1), "pixels": error.double().sum(dim=1)}
+        self._taken.append({name: values.cpu().numpy() for name, values in evidence.items()})
 
     def compute(self) -> dict[str, float]:
         """`within_<n>pxl_threshold`, their mean `average_over_thresholds`, and `num_queries`.
@@ -104,14 +102,37 @@ class TrackAccuracy:
         Raises:
             CallError: no valid query was taken yet.
         """
-        if not self._n_queries:
-            raise CallError("there is no tracking accuracy of no points: evaluate clips with valid queries.")
-        within = [hits / self._n_queries for hits in self._hits]
+        evidence = self.evidence()
+        return self.results_of(evidence, np.ones(len(evidence["points"])))
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        """What the scores need of each clip: `hits` [clips thresholds], `points` and summed `pixels` [clips].
+
+        Raises:
+            CallError: no batch was taken yet.
+        """
+        if not self._taken:
+            raise CallError(NO_POINTS)
+        return {name: np.concatenate([batch[name] for batch in self._taken]) for name in self._taken[0]}
+
+    def results_of(
+        self, evidence: Mapping[str, np.ndarray], weights: Float64[np.ndarray, " n"]
+    ) -> dict[str, float]:
+        """As `compute`, with clip i of the evidence counted `weights[i]` times.
+
+        Raises:
+            CallError: the clips that count have no valid query.
+        """
+        n_points = float(weights @ evidence["points"])
+        if not n_points:
+            raise CallError(NO_POINTS)
+        within = [float(hits) / n_points for hits in weights @ evidence["hits"]]
         results = {
             f"within_{n}pxl_threshold": share for n, share in zip(self.thresholds, within, strict=True)
         }
         results["average_over_thresholds"] = sum(within) / len(within)
-        results["num_queries"] = float(self._n_queries)
+        results["num_queries"] = n_points
         if self.add_average_error:
-            results["average_error"] = self._error / self._n_queries
+            counted = weights > 0  # 0 times infinitely far is nothing
+            results["average_error"] = float(weights[counted] @ evidence["pixels"][counted]) / n_points
         return results

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featcache.durable import Staged
-from featcache.errors import StoreError
+from featcache.errors import CallError, StoreError
 
 SCHEMA = pa.schema(
     [
@@ -52,11 +52,18 @@ SCHEMA = pa.schema(
         ("test_fingerprint", pa.string()),
         ("targets", pa.string()),  # JSON: split -> fingerprint of its targets
         ("seconds", pa.float64()),  # of training, evaluations included, over all processes that took part
+        ("together", pa.int32()),  # runs that shared these seconds in one pass; null where older
+        ("sweep", pa.string()),  # the sweep that trained it first; null for single runs
         ("device", pa.string()),
         ("software", pa.string()),  # JSON
         ("command", pa.string()),  # what repeats this row
     ]
 )
+
+
+def run_folder(results_dir: Path, row: Mapping[str, Any]) -> Path:
+    """Where the run of a row keeps its curve, checkpoints, predictions and evidence."""
+    return results_dir / str(row["task"]) / f"{row['backbone']}-{row['run']}"
 
 
 def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -95,6 +102,22 @@ def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
     """
     path = table_path(results_dir) / f"{run}.parquet"
     return sorted(_rows(path), key=lambda row: str(row["readout"])) if path.exists() else []
+
+
+def find_row(results_dir: Path, name: str) -> dict[str, Any]:
+    """The row of `run`, or of `run/readout` where the run has several.
+
+    Raises:
+        CallError: no such run or readout, or a run of several readouts; says which there are.
+    """
+    run, _, readout = name.partition("/")
+    rows = [row for row in load_run(results_dir, run) if readout in ("", row["readout"])]
+    if len(rows) == 1:
+        return rows[0]
+    there = [f"{row['run']}/{row['readout']}" for row in load_results(results_dir)]
+    near = [known for known in there if known.startswith(run)] or there
+    what = "several rows" if rows else "no row"
+    raise CallError(f"{results_dir} has {what} of run {name}: write one of {', '.join(near[:20]) or 'none'}.")
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

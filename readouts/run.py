@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,18 @@ import numpy as np
 
 from featcache.errors import CallError
 from readouts.features import FeatureSplit, split_decisions
-from readouts.heads import HEADS, SHAPE_SETTINGS
+from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
+from readouts.results import run_folder
 from readouts.tasks.base import Recipe, Task
 
 MAX_SEED = 2**31
 """Seeds are below it: dropout draws from the seed shifted by 32 bits, a signed 64-bit number."""
+
+OF_THE_PASS = (
+    "steps", "batch", "order_seed", "train_fraction", "train_views", "mix_shards",
+    "minival_every", "minival_clips", "val_every",
+)  # fmt: skip
+"""Settings of the recipe in which runs that share one pass over the data are alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +52,39 @@ class Run:
     @property
     def id(self) -> str:
         """Twelve digits of the digest of `decisions`."""
-        return blake2b(json.dumps(self.decisions, sort_keys=True).encode(), digest_size=6).hexdigest()
+        return _digest(self.decisions)
+
+    @property
+    def pass_key(self) -> str:
+        """Runs with the same one draw the same batches and are scored at the same steps on the same clips."""
+        recipe = asdict(self.recipe)
+        return _digest(
+            {
+                "task": self.decisions["task"],
+                "splits": {role: split_decisions(split) for role, split in self.splits.items()},
+                "recipe": {name: recipe[name] for name in OF_THE_PASS},
+            }
+        )
+
+    @cached_property
+    def training(self) -> FeatureSplit:
+        """The share of the training split, and of its views, that the recipe asks for.
+
+        Raises:
+            CallError: the store holds fewer views.
+        """
+        return replace(
+            self.splits["train"], fraction=self.recipe.train_fraction, first_views=self.recipe.train_views
+        )
 
     def folder(self, results_dir: Path) -> Path:
         """Where the run keeps checkpoints, curve and predictions."""
-        return results_dir / self.task.name / f"{self.splits['train'].store.attrs['backbone']}-{self.id}"
+        backbone = self.splits["train"].store.attrs["backbone"]
+        return run_folder(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
+
+
+def _digest(decisions: Mapping[str, Any]) -> str:
+    return blake2b(json.dumps(decisions, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 def configure(
@@ -72,30 +108,50 @@ def configure(
             # One row, so that a store of other classes is refused before anything is trained.
             task.select(split.targets, split.usable[:1], np.zeros(1, np.int64), None)
     for kind in readouts or ():
-        if kind in HEADS and kind not in task.readouts:
+        if kind in HEADS and kind not in (fitting := fitting_readouts(task)):
             raise CallError(
-                f"--readout {kind}: not one of task {task.name}, which trains {', '.join(task.readouts)}."
+                f"--readout {kind}: not one that answers task {task.name}; those that do: "
+                f"{', '.join(fitting)}."
             )
     configs = {kind: task.head_config(kind) for kind in readouts or task.readouts}
     recipe: dict[str, Any] = {}
     for setting in settings:
         name, given, text = setting.partition("=")
-        owners = [config for config in configs.values() if name in config and name not in SHAPE_SETTINGS]
+        owners = {kind: config for kind, config in configs.items() if name in _settable(kind, config)}
         if given and name in (field.name for field in fields(Recipe)):
             recipe[name] = _parse(setting, text, getattr(task.recipe, name))
         elif given and owners:
-            for config in owners:
-                config[name] = _parse(setting, text, config[name])
+            for kind, config in owners.items():
+                config[name] = _parse(setting, text, _settable(kind, config)[name])
                 if name == "dropout" and not 0 <= config[name] < 1:
                     raise CallError(f"--set {setting}: dropout is a probability, from 0 to below 1.")
                 if isinstance(config[name], int) and config[name] < 1:
                     raise CallError(f"--set {setting}: must be at least 1.")
         else:
             known = [f.name for f in fields(Recipe)] + sorted(
-                {key for config in configs.values() for key in config} - SHAPE_SETTINGS
+                {key for kind, config in configs.items() for key in _settable(kind, config)}
             )
             raise CallError(f"--set {setting}: write name=value with one of {', '.join(known)}.")
-    return Run(task=task, splits=splits, readouts=configs, recipe=replace(task.recipe, **recipe), seed=seed)
+    run = Run(task=task, splits=splits, readouts=configs, recipe=replace(task.recipe, **recipe), seed=seed)
+    # Too many views are refused here, not when the first batch is drawn.
+    assert len(run.training.usable) > 0
+    return run
+
+
+def fitting_readouts(task: Task) -> list[str]:
+    """The kinds of head whose outputs are of the form that a task takes, its own first."""
+    # A task of a user's file may say nothing: its outputs are numbers a clip.
+    takes = getattr(task, "takes", "vector")
+    others = [kind for kind, head in HEADS.items() if head.gives == takes and kind not in task.readouts]
+    return [*task.readouts, *others]
+
+
+def _settable(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Setting -> value so far, of those numbers of a head that do not follow from the data."""
+    numbers = {name: value for name, value in settings_of(kind).items() if type(value) in (int, float)}
+    if kind == "attention":
+        del numbers["n_queries"]  # several queries give several rows of outputs: `attention_multi`
+    return {name: value for name, value in {**numbers, **config}.items() if name not in SHAPE_SETTINGS}
 
 
 def _parse(setting: str, text: str, default: Any) -> Any:

@@ -1,11 +1,12 @@
 """Errors of a predicted time series, step by step, as the typhoon benchmark reports them.
 
-Sums of a few numbers a clip, kept in float64 on the host whatever the outputs' device.
+A few numbers a clip, kept in float64 on the host whatever the outputs' device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -24,9 +25,8 @@ class PressureErrors:
     """Steps of a series: lead hours."""
     score_steps: Sequence[int] = (0, 1, 2, 5, 11)
     """0-based steps whose RMSE the score averages: 1, 2, 3, 6 and 12 hours ahead."""
-    _sums: Float64[Tensor, "3 O"] = field(init=False, repr=False)
-    """Of absolute, relative and squared errors."""
-    _n_clips: int = field(default=0, init=False, repr=False)
+    _taken: list[dict[str, np.ndarray]] = field(default_factory=list, init=False, repr=False)
+    """The evidence of each batch."""
 
     def __post_init__(self) -> None:
         outside = [step for step in self.score_steps if not 0 <= step < self.pred_len]
@@ -34,7 +34,6 @@ class PressureErrors:
             raise CallError(
                 f"score_steps={tuple(self.score_steps)} must name some of the {self.pred_len} steps, from 0."
             )
-        self._sums = torch.zeros(len(_PER_STEP), self.pred_len, dtype=torch.float64)
 
     @torch.no_grad()
     def update(self, predicted: Float[Tensor, "B O"], true: Float[Tensor, "B O"]) -> None:
@@ -52,8 +51,8 @@ class PressureErrors:
         error = (predicted.cpu().double() - truth).abs()
         if not error.isfinite().all():
             raise ScividError("predicted series are not finite: training diverged, lower the learning rate.")
-        self._sums += torch.stack([error, error / truth.abs(), error.square()]).sum(dim=1)
-        self._n_clips += len(error)
+        evidence = {"absolute": error, "relative": error / truth.abs(), "squared": error.square()}
+        self._taken.append({name: values.numpy() for name, values in evidence.items()})
 
     def compute(self) -> dict[str, float]:
         """`pressure/t=<step>/<error>` of every step, and `pressure/rmse`, the score.
@@ -61,10 +60,28 @@ class PressureErrors:
         Raises:
             CallError: nothing was taken yet.
         """
-        if not self._n_clips:
+        evidence = self.evidence()
+        return self.results_of(evidence, np.ones(len(evidence["squared"])))
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        """What the scores need of each clip: `absolute`, `relative` and `squared` errors [clips O].
+
+        Raises:
+            CallError: nothing was taken yet.
+        """
+        if not self._taken:
             raise CallError("there are no pressure errors of no clips: evaluate at least one batch.")
-        absolute, relative, squared = self._sums / self._n_clips
-        rmse = squared.sqrt()
+        return {name: np.concatenate([batch[name] for batch in self._taken]) for name in self._taken[0]}
+
+    def results_of(
+        self, evidence: Mapping[str, np.ndarray], weights: Float64[np.ndarray, " n"]
+    ) -> dict[str, float]:
+        """As `compute`, with clip i of the evidence counted `weights[i]` times."""
+        shares = weights / weights.sum()
+        absolute, relative, squared = (
+            shares @ evidence[name] for name in ("absolute", "relative", "squared")
+        )
+        rmse = np.sqrt(squared)
         results = {
             f"pressure/t={step}/{name}": float(error)
             for step, errors in enumerate(zip(absolute, relative, rmse, strict=True))

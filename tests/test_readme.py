@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import app
+from cli import app, extract
+from featcache import synthetic
 from featcache.manifest import load_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,3 +54,22 @@ def test_the_file_tree_names_every_module() -> None:
         and not {path.name, f"{path.name}/"} & named
     ]
     assert not missing
+
+
+@pytest.mark.slow
+def test_the_python_lines_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On the smallest generated data, with the backbone that needs no time."""
+    (block,) = [block for kind, block in BLOCKS if kind == "python"]
+    synthetic.generate("calms21", tmp_path / "demo/data", profile="demo", seed=0)
+    extract(
+        backbone="resize", task="calms21", split="train,val", data_dir=tmp_path / "demo/data",
+        cache_dir=tmp_path / "demo/features",
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    lines: dict[str, object] = {}
+    exec(compile(block.replace("videomae_random", "resize"), "README.md", "exec"), lines)
+    assert lines["tokens"].shape[0] == 3
+    assert lines["lazy"]["tokens_0"].dims == ("clip", "view", "step", "row", "column", "channel")
+    assert re.search(r"^attention mean_AP 0\.\d+$", capsys.readouterr().out, flags=re.MULTILINE)

@@ -1,7 +1,8 @@
 """Containers to clips: which clips a split has, and the pixels of the frames that are asked for.
 
-Offers `READERS`, `open_reader`, `data_status` and `UnreadableFileError`. A member is a class with the
-interface of `featcache.readers.base.Reader`, named by its import path, so that listing them opens no library.
+Offers `READERS`, `open_reader`, `data_status`, `split_status` and `UnreadableFileError`. A member is a class
+with the interface of `featcache.readers.base.Reader`, named by its import path, so that listing them opens
+no library.
 """
 
 from importlib import import_module
@@ -32,8 +33,12 @@ def open_reader(dataset: Dataset, split: str, data_dir: Path) -> Reader:
 
 def data_status(dataset: Dataset, data_dir: Path) -> dict[str, SplitStatus]:
     """What there is of each split below `data_dir`: looks at files and their ends, reads no clip."""
-    reader = _reader_type(dataset)
-    return {split: reader.status(dataset, split, data_dir) for split in dataset.splits}
+    return {split: split_status(dataset, split, data_dir) for split in dataset.splits}
+
+
+def split_status(dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
+    """What there is of one split, as `data_status`."""
+    return _reader_type(dataset).status(dataset, split, data_dir)
 
 
 def _reader_type(dataset: Dataset) -> ReaderType:

@@ -124,6 +124,14 @@ class Reader(Protocol):
 
 
 @runtime_checkable
+class FilesReader(Reader, Protocol):
+    """A reader whose scan reads whole files, so what it finds is kept as long as they do not change."""
+
+    def files(self) -> Sequence[str]:
+        """All that a scan reads, as paths below the data folder."""
+
+
+@runtime_checkable
 class FieldReader(Reader, Protocol):
     """A reader of fields at regular times, whose clips are overlapping windows of one series."""
 

@@ -78,6 +78,10 @@ class SequenceExampleReader:
             notes=shards.notes,
         )
 
+    def files(self) -> tuple[str, ...]:
+        """The split's record files."""
+        return self._shards.found
+
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
         """All clips, in order of shard and record. See `base.Reader.scan`."""
         blocks = self._blocks()

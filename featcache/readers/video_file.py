@@ -70,6 +70,10 @@ class VideoFileReader:
             problems=tuple(problems),
         )
 
+    def files(self) -> tuple[str, ...]:
+        """The split's videos, and the list of clips where there is one."""
+        return (*self._sources, *([self._split.clips] if self._split.clips else []))
+
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
         """All clips: in the order of the clip list, or by file name and frame. See `base.Reader.scan`.
 

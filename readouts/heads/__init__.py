@@ -1,8 +1,10 @@
 """Readouts: small heads on cached tokens, each a file, all by name in one dict.
 
-- `HEADS`: name -> class, as on the command line.
+- `HEADS`: name -> class, as on the command line; a class says in `gives` what tasks it is for.
 - `build_head`: a new head by name, for tokens of a shape, from a seed.
-- `as_tracks`, `add_residual`: what the outputs of `tracking` and `dpt` mean, as points and as forecasts.
+- `settings_of`: what can be set of a head, with the defaults.
+- `as_tracks`, `add_residual`: what the outputs of `tracking` (or `correlation`) and `dpt` mean, as points and
+  as forecasts.
 - `load_reference`, `to_reference`, `gradients_to_reference`: a head's parameters from and to the reference
   implementation's (Flax).
 """
@@ -16,8 +18,11 @@ from torch import Generator
 from featcache.errors import CallError
 from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout
 from readouts.heads.base import Readout
+from readouts.heads.correlation import CorrelationReadout
 from readouts.heads.dpt import DPTReadout, add_residual
 from readouts.heads.linear import LinearReadout
+from readouts.heads.multi_query import MultiQueryReadout
+from readouts.heads.pooled_mlp import PooledMLPReadout
 from readouts.heads.reference import gradients_to_reference, load_reference, to_reference
 from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
 
@@ -25,8 +30,11 @@ __all__ = [
     "HEADS",
     "SHAPE_SETTINGS",
     "AttentionReadout",
+    "CorrelationReadout",
     "DPTReadout",
     "LinearReadout",
+    "MultiQueryReadout",
+    "PooledMLPReadout",
     "QueriedAttentionReadout",
     "Readout",
     "TrackingReadout",
@@ -36,6 +44,7 @@ __all__ = [
     "build_head",
     "gradients_to_reference",
     "load_reference",
+    "settings_of",
     "to_reference",
 ]
 
@@ -44,11 +53,29 @@ HEADS: Mapping[str, type[Readout]] = {
     "attention": AttentionReadout,
     "tracking": TrackingReadout,
     "dpt": DPTReadout,
+    # Beyond the benchmark's own.
+    "attention_multi": MultiQueryReadout,
+    "pooled_mlp": PooledMLPReadout,
+    "correlation": CorrelationReadout,
 }
 """Every head that `train-readout` trains, by the name it has there."""
 
 SHAPE_SETTINGS = frozenset({"n_frames", "n_variables", "out_rows", "out_columns"})
 """Settings that follow from a task's data: not for `--set` to change."""
+
+
+_SHAPE = ("channels", "steps", "n_outputs", "rows", "columns", "generator")
+"""Arguments of constructors that `build_head` has names of its own for."""
+
+
+def settings_of(kind: str) -> dict[str, Any]:
+    """Setting -> default of the heads called `kind`: the arguments that are neither shape nor generator.
+
+    Raises:
+        CallError: no head is called `kind`.
+    """
+    parameters = signature(_head(kind)).parameters
+    return {name: given.default for name, given in parameters.items() if name not in _SHAPE}
 
 
 def build_head(
@@ -64,27 +91,27 @@ def build_head(
 ) -> Readout:
     """A new head for tokens [B T N C] with T = `steps` and C = `channels`, a pure function of `generator`.
 
-    A head takes those of the shape's values that its constructor names: only linear and attention have
-    `n_outputs`, only dpt reads the tokens as maps of `rows` x `columns` = N.
+    A head takes those of the shape's values that its constructor names: only heads that give a vector have
+    `n_outputs`, only dpt and correlation read the tokens as maps of `rows` x `columns` = N.
 
-    `config` are the head's own settings (attention: width, heads, dropout, n_queries).
+    `config` are the head's own settings (`settings_of`).
 
     Raises:
         CallError: no head is called `kind`, it has no such setting (says what there is), or it needs rows
             and columns and was not given them.
     """
-    if kind not in HEADS:
-        raise CallError(f"no readout is called {kind!r}: known are {', '.join(HEADS)}.")
-    head = HEADS[kind]
-    shape = {
-        "channels": channels, "steps": steps, "n_outputs": n_outputs, "rows": rows, "columns": columns,
-        "generator": generator,
-    }  # fmt: skip
-    known = signature(head).parameters
-    settings = [name for name in known if name not in shape]
+    head, settings = _head(kind), settings_of(kind)
     if unknown := [name for name in config if name not in settings]:
         has = f"it has {', '.join(settings)}" if settings else "it has none"
         raise CallError(f"the {kind} readout has no setting {', '.join(unknown)}: {has}.")
+    known = signature(head).parameters
     if "rows" in known and (rows is None or columns is None):
         raise CallError(f"the {kind} readout reads tokens as a map: give the rows and columns of their grid.")
+    shape = dict(zip(_SHAPE, (channels, steps, n_outputs, rows, columns, generator), strict=True))
     return head(**{name: value for name, value in shape.items() if name in known}, **config)
+
+
+def _head(kind: str) -> type[Readout]:
+    if kind not in HEADS:
+        raise CallError(f"no readout is called {kind!r}: known are {', '.join(HEADS)}.")
+    return HEADS[kind]

@@ -4,13 +4,15 @@ Learned queries are the same for every clip, so no token meets a key or value ma
 normalised token, `q (W_k f) = (q W_k) f` and `sum_i a_i (W_v f_i) = W_v sum_i a_i f_i`. Folding W_k into the
 query and applying W_v after pooling is the same function of the same parameters, with 2 x C x heads
 multiplications a token and query instead of 2 x C x width a token. LayerNorm's scale and bias and the
-temporal embedding fold in the same way, its statistics and the resize in time do so in `readouts.tokens`.
+temporal embedding fold in the same way, its statistics and the resize in time do so in `readouts.tokens`,
+and `readouts.pooling` takes the folded queries through the tokens.
 Queries from outside are many and differ by clip: they meet projected keys.
 
 In shapes, heads and dim are the attention's own: width = heads * dim.
 """
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +22,8 @@ from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from readouts.heads.base import Readout, dense, layer_norm, mlp, normal_parameter
-from readouts.tokens import ImplicitTokens, PreparedTokens, prepared
+from readouts.pooling import Answer, Ask, attend, pool
+from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
 
 
 class CrossAttention(nn.Module):
@@ -49,10 +52,18 @@ class CrossAttention(nn.Module):
     ) -> Float[Tensor, "B Q heads dim"]:
         """What each query finds, before the heads are merged."""
         if query.ndim == 3:
-            return self._folded(tokens, query, scale, shift)
+            return self.read(attend(tokens, self.ask(query, scale=scale, shift=shift)), scale, shift)
         return self._projected(tokens, query, scale, shift)
 
-    def _folded(self, tokens: ImplicitTokens, query: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def ask(
+        self,
+        query: Float[Tensor, "Q heads dim"],
+        *,
+        scale: Float[Tensor, "C"],
+        shift: Float[Tensor, "U C"],
+        standardised: bool = True,
+    ) -> Ask:
+        """Queries of all clips as keys for their tokens, K = Q * heads: scale and shift are folded in."""
         scaled = query * query.shape[-1] ** -0.5
         folded = einsum(scaled, self._by_head(self.key.weight), "q h d, h d c -> q h c")
         keys = rearrange(folded, "q h c -> (q h) c")
@@ -62,11 +73,13 @@ class CrossAttention(nn.Module):
             # of the reference and owes the optimiser a gradient.
             bias = einsum(scaled, self._by_head(self.key.bias), "q h d, h d -> q h")
             offset = offset + rearrange(bias, "q h -> (q h) 1")
-        scores = tokens.dot(keys * scale) + offset[..., None]
-        weights = rearrange(scores, "b k u n -> b k (u n)").softmax(dim=-1)
-        weights = rearrange(weights, "b k (u n) -> b k u n", u=tokens.steps)
-        pooled = scale * tokens.pool(weights)
-        pooled = pooled + einsum(weights.sum(dim=-1), shift, "b k u, u c -> b k c")
+        return Ask(keys=keys * scale, offset=offset, standardised=standardised)
+
+    def read(
+        self, answer: Answer, scale: Float[Tensor, "C"], shift: Float[Tensor, "U C"]
+    ) -> Float[Tensor, "B Q heads dim"]:
+        """What the queries found, from what the tokens answered to `ask`."""
+        pooled = scale * answer.pooled + einsum(answer.mass, shift, "b k u, u c -> b k c")
         pooled = rearrange(pooled, "b (q h) c -> b q h c", h=self.heads)
         found: Tensor = einsum(pooled, self._by_head(self.value.weight), "b q h c, h d c -> b q h d")
         return found if self.value.bias is None else found + self._by_head(self.value.bias)
@@ -90,7 +103,9 @@ class Trunk(nn.Module):
     `steps` of None leaves the temporal embedding out, and the head is not tied to a number of steps.
     """
 
-    biased = False
+    biased: ClassVar[bool] = False
+    standardises: ClassVar[bool] = False
+    """Whether it reads standardised tokens."""
 
     def __init__(
         self,
@@ -110,14 +125,33 @@ class Trunk(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, tokens: PreparedTokens, query: Float[Tensor, "*clips Q heads dim"]
+        self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]
+    ) -> Float[Tensor, "B Q width"]:
+        """Queries that differ by clip to what each makes of what it finds."""
+        implicit = tokens.standardised if self.standardises else tokens.plain
+        scale, shift = self._affine(tokens.steps)
+        return self._finish(self.attention(implicit, query, scale=scale, shift=shift), query)
+
+    def ask(self, tokens: PreparedTokens, query: Float[Tensor, "Q heads dim"]) -> Ask:
+        """What queries of all clips ask of the tokens."""
+        scale, shift = self._affine(tokens.steps)
+        return self.attention.ask(query, scale=scale, shift=shift, standardised=self.standardises)
+
+    def read(self, answer: Answer, query: Float[Tensor, "Q heads dim"]) -> Float[Tensor, "B Q width"]:
+        """What each query makes of the answer."""
+        scale, shift = self._affine(answer.mass.shape[-1])
+        return self._finish(self.attention.read(answer, scale, shift), query)
+
+    def _affine(self, n_steps: int) -> tuple[Float[Tensor, "C"], Float[Tensor, "U C"]]:
+        """By what the tokens of U steps are multiplied, and what is added to them."""
+        ones = torch.ones_like(self.attention.key.weight[0])
+        return ones, self._shift(torch.zeros_like(ones), n_steps=n_steps)
+
+    def _finish(
+        self, found: Float[Tensor, "B Q heads dim"], query: Float[Tensor, "*clips Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """The pooled tokens, heads merged."""
-        plain = tokens.plain
-        ones = torch.ones_like(plain.native[0, 0, 0])
-        shift = self._shift(torch.zeros_like(ones), n_steps=plain.steps)
-        found = self.dropout(self.attention(plain, query, scale=ones, shift=shift))
-        merged: Tensor = rearrange(found, "b q h d -> b q (h d)")
+        merged: Tensor = rearrange(self.dropout(found), "b q h d -> b q (h d)")
         return merged
 
     def _shift(self, bias: Float[Tensor, "C"], *, n_steps: int) -> Float[Tensor, "U C"]:
@@ -136,6 +170,7 @@ class ResidualTrunk(Trunk):
     """The benchmark's: LayerNorm before, residual projection and MLP after (V-JEPA's attentive probe)."""
 
     biased = True
+    standardises = True
 
     def __init__(
         self,
@@ -155,14 +190,14 @@ class ResidualTrunk(Trunk):
         self.mlp_norm = layer_norm(width)
         self.mlp = mlp(width, 4 * width, width, generator=generator)
 
-    def forward(
-        self, tokens: PreparedTokens, query: Float[Tensor, "*clips Q heads dim"]
+    def _affine(self, n_steps: int) -> tuple[Float[Tensor, "C"], Float[Tensor, "U C"]]:
+        return self.norm.weight, self._shift(self.norm.bias, n_steps=n_steps)
+
+    def _finish(
+        self, found: Float[Tensor, "B Q heads dim"], query: Float[Tensor, "*clips Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """The queries, plus what they found, plus what the MLP makes of it."""
-        normal = tokens.standardised
-        shift = self._shift(self.norm.bias, n_steps=normal.steps)
-        found = self.attention(normal, query, scale=self.norm.weight, shift=shift)
-        merged = rearrange(self.dropout(found), "b q h d -> b q (h d)")
+        merged = super()._finish(found, query)
         token = rearrange(query, "... q h d -> ... q (h d)") + self.projection(merged)
         refined: Tensor = token + self.mlp(self.mlp_norm(token))
         return refined
@@ -200,13 +235,27 @@ class AttentionReadout(Readout):
         self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
         self.classifier = dense(width, n_outputs, generator=generator)
 
-    def forward(self, features: Float[Tensor, "B T N C"] | PreparedTokens) -> Float[Tensor, "B *Q O"]:
+    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B *Q O"]:
         """One row of outputs a query; a single query's axis is dropped.
 
         Raises:
             CallError: the tokens' number of steps is not the head's.
         """
-        logits: Tensor = self.classifier(self.trunk(prepared(features), self.query))
+        tokens = prepared(features)
+        (answer,) = pool(tokens, [self.ask(tokens)])
+        return self.read(answer)
+
+    def ask(self, tokens: PreparedTokens) -> Ask:
+        """Its queries, folded into keys.
+
+        Raises:
+            CallError: the tokens' number of steps is not the head's.
+        """
+        return self.trunk.ask(tokens, self.query)
+
+    def read(self, answer: Answer) -> Float[Tensor, "B *Q O"]:
+        """The outputs of `forward`, from the answer to `ask`."""
+        logits: Tensor = self.classifier(self.trunk.read(answer, self.query))
         return rearrange(logits, "b 1 o -> b o") if len(self.query) == 1 else logits
 
 
@@ -235,7 +284,7 @@ class QueriedAttentionReadout(nn.Module):
         self.classifier = dense(width, n_outputs, generator=generator)
 
     def forward(
-        self, features: Float[Tensor, "B T N C"] | PreparedTokens, queries: Float[Tensor, "B Q D"]
+        self, features: Native | PreparedTokens, queries: Float[Tensor, "B Q D"]
     ) -> Float[Tensor, "B *Q O"]:
         """One row of outputs a query; a single query's axis is dropped, as the reference does.
 

@@ -4,13 +4,15 @@ A readout maps the tokens of a clip to its outputs. All randomness of a new one 
 `torch.Generator`, so that a seed names a head, on any device.
 """
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from readouts.tokens import LAYER_NORM_EPS, PreparedTokens
+from readouts.pooling import Answer, Ask, pool
+from readouts.tokens import LAYER_NORM_EPS, Native, PreparedTokens
 
 _TRUNCATED_STD = 0.8796256610342398
 """Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
@@ -19,8 +21,11 @@ _TRUNCATED_STD = 0.8796256610342398
 class Readout(nn.Module):
     """Tokens of a clip to its outputs: the contract of every member of this folder."""
 
+    gives: ClassVar[str] = "vector"
+    """What its outputs are: "vector" (a row a clip), "tracks" of points or "fields" on a map."""
+
     def forward(
-        self, features: Float[Tensor, "B T N C"] | PreparedTokens, *args: Any, **kwargs: Any
+        self, features: Native | PreparedTokens, *args: Any, **kwargs: Any
     ) -> Float[Tensor, "B *outputs"]:
         """Tokens of any float dtype at the head's own number of steps, or prepared, to float32 outputs.
 
@@ -28,6 +33,35 @@ class Readout(nn.Module):
         tokens (points to track) names it in its own signature; its outputs have the axes that it says.
         """
         raise NotImplementedError
+
+    def ask(self, tokens: PreparedTokens) -> Ask | None:
+        """What the head asks of the tokens if its forward is `read` of one answer; None if it is more."""
+        return None
+
+    def read(self, answer: Answer) -> Float[Tensor, "B *outputs"]:
+        """What the head makes of the answer to what it asked."""
+        raise NotImplementedError
+
+
+def forward_together(
+    heads: Mapping[str, Readout],
+    tokens: PreparedTokens,
+    inputs: Mapping[str, Any],
+    *,
+    before: Callable[[str], object] = lambda name: None,
+) -> dict[str, Float[Tensor, "B *outputs"]]:
+    """The outputs of every head, in one pass over the tokens for all that ask of them; and one backward.
+
+    Outputs and gradients are those of `head(tokens, **inputs)`, to the bit. All is asked before any head
+    reads; `before` is called with each head's name right before it does, in order (to seed its dropout).
+    """
+    asks = {name: ask for name, head in heads.items() if (ask := head.ask(tokens)) is not None}
+    answers = dict(zip(asks, pool(tokens, list(asks.values())), strict=True))
+    outputs = {}
+    for name, head in heads.items():
+        before(name)
+        outputs[name] = head.read(answers[name]) if name in answers else head(tokens, **inputs)
+    return outputs
 
 
 def lecun_normal_(weight: Float[Tensor, "..."], generator: Generator | None, *, fan_in: int) -> None:

@@ -8,6 +8,8 @@ convolution, bias included, and two convolutions with nothing between them are o
 to 48 on 181 x 360) what is resized and what the head multiplies both shrink tenfold.
 """
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange
@@ -17,12 +19,15 @@ from torch import Generator, Tensor, nn
 from featcache.errors import CallError
 from readouts.heads.base import Readout
 from readouts.heads.convolution import SameConv, same_conv, same_conv_transpose
-from readouts.tokens import PreparedTokens
+from readouts.tokens import PreparedTokens, QuantizedTokens, prepared
 
 LEVELS = (32, 16, 8, 4)
 """Pixels of the image to one of a map, where a token is 16: the reference's names, coarse to fine."""
 
 _TOKEN = 16
+
+Tokens = Float[Tensor, "B T N D"] | QuantizedTokens
+"""Tokens as they come from a store; their channels are D here, where C is the variables'."""
 
 
 class Reassemble(nn.Module):
@@ -146,6 +151,8 @@ def _composed(
 class DPTReadout(Readout):
     """The last step's tokens to the change from the last input frame (PROTOCOL: DPT)."""
 
+    gives: ClassVar[str] = "fields"
+
     def __init__(
         self,
         *,
@@ -191,7 +198,7 @@ class DPTReadout(Readout):
             generator=generator,
         )
 
-    def forward(self, features: Float[Tensor, "B T N D"] | PreparedTokens) -> Float[Tensor, "B F Y X C"]:
+    def forward(self, features: Tokens | PreparedTokens) -> Float[Tensor, "B F Y X C"]:
         """The change from the last input frame to each forecast, in deviations of such changes.
 
         Raises:
@@ -223,11 +230,12 @@ def add_residual(
     return torch.addcmul(start[:, None], residual, std)
 
 
-def _last_step(features: Float[Tensor, "B T N D"] | PreparedTokens) -> Float[Tensor, "B N D"]:
+def _last_step(features: Tokens | PreparedTokens) -> Float[Tensor, "B N D"]:
     """The last of the resized steps in float32; the others are never made."""
     if isinstance(features, Tensor):
         return features[:, -1].to(torch.promote_types(features.dtype, torch.float32))
-    centred, mean, matrix = features.centred, features.mean, features.matrix
+    tokens = prepared(features)
+    centred, mean, matrix = tokens.centred, tokens.mean, tokens.matrix
     if matrix is None:
         return centred[:, -1] + mean[:, -1, :, None]
     centred = einsum(matrix[-1], centred, "t, b t n d -> b n d")

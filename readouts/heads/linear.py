@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from readouts.heads.base import Readout, dense
-from readouts.tokens import PreparedTokens, prepared
+from readouts.tokens import Native, PreparedTokens, prepared
 
 
 class LinearReadout(Readout):
@@ -17,7 +17,7 @@ class LinearReadout(Readout):
         super().__init__()
         self.classifier = dense(channels, n_outputs, generator=generator)
 
-    def forward(self, features: Float[Tensor, "B T N C"] | PreparedTokens) -> Float[Tensor, "B O"]:
+    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
         """One row of outputs a clip; half-precision tokens are summed in float32."""
         logits: Tensor = self.classifier(prepared(features).average)
         return logits

@@ -5,6 +5,7 @@ embedding; each copy pools the clip by cross-attention. Queries never meet, so p
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from einops import rearrange
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from featcache.errors import CallError
 from readouts.heads.attention import QueriedAttentionReadout
 from readouts.heads.base import Readout, mlp, normal_parameter
 from readouts.heads.fourier import fourier_features
-from readouts.tokens import PreparedTokens
+from readouts.tokens import Native, PreparedTokens
 
 _POINT_DIMS = 2
 
@@ -34,6 +35,8 @@ class Tracks:
 
 class TrackingReadout(Readout):
     """Query points to their tracks (REFERENCE: Tracking; PROTOCOL: Readouts)."""
+
+    gives: ClassVar[str] = "tracks"
 
     def __init__(
         self,
@@ -95,7 +98,7 @@ class TrackingReadout(Readout):
         )
 
     def forward(
-        self, features: Float[Tensor, "B T N C"] | PreparedTokens, queries: Float[Tensor, "B Q 2"]
+        self, features: Native | PreparedTokens, queries: Float[Tensor, "B Q 2"]
     ) -> Float[Tensor, "B F Q O"]:
         """Raw outputs of every frame and query; `as_tracks` gives them meaning.
 

@@ -15,6 +15,7 @@ from jaxtyping import UInt8
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes as Axes
 from matplotlib.figure import Figure as Figure
+from matplotlib.lines import Line2D as Line2D
 from PIL import Image
 
 Style = dict[str, Any]

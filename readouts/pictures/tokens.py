@@ -1,46 +1,79 @@
 """Tokens as colours: what a backbone makes of a clip, without the backbone."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
-from featcache.store import FeatureStore
 from readouts.pictures.base import png
 
 PCA_TOKENS = 20_000
 """Tokens that the components are fitted on."""
+TILES = 8
+"""Steps of a clip that a strip shows."""
 
 
-def token_strips(store: FeatureStore, clips: Sequence[int], layer_index: int = 0) -> dict[int, str]:
-    """Clip number -> a strip of its tokens, a tile a step: three principal components as red, green, blue.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spectrum:
+    """How tokens vary: their mean, and the directions from it, the widest first."""
 
-    The components are those of the given clips together, so a colour means the same in all strips.
-    """
-    tokens = store.read(clips, layer=store.spec.layers[layer_index]).astype(np.float32)
-    colours = _as_colours(principal_components(tokens))
-    chosen = np.linspace(0, tokens.shape[1] - 1, min(8, tokens.shape[1])).round().astype(int)
-    strips = (rearrange(clip[chosen], "t h w c -> h (t w) c") for clip in colours)
-    zoom = max(1, 112 // tokens.shape[2])
-    return {number: png(strip, zoom) for number, strip in zip(clips, strips, strict=True)}
+    mean: Float32[np.ndarray, " C"]
+    variances: Float[np.ndarray, " C"]
+    """Along each direction, never negative."""
+    directions: Float32[np.ndarray, "C C"]
+    """A column each, of length 1."""
+
+    @property
+    def participation_ratio(self) -> float:
+        """(sum of variances)^2 / sum of their squares: C of C equal ones, 1 where one direction has all."""
+        squares = float((self.variances**2).sum())
+        return float(self.variances.sum()) ** 2 / squares if squares else 0.0
+
+    @property
+    def entropy_rank(self) -> float:
+        """The exponential of the entropy of the shares of variance (Roy and Vetterli 2007)."""
+        total = float(self.variances.sum())
+        shares = self.variances[self.variances > 0] / total if total else np.ones(0)
+        return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
+
+
+def spectrum(tokens: Float[np.ndarray, "B T H W C"]) -> Spectrum:
+    """Of at most `PCA_TOKENS` of the tokens, evenly taken."""
+    flat = rearrange(tokens, "b t h w c -> (b t h w) c")
+    sample = flat[:: max(1, -(-len(flat) // PCA_TOKENS))].astype(np.float32)
+    mean = sample.mean(axis=0)
+    variances, directions = np.linalg.eigh(np.atleast_2d(np.cov(sample - mean, rowvar=False)))
+    return Spectrum(
+        mean=mean,
+        variances=np.maximum(variances[::-1], 0),
+        directions=directions[:, ::-1].astype(np.float32),
+    )
 
 
 def principal_components(
-    tokens: Float[np.ndarray, "B T H W C"], n: int = 3
-) -> Float[np.ndarray, "B T H W n"]:
-    """Tokens on the first `n` principal components of all of them (fewer channels: padded with 0)."""
-    flat = rearrange(tokens, "b t h w c -> (b t h w) c")
-    sample = flat[:: max(1, len(flat) // PCA_TOKENS)]
-    mean = sample.mean(axis=0)
-    _, vectors = np.linalg.eigh(np.cov(sample - mean, rowvar=False))
-    leading = vectors[:, ::-1][:, :n].astype(np.float32)
+    tokens: Float[np.ndarray, "B T H W C"], of: Spectrum, n: int = 3
+) -> Float32[np.ndarray, "B T H W n"]:
+    """Tokens on the first `n` directions (fewer channels: padded with 0)."""
+    leading = of.directions[:, :n]
     projected = np.zeros((*tokens.shape[:-1], n), np.float32)
-    projected[..., : leading.shape[1]] = (tokens - mean) @ leading
+    projected[..., : leading.shape[1]] = (tokens - of.mean) @ leading
     return projected
 
 
-def _as_colours(components: Float[np.ndarray, "B T H W 3"]) -> UInt8[np.ndarray, "B T H W 3"]:
+def token_strips(components: Float32[np.ndarray, "B T H W 3"]) -> list[str]:
+    """For each clip a strip, a tile a step: three components as red, green and blue.
+
+    A colour means the same in all strips of one call, and nothing in those of another.
+    """
+    steps = components.shape[1]
+    chosen = np.linspace(0, steps - 1, min(TILES, steps)).round().astype(int)
+    zoom = max(1, 112 // components.shape[2])
+    strips = (rearrange(clip[chosen], "t h w c -> h (t w) c") for clip in _as_colours(components))
+    return [png(strip, zoom) for strip in strips]
+
+
+def _as_colours(components: Float32[np.ndarray, "B T H W 3"]) -> UInt8[np.ndarray, "B T H W 3"]:
     """Each component stretched from its 1st to its 99th percentile."""
     low, high = np.percentile(components, [1, 99], axis=(0, 1, 2, 3))
     scaled = (components - low) / np.maximum(high - low, 1e-6)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from readouts.pictures.base import SMALL, as_control, as_readout, colours_of, sheet, svg
+from readouts.pictures.base import as_control, as_readout, colours_of, legend_above, sheet, svg
 
 
 def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[str, float]) -> str:
@@ -11,7 +11,7 @@ def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[s
 
     The line is the score over the first clips of val, always the same; dots are over the whole of it.
     """
-    figure, (loss, quality) = sheet(1, 2, height=2.6)
+    figure, (loss, quality) = sheet(1, 2, height=2.8)
     for readout, colour in colours_of(dict.fromkeys(row["readout"] for row in history)).items():
         rows = [row for row in history if row["readout"] == readout]
         style = as_readout(readout, colour)
@@ -25,5 +25,5 @@ def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[s
         quality.axhline(value, **as_control(name, number))
     loss.set(xlabel="step", ylabel="training loss")
     quality.set(xlabel="step", ylabel=f"{score} on val")
-    quality.legend(frameon=False, fontsize=SMALL)
+    legend_above(figure, quality)
     return svg(figure)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError
@@ -34,8 +34,26 @@ class Recipe:
     minival_clips: int = 4_096
     val_every: int = 10_000
     """Steps between points that score the whole of val as well: a multiple of `minival_every`."""
+    order_seed: int = 0
+    """Names the order of training clips and views, and what is drawn of their targets. The run's own seed is
+    for initial weights and dropout, so runs of several seeds share one pass over the data.
+    """
+    train_fraction: float = 1.0
+    """Share of the training clips; smaller shares are parts of larger ones."""
+    train_views: int = 0
+    """Frozen views to draw from, the first ones; 0 for all that the store holds."""
+    mix_shards: int = 0
+    """Shards whose clips are shuffled together, for disks that seek slowly; 0 shuffles the whole split."""
 
     def __post_init__(self) -> None:
+        for name in ("order_seed", "train_views", "mix_shards"):
+            if getattr(self, name) < 0:
+                raise CallError(f"recipe {name}={getattr(self, name)} must be at least 0.")
+        if not 0 < self.train_fraction <= 1:
+            raise CallError(
+                f"recipe train_fraction={self.train_fraction} must be above 0 and at most 1: the share of "
+                "the training clips."
+            )
         for name in ("steps", "batch", "minival_every", "minival_clips", "val_every"):
             if getattr(self, name) < 1:
                 raise CallError(f"recipe {name}={getattr(self, name)} must be at least 1.")
@@ -52,6 +70,12 @@ class Recipe:
 Rows = Mapping[str, Tensor]
 """What of the targets one batch needs, by name: a row a clip."""
 
+Evidence = Mapping[str, np.ndarray]
+"""What a score needs of each clip of a split, by name: a row a clip."""
+
+TAKES = ("vector", "tracks", "fields")
+"""Forms of a head's outputs: numbers, points in every frame, maps of every lead."""
+
 Control = Callable[[Rows], Tensor]
 """A prediction that needs no features: outputs of the form a head gives, from the targets of a batch."""
 
@@ -65,6 +89,9 @@ class Metric(Protocol):
 
     def compute(self) -> dict[str, float]:
         """Every score of what was taken so far."""
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        """What `Task.score_of` needs of each clip, in the order of the updates: small enough to be kept."""
 
 
 @runtime_checkable
@@ -89,6 +116,10 @@ class Task(Protocol):
     @property
     def readouts(self) -> tuple[str, ...]:
         """The heads that are trained side by side when none is asked for."""
+
+    @property
+    def takes(self) -> str:
+        """One of `TAKES`: a head whose `gives` is the same can be trained for it."""
 
     @property
     def n_outputs(self) -> int:
@@ -135,6 +166,13 @@ class Task(Protocol):
     def metric(self) -> Metric:
         """A fresh accumulator."""
 
+    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
+        """`score` with clip i of the evidence counted `weights[i]` times; all once: what `compute` gives.
+
+        Raises:
+            CallError: the task does not say how to resample its score.
+        """
+
     def controls(self, train: Targets) -> Mapping[str, Control]:
         """The control rows by name, with whatever they learn from the training targets."""
 
@@ -153,3 +191,21 @@ def clip_rows(
 def no_inputs(targets: Rows) -> dict[str, Tensor]:
     """The `inputs` of a task whose heads see tokens only."""
     return {}
+
+
+def no_score_of(evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
+    """The `score_of` of a task whose file defines none.
+
+    Raises:
+        CallError: always; says what to define.
+    """
+    raise CallError(
+        "this task's score comes without an interval: its file defines no score_of(evidence, weights), the "
+        "score with clip i counted weights[i] times (see readouts.tasks.base.Task)."
+    )
+
+
+def evidence_of(metric: object) -> dict[str, np.ndarray]:
+    """What a metric keeps of each clip; nothing where it is a user's own that has no `evidence`."""
+    keeps: Callable[[], Evidence] | None = getattr(metric, "evidence", None)
+    return {} if keeps is None else {name: np.asarray(rows) for name, rows in keeps().items()}

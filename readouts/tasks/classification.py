@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -19,7 +19,7 @@ from featcache.manifest import Dataset, Manifest
 from featcache.targets import Targets
 from readouts.losses import sigmoid_cross_entropy
 from readouts.metrics import MeanAveragePrecision, frequency_scores
-from readouts.tasks.base import Control, Recipe, Rows
+from readouts.tasks.base import Control, Evidence, Recipe, Rows
 
 ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dropout": 0.5})
 """The benchmark's cross-attention head where a task has no settings of its own."""
@@ -35,6 +35,7 @@ class Classification:
     attention: Mapping[str, Any]
     """The cross-attention head's width, heads and dropout."""
     readouts: tuple[str, ...] = ("linear", "attention")
+    takes: str = "vector"
     score: str = "mean_AP"
     higher_is_better: bool = True
     predictions_kept: int | None = None
@@ -80,7 +81,7 @@ class Classification:
 
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head; other heads start from their own defaults."""
-        return dict(self.attention) if readout == "attention" else {}
+        return dict(self.attention) if readout in ("attention", "attention_multi") else {}
 
     def select(
         self,
@@ -119,6 +120,10 @@ class Classification:
             )
         )
 
+    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
+        """The score with clip i of the evidence counted `weights[i]` times."""
+        return self.metric().precision.results_of(evidence, weights)[self.score]
+
     def controls(self, train: Targets) -> Mapping[str, Control]:
         """The training split's label frequencies as every clip's prediction."""
         counts = sum(block.sum(axis=0, dtype=np.int64) for block in train.blocks("labels"))
@@ -151,3 +156,6 @@ class _LabelScores:
 
     def compute(self) -> dict[str, float]:
         return self.precision.compute()
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        return self.precision.evidence()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -22,7 +22,7 @@ from readouts.area import latitude_weights
 from readouts.field_metrics import FieldRMSE
 from readouts.heads.dpt import add_residual
 from readouts.losses import area_weighted_l1
-from readouts.tasks.base import Control, Recipe, Rows
+from readouts.tasks.base import Control, Evidence, Recipe, Rows
 
 RESIDUAL_STD = {"Z500": 404.18805465281133, "T850": 2.457512144662011, "Q700": 0.0012086132599619071}
 """Of the change from frame to frame, in m2/s2, K and kg/kg; its mean is taken as 0."""
@@ -47,6 +47,7 @@ class Forecast:
     """Of each variable's change in that time, in its unit."""
     recipe: Recipe = field(default_factory=lambda: Recipe(steps=10_000, batch=16, clip_update=1.0))
     readouts: tuple[str, ...] = ("dpt",)
+    takes: str = "fields"
     higher_is_better: bool = False
     predictions_kept: int | None = 4
 
@@ -161,6 +162,10 @@ class Forecast:
         """Root mean squared errors weighted by area."""
         return _FieldErrors(self, FieldRMSE(latitude_weights=self._weights, variables=self.variables))
 
+    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
+        """The score with clip i of the evidence counted `weights[i]` times."""
+        return self.metric().rmse.results_of(evidence, weights)[self.score]
+
     def controls(self, train: Targets) -> Mapping[str, Control]:
         """Persistence: the weather stays as it is."""
         return {"persistence": lambda rows: torch.zeros_like(rows["future"])}
@@ -186,3 +191,6 @@ class _FieldErrors:
 
     def compute(self) -> dict[str, float]:
         return self.rmse.compute()
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        return self.rmse.evidence()

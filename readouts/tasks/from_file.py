@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from featcache.errors import CallError, ScividError
-from readouts.tasks.base import Recipe, clip_rows, no_inputs
+from readouts.tasks.base import TAKES, Recipe, clip_rows, no_inputs, no_score_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,8 @@ class FileTask:
     predictions_kept: int | None
     select: Callable[..., dict[str, Any]]
     inputs: Callable[..., dict[str, Any]]
+    score_of: Callable[..., float]
+    takes: str
     spec: str
     """As it was given to `--task`."""
     sha256: str
@@ -48,7 +50,13 @@ class FileTask:
         }
 
 
-OPTIONAL: Mapping[str, Any] = {"predictions_kept": None, "select": clip_rows, "inputs": no_inputs}
+OPTIONAL: Mapping[str, Any] = {
+    "predictions_kept": None,
+    "select": clip_rows,
+    "inputs": no_inputs,
+    "score_of": no_score_of,
+    "takes": "vector",
+}
 """What the user's object may have, and what is taken where it has not."""
 
 PARTS = tuple(f.name for f in fields(FileTask) if f.name not in ("spec", "sha256", *OPTIONAL))
@@ -100,11 +108,13 @@ def _check(place: str, parts: dict[str, Any]) -> None:
         "higher_is_better": (bool,), "output_names": (tuple,),
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(parts[name], kind)]
-    functions = ("head_config", "loss", "metric", "controls", "select", "inputs")
+    functions = ("head_config", "loss", "metric", "controls", "select", "inputs", "score_of")
     wrong += [name for name in functions if not callable(parts[name])]
     kept = parts["predictions_kept"]
     if kept is not None and (not isinstance(kept, int) or kept < 1):
         wrong.append("predictions_kept")
+    if parts["takes"] not in TAKES:
+        wrong.append("takes")
     if wrong:
         given = ", ".join(f"{name}={parts[name]!r}" for name in wrong)
         raise CallError(f"--task {place}: {given} is not what readouts.tasks.base.Task says it is.")

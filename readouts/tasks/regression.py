@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -15,7 +15,7 @@ from featcache.manifest import Manifest
 from featcache.targets import Targets
 from readouts.losses import squared_error
 from readouts.series_metrics import PressureErrors
-from readouts.tasks.base import Control, Recipe, Rows
+from readouts.tasks.base import Control, Evidence, Recipe, Rows
 
 SCORE_STEPS = (0, 1, 2, 5, 11)
 """The hours ahead that the score averages over: 1, 2, 3, 6 and 12."""
@@ -34,6 +34,7 @@ class Regression:
     """Added to the heads' outputs, in the unit of the series."""
     recipe: Recipe = field(default_factory=lambda: Recipe(clip_update=1.0))
     readouts: tuple[str, ...] = ("linear", "attention")
+    takes: str = "vector"
     score: str = "pressure/rmse"
     higher_is_better: bool = False
     predictions_kept: int | None = None
@@ -109,6 +110,10 @@ class Regression:
         errors = PressureErrors(pred_len=self.n_outputs, score_steps=self._score_steps)
         return _SeriesErrors(errors, self.offset)
 
+    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
+        """The score with clip i of the evidence counted `weights[i]` times."""
+        return self.metric().errors.results_of(evidence, weights)[self.score]
+
     def controls(self, train: Targets) -> Mapping[str, Control]:
         """The last input value, and the training split's mean of each step."""
         blocks = (
@@ -135,3 +140,6 @@ class _SeriesErrors:
 
     def compute(self) -> dict[str, float]:
         return self.errors.compute()
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        return self.errors.evidence()

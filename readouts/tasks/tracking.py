@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import StoreError
@@ -20,7 +20,7 @@ from featcache.targets import Targets
 from readouts.heads.tracking import as_tracks
 from readouts.losses import total_of, track_losses
 from readouts.point_metrics import TrackAccuracy
-from readouts.tasks.base import Control, Recipe, Rows
+from readouts.tasks.base import Control, Evidence, Recipe, Rows
 
 FRAMES_PER_TILE = 2
 """Frames that one attention query answers for."""
@@ -42,6 +42,7 @@ class Tracking:
     n_tracks: int = 64
     """Drawn of a clip's tracks in each training step."""
     readouts: tuple[str, ...] = ("tracking",)
+    takes: str = "tracks"
     n_outputs: int = 4
     output_names: tuple[str, ...] = ("x", "y", "visibility", "certainty")
     score: str = "average_over_thresholds"
@@ -66,7 +67,7 @@ class Tracking:
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head."""
         if readout != "tracking":
-            return {}
+            return {"n_frames": self.n_frames}
         tiles = {"n_frames": self.n_frames, "temporal_tiles": max(1, self.n_frames // FRAMES_PER_TILE)}
         return {**tiles, "width": 1024, "heads": 8, "n_bases": 16}
 
@@ -133,6 +134,10 @@ class Tracking:
         """Accuracy at the end of the video, at 1280 x 1024 pixels."""
         return _EndPoints(TrackAccuracy())
 
+    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
+        """The score with clip i of the evidence counted `weights[i]` times."""
+        return self.metric().accuracy.results_of(evidence, weights)[self.score]
+
     def controls(self, train: Targets) -> Mapping[str, Control]:
         """Points that do not move."""
         return {"points do not move": self._unmoved}
@@ -181,3 +186,6 @@ class _EndPoints:
 
     def compute(self) -> dict[str, float]:
         return self.accuracy.compute()
+
+    def evidence(self) -> dict[str, np.ndarray]:
+        return self.accuracy.evidence()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featcache.clips import Clip, ClipIndex
-from featcache.spec import FeatureSpec, Layer, TokenGrid
+from featcache.spec import FeatureSpec, Layer, TokenDtype, TokenGrid
 from featcache.store import FeatureStore
 from featcache.writer import StoreWriter, create_or_resume, write_targets
 
@@ -31,6 +31,7 @@ class Example:
             "feature_version": 1,
             "backbone": {"name": "tiny", "weights": "ab" * 32},
             "layers": [layer.name for layer in self.spec.layers],
+            "tokens": {"dtype": self.spec.dtype},
             "clips": {"index": self.clips.frames_digest},
             "views": {"n_views": self.spec.n_views, "seed": 0},
         }
@@ -50,7 +51,7 @@ class Example:
         )
 
     def tokens(self, layer: Layer) -> np.ndarray:
-        """float16 [clip, view, T, H, W, C] of a layer; skipped clips are NaN, as Zarr clients see them."""
+        """float16 [clip, view, T, H, W, C] as extracted; skipped clips are NaN, as Zarr clients see them."""
         rng = np.random.default_rng(layer.block)
         values = rng.normal(size=self.spec.array_shape).astype(np.float16)
         values[list(self.skipped)] = np.nan
@@ -103,10 +104,16 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ex
         layers: tuple[Layer, ...] = (Layer(11), Layer(12, normed=True)),
         grid: TokenGrid = GRID,
         skipped: Mapping[int, str] | None = None,
+        dtype: TokenDtype = "float16",
         folder: Path = tmp_path / "features",
     ) -> Example:
         spec = FeatureSpec(
-            grid=grid, layers=layers, n_clips=n_clips, n_views=n_views, clips_per_shard=clips_per_shard
+            grid=grid,
+            layers=layers,
+            n_clips=n_clips,
+            n_views=n_views,
+            clips_per_shard=clips_per_shard,
+            dtype=dtype,
         )
         return Example(
             path=folder / "task" / "train" / "tiny-0123abcd.zarr", spec=spec, skipped=skipped or {}

@@ -13,7 +13,7 @@ from featcache.clips import frame_indices
 from featcache.errors import CallError, DataError, StoreError
 from featcache.extract import Machine, extract
 from featcache.fingerprint import differences, fingerprint
-from featcache.job import Extraction, fingerprint_parts, plan_extraction
+from featcache.job import Extraction, feature_spec, fingerprint_parts, plan_extraction
 from featcache.manifest import load_manifest
 from featcache.readers import open_reader
 from featcache.spec import Layer
@@ -194,11 +194,12 @@ def test_many_broken_records_are_not_skipped(
 def test_a_full_disk_is_refused_before_the_model_runs(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from featcache import extract as module
-
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(StoreError, match=r"needs 0\.\d GB more and its disk has 0\.0 GB free"):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(
+        StoreError, match=r"needs [0-9,]+ bytes more and the disk of .* has 1,000 bytes free: .*--force"
+    ):
         extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, force=True)
 
 
 @pytest.mark.parametrize("change", ["channels", "frames", "weights", "layer", "views"])
@@ -238,3 +239,64 @@ def test_a_clip_left_out_counts_once_although_its_preview_asks_again(
     store = extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
     assert store.skipped_clips == {0}
     assert 0 not in store.previews()
+
+
+def test_another_backbone_or_a_resume_lists_no_clip_again(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache.readers.sequence_example import SequenceExampleReader
+
+    extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the split was listed again")
+
+    monkeypatch.setattr(SequenceExampleReader, "scan", refuse)
+    first = extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    second = extract(plan(shuffle_frames=True), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    assert first.path != second.path
+    assert first.clips.equals(second.clips)
+
+
+def test_a_store_goes_on_with_the_batch_it_was_begun_with(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    class Counting(Wrong):
+        def load(self, *given: object) -> object:
+            encoder = self.inner.load(*given)
+
+            def encode(pixels: torch.Tensor) -> object:
+                sizes.append(len(pixels))
+                return encoder(pixels)
+
+            return encode
+
+    job, write = replace(plan(), backbone=Counting(())), StoreWriter.write_shard
+    few = Machine(device=torch.device("cpu"), batch=3, shard_bytes=8 * 24_576)
+
+    def killed(self: StoreWriter, shard: int, *rest: object) -> None:
+        if shard == 1:
+            raise KeyboardInterrupt
+        write(self, shard, *rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreWriter, "write_shard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract(job, few, data_dir=tiny_data, cache_dir=tmp_path)
+    sizes.clear()
+    store = extract(job, replace(few, batch=None), data_dir=tiny_data, cache_dir=tmp_path)
+    assert set(sizes) == {3}
+    assert store.provenance["batch"] == {"clip_views": 3, "device": "cpu"}
+    assert "resumed_with" not in store.provenance
+
+
+def test_a_shard_ends_where_a_batch_does(tiny_data: Path) -> None:
+    # 9 views a clip: 12 clips are 108 views, 20 short of 4 batches of 32; 7 clips are 63, 1 short of 2.
+    job = replace(plan("train", n_views=9), role="train")
+    clip = 9 * 24_576
+    assert feature_spec(job, 1000, 12 * clip).clips_per_shard == 12
+    assert feature_spec(job, 1000, 12 * clip, batch=32).clips_per_shard == 7
+    assert feature_spec(job, 1000, 64 * clip, batch=32).clips_per_shard == 64
+    assert feature_spec(job, 5, 12 * clip, batch=32).clips_per_shard == 5

@@ -11,7 +11,7 @@ import torch
 from featcache.backbones import load_backbone
 from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError, DataError
-from featcache.ground_truth import padded_points, write_ground_truth
+from featcache.ground_truth import ground_truth, padded_points, write_ground_truth
 from featcache.job import plan_extraction
 from featcache.manifest import Manifest, load_manifest
 from featcache.readers import open_reader
@@ -35,8 +35,10 @@ def write(tmp_path: Path) -> Write:
             layers=backbone.info.default_layers, n_views=1, seed=0, dtype=torch.float32,
         )  # fmt: skip
         reader = open_reader(job.dataset, job.split, source) if isinstance(source, Path) else source
-        name = write_ground_truth(job, reader.scan().index, reader, tmp_path, quiet)
-        assert name is not None
+        index = reader.scan().index
+        truth = ground_truth(job, index, reader)
+        assert truth is not None
+        name = write_ground_truth(truth, index, tmp_path, role, quiet)
         return open_targets(tmp_path / name)
 
     return made

@@ -1,6 +1,7 @@
 """The bytes of a shard, counted by hand; damage anywhere in them is found."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
@@ -26,19 +27,21 @@ from featcache.shards import (
     shard_key,
     write_chunks,
 )
-from featcache.spec import FeatureSpec, Layer, TokenGrid
+from featcache.spec import ArraySpec, FeatureSpec, Layer, TokenGrid
 
 GRID = TokenGrid(steps=1, rows=1, columns=2, channels=2)  # 8 bytes a chunk
 SPEC = FeatureSpec(grid=GRID, layers=(Layer(3),), n_clips=5, n_views=2, clips_per_shard=2)
+INT8 = replace(SPEC, dtype="int8")
+(ARRAY,) = SPEC.arrays(Layer(3))
 
 
 def chunk(value: float) -> np.ndarray:
     return np.full(GRID.shape, value, np.float16)
 
 
-def write(path: Path, chunks: list[np.ndarray | None], spec: FeatureSpec = SPEC) -> Path:
+def write(path: Path, chunks: list[np.ndarray | None], array: ArraySpec = ARRAY) -> Path:
     with path.open("wb") as file:
-        write_chunks(file.fileno(), chunks, spec)
+        write_chunks([file.fileno()], (None if chunk is None else (chunk,) for chunk in chunks), [array])
     return path
 
 
@@ -77,9 +80,9 @@ def test_the_index_reads_back_and_chunks_come_into_the_callers_buffer(tmp_path: 
 
 def test_chunks_left_out_at_the_end_are_absent(tmp_path: Path) -> None:
     last = write(tmp_path / "2", [chunk(1.0), chunk(2.0)])  # shard 2 holds clip 4 alone
-    assert presence(last, SPEC, 2).tolist() == [[True, True]]
+    assert presence(last, ARRAY, 2).tolist() == [[True, True]]
     with pytest.raises(DamagedShard, match="holds chunks beyond the 5 clips"):
-        presence(write(tmp_path / "long", [chunk(1.0)] * 3), SPEC, 2)
+        presence(write(tmp_path / "long", [chunk(1.0)] * 3), ARRAY, 2)
 
 
 def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
@@ -89,14 +92,14 @@ def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
         path.write_bytes(good[:byte] + bytes([good[byte] ^ 1]) + good[byte + 1 :])
         with path.open("rb") as file:
             if byte < 24:
-                presence(path, SPEC, 0)
+                presence(path, ARRAY, 0)
                 with pytest.raises(DamagedShard, match=f"checksum of the chunk at byte {12 * (byte // 12)}"):
                     read_chunk_into(file.fileno(), 12 * (byte // 12), chunk(0.0))
                 read_chunk_into(file.fileno(), 12 * (1 - byte // 12), chunk(0.0))
                 read_chunk_into(file.fileno(), 12 * (byte // 12), chunk(0.0), verify=False)
             else:
                 with pytest.raises(DamagedShard, match="checksum of its index"):
-                    presence(path, SPEC, 0)
+                    presence(path, ARRAY, 0)
 
 
 def test_every_truncation_is_found(tmp_path: Path) -> None:
@@ -105,17 +108,17 @@ def test_every_truncation_is_found(tmp_path: Path) -> None:
     for size in range(len(good)):
         path.write_bytes(good[:size])
         with pytest.raises(DamagedShard, match=r"is truncated|checksum of its index"):
-            presence(path, SPEC, 0)
+            presence(path, ARRAY, 0)
     path.write_bytes(b"\0" * 8 + good)
     with pytest.raises(DamagedShard, match="has 100 bytes where its index describes 92"):
-        presence(path, SPEC, 0)
+        presence(path, ARRAY, 0)
 
 
 def test_an_index_with_a_right_checksum_but_not_ours_is_found(tmp_path: Path) -> None:
     index = u64(12, 12, 0, 12, ABSENT, ABSENT, ABSENT, ABSENT)
     (tmp_path / "0").write_bytes(b"\0" * 24 + index + crc(index))
     with pytest.raises(DamagedShard, match="does not describe chunks of this store"):
-        presence(tmp_path / "0", SPEC, 0)
+        presence(tmp_path / "0", ARRAY, 0)
 
 
 def test_a_chunk_beyond_the_end_is_found(tmp_path: Path) -> None:
@@ -149,25 +152,34 @@ def test_the_kernel_may_move_a_few_bytes_at_a_time(tmp_path: Path, monkeypatch: 
     assert (buffer == 2.0).all()
 
 
-def test_metadata_say_what_zarr_python_would_say() -> None:
-    ours = ArrayV3Metadata.from_dict(array_metadata(SPEC, Layer(3)))
+@pytest.mark.parametrize(
+    ("array", "fill"),
+    [
+        (ARRAY, float("nan")),
+        (INT8.arrays(Layer(3))[0], 0),
+        (INT8.arrays(Layer(3))[1], float("nan")),
+    ],
+    ids=["float16", "int8", "scales"],
+)
+def test_metadata_say_what_zarr_python_would_say(array: ArraySpec, fill: float) -> None:
+    ours = ArrayV3Metadata.from_dict(array_metadata(array))
     theirs = zarr.create_array(
         zarr.storage.MemoryStore(),
         name="a",
-        shape=SPEC.array_shape,
-        chunks=SPEC.chunk_shape,
-        shards=SPEC.shard_shape,
-        dtype="float16",
-        fill_value=float("nan"),
+        shape=array.shape,
+        chunks=array.chunk_shape,
+        shards=array.shard_shape,
+        dtype=array.dtype,
+        fill_value=fill,
         compressors=zarr.codecs.Crc32cCodec(),
         chunk_key_encoding={"name": "default", "separator": "."},
-        dimension_names=("clip", "view", "step", "row", "column", "channel"),
+        dimension_names=("clip", "view", "step", "row", "column", "channel")[: len(array.shape)],
     )
     assert ours.to_dict() == theirs.metadata.to_dict()
 
 
 def test_a_shard_is_where_zarr_looks_for_it() -> None:
-    assert shard_key(Layer(12, normed=True), 7) == "tokens_12_normed/c.7.0.0.0.0.0"
+    assert shard_key(replace(ARRAY, name="tokens_12_normed"), 7) == "tokens_12_normed/c.7.0.0.0.0.0"
 
 
 def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,3 +223,32 @@ def test_present_chunks_follow_each_other_without_gaps(present: list[bool], nbyt
     offsets = index[np.array(present), 0].tolist()
     assert offsets == [nbytes * rank for rank in range(sum(present))]
     assert (index[~np.array(present)] == ABSENT).all()
+
+
+def test_a_chunk_is_copied_from_the_mapped_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
+    file, buffer = shards.ShardFile(path, 4), chunk(0.0)
+    for _ in range(2):
+        file.copy_into(12, buffer)
+        assert (buffer == 2.0).all()
+        file.copy_into(0, buffer)
+        assert (buffer == 1.0).all()
+    whole = path.read_bytes()
+    # In place, as the file is mapped: a touch of what is cut off would end the process.
+    os.truncate(path, 15)
+    file.copy_into(0, buffer)
+    with pytest.raises(DamagedShard, match="is truncated: 15 bytes, the chunk at byte 12 ends at 20"):
+        file.copy_into(12, buffer)
+    path.write_bytes(whole)
+    file.copy_into(12, buffer)
+    assert (buffer == 2.0).all()
+
+
+def test_a_file_mapped_short_is_mapped_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
+    file, buffer, whole = shards.ShardFile(path, 4), chunk(0.0), path.read_bytes()
+    os.truncate(path, 10)
+    file.copy_into(0, buffer)
+    path.write_bytes(whole)
+    file.copy_into(12, buffer)
+    assert (buffer == 2.0).all()

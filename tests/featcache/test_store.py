@@ -402,3 +402,99 @@ def test_any_shape_round_trips(
     for layer in made.spec.layers:
         assert same(group[layer.array][...], made.tokens(layer))
         assert same(store.read(clips, views=views, layer=layer), made.tokens(layer)[clips, views])
+
+
+@pytest.fixture
+def int8(example):
+    made = example(dtype="int8", skipped={1: "broken JPEG"})
+    return made, made.write()
+
+
+KEPT = [0, 2, 3, 4, 5, 6]
+
+
+def by_definition(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Levels, scales, and the float16 tokens they stand for."""
+    wide = tokens.astype(np.float32)
+    scales = np.abs(wide).max(axis=-1) / np.float32(127)
+    levels = np.rint(wide / scales[..., None]).astype(np.int8)
+    return levels, scales, (levels * scales[..., None]).astype(np.float16)
+
+
+def test_an_int8_store_is_read_widened_and_as_it_is(int8) -> None:
+    made, store = int8
+    clips, views, layer = np.array([6, 0, 3, 3, 5]), [1, 0, 1, 0, 1], Layer(11)
+    levels, scales, tokens = by_definition(made.tokens(layer)[clips, views])
+    for threads in (1, 3):
+        assert same(store.read(clips, views=views, layer=layer, threads=threads), tokens)
+        out = (np.ones(levels.shape, np.int8), np.ones(scales.shape, np.float32))
+        found = store.read_quantized(clips, views=views, layer=layer, out=out, threads=threads)
+        assert found[0] is out[0]
+        assert np.array_equal(found[0], levels)
+        assert np.array_equal(found[1], scales)
+    assert np.array_equal(
+        store.read_quantized([2], layer=layer)[0], by_definition(made.tokens(layer)[[2], 0])[0]
+    )
+    assert np.abs(tokens - made.tokens(layer)[clips, views]).max() <= scales.max() * 0.51
+
+
+def test_zarr_clients_read_an_int8_store(int8) -> None:
+    xarray = pytest.importorskip("xarray")
+    tensorstore = pytest.importorskip("tensorstore")
+    made, store = int8
+    names = ["scales_11", "scales_12_normed", "tokens_11", "tokens_12_normed"]
+    group, data = zarr.open_group(store.path, mode="r"), store.to_xarray()
+    assert sorted(group.array_keys()) == sorted(data.data_vars) == names
+    assert data.scales_11.dims == ("clip", "view", "step", "row", "column")
+    for layer in made.spec.layers:
+        levels, scales, tokens = by_definition(made.tokens(layer)[KEPT])
+        for name, wanted in ((layer.array, levels), (layer.scale_array, scales)):
+            assert np.array_equal(group[name][...][KEPT], wanted)
+            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(store.path / name)}}
+            assert np.array_equal(tensorstore.open(spec, read=True).result().read().result()[KEPT], wanted)
+        # As `to_xarray` says: lazily, in float32; a clip that was skipped is NaN.
+        widened = data[layer.array] * data[layer.scale_array]
+        assert same(widened.values[KEPT].astype(np.float16), tokens)
+        assert np.isnan(widened.values[1]).all()
+    assert isinstance(data, xarray.Dataset)
+
+
+def test_calls_for_the_other_kind_of_store(int8, example, tmp_path: Path) -> None:
+    _, store = int8
+    other = example(folder=tmp_path / "other").write()
+    with pytest.raises(CallError, match=r"holds float16 tokens, not int8: use `read`"):
+        other.read_quantized([0], layer=Layer(11))
+    wrong = (np.zeros((2, 2, 3, 2, 5), np.int8), np.zeros((2, 2, 3, 2), np.float32))
+    with pytest.raises(CallError, match=r"out\[0\] is int8\[2, 2, 3, 2, 5\]: give a C-contiguous int8 array"):
+        store.read_quantized([0], layer=Layer(11), out=wrong)
+    with pytest.raises(StoreError, match=r"tokens\.dtype: \"int8\" here, \"float16\" asked for"):
+        compatible(other, store)
+    with pytest.raises(StoreError, match=r"clip 1 \(clip-001\), view 0, layer 11: it was skipped"):
+        store.read_quantized([1], layer=Layer(11))
+
+
+def test_damage_of_int8_tokens_or_of_their_scales_is_named(int8, flip) -> None:
+    made, _ = int8
+    for name, n_axes in (("tokens_11", 6), ("scales_11", 5)):
+        path = made.path / name / ".".join(["c", "1", *"0" * (n_axes - 1)])
+        flip(path, 3)
+        message = f"{name}/.* fails the checksum of the chunk at byte 0; clip 3 .* view 0, layer 11"
+        for read in (open_features(made.path).read, open_features(made.path).read_quantized):
+            with pytest.raises(StoreError, match=message):
+                read([3, 4], layer=Layer(11))
+        flip(path, 3)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(StoreError, match=r"scales_11/c\.1\.0\.0\.0\.0 has .* bytes instead of"):
+        open_features(made.path)
+
+
+def test_the_dtype_is_part_of_the_fingerprint(example, tmp_path: Path) -> None:
+    whole, quantized = example(folder=tmp_path / "a").write(), example(dtype="int8").write()
+    assert whole.fingerprint != quantized.fingerprint
+    assert "dtype" not in json.loads((whole.path / "zarr.json").read_bytes())["attributes"]["scivid"]["spec"]
+    assert open_features(quantized.path).spec == quantized.spec
+    made = example(dtype="int8", folder=tmp_path / "b")
+    with pytest.raises(
+        CallError, match=r"stored as int8, the fingerprint's parts say float16 \(tokens.dtype\)"
+    ):
+        made.start(parts={**made.parts, "tokens": {"dtype": "float16"}})

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import zarr
 from featcache import targets as module
 from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError, StoreError
-from featcache.targets import TargetArray, open_targets, write_targets
+from featcache.targets import TargetArray, bytes_to_write, open_targets, write_targets
 
 N = 11
 
@@ -253,23 +252,15 @@ def test_rows_of_another_axis_must_be_as_many_as_it_is_long(
     assert not list(tmp_path.glob("targets-*"))
 
 
-def test_a_disk_too_small_is_told_before_anything_is_written(
-    tmp_path: Path, index: ClipIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bytes_that_will_be_written(tmp_path: Path, index: ClipIndex) -> None:
     arrays = fields_and_clips()
-    needed = 5 * 2 * 4 + N * 8
-    assert sum(array.nbytes for array in arrays.values()) == needed
-    disk = SimpleNamespace(free=needed - 1)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: disk)
-    with pytest.raises(
-        StoreError, match=r"targets-.* needs 0\.0 GB and its disk has 0\.0 GB free: make room"
-    ):
-        write_targets(tmp_path, index, arrays, {}, in_pieces())
-    assert not list(tmp_path.iterdir())
-    disk.free = needed
+    # One chunk of each, and its checksum.
+    assert sum(array.nbytes for array in arrays.values()) == 5 * 2 * 4 + N * 8
+    assert bytes_to_write(tmp_path, index, arrays, {}) == 5 * 2 * 4 + N * 8 + 2 * 4
     path = write_targets(tmp_path, index, arrays, {}, in_pieces())
-    disk.free = 0
-    assert write_targets(tmp_path, index, arrays, {}, in_pieces()) == path
+    assert sum(file.stat().st_size for file in path.glob("*/c.*")) == 5 * 2 * 4 + N * 8 + 2 * 4
+    assert bytes_to_write(tmp_path, index, arrays, {}) == 0
+    assert bytes_to_write(tmp_path, index, arrays, {"other": 1}) > 0
 
 
 def test_a_file_holds_as_many_rows_as_fit() -> None:

@@ -103,12 +103,12 @@ def rewrite(made, shard: int, tokens: np.ndarray, absent: set[tuple[int, int]]) 
     path = made.path / f"tokens_12_normed/c.{shard}.0.0.0.0.0"
     first = made.spec.clips_of_shard(shard).start
     chunks = (
-        None if (first + row, view) in absent else tokens[row, view]
+        None if (first + row, view) in absent else (tokens[row, view],)
         for row in range(len(tokens))
         for view in range(made.spec.n_views)
     )
     with path.open("wb") as file:
-        write_chunks(file.fileno(), chunks, made.spec)
+        write_chunks([file.fileno()], chunks, made.spec.arrays(LAYER))
     return path
 
 
@@ -265,3 +265,29 @@ def test_targets_that_are_not_finite_are_found_and_others_need_no_row_a_clip(mad
     assert problems("good") == []
     fields[17, 1] = np.inf
     assert problems("bad") == ["targets 'fields' hold a value that is not finite, at time 17."]
+
+
+def test_an_int8_store_is_checked_with_its_scales(example, flip: Callable) -> None:
+    made = example(dtype="int8", skipped={4: "broken"})
+    made.write()
+    report = validate(made.path)
+    assert report.ok
+    assert report.n_shards == 2 * 2 * 3
+    assert report.n_chunks == 2 * 2 * 6 * 2
+    path = made.path / "scales_12_normed/c.0.0.0.0.0"
+    flip(path, 2)
+    assert only(validate(made.path)).startswith(f"layer 12_normed, {path} fails the checksum of the chunk")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.5, 600.0])
+def test_scales_that_cannot_be(example, value: float) -> None:
+    made = example(dtype="int8")
+    made.write()
+    array = made.spec.arrays(LAYER)[1]
+    scales = np.full((6, *array.of_a_clip), 0.25, np.float32)
+    scales[3, 0, 0, 0] = value
+    path = made.path / "scales_12_normed/c.0.0.0.0.0"
+    with path.open("wb") as file:
+        write_chunks([file.fileno()], ((chunk,) for chunk in scales), [array])
+    what = "holds a scale that is negative, not finite or beyond float16"
+    assert only(validate(made.path)) == f"layer 12_normed, {path} {what}: clip 1 (clip-001), view 1."

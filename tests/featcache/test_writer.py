@@ -44,9 +44,9 @@ class Killed(BaseException):
     """Stands in for SIGKILL: from here on no call reaches the disk, so no clean-up does either."""
 
 
-def tiny(example, folder: Path):
+def tiny(example, folder: Path, **changes: Any):
     """Two shards, two layers, a skipped clip: every kind of file."""
-    return example(n_clips=3, n_views=1, clips_per_shard=2, skipped={1: "broken"}, folder=folder)
+    return example(n_clips=3, n_views=1, clips_per_shard=2, skipped={1: "broken"}, folder=folder, **changes)
 
 
 def die_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,14 +70,15 @@ def die_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
 
 
+@pytest.mark.parametrize("changes", [{}, {"dtype": "int8", "layers": (Layer(1),)}], ids=["float16", "int8"])
 def test_killed_before_every_call_and_resumed_is_the_undisturbed_store(
-    example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    tiny(example, tmp_path / "whole").write()
+    tiny(example, tmp_path / "whole", **changes).write()
     whole, killed = tree(tmp_path / "whole"), 0
     while True:
         folder = tmp_path / str(killed)
-        made = tiny(example, folder)
+        made = tiny(example, folder, **changes)
         with monkeypatch.context() as patched:
             die_at(killed + 1, patched)
             try:
@@ -203,6 +204,29 @@ def test_a_shard_is_done_when_every_layer_has_it(example) -> None:
     made.path.joinpath("tokens_12_normed/c.0.0.0.0.0.0").unlink()
     with made.start() as writer:
         assert writer.todo() == [0, 1, 2]
+
+
+def test_an_int8_shard_is_done_when_its_scales_are_there_and_whole(example, flip) -> None:
+    made = example(dtype="int8")
+    with made.start() as writer:
+        for shard in writer.todo():
+            made.write_shard(writer, shard)
+    made.path.joinpath("scales_11/c.0.0.0.0.0").unlink()
+    flip(made.path / "scales_12_normed/c.2.0.0.0.0", -10)
+    with made.start() as writer:
+        assert writer.todo() == [0, 2]
+        assert [text.endswith("set aside as c.2.0.0.0.0.damaged") for text in writer.damaged] == [True]
+        for shard in writer.todo():
+            made.write_shard(writer, shard)
+        writer.finish()
+    assert validate(made.path).ok
+
+
+def test_float16_does_not_continue_int8(example) -> None:
+    made = example(dtype="int8")
+    made.start().close()
+    with pytest.raises(StoreError, match=r"tokens\.dtype: \"int8\" here, \"float16\" asked for"):
+        example().start()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "longer", "index"])

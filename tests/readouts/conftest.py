@@ -1,12 +1,17 @@
 """A small run on made-up features, for the tests of what a run is and of training it."""
 
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from featcache.manifest import load_manifest
 from readouts.features import open_task_splits
+from readouts.results import SCHEMA
 from readouts.run import Run, configure
 from readouts.tasks import load_task
 
@@ -31,3 +36,22 @@ def run(make_split, tmp_path: Path) -> Run:
     task = load_task("flyvsfly", load_manifest())
     splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
     return configure(task, splits, settings=SETTINGS, seed=3)
+
+
+@pytest.fixture
+def make_row() -> Callable[..., dict[str, Any]]:
+    """Makes a row of the results table; what is not said is as in every other one."""
+
+    def make(**given: Any) -> dict[str, Any]:
+        recipe = {"lr": 1e-3, "steps": 10, **given.pop("recipe", {})}
+        config = given.pop("config", {})
+        row: dict[str, Any] = {
+            **dict.fromkeys(SCHEMA.names), "run": "a", "task": "flyvsfly", "task_spec": "flyvsfly",
+            "backbone": "toy", "backbone_title": "a toy", "layer": "1", "readout": "linear", "seed": 0,
+            "metric": "mean_AP", "higher_is_better": True, "val": 0.5, "exactness": "exact", "views": 1,
+            "finished": datetime(2026, 1, 1, tzinfo=UTC), "seconds": 2.0, "command": "scivid ...",
+            "targets": "{}", "train_fingerprint": "t", "val_fingerprint": "v", **given,
+        }  # fmt: skip
+        return {**row, "recipe": json.dumps(recipe), "readout_config": json.dumps(config)}
+
+    return make

@@ -16,8 +16,8 @@ from featcache.spec import Layer
 from featcache.store import FeatureStore
 from featcache.targets import Targets
 from readouts import features
+from readouts.draws import Draws
 from readouts.features import (
-    Draws,
     FeatureSplit,
     evaluation_batches,
     open_split,
@@ -39,35 +39,6 @@ def numbered(n_clips: int, n_views: int) -> np.ndarray:
 
 def one_hot(n_clips: int) -> np.ndarray:
     return np.eye(7, dtype=np.int64)[np.arange(n_clips) % 7]
-
-
-def test_an_epoch_draws_every_clip_once_and_the_next_in_another_order() -> None:
-    draws = Draws(n_clips=10, n_views=1, batch=4, seed=5)
-    drawn = np.concatenate([draws.at(step)[0] for step in range(5)])
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))
-    assert not np.array_equal(drawn[:10], drawn[10:])
-    # Batch 2 holds draws 8..11, so the end of one epoch and the start of the next.
-    assert np.array_equal(draws.at(2)[0], drawn[8:12])
-
-
-def test_every_view_is_drawn_about_as_often() -> None:
-    draws = Draws(n_clips=1000, n_views=4, batch=1000, seed=0)
-    counts = np.bincount(draws.at(0)[1], minlength=4)
-    assert counts.min() > 200  # 250 expected, standard deviation 14
-
-
-def test_each_clip_draws_from_its_own_views() -> None:
-    counts = (1, 3, 8, 2)
-    draws = Draws(n_clips=4, n_views=counts, batch=400, seed=2)
-    clips, views = draws.at(0)
-    for clip, count in enumerate(counts):
-        assert set(views[clips == clip].tolist()) == set(range(count))
-
-
-def test_as_many_views_of_each_clip_are_drawn_as_one_number_of_all() -> None:
-    alike, each = (Draws(n_clips=5, n_views=n, batch=7, seed=3) for n in (4, (4,) * 5))
-    for step in range(4):
-        assert np.array_equal(alike.at(step), each.at(step))
 
 
 def with_starts(store: FeatureStore, lengths: list[int], views: Mapping[str, object]) -> FeatureSplit:
@@ -260,7 +231,7 @@ def test_copies_are_made_on_the_side_stream_and_have_ended_when_a_batch_is_read(
         monkeypatch.setattr(torch.cuda, name, fake)
     monkeypatch.setattr(torch.Tensor, "to", to)
     clips, buffer = np.arange(4), torch.empty(4, 2, 2, 2, 3, dtype=torch.float16)
-    batch = unwrap(features._read)(split, clip_rows, (clips, 0 * clips, None), buffer, CPU, Stream())
+    batch = unwrap(features._read)(split, clip_rows, (clips, 0 * clips, None), (buffer,), CPU, Stream())
     assert calls == ["enter", "copy True", "copy True", "record", "leave", "wait"]
     assert batch.tokens[:, 0, 0, 0].tolist() == [0.0, 10.0, 20.0, 30.0]
 

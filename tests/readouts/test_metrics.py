@@ -7,7 +7,12 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from featcache.errors import CallError, ScividError
-from readouts.metrics import LabelCounts, MeanAveragePrecision, average_precision, frequency_scores
+from readouts.metrics import (
+    LabelCounts,
+    MeanAveragePrecision,
+    average_precision,
+    frequency_scores,
+)
 
 
 def batches(golden: Any) -> list[dict[str, np.ndarray]]:

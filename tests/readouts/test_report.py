@@ -12,15 +12,23 @@ from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store import FeatureStore, find_stores
 from featcache.targets import TargetArray, Targets
+from readouts import intervals
 from readouts.checkpoint import read_predictions
 from readouts.features import open_task_splits
 from readouts.report import comparison, write_report
 from readouts.results import add_run, load_results
+from readouts.run import configure
 from readouts.tasks import load_task
-from readouts.train import configure, train
+from readouts.training import train
 
 MakeSplit = Callable[..., FeatureStore]
 MakeTargets = Callable[..., Targets]
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page is looked at here, not its intervals."""
+    monkeypatch.setattr(intervals, "RESAMPLES", 20)
 
 
 @pytest.fixture
@@ -47,7 +55,7 @@ def test_the_page_is_whole_and_alone(folders: tuple[Path, Path], tmp_path: Path)
     assert "control: label frequency" in text
     assert "0.894" in text  # 4DS-e, published
     assert "scivid train-readout --seed 0" in text
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 
 def test_ours_controls_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
@@ -55,7 +63,34 @@ def test_ours_controls_and_published_stand_in_one_table(folders: tuple[Path, Pat
     ((title, rows),) = comparison(results, cache, load_manifest())
     assert title == "Fly behaviour: mean_AP"
     assert [row["backbone"] for row in rows[:3]] == ["toy", "toy", "control: label frequency"]
+    assert [row.get("seeds") for row in rows[:3]] == [1, 1, None]
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "0.095"} in rows
+
+
+def test_the_page_begins_with_all_tasks_and_ends_with_stores(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    results = folders[0]
+    rows = load_results(results)
+    add_run(results, "s", [{**rows[0], "run": "s", "sweep": "steps", "recipe": '{"steps": 8}'}])
+    add_run(results, "t", [{**rows[0], "run": "t", "sweep": "steps", "recipe": '{"steps": 2}'}])
+    text = page_of(folders, tmp_path)
+    places = [text.index(f">{title}</h2>") for title in
+              ("Overview", "Fly behaviour", "Sweeps", "Cost against score", "Feature stores")]  # fmt: skip
+    assert places == sorted(places)
+    assert re.search(r"(?s)Overview.*attention, best of 4.*published.*4DS-e.*</table>", text)
+    assert "scivid certify --backbone toy --task flyvsfly" in text
+    assert (results / "atlas").is_dir()
+
+
+def test_tables_are_written_beside_it(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results, cache = folders
+    write_report(
+        tmp_path / "r.html", results_dir=results, cache_dir=cache, manifest=load_manifest(),
+        csv=tmp_path / "r.csv", markdown=tmp_path / "r.md",
+    )  # fmt: skip
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
+    assert "| control: label frequency |" in (tmp_path / "r.md").read_text()
 
 
 def test_nothing_to_report_is_said(tmp_path: Path) -> None:
@@ -89,7 +124,7 @@ def test_a_broken_store_is_named_and_the_rest_is_shown(folders: tuple[Path, Path
     text = page_of(folders, tmp_path)
     assert re.search(r"Not shown: [^<]*flyvsfly/val/toy", text)
     assert "Fly behaviour" in text
-    assert "flyvsfly / train / toy" in text
+    assert "flyvsfly / toy" in text
 
 
 def test_a_task_from_a_file_is_reported_by_the_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -149,7 +184,7 @@ def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
     assert "predicted and true labels" not in text
     assert "control: last input value" in text
     assert "control: training mean" in text
-    assert not re.findall(r"(?:src|href)=\"(?!data:)", text)
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 
 def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple[Path, Path]) -> None:
@@ -181,6 +216,9 @@ def test_a_forecast_is_drawn_from_what_was_kept(
             f"features/weatherbench2/{role}",
             fields=TargetArray(shape=fields.shape, dtype=fields.dtype, axes=axes, blocks=[fields]),
             places=places,
+            time=TargetArray(
+                shape=(22,), dtype=np.dtype("<i8"), axes=("time",), blocks=[12 * np.arange(22, dtype="<i8")]
+            ),
             **{
                 name: TargetArray(
                     shape=v.shape, dtype=np.dtype("<f4"), axes=(axis,), blocks=[v.astype("<f4")]

@@ -15,7 +15,7 @@ from featcache.upsample import temporal_matrix
 from readouts import tokens as tokens_module
 from readouts.heads import AttentionReadout, LinearReadout, QueriedAttentionReadout, Readout
 from readouts.heads.attention import Trunk
-from readouts.tokens import ImplicitTokens, PreparedTokens, TokenPreparation, prepared
+from readouts.tokens import ImplicitTokens, PreparedTokens, QuantizedTokens, TokenPreparation, prepared
 
 C = 12
 
@@ -77,7 +77,7 @@ def test_a_head_of_prepared_tokens_is_the_head_of_resized_tokens(
 
 @pytest.mark.parametrize("method", ["linear", "cubic"])
 def test_queries_from_outside_read_prepared_tokens(method: str) -> None:
-    head = QueriedAttentionReadout(channels=C, steps=4, query_channels=5, n_outputs=2, width=16, heads=4)
+    head = queried_head()
     features, matrix = draw(2, 2, 3, C, dtype=torch.float32), temporal_matrix(2, 4, method)
     queries = draw(2, 6, 5, dtype=torch.float32)
     expected = head(einsum(matrix, features, "u t, b t n c -> b u n c"), queries)
@@ -162,12 +162,13 @@ def pair_of_heads() -> list[Readout]:
 
 def test_heads_share_the_statistics_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    covariance = tokens_module._covariance
-    monkeypatch.setattr(tokens_module, "_covariance", lambda clip: seen.append(1) or covariance(clip))
+    gain = tokens_module._gain
+    monkeypatch.setattr(tokens_module, "_gain", lambda *given: seen.append(1) or gain(*given))
     prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear")
     batch = prepare(draw(3, 2, 5, C).half())
     for head in [*pair_of_heads(), LinearReadout(channels=C, n_outputs=3)]:
         head(batch).sum().backward()
+    assert batch.standardised.gain is not None
     assert len(seen) == 3, "once for each of three clips"
 
 
@@ -183,27 +184,30 @@ class LargestTensor(TorchDispatchMode):
         found = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         self.numbers = max([self.numbers, *(leaf.numel() for leaf in found)])
-        self.casts += any(leaf.dtype == torch.float16 for leaf in given)
+        is_half = [[leaf.dtype == torch.float16 for leaf in leaves] for leaves in (given, found)]
+        self.casts += any(is_half[0]) and not any(is_half[1])
         return out
 
 
-def test_resized_tokens_are_never_written_and_native_ones_cast_once() -> None:
-    features = draw(3, 2, 100, C).half()
+def test_the_largest_tensor_of_a_pass_is_a_clip() -> None:
+    features = draw(6, 2, 100, C).half()
     prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear")
     heads = [*pair_of_heads(), LinearReadout(channels=C, n_outputs=3)]
+    assert prepare(features).mean.shape == (6, 2, 100), "and the tile is made"
     with LargestTensor() as largest:
         batch = prepare(features)
         torch.stack([head(batch).sum() for head in heads]).sum().backward()
-    assert largest.numbers == features.numel()
-    assert largest.casts == 1
+    assert largest.numbers == max(features[0].numel(), 6 * 4 * 4 * 100), "or the weights of 4 attention heads"
+    # A cast of every clip in both passes of both attention heads.
+    assert largest.casts == 6 * 2 * 2
 
 
-def test_batches_share_memory() -> None:
+def test_whole_batches_share_memory() -> None:
     prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear")
     features = draw(3, 2, 5, C).half()
     address = prepare(features).centred.data_ptr()
     smaller = prepare(features[1:])
-    assert smaller.centred.data_ptr() == address
+    assert smaller.standardised.native.data_ptr() == smaller.centred.data_ptr() == address
     torch.testing.assert_close(smaller.centred, prepared(features[1:]).centred, rtol=0, atol=0)
     other_shape = prepare(features[:, :, 1:])
     assert other_shape.centred.shape == (3, 2, 4, C)
@@ -222,12 +226,58 @@ def test_training_goes_on_in_memory_that_an_evaluation_started() -> None:
     torch.testing.assert_close(trained.detach(), evaluated.clone(), rtol=0, atol=0)
 
 
-def test_a_backward_pass_after_the_next_batch_is_refused() -> None:
+def queried_head() -> QueriedAttentionReadout:
+    return QueriedAttentionReadout(channels=C, steps=4, query_channels=5, n_outputs=2, width=16, heads=4)
+
+
+def test_a_backward_pass_of_whole_tokens_after_the_next_batch_is_refused() -> None:
+    prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear")
+    products = prepare(draw(3, 2, 5, C).half()).standardised.dot(draw(1, C).float().requires_grad_())
+    prepare(draw(3, 2, 5, C, seed=1).half()).centred  # noqa: B018
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        products.sum().backward()
+
+
+def test_a_backward_pass_of_native_tokens_that_changed_is_refused() -> None:
     prepare, head = TokenPreparation(steps_in=2, steps_out=4, method="linear"), pair_of_heads()[0]
-    outputs = head(prepare(draw(3, 2, 5, C).half()))
-    prepare(draw(3, 2, 5, C, seed=1).half())
+    features = draw(3, 2, 5, C).half()
+    outputs = head(prepare(features))
+    features.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         outputs.sum().backward()
+
+
+@pytest.mark.parametrize("asked", ["average", "standardised", "centred", "pooled"])
+def test_statistics_are_the_same_bits_whatever_is_asked_first(asked: str) -> None:
+    prepare, head = (
+        TokenPreparation(steps_in=8, steps_out=16, method="cubic"),
+        by_name("attention", 16).float(),
+    )
+    features = draw(3, 8, 5, C).half()
+    alone, batch = prepared(features, prepare.matrix), prepare(features)
+    head(batch) if asked == "pooled" else getattr(batch, asked)
+    expected, found = ([p.average, p.mean, p.standardised.gain, p.centred.clone()] for p in (alone, batch))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_quantized_tokens_are_read_as_the_tokens_they_say() -> None:
+    values = torch.randint(-127, 128, (3, 2, 5, C), dtype=torch.int8)
+    scales = draw(3, 2, 5).abs().half()
+    written = values * scales.float()[..., None]
+    prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear")
+    quantized = QuantizedTokens(values=values, scales=scales)
+    for head in [*pair_of_heads(), LinearReadout(channels=C, n_outputs=3)]:
+        gradients = []
+        for tokens in (quantized, written):
+            head.zero_grad()
+            outputs = head(prepare(tokens))
+            outputs.sum().backward()
+            gradients.append([outputs.detach(), *(p.grad for p in head.parameters())])
+        assert all(map(torch.equal, *gradients))
+    queries = draw(3, 1, 5).float()
+    reads_all = queried_head()
+    found = reads_all(prepare(quantized), queries)
+    torch.testing.assert_close(found, reads_all(prepare(written), queries), rtol=0, atol=0)
 
 
 def test_the_matrix_is_no_parameter() -> None:

@@ -21,6 +21,7 @@ from readouts.heads import (
     Readout,
     TrackingReadout,
     build_head,
+    settings_of,
     to_reference,
 )
 from readouts.heads.base import mlp
@@ -39,6 +40,9 @@ SMALL: dict[str, dict[str, Any]] = {
         "query_channels": 8,
     },
     "dpt": {"features": 8, "head_channels": 8, "n_frames": 2, "out_rows": 9, "out_columns": 18},
+    "attention_multi": {"width": 32, "heads": 4, "n_queries": 2},
+    "pooled_mlp": {"hidden": 8, "dropout": 0.0},
+    "correlation": {"dim": 8, "hidden": 8, "radius": 1, "n_frames": 4},
 }
 """Settings of small heads for tokens of 2 x 4 a step; every new kind has to be entered here."""
 
@@ -51,7 +55,7 @@ def small(kind: str, seed: int) -> Readout:
 
 
 def inputs(kind: str, tokens: Tensor) -> list[Tensor]:
-    return [tokens, torch.linspace(0, 1, 12).reshape(2, 3, 2)] if kind == "tracking" else [tokens]
+    return [tokens, torch.linspace(0, 1, 12).reshape(2, 3, 2)] if HEADS[kind].gives == "tracks" else [tokens]
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -157,6 +161,19 @@ def test_every_parameter_gets_a_gradient(kind: str) -> None:
     tokens = torch.randn(2, 2, 8, 16, generator=torch.Generator().manual_seed(2))
     head(*inputs(kind, tokens)).sum().backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+def test_what_heads_give_and_what_can_be_set() -> None:
+    assert {kind: head.gives for kind, head in HEADS.items()} == {
+        "linear": "vector", "attention": "vector", "attention_multi": "vector", "pooled_mlp": "vector",
+        "tracking": "tracks", "correlation": "tracks", "dpt": "fields",
+    }  # fmt: skip
+    assert settings_of("linear") == {}
+    assert settings_of("pooled_mlp") == {"hidden": 512, "dropout": 0.1}
+    assert settings_of("attention_multi") == {"width": 1024, "heads": 16, "dropout": 0.0, "n_queries": 4}
+    assert settings_of("correlation") == {"n_frames": 16, "dim": 128, "radius": 3, "hidden": 256}
+    with pytest.raises(CallError, match="no readout is called 'mlp'"):
+        settings_of("mlp")
 
 
 def test_a_head_that_reads_maps_needs_their_grid() -> None:

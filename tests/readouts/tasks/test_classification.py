@@ -87,3 +87,23 @@ def test_a_users_own_task_comes_from_a_file(tmp_path: Path) -> None:
         load_task(f"{file}:OTHER", load_manifest())
     with pytest.raises(CallError, match="no Python file"):
         load_task(f"{tmp_path}/absent.py:TASK", load_manifest())
+
+
+def test_the_score_of_evidence_counted_once_is_the_score() -> None:
+    task = load_task("flyvsfly", load_manifest())
+    rng = np.random.default_rng(0)
+    labels = (rng.random((40, 7)) < 0.3).astype(np.uint8)
+    outputs = torch.from_numpy(rng.normal(size=(40, 7)).astype(np.float32))
+    metric, tripled = task.metric(), task.metric()
+    metric.update(outputs[:25], {"labels": torch.from_numpy(labels[:25])})
+    metric.update(outputs[25:], {"labels": torch.from_numpy(labels[25:])})
+    evidence = metric.evidence()
+    assert task.score_of(evidence, np.ones(40)) == metric.compute()[task.score]
+    counts = rng.integers(4, size=40)
+    tripled.update(
+        outputs.repeat_interleave(torch.from_numpy(counts), dim=0),
+        {"labels": torch.from_numpy(np.repeat(labels, counts, axis=0))},
+    )
+    expected = tripled.compute()[task.score]
+    assert task.score_of(evidence, counts.astype(np.float64)) == pytest.approx(expected, rel=1e-12)
+    assert task.takes == "vector"

@@ -209,3 +209,16 @@ def test_what_defines_score_and_loss_is_identified(task: Forecast) -> None:
     ]
     identities = [dict(one.identity()) for one in (task, *changed)]
     assert all(identities.count(one) == 1 for one in identities)
+
+
+def test_the_score_of_evidence_counted_once_is_the_score(task: Forecast) -> None:
+    rows = random_rows(4)
+    metric = task.metric()
+    for clip in range(4):
+        metric.update(
+            torch.zeros(1, *rows["future"].shape[1:]), {k: v[clip : clip + 1] for k, v in rows.items()}
+        )
+    evidence = metric.evidence()
+    assert evidence["squares"].shape == (4, LEADS, 3)
+    assert task.score_of(evidence, np.ones(4)) == metric.compute()[task.score] > 0
+    assert task.takes == "fields"

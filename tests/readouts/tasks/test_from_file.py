@@ -9,7 +9,7 @@ import torch
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from readouts.tasks import load_task
-from readouts.tasks.base import Task, clip_rows, no_inputs
+from readouts.tasks.base import Task, clip_rows, evidence_of, no_inputs
 
 GOOD = (
     "from featcache.manifest import load_manifest\n"
@@ -83,6 +83,8 @@ def test_what_a_file_says_itself_is_taken(tmp_path: Path, make_targets) -> None:
         (GOOD + "object.__setattr__(TASK, 'score', 3)", "score=3 is not what"),
         (BARE + "TASK.select = 'labels'", "select='labels' is not what"),
         (BARE + "TASK.inputs = None", "inputs=None is not what"),
+        (BARE + "TASK.score_of = 3", "score_of=3 is not what"),
+        (BARE + "TASK.takes = 'sound'", "takes='sound' is not what"),
         (BARE + "TASK.predictions_kept = 'all'", "predictions_kept='all' is not what"),
         (BARE + "TASK.predictions_kept = 0", "predictions_kept=0 is not what"),
     ],
@@ -90,3 +92,19 @@ def test_what_a_file_says_itself_is_taken(tmp_path: Path, make_targets) -> None:
 def test_what_is_wrong_with_a_file_is_one_message(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         load(tmp_path / "own.py", text)
+
+
+def test_a_file_without_score_of_trains_and_has_no_interval(tmp_path: Path) -> None:
+    task = load(tmp_path / "own.py", BARE)
+    assert evidence_of(task.metric()) == {}
+    with pytest.raises(
+        CallError, match=r"without an interval: its file defines no score_of\(evidence, weights\)"
+    ):
+        task.score_of({"values": np.ones(2)}, np.ones(2))
+    own = load(
+        tmp_path / "own.py",
+        BARE
+        + "TASK.score_of = lambda evidence, weights: float(weights @ evidence['depth'])\n"
+        + "TASK.metric = lambda: SimpleNamespace(evidence=lambda: {'depth': [1.0, 2.0]})\n",
+    )
+    assert own.score_of(evidence_of(own.metric()), np.array([1.0, 3.0])) == 7.0

@@ -160,3 +160,12 @@ def test_what_defines_score_and_loss_is_identified(task: Regression) -> None:
     changed = [replace(task, offset=1000.0), replace(task, n_inputs=6), replace(task, n_outputs=6)]
     identities = [dict(one.identity()) for one in (task, *changed)]
     assert all(identities.count(one) == 1 for one in identities)
+
+
+def test_the_score_of_evidence_counted_once_is_the_score(task: Regression) -> None:
+    generator = torch.Generator().manual_seed(0)
+    future = 980 + 10 * torch.randn(6, task.n_outputs, generator=generator)
+    metric = task.metric()
+    metric.update(torch.randn(6, task.n_outputs, generator=generator), {"future": future})
+    assert task.score_of(metric.evidence(), np.ones(6)) == metric.compute()[task.score] > 0
+    assert task.takes == "vector"

@@ -70,7 +70,7 @@ def test_the_benchmarks_settings() -> None:
     assert isinstance(task, Tracking)
     assert (task.n_frames, task.rows, task.n_tracks, task.n_outputs) == (16, 224, 64, 4)
     assert task.readouts == ("tracking",)
-    assert task.head_config("attention") == {}
+    assert task.head_config("correlation") == {"n_frames": 16}
     assert task.higher_is_better
     assert task.predictions_kept is None
 
@@ -226,3 +226,16 @@ def test_what_defines_score_and_loss_is_identified(task: Tracking) -> None:
     changed = [replace(task, n_frames=8), replace(task, rows=256), replace(task, n_tracks=32)]
     identities = [dict(one.identity()) for one in (task, *changed)]
     assert all(identities.count(one) == 1 for one in identities)
+
+
+def test_the_score_of_evidence_counted_once_is_the_score(task: Tracking, make_targets: MakeTargets) -> None:
+    rng = np.random.default_rng(0)
+    queries = rng.random((5, 3, 2)).astype(np.float32)
+    targets = surgery(make_targets, queries, queries + rng.normal(scale=0.02, size=queries.shape))
+    rows = as_tensors(task.select(targets, np.arange(5), np.zeros(5, np.int64), None))
+    metric = task.metric()
+    metric.update(task.controls(targets)["points do not move"](rows), rows)
+    score = metric.compute()[task.score]
+    assert 0 < score < 1
+    assert task.score_of(metric.evidence(), np.ones(5)) == score
+    assert task.takes == "tracks"

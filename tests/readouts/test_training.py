@@ -11,16 +11,20 @@ import pytest
 import torch
 
 from featcache.durable import Lock
-from featcache.errors import StoreError
+from featcache.errors import CallError, StoreError, TrainingError
 from featcache.manifest import load_manifest
 from featcache.store import FeatureStore
 from featcache.targets import Targets
+from readouts.bootstrap import load_evidence
 from readouts.checkpoint import load_state, read_history, read_predictions, save_state
 from readouts.features import open_task_splits
 from readouts.results import load_results
+from readouts.run import Run, configure
+from readouts.scoring import score
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
-from readouts.train import Run, Trainer, configure, train
+from readouts.trainee import Trainee, build_preparation
+from readouts.training import train, train_together
 
 CPU = torch.device("cpu")
 
@@ -186,8 +190,7 @@ def test_seconds_are_those_of_all_processes(run: Run, tmp_path: Path) -> None:
 
 
 def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
-    trainer = Trainer(run, tmp_path, CPU)
-    head = trainer.heads["attention"].train()
+    head = Trainee(run, tmp_path, CPU).heads["attention"].train()
     tokens = torch.randn(2, 4, 4, 8)
     torch.manual_seed(0)
     assert not torch.equal(head(tokens), head(tokens))
@@ -287,8 +290,90 @@ def test_targets_of_another_kind_are_refused_before_anything_is_trained(tracking
 def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_path: Path) -> None:
     """A slice of a batch would hold on to all of it."""
     few = replace(run, task=replace(run.task, predictions_kept=2))
-    trainer = Trainer(few, tmp_path, CPU)
-    outputs = trainer._score("val", lambda what, done, total: None).outputs
+    heads = dict(Trainee(few, tmp_path, CPU).heads.items())
+    found = score(
+        {"run": heads}, few.task, few.splits["val"], build_preparation(few), CPU,
+        batch=8, minival_clips=8, progress=lambda what, done, total: None, what="scoring",
+    )  # fmt: skip
+    outputs = found["run"].outputs
     for values in outputs.values():
         assert len(values) == 2
         assert values.base is None or values.base.nbytes == values.nbytes
+
+
+@pytest.fixture
+def three(run: Run) -> list[Run]:
+    """Other widths, dropouts, rates and seeds on the same batches."""
+    chosen = [
+        (["attention"], ["width=16", "heads=2", "dropout=0.3", "lr=0.05"], 3),
+        (["attention"], ["width=32", "heads=4", "dropout=0.1", "lr=0.01"], 4),
+        (["linear"], ["lr=0.1"], 4),
+    ]
+    common = ["steps=40", "minival_every=10", "batch=16"]
+    return [
+        configure(run.task, run.splits, readouts=kinds, settings=[*common, *settings], seed=seed)
+        for kinds, settings, seed in chosen
+    ]
+
+
+def test_company_does_not_change_a_run(three: list[Run], tmp_path: Path) -> None:
+    together = train_together(three, results_dir=tmp_path / "together", device=CPU)
+    for run, row in zip(three, together, strict=True):
+        (alone,) = train(run, results_dir=tmp_path / "alone", device=CPU)
+        assert {**row, **dict.fromkeys(("finished", "seconds", "together"))} == {
+            **alone, **dict.fromkeys(("finished", "seconds", "together"))
+        }  # fmt: skip
+        assert (row["together"], alone["together"]) == (3, 1)
+        first, second = weights(run, tmp_path / "together"), weights(run, tmp_path / "alone")
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_killed_pass_goes_on_though_its_runs_stand_at_different_steps(
+    three: list[Run], tmp_path: Path
+) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if what == "training" and done > 23:
+            raise KeyboardInterrupt
+
+    whole = train_together(three, results_dir=tmp_path / "whole", device=CPU)
+    with pytest.raises(KeyboardInterrupt):
+        train(three[1], results_dir=tmp_path / "killed", device=CPU, progress=kill)
+    train(three[2], results_dir=tmp_path / "killed", device=CPU)
+    resumed = train_together(three, results_dir=tmp_path / "killed", device=CPU)
+    assert [row["val"] for row in resumed] == [row["val"] for row in whole]
+    for run in three:
+        first, second = weights(run, tmp_path / "whole"), weights(run, tmp_path / "killed")
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_that_diverges_is_named_and_the_others_end(three: list[Run], tmp_path: Path) -> None:
+    wild = replace(three[1], recipe=replace(three[1].recipe, lr=1e30))
+    with pytest.raises(TrainingError, match=r"attention \(.*seed 4, is no number before step 10: lr=1e\+30"):
+        train_together([three[0], wild, three[2]], results_dir=tmp_path, device=CPU)
+    assert {row["run"] for row in load_results(tmp_path)} == {three[0].id, three[2].id}
+
+
+def test_runs_that_draw_other_batches_are_refused(three: list[Run], tmp_path: Path) -> None:
+    other = replace(three[1], recipe=replace(three[1].recipe, order_seed=1))
+    with pytest.raises(CallError, match="cannot share a pass"):
+        train_together([three[0], other], results_dir=tmp_path, device=CPU)
+
+
+def test_a_share_of_the_clips_is_all_that_is_trained_on(run: Run, tmp_path: Path) -> None:
+    small, large = (
+        configure(run.task, run.splits, settings=["steps=4", "width=16", f"train_fraction={share}"])
+        for share in (0.25, 0.5)
+    )
+    assert set(small.training.usable) < set(large.training.usable)
+    assert len(large.training.usable) == 24
+    (row, _) = train(small, results_dir=tmp_path, device=CPU)
+    assert (row["n_train"], row["n_val"]) == (12, 24)
+    with pytest.raises(CallError, match=r"holds 1 views of a clip, not 2: extract it with --views 2"):
+        configure(run.task, run.splits, settings=["train_views=2"])
+
+
+def test_evidence_is_kept_of_every_clip(run: Run, tmp_path: Path) -> None:
+    for row in train(run, results_dir=tmp_path, device=CPU):
+        clips, evidence = load_evidence(tmp_path, row, "val")
+        assert clips.tolist() == list(range(24))
+        assert run.task.score_of(evidence, np.ones(24)) == row["val"]

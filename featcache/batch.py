@@ -1,0 +1,76 @@
+"""How many clips fit into one forward pass: two trial passes, a straight line, the largest power of two.
+
+The number is chosen once a store and kept in it: another batch meets other kernels, whose sums differ in
+their last bits, and a store that was killed and resumed is to be the same as one that was not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+ON_CPU = 8
+MOST = 256
+"""Clip views; more gain nothing on any GPU we measured."""
+
+SHARE = 0.8
+"""Of the free memory: allocators break it to pieces, and pixels of the next clips are made meanwhile."""
+
+TRIALS = (1, 2)
+"""Clip views of the two trial passes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """What one forward pass took beside the weights."""
+
+    batch: int
+    peak: int
+    """Bytes."""
+
+    def __post_init__(self) -> None:
+        assert self.batch >= 1 and self.peak >= 0
+
+
+def fitting_batch(small: Trial, large: Trial, *, free: int, most: int = MOST) -> int:
+    """The largest power of two, `most` at the most, whose pass stays within `SHARE` of `free` bytes.
+
+    The peak grows with the batch along the line through two trials, or from nothing, whichever is steeper at
+    the larger one: a first part that does not grow is believed, memory that a batch gives back is not.
+    """
+    assert small.batch < large.batch
+    slope = max((large.peak - small.peak) / (large.batch - small.batch), 0.0)
+    fixed = large.peak - slope * large.batch
+    if fixed < 0:
+        slope, fixed = large.peak / large.batch, 0.0
+    batch = 1
+    while 2 * batch <= most and fixed + slope * 2 * batch <= SHARE * free:
+        batch *= 2
+    return batch
+
+
+def chosen_batch(encode: Callable[[int], object], device: torch.device, *, most: int = MOST) -> int:
+    """The batch for a model that is loaded: on a CPU `ON_CPU`, on a GPU what fits by two trial passes.
+
+    Args:
+        encode: one forward pass of so many clip views, its tokens given back.
+        device: where the model is.
+        most: what a shard holds; a larger batch would be padding.
+    """
+    if device.type != "cuda":
+        return ON_CPU
+    try:
+        encode(TRIALS[0])  # libraries allocate what they keep
+        small, large = (_trial(encode, device, batch) for batch in TRIALS)
+    except torch.OutOfMemoryError:
+        return 1
+    free, _ = torch.cuda.mem_get_info(device)
+    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return fitting_batch(small, large, free=free + idle, most=min(most, MOST))
+
+
+def _trial(encode: Callable[[int], object], device: torch.device, batch: int) -> Trial:
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    encode(batch)
+    return Trial(batch=batch, peak=torch.cuda.max_memory_allocated(device) - before)

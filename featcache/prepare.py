@@ -1,0 +1,128 @@
+"""All that is known of extractions before the first of them begins: their clips, targets, and bytes to write.
+
+A disk that is too small, a record that is broken, a clip with too many starts are told in the first minutes
+for every split asked for, not after the first has run for a day.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featcache import readers
+from featcache.clips import ClipIndex
+from featcache.disk import require_room
+from featcache.errors import DataError
+from featcache.fingerprint import SHORT, fingerprint
+from featcache.ground_truth import GroundTruth, ground_truth
+from featcache.index_cache import scan_once
+from featcache.job import Extraction, feature_spec, fingerprint_parts, store_bytes
+from featcache.progress import Progress
+from featcache.readers.base import Reader, Scan
+from featcache.shards import DAMAGED
+from featcache.targets import bytes_to_write
+
+WAY_OUT = (
+    "give another folder with --cache-dir, or ask for less with --layers or --split. "
+    "With --force it goes on until the disk is full; what was written by then is kept."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """One extraction with its clips listed."""
+
+    job: Extraction
+    reader: Reader
+    scan: Scan
+    truth: GroundTruth | None
+    parts: dict[str, Any]
+    """Of the fingerprint."""
+    folder: Path
+    """Of the split, in the cache."""
+
+    @property
+    def index(self) -> ClipIndex:
+        """The clips."""
+        return self.scan.index
+
+    @property
+    def path(self) -> Path:
+        """Of the store."""
+        return self.folder / f"{self.job.name}-{fingerprint(self.parts)[:SHORT]}.zarr"
+
+    def bytes_to_write(self) -> int:
+        """Of features and targets that are not on disk yet."""
+        shards = (file for file in self.path.glob("*/c.*") if not file.name.endswith(DAMAGED))
+        features = store_bytes(feature_spec(self.job, len(self.index)))
+        left = max(0, features - sum(file.stat().st_size for file in shards))
+        if self.truth is None:
+            return left
+        return left + bytes_to_write(self.folder, self.index, self.truth.arrays, self.truth.parts)
+
+
+def prepare(
+    jobs: Sequence[Extraction], *, data_dir: Path, cache_dir: Path, skip_bad: bool, progress: Progress
+) -> list[Prepared]:
+    """List the clips of every job, and what else can be known before the model runs.
+
+    Raises:
+        DataError: files are missing or broken, or a clip cannot be cut as the task wants it; names it.
+        WeightsError: the backbone's weights are missing.
+    """
+    # What can be refused in a second is refused before every record is read.
+    for job in jobs:
+        job.backbone.weights_digest()
+    opened = [readers.open_reader(job.dataset, job.split, data_dir) for job in jobs]
+    return [
+        _prepared(job, reader, data_dir, cache_dir, skip_bad, progress)
+        for job, reader in zip(jobs, opened, strict=True)
+    ]
+
+
+def refuse_full_disk(cache_dir: Path, prepared: Sequence[Prepared]) -> None:
+    """Refuse to begin what the disk would not hold all of.
+
+    Raises:
+        StoreError: says what is needed, what is free, and the ways out.
+    """
+    what = ", ".join(f"{one.job.task.name}/{one.job.role}" for one in prepared)
+    needed = sum(one.bytes_to_write() for one in prepared)
+    require_room(cache_dir, needed, what=f"{prepared[0].job.name} on {what}", way_out=WAY_OUT)
+
+
+def _prepared(
+    job: Extraction, reader: Reader, data_dir: Path, cache_dir: Path, skip_bad: bool, progress: Progress
+) -> Prepared:
+    scan = scan_once(
+        reader,
+        job.dataset,
+        job.split,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        skip_bad=skip_bad,
+        progress=lambda done, total: progress(f"reading the clip index of {job.role}", done, total),
+    )
+    if len(scan.index) == 0:
+        raise DataError(
+            f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
+        )
+    _refuse_uncuttable(job, scan.index)
+    return Prepared(
+        job=job,
+        reader=reader,
+        scan=scan,
+        truth=ground_truth(job, scan.index, reader),
+        parts=fingerprint_parts(job, scan.index),
+        folder=cache_dir / job.task.name / job.role,
+    )
+
+
+def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
+    lengths = index.clips.column("n_source")
+    for n_source in lengths.unique().to_pylist():
+        try:
+            job.views.views_of(n_source)
+        except DataError as problem:
+            clip = index.clip(lengths.to_pylist().index(n_source))
+            raise DataError(f"{clip.place}: {problem}") from None

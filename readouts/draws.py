@@ -1,0 +1,66 @@
+"""Which clip and view each step of training takes: a pure function of seed and step.
+
+Hence a resumed run and one that never stopped see the same batches, and so do any number of runs that share
+one pass over the data.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Int64
+
+EPOCHS_KEPT = 4
+"""Orders kept in memory: a batch needs two at the most, readers ahead of it another."""
+
+Draw = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
+"""Positions in a split, and the view of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """Which clip and view each training draw takes: epochs reshuffled, batches running on across them.
+
+    The reference repeats before it batches and reshuffles every epoch with seed + epoch, so no clip is
+    dropped and a batch may hold the end of one epoch and the start of the next.
+    """
+
+    n_clips: int
+    n_views: int | tuple[int, ...]
+    """To draw from, of all clips or of each."""
+    batch: int
+    seed: int
+    shards: Int64[np.ndarray, " n"] | None = None
+    """The shard of each clip, where not all clips are shuffled together."""
+    mix_shards: int = 0
+    """Shards whose clips are: they are read one group after the other, the groups in random order."""
+    _epochs: dict[int, Draw] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def at(self, step: int) -> Draw:
+        """Positions in the split and view numbers of the batch of `step`."""
+        draws = np.arange(step * self.batch, (step + 1) * self.batch)
+        epochs, places = np.divmod(draws, self.n_clips)
+        clips, views = np.empty_like(draws), np.empty_like(draws)
+        for epoch in np.unique(epochs):
+            order, view_of = self._epoch(int(epoch))
+            inside = epochs == epoch
+            clips[inside], views[inside] = order[places[inside]], view_of[places[inside]]
+        return clips, views
+
+    def _epoch(self, epoch: int) -> Draw:
+        if epoch not in self._epochs:
+            if len(self._epochs) > EPOCHS_KEPT:
+                self._epochs.clear()
+            rng = np.random.default_rng(self.seed + epoch)
+            order = self._order(rng)
+            high = self.n_views if isinstance(self.n_views, int) else np.asarray(self.n_views)[order]
+            self._epochs[epoch] = order, rng.integers(high, size=self.n_clips)
+        return self._epochs[epoch]
+
+    def _order(self, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
+        if self.shards is None or not self.mix_shards:
+            return rng.permutation(self.n_clips)
+        shards = rng.permutation(np.unique(self.shards))
+        # Rank of each clip's group; within a group a random number decides.
+        rank = np.empty(int(self.shards.max()) + 1, np.int64)
+        rank[shards] = np.arange(len(shards)) // self.mix_shards
+        return np.lexsort((rng.random(self.n_clips), rank[self.shards]))

@@ -1,0 +1,67 @@
+"""Attention with several learned queries for one vector of outputs, to see whether one sees enough.
+
+What each query pooled is kept apart until the last layer, a dense one over their concatenation. It contains
+the mean over queries (equal weights), lets an output listen to the query that found its evidence, and costs
+queries x width x outputs multiplications, nothing beside the attention.
+"""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from readouts.heads.attention import ResidualTrunk
+from readouts.heads.base import Readout, dense, normal_parameter
+from readouts.pooling import Answer, Ask, pool
+from readouts.tokens import Native, PreparedTokens, prepared
+
+
+class MultiQueryReadout(Readout):
+    """The attention readout's trunk under `n_queries` queries, read together."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        steps: int | None,
+        n_outputs: int,
+        width: int = 1024,
+        heads: int = 16,
+        dropout: float = 0.0,
+        n_queries: int = 4,
+        generator: Generator | None = None,
+    ) -> None:
+        """Draw a new head; `steps` is the T it will see, or None for a head without temporal embedding.
+
+        Raises:
+            CallError: `width` is not a multiple of `heads`.
+        """
+        super().__init__()
+        self.trunk = ResidualTrunk(
+            channels=channels, steps=steps, width=width, heads=heads, dropout=dropout, generator=generator
+        )
+        self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
+        self.classifier = dense(n_queries * width, n_outputs, generator=generator)
+
+    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
+        """One row of outputs a clip.
+
+        Raises:
+            CallError: the tokens' number of steps is not the head's.
+        """
+        tokens = prepared(features)
+        (answer,) = pool(tokens, [self.ask(tokens)])
+        return self.read(answer)
+
+    def ask(self, tokens: PreparedTokens) -> Ask:
+        """Its queries, folded into keys.
+
+        Raises:
+            CallError: the tokens' number of steps is not the head's.
+        """
+        return self.trunk.ask(tokens, self.query)
+
+    def read(self, answer: Answer) -> Float[Tensor, "B O"]:
+        """The outputs of `forward`, from the answer to `ask`."""
+        found = self.trunk.read(answer, self.query)
+        logits: Tensor = self.classifier(rearrange(found, "b q w -> b (q w)"))
+        return logits

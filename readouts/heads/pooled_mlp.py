@@ -1,0 +1,55 @@
+"""Mean and largest token to a small MLP: the reader between linear and attention.
+
+Against the linear readout it says what a non-linear reading of the same mean gives and what a short event
+adds, which a mean over 1,568 tokens dilutes and a maximum keeps. Tokens are normalised first: a few tokens of
+a transformer have norms far above the rest (Darcet et al. 2024) and would be every maximum.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from readouts.heads.base import Readout, mlp
+from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
+
+
+class PooledMLPReadout(Readout):
+    """Mean and maximum of the normalised tokens over steps and places, an MLP with dropout on both."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        n_outputs: int,
+        hidden: int = 512,
+        dropout: float = 0.1,
+        generator: Generator | None = None,
+    ) -> None:
+        """Draw a new head; `dropout` acts on what was pooled."""
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.mlp = mlp(2 * channels, hidden, n_outputs, generator=generator)
+
+    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
+        """One row of outputs a clip; mean and maximum are of the tokens after the resize in time."""
+        logits: Tensor = self.mlp(self.dropout(mean_and_max(prepared(features))))
+        return logits
+
+
+def mean_and_max(tokens: PreparedTokens) -> Float[Tensor, "B K"]:
+    """All means, then all maxima, over standardised tokens, K = 2 C; constants go through clip by clip."""
+    if tokens.differentiable is not None:
+        return _pooled(tokens.standardised)
+    n_clips, _, _, n_channels = tokens.native.shape
+    found = torch.empty(n_clips, 2 * n_channels, device=tokens.native.device)
+
+    def work(clips: slice, centred: Tensor, gain: Tensor | None) -> None:
+        found[clips] = _pooled(ImplicitTokens(native=centred, matrix=tokens.matrix, gain=gain))
+
+    tokens.visit(work, gains=True)
+    return found
+
+
+def _pooled(tokens: ImplicitTokens) -> Float[Tensor, "B K"]:
+    written = tokens.written()
+    return torch.cat([written.mean(dim=(1, 2)), written.amax(dim=(1, 2))], dim=-1)

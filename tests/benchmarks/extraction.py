@@ -1,0 +1,177 @@
+"""Extraction against what it cannot do without: the forward passes alone, and decoding alone.
+
+A model that keeps a device busy and this machine idle, as a GPU does, is played by a pause; one that shares
+the cores with decoding is VideoMAE-B at full size. `resize` has next to no forward: there the data are all.
+"""
+
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import sleep
+from typing import Any
+
+import torch
+
+from featcache import synthetic
+from featcache.backbones import load_backbone
+from featcache.backbones.base import Backbone, Encoder
+from featcache.clip_views import ClipViews
+from featcache.clips import ClipIndex
+from featcache.extract import Machine, extract
+from featcache.job import Extraction, plan_extraction
+from featcache.manifest import load_manifest
+from featcache.readers import open_reader
+from featcache.readers.base import Reader
+from featcache.spec import Layer
+from tests.benchmarks.side_by_side import Claim, claim, in_turn
+
+CPU = torch.device("cpu")
+GROUP = "extraction"
+DECODE_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Paced:
+    """`resize` by name and shape: a pass takes a given time and none of this machine's."""
+
+    inner: Backbone
+    seconds: float
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> Encoder:
+        """Tokens that are ready after a pause."""
+        tokens = torch.zeros(1, *self.inner.info.grid.shape)
+
+        def encode(pixels: torch.Tensor) -> dict[Layer, torch.Tensor]:
+            sleep(self.seconds)
+            return dict.fromkeys(layers, tokens.expand(len(pixels), -1, -1, -1, -1))
+
+        return encode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One split through one model."""
+
+    job: Extraction
+    data_dir: Path
+    cache_dir: Path
+    batch: int
+
+    def extract(self) -> None:
+        """All of it: the store is made anew, the clip index is that of the round before."""
+        shutil.rmtree(self.cache_dir / self.job.task.name, ignore_errors=True)
+        machine = Machine(device=CPU, batch=self.batch, decode_threads=DECODE_THREADS)
+        extract(self.job, machine, data_dir=self.data_dir, cache_dir=self.cache_dir)
+
+    def forward(self) -> Callable[[], None]:
+        """As many passes, of pixels that lie ready, by a model that is loaded."""
+        info = self.job.backbone.info
+        encoder = self.job.backbone.load(self.job.layers, CPU, self.job.dtype)
+        pixels = torch.rand(self.batch, info.n_frames, 3, *info.input_size)
+        n_clips = len(self.index)
+
+        def passes() -> None:
+            for _ in range(-(-n_clips // self.batch)):
+                encoder(pixels)
+
+        return passes
+
+    def decode(self) -> None:
+        """Every clip's frames, by the same threads; nothing is done with them."""
+        self._each(lambda views, clip: views.read(clip, 1))
+
+    def pixels(self) -> None:
+        """Every clip as a model takes it: frames decoded, resized, scaled, in float32."""
+        self._each(lambda views, clip: list(views.pixels(clip, views.read(clip, 1), 1)))
+
+    @property
+    def index(self) -> ClipIndex:
+        """The clips of the split."""
+        return self._reader.scan().index
+
+    @property
+    def _reader(self) -> Reader:
+        return open_reader(self.job.dataset, self.job.split, self.data_dir)
+
+    def _each(self, made: Callable[[ClipViews, Any], object]) -> None:
+        views, index = ClipViews(self.job, self._reader, CPU), self.index
+
+        def one(number: int) -> None:
+            made(views, index.clip(number))
+
+        with ThreadPoolExecutor(DECODE_THREADS) as pool:
+            list(pool.map(one, range(len(index))))
+
+
+def measure(small: bool) -> list[Claim]:
+    """Pipelined extraction over the passes alone; decoding alone over extraction with `resize`."""
+    rounds = 1 if small else 5
+    profile = "tiny" if small else "demo"
+    tasks = ("flyvsfly",) if small else ("flyvsfly", "calms21")
+    with TemporaryDirectory() as folder:
+        data_dir = Path(folder) / "data"
+        for name in tasks:
+            synthetic.generate(name, data_dir, profile=profile, seed=0)
+        paced, role = Paced(load_backbone("resize"), 0.01 if small else 0.3), "val" if small else "train"
+        claims = _hidden(_work("flyvsfly", role, data_dir, paced), rounds)
+        claims += _shared(data_dir, rounds, small)
+        for task in tasks:
+            claims += _bare(_work(task, role, data_dir), rounds)
+        return claims
+
+
+def _work(task: str, role: str, data_dir: Path, backbone: Any = None, batch: int = 8) -> Work:
+    model = backbone or load_backbone("resize")
+    job = plan_extraction(
+        load_manifest(), task=task, role=role, backbone=model, layers=model.info.default_layers,
+        n_views=1, seed=0, dtype=torch.float32,
+    )  # fmt: skip
+    return Work(
+        job=job, data_dir=data_dir, cache_dir=data_dir.with_name(f"cache_{model.info.name}"), batch=batch
+    )
+
+
+def _hidden(work: Work, rounds: int) -> list[Claim]:
+    times = in_turn({"extract": work.extract, "passes alone": work.forward()}, rounds=min(rounds, 3))
+    what = f"a device busy for 0.3 s a batch of {work.batch}: wall time over its passes alone"
+    return [_over(times, what, target=1.03)]
+
+
+def _shared(data_dir: Path, rounds: int, small: bool) -> list[Claim]:
+    name = "resize" if small else "videomae_random_b"
+    work = _work("flyvsfly", "val", data_dir, load_backbone(name), batch=2)
+    if not small:
+        # A pass takes seconds here: a few clips of the split are enough.
+        synthetic.generate("flyvsfly", data_dir / "few", profile="tiny", seed=0)
+        work = replace(work, data_dir=data_dir / "few")
+    times = in_turn({"extract": work.extract, "passes alone": work.forward()}, rounds=min(rounds, 3))
+    return [_over(times, f"{name} on these cores: wall time over its passes alone", target=1.03)]
+
+
+def _over(times: Any, what: str, *, target: float) -> Claim:
+    return claim(
+        times, group=GROUP, what=what, over="extract", under="passes alone", target=target, at_least=False
+    )
+
+
+def _bare(work: Work, rounds: int) -> list[Claim]:
+    times = in_turn(
+        {"extract": work.extract, "clips alone": work.pixels, "frames alone": work.decode}, rounds=rounds
+    )
+    task = work.job.task.name
+    return [
+        claim(
+            times, group=GROUP, what=f"resize, {task}: speed over making clips alone (decode, resize, scale)",
+            over="clips alone", under="extract", target=0.9,
+        ),
+        claim(
+            times, group=GROUP, what=f"resize, {task}: speed over decoding frames alone",
+            over="frames alone", under="extract",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,84 @@
+"""Sixteen readouts in one pass over a batch, beside one and beside sixteen passes: whole training steps.
+
+Widths, rates, dropouts and seeds are mixed. Each readout has its own optimiser, as runs of a sweep have.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from readouts.heads import AttentionReadout
+from readouts.heads.base import forward_together
+from readouts.optim import ReferenceAdamW, WarmupCosine
+from readouts.tokens import TokenPreparation
+from tests.benchmarks.attention_step import CHANNELS, STEPS, draw_tokens
+from tests.benchmarks.side_by_side import Claim, claim, in_turn
+
+N_HEADS = 16
+WIDTHS = (1024, 512, 256, 128)
+DROPOUTS = (0.0, 0.1)
+RATES = (1e-4, 3e-4)
+DIM = 64
+"""Of an attention head; a readout of width 1024 has 16 of them."""
+
+Trained = tuple[AttentionReadout, ReferenceAdamW]
+
+
+def draw_runs(small: bool) -> dict[str, Trained]:
+    """Readouts and their optimisers by name; the first is the benchmark's own."""
+    runs = {}
+    for i in range(N_HEADS):
+        width = WIDTHS[i % len(WIDTHS)] // (8 if small else 1)
+        head = AttentionReadout(
+            channels=CHANNELS,
+            steps=2 * STEPS,
+            n_outputs=4,
+            width=width,
+            heads=max(1, width // DIM),
+            dropout=DROPOUTS[i // 4 % 2],
+            generator=torch.Generator().manual_seed(i),
+        )
+        schedule = WarmupCosine(peak=RATES[i // 8], steps=1000, warmup=10)
+        runs[str(i)] = head, ReferenceAdamW(head.parameters(), schedule=schedule)
+    return runs
+
+
+def step(runs: Mapping[str, Trained], prepare: TokenPreparation, tokens: Tensor) -> dict[str, Tensor]:
+    """One training step of all of them, in one pass; returns the losses."""
+    heads = {name: head for name, (head, _) in runs.items()}
+    outputs = forward_together(heads, prepare(tokens), {}, before=lambda name: torch.manual_seed(int(name)))
+    losses = {name: found.square().mean() for name, found in outputs.items()}
+    for _, optimizer in runs.values():
+        optimizer.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    for _, optimizer in runs.values():
+        optimizer.step()
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def measure(small: bool) -> list[Claim]:
+    """One pass for sixteen over one readout alone, and sixteen passes over one."""
+    tokens, runs = draw_tokens(small), draw_runs(small)
+    prepare = TokenPreparation(steps_in=STEPS, steps_out=2 * STEPS, method="linear")
+    first = {"0": runs["0"]}
+
+    def apart() -> None:
+        for name, run in runs.items():
+            step({name: run}, prepare, tokens)
+
+    rivals = {
+        "together": lambda: step(runs, prepare, tokens),
+        "one": lambda: step(first, prepare, tokens),
+        "apart": apart,
+    }
+    times = in_turn(rivals, rounds=2 if small else 7)
+    group = f"{N_HEADS} readouts, whole training step"
+    detail = "widths 1024 to 128, one is of width 1024"
+    return [
+        claim(
+            times, group=group, what="one pass for all over one readout", over="together", under="one",
+            target=4.0, at_least=False, detail=detail,
+        ),
+        claim(times, group=group, what="a pass each over one pass for all", over="apart", under="together"),
+    ]  # fmt: skip

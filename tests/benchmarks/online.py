@@ -1,0 +1,75 @@
+"""One readout step from the cache beside the same step with the backbone run for its clips: VideoMAE-B.
+
+A pass of one clip is timed and counted as often as a batch needs it: on a CPU the time of a pass grows with
+its clips, so this is the step that an online pipeline takes, without the minutes of measuring it. Its
+decoding is left out, in the online pipeline's favour.
+"""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from featcache.backbones import load_backbone
+from readouts.features import Batch, draws_of, open_split, training_batches
+from readouts.tasks.base import clip_rows
+from tests.benchmarks.side_by_side import Claim, in_turn
+from tests.benchmarks.stores import FULL, SMALL, write_store
+from tests.benchmarks.training import CPU, Loop
+
+GROUP = "online"
+STEPS_OF_A_READOUT = 40_000
+TRAIN_CLIPS = {"calms21": 26_970, "flyvsfly": 1_067_008}
+
+
+def measure(small: bool) -> list[Claim]:
+    """The ratio of a step, and after how many readouts extraction has paid."""
+    setting, name = (SMALL, "videomae_random") if small else (FULL, "videomae_random_b")
+    n_steps, rounds, width, heads = (2, 1, 32, 2) if small else (6, 5, 1024, 16)
+    backbone = load_backbone(name)
+    info = backbone.info
+    encoder = backbone.load((info.last_layer,), CPU, torch.float32)
+    pixels = torch.rand(1, info.n_frames, 3, *info.input_size)
+    with TemporaryDirectory() as folder:
+        split = open_split(write_store(Path(folder), setting).path)
+        draws = draws_of(split, batch=setting.batch, seed=0)
+        held = [
+            Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets)
+            for b in training_batches(split, clip_rows, draws, range(n_steps), CPU)
+        ]
+        loop = Loop(setting.grid.channels, setting.grid.steps, width=width, heads=heads)
+        times = in_turn(
+            {
+                "cached": lambda: loop.run(training_batches(split, clip_rows, draws, range(n_steps), CPU)),
+                "head": lambda: loop.run(iter(held)),
+                "pass": lambda: encoder(pixels),
+            },
+            rounds=rounds,
+        )
+    cached, head = (np.asarray(times[rival]) / n_steps for rival in ("cached", "head"))
+    return _claims(name, setting.batch, cached, head, np.asarray(times["pass"]))
+
+
+def _claims(name: str, batch: int, cached: np.ndarray, head: np.ndarray, a_clip: np.ndarray) -> list[Claim]:
+    """From seconds, a round each: of a step from the cache, of a step from memory, of one clip's pass."""
+    online = batch * a_clip + head
+    saved = STEPS_OF_A_READOUT * (online - cached)
+    detail = ", ".join(
+        f"{what} {np.median(seconds):.3g} s"
+        for what, seconds in (("online step", online), ("cached step", cached), ("pass of a clip", a_clip))
+    )
+    ratios = [("a step with the backbone over one from the cache", online / cached)]
+    ratios += [
+        (
+            f"readouts of {STEPS_OF_A_READOUT:,} steps after which extracting {task} has paid",
+            n * a_clip / saved,
+        )
+        for task, n in TRAIN_CLIPS.items()
+    ]
+    return [_claim(f"{name}: {what}", values, detail) for what, values in ratios]
+
+
+def _claim(what: str, values: np.ndarray, detail: str) -> Claim:
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+    return Claim(group=GROUP, what=what, ratio=middle, low=low, high=high, detail=detail)

@@ -1,0 +1,45 @@
+"""A training split in memory beside the same one read from its store, page cache warm."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from readouts.features import Batch, draws_of, open_split, training_batches
+from readouts.resident import make_resident, resident_batches
+from readouts.tasks.base import clip_rows
+from tests.benchmarks.side_by_side import Claim, claim, in_turn
+from tests.benchmarks.stores import FULL, SMALL, write_store
+
+
+def measure(small: bool) -> list[Claim]:
+    """Batches with nothing done to them: what `--resident` saves at the most."""
+    setting, device = SMALL if small else FULL, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with TemporaryDirectory() as folder:
+        split = open_split(write_store(Path(folder), setting).path)
+        draws, steps = draws_of(split, batch=setting.batch, seed=0), range(2 if small else 12)
+        held = make_resident(split, device, "yes", lambda what, done, total: None)
+        assert held is not None
+
+        def use_up(batches: Iterator[Batch]) -> None:
+            for batch in batches:
+                batch.tokens[0, 0, 0, 0].item()
+
+        times = in_turn(
+            {
+                "read": lambda: use_up(training_batches(split, clip_rows, draws, steps, device)),
+                "resident": lambda: use_up(resident_batches(held, split, clip_rows, draws, steps)),
+            },
+            rounds=2 if small else 15,
+        )
+    return [
+        claim(
+            times,
+            group="resident",
+            what=f"reading over drawing from memory, batches alone, {device.type}",
+            over="read",
+            under="resident",
+            detail=f"{len(steps)} batches of {setting.batch}",
+        )
+    ]

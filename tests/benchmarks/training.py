@@ -1,0 +1,74 @@
+"""Training from the store beside the same loop on tensors that are in memory already.
+
+One step reads, moves, goes forward and backward, and updates: a cross-attention head of the benchmark's size
+on batches of 32 random clips. The rival's batches lie in memory as float16, labels too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from readouts.features import Batch, draws_of, open_split, training_batches
+from readouts.heads import AttentionReadout
+from readouts.optim import ReferenceAdamW
+from readouts.tasks.base import clip_rows
+from readouts.tokens import TokenPreparation
+from tests.benchmarks.side_by_side import Claim, claim, in_turn
+from tests.benchmarks.stores import FULL, N_CLASSES, SMALL, write_store
+
+CPU = torch.device("cpu")
+
+
+class Loop:
+    """A head in training, fed by whoever asks."""
+
+    def __init__(self, channels: int, steps: int, *, width: int, heads: int) -> None:
+        self.prepare = TokenPreparation(steps_in=steps, steps_out=2 * steps, method="linear")
+        self.head = AttentionReadout(
+            channels=channels, steps=2 * steps, n_outputs=N_CLASSES, width=width, heads=heads, dropout=0.5
+        )
+        self.optimizer = ReferenceAdamW(self.head.parameters(), schedule=lambda update: 1e-4)
+
+    def run(self, batches: Iterator[Batch]) -> None:
+        for batch in batches:
+            outputs = self.head(self.prepare(batch.tokens))
+            labels = batch.targets["labels"].float()
+            torch.nn.functional.binary_cross_entropy_with_logits(outputs, labels).backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+
+
+def measure(small: bool) -> list[Claim]:
+    """The ratio of the two loops, a dozen steps a round."""
+    setting = SMALL if small else FULL
+    n_steps, width, heads = (2, 32, 2) if small else (12, 1024, 16)
+    with TemporaryDirectory() as folder:
+        split = open_split(write_store(Path(folder), setting).path)
+        draws = draws_of(split, batch=setting.batch, seed=0)
+        held = [
+            Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets)
+            for b in training_batches(split, clip_rows, draws, range(n_steps), CPU)
+        ]
+        loop = Loop(setting.grid.channels, setting.grid.steps, width=width, heads=heads)
+        times = in_turn(
+            {
+                "from the store": lambda: loop.run(
+                    training_batches(split, clip_rows, draws, range(n_steps), CPU)
+                ),
+                "from memory": lambda: loop.run(iter(held)),
+            },
+            rounds=1 if small else 9,
+        )
+    return [
+        claim(
+            times,
+            group="training",
+            what="speed from the store over speed from memory",
+            over="from memory",
+            under="from the store",
+            target=0.9,
+            detail=f"{n_steps} steps of {setting.batch} clips",
+        )
+    ]

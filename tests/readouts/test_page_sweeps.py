@@ -1,0 +1,57 @@
+"""Sweeps: a section a sweep, a panel a task, a table where three settings vary."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featcache.manifest import load_manifest
+from readouts.page_sweeps import TABLE_ROWS, SweepSection, sweep_sections
+from readouts.results import add_run
+from readouts.studies import STUDIES
+from readouts.task_results import load_task_results
+
+MakeRow = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def sections(make_row: MakeRow, tmp_path: Path) -> list[SweepSection]:
+    rows = [make_row(run="alone"), make_row(run="single", sweep="grid-2", task="calms21")]
+    rows += [
+        make_row(run=f"{task}{lr}", sweep="grid-1", task=task, recipe={"lr": lr})
+        for task, lr in product(("flyvsfly", "calms21"), (0.1, 0.01))
+    ]
+    rows += [
+        make_row(run=f"g{i}", sweep="grid-2", recipe={"lr": lr, "steps": steps}, config={"width": width})
+        for i, (lr, steps, width) in enumerate(product((0.1, 0.2), (1, 2, 3), (8, 16, 32)))
+    ]
+    rows += [make_row(run=f"d{layer}", sweep="depth", layer=layer) for layer in ("1", "2")]
+    for row in rows:
+        add_run(tmp_path, row["run"], [row])
+    return sweep_sections(load_task_results(tmp_path, [], load_manifest()))
+
+
+def test_rows_of_a_sweep_are_together(sections: list[SweepSection]) -> None:
+    found = {
+        section.name: (section.n_rows, [panel.title for panel in section.panels]) for section in sections
+    }
+    assert found == {
+        "Depth": (2, ["Fly behaviour"]),
+        "grid-1": (4, ["Fly behaviour", "Mouse behaviour"]),
+        "grid-2": (19, ["Fly behaviour"]),  # one row on mice varies nothing
+    }
+
+
+def test_a_study_asks_its_question(sections: list[SweepSection]) -> None:
+    assert [section.question for section in sections] == [STUDIES["depth"].question, "", ""]
+
+
+def test_curves_or_a_table(sections: list[SweepSection]) -> None:
+    _, curves, table = sections
+    assert curves.panels[0].image.startswith("data:image/svg+xml")
+    assert curves.panels[0].varied == "lr: 0.01, 0.1"
+    assert not curves.panels[0].table
+    assert not table.panels[0].image
+    assert (len(table.panels[0].table), table.panels[0].n_configurations) == (TABLE_ROWS, 18)

@@ -1,0 +1,53 @@
+"""A split in memory gives the batches that reading gives, and is refused where it does not fit."""
+
+from collections.abc import Callable
+from inspect import unwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featcache.errors import CallError
+from featcache.store import FeatureStore
+from readouts import resident
+from readouts.features import draws_of, open_split, training_batches
+from readouts.resident import make_resident, resident_batches, resident_bytes
+from readouts.run import Run
+from readouts.tasks.base import clip_rows
+from readouts.training import train
+
+CPU = torch.device("cpu")
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def test_the_batches_are_those_that_reading_gives(make_split: Callable[..., FeatureStore]) -> None:
+    tokens = np.random.default_rng(0).standard_normal((40, 3, 2, 2, 2, 4)).astype(np.float16)
+    split = open_split(make_split("train", tokens, np.eye(7, dtype=int)[np.arange(40) % 7]).path)
+    draws = draws_of(split, batch=16, seed=3)
+    held = make_resident(split, CPU, "yes", silent)
+    assert held is not None
+    ours = resident_batches(held, split, clip_rows, draws, range(5))
+    for mine, theirs in zip(ours, training_batches(split, clip_rows, draws, range(5), CPU), strict=True):
+        assert torch.equal(mine.tokens, theirs.tokens)
+        np.testing.assert_array_equal(mine.clips, theirs.clips)
+        assert torch.equal(mine.targets["labels"], theirs.targets["labels"])
+
+
+def test_training_from_memory_gives_the_same_scores(run: Run, tmp_path: Path) -> None:
+    read, held = (
+        train(run, results_dir=tmp_path / wish, device=CPU, resident=wish) for wish in ("no", "yes")
+    )
+    assert [row["val"] for row in read] == [row["val"] for row in held]
+
+
+def test_what_does_not_fit_is_read_or_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "free_memory", lambda device: 2 * resident_bytes(run.training) - 1)
+    assert make_resident(run.training, CPU, "auto", silent) is None
+    with pytest.raises(CallError, match="half of which may be used: read it from disk"):
+        make_resident(run.training, CPU, "yes", silent)
+    with pytest.raises(CallError, match="--resident perhaps: one of auto, yes, no"):
+        unwrap(make_resident)(run.training, CPU, "perhaps", silent)
