@@ -170,6 +170,8 @@ class _Pass:
 
     def _update(self, step: int, batch: Batch) -> None:
         learning = [trainee for trainee in self.trainees if trainee.step == step]
+        if not learning:
+            return
         outputs = outputs_of(learning, self.prepare(batch.tokens), batch)
         losses = [one.loss(found, batch) for one, found in zip(learning, outputs, strict=True)]
         # One backward, so that the tokens are gone through once more and not once a run.
