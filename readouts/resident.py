@@ -6,7 +6,7 @@ lie on a network or are evicted by other work; there it has to be asked for.
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -35,14 +35,20 @@ class ResidentTokens:
     values: Float[Tensor, "n V T N C"]
     row_of: Int64[np.ndarray, " clips"]
     """Clip number -> row of `values`, -1 where the clip is not used."""
+    _room: list[Tensor] = field(default_factory=list, repr=False)
+    """Memory of the last batch on a CPU, where fresh pages cost more than the copy."""
 
     def batch(
         self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
     ) -> Float[Tensor, "B T N C"]:
-        """The tokens of some clips, each at its view."""
-        device = self.values.device
-        rows = torch.from_numpy(self.row_of[clips]).to(device)
-        return self.values[rows, torch.from_numpy(views).to(device)]
+        """The tokens of some clips, each at its view; on a CPU the next call overwrites them."""
+        flat, n_views = self.values.flatten(0, 1), self.values.shape[1]
+        rows = torch.from_numpy(self.row_of[clips] * n_views + views).to(flat.device)
+        if flat.device.type != "cpu":
+            return flat[rows]
+        if not self._room or len(self._room[0]) != len(rows):
+            self._room[:] = [torch.empty((len(rows), *flat.shape[1:]), dtype=flat.dtype)]
+        return torch.index_select(flat, 0, rows, out=self._room[0])
 
 
 def resident_batches(
