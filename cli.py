@@ -732,7 +732,7 @@ def demo(
                 cache_dir=cache_dir,
                 results_dir=results_dir,
             )
-    sweep(grid=list(DEMO_SWEEP), name="demo", cache_dir=cache_dir, results_dir=results_dir)
+    sweep(grid=list(DEMO_SWEEP), name="demo", test=True, cache_dir=cache_dir, results_dir=results_dir)
     for task, (backbone, settings) in DEMO_CERTIFIED.items():
         certify(
             backbone=backbone, task=task, steps=5, val_clips=16, set_=settings, data_dir=data_dir,

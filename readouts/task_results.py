@@ -131,7 +131,10 @@ def _of_task(
     name: str, rows: Sequence[Row], stores: Sequence[FeatureStore], results_dir: Path, manifest: Manifest
 ) -> TaskResults:
     entry, order = manifest.tasks.get(name), ranked(rows)
-    splits = stores_of(order[0], stores)
+    # The best row's own; of what it was not scored on (test, in a sweep) those of the next that was.
+    splits: dict[str, FeatureStore] = {}
+    for row in order:
+        splits = stores_of(row, stores) | splits
     task, intervals, problem = None, None, None
     controls: Mapping[str, Sequence[ControlRow]] = {}
     try:
