@@ -203,25 +203,22 @@ def extract(
     )  # fmt: skip
     machine = Machine(device=chosen, batch=batch, decode_threads=decode_threads, shard_bytes=shard_mb * 2**20)
     with reporter(console) as progress:
-        stores = list(
-            extract_all(
-                jobs,
-                machine,
-                data_dir=data_dir.expanduser(),
-                cache_dir=cache_dir,
-                skip_bad=skip_bad,
-                force=force,
-                progress=progress,
-            )
-        )
-    for store in stores:
-        size = f"{store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB"
-        console.print(f"{store.path}  ({size})", markup=False)
-        left_out = [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]
-        if left_out:
-            console.print(
-                f"left out: {len(left_out)}, for example {left_out[0]['id']}: {left_out[0]['reason']}"
-            )
+        for store in extract_all(
+            jobs,
+            machine,
+            data_dir=data_dir.expanduser(),
+            cache_dir=cache_dir,
+            skip_bad=skip_bad,
+            force=force,
+            progress=progress,
+        ):
+            size = f"{store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB"
+            console.print(f"{store.path}  ({size})", markup=False)
+            left_out = [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]
+            if left_out:
+                console.print(
+                    f"left out: {len(left_out)}, for example {left_out[0]['id']}: {left_out[0]['reason']}"
+                )
 
 
 def _jobs(
