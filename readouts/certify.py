@@ -4,8 +4,7 @@ Equal heads, with equal dropout, learn from both kinds of tokens; `readouts.onli
 backbone, `readouts.certificates` judges what was found, and the certificate stays with the store.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,12 +32,10 @@ from readouts.certificates import (
     write_certificate,
 )
 from readouts.draws import Draws
-from readouts.features import draws_of
 from readouts.online import OnlineTokens, replanned
-from readouts.optim import ReferenceAdamW
 from readouts.run import Run
 from readouts.tasks.base import Metric, evidence_of
-from readouts.trainee import build_heads, build_preparation, schedule_of
+from readouts.trainee import Learner, build_preparation, outputs_of, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
 """Enough to see a difference, and little enough for a CPU."""
@@ -97,7 +94,7 @@ def certify(
     train = OnlineTokens(sources["train"], run.training, encoder, device, batch)
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)
     clips = _evenly(val.split.usable, val_clips)
-    with _same_arithmetic(device):
+    with training_arithmetic(device):
         pairs = [_Pair(_of_seed(run, i), device) for i in range(n_seeds)]
         train_tokens = _train(pairs, train, progress)
         val_tokens = _score(pairs, val, clips, progress)
@@ -134,37 +131,27 @@ def _of_seed(run: Run, i: int) -> Run:
     return replace(run, seed=run.seed + i, recipe=recipe)
 
 
-class _Heads:
+class _Heads(Learner):
     """Heads of one run, fed with one kind of tokens."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
-        self.run = run
-        self.prepare, self.heads = build_preparation(run).to(device), build_heads(run).to(device)
-        self.optimizer = ReferenceAdamW(
-            self.heads.parameters(),
-            schedule=schedule_of(run.recipe),
-            weight_decay=run.recipe.weight_decay,
-            clip_update=run.recipe.clip_update,
-        )
-        self.losses: dict[str, list[float]] = {kind: [] for kind in self.heads}
+        super().__init__(run, device)
+        self.prepare = build_preparation(run).to(device)
+        self.series: dict[str, list[float]] = {kind: [] for kind in self.heads}
+        """The losses of each head, a step each."""
         self.own = {kind: run.task.metric() for kind in self.heads}
         """Fed with tokens of the kind that the heads learned from."""
         self.other = {kind: run.task.metric() for kind in self.heads}
         """Fed with the other kind."""
 
-    def update(self, tokens: Float[Tensor, "B T N C"], targets: Mapping[str, Tensor], step: int) -> None:
-        """One training step, as `readouts.training` takes it."""
-        self.heads.train()
-        prepared, task = self.prepare(tokens), self.run.task
-        losses = []
-        for kind, head in self.heads.items():
-            # The same dropout both ways.
-            torch.manual_seed((self.run.seed << 32) + step)
-            losses.append(task.loss(head(prepared, **task.inputs(targets)), targets))
-            self.losses[kind].append(float(losses[-1].detach()))
-        self.optimizer.zero_grad()
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+    def learn(self, tokens: Float[Tensor, "B T N C"], targets: Mapping[str, Tensor]) -> None:
+        """One training step, as `readouts.training` takes it; the same dropout both ways."""
+        (outputs,) = outputs_of([self], self.prepare(tokens), targets)
+        losses = self.losses(outputs, targets)
+        for kind, loss in losses.items():
+            self.series[kind].append(float(loss.detach()))
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        self.update()
 
     @torch.inference_mode()
     def score(
@@ -190,7 +177,7 @@ def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> 
     total = sum(pair.run.recipe.steps for pair in pairs)
     for done, (pair, step) in enumerate((p, s) for p in pairs for s in range(p.run.recipe.steps)):
         progress("training online and cached", done, total)
-        draws = _draws(pair.run)
+        draws = pair.run.draws
         places, views = draws.at(step)
         clips = source.split.usable[places]
         cached = source.stored(clips, views)
@@ -203,8 +190,8 @@ def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> 
                 (len(clips[some]), source.apart(source.tokens(clips[some], views[some]), cached[some]))
             )
         targets = source.targets(pair.run.task, clips, views, np.random.default_rng([draws.seed, step]))
-        pair.online.update(online, targets, step)
-        pair.cached.update(cached, targets, step)
+        pair.online.learn(online, targets)
+        pair.cached.learn(cached, targets)
     progress("training online and cached", total, total)
     return _agreement(compared)
 
@@ -228,11 +215,6 @@ def _score(
     return _agreement(compared)
 
 
-def _draws(run: Run) -> Draws:
-    recipe = run.recipe
-    return draws_of(run.training, batch=recipe.batch, seed=recipe.order_seed, mix_shards=recipe.mix_shards)
-
-
 def _fresh_views(source: OnlineTokens, draws: Draws, step: int) -> Int64[np.ndarray, " B"]:
     """A view for every draw that neither the store nor another draw has."""
     first = source.split.store.spec.n_views + (draws.seed << 32) + step * draws.batch
@@ -252,7 +234,7 @@ def _compared(kind: str, pairs: Sequence[_Pair], units: Units | None) -> Readout
     swapped = np.array([pair.online.other[kind].compute()[score] for pair in pairs])
     cached = np.array([pair.cached.own[kind].compute()[score] for pair in pairs])
     low, high = gap_interval((cached - online).tolist(), *_unit_error(kind, pairs, units))
-    series = [(pair.online.losses[kind], pair.cached.losses[kind]) for pair in pairs]
+    series = [(pair.online.series[kind], pair.cached.series[kind]) for pair in pairs]
     return ReadoutComparison(
         readout=kind,
         metric_online=float(online.mean()),
@@ -284,16 +266,6 @@ def _evenly(numbers: Int64[np.ndarray, " n"], most: int) -> Int64[np.ndarray, " 
     """At the most so many, over the whole range: neighbours in a file are often of one video."""
     places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(np.int64)
     return numbers[places]
-
-
-@contextmanager
-def _same_arithmetic(device: torch.device) -> Iterator[None]:
-    """As training has it: the caller's random state untouched, convolutions in float32."""
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-    ):
-        yield
 
 
 def _certificate(

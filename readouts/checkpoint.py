@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from featcache.durable import Staged, publish
+from featcache.durable import Lock, Staged, make_directory, publish
 from featcache.errors import StoreError
 from featcache.shards import write_all
 from readouts.optim import ReferenceAdamW
@@ -119,6 +119,17 @@ def write_evidence(
 
 def _tensor_column(values: Float[np.ndarray, "n *O"]) -> pa.ExtensionArray:
     return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
+
+
+def hold(folder: Path) -> Lock:
+    """Make the folder of a run this process's own until the lock is released.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    make_directory(folder)
+    busy = f"{folder} is being trained by another process: wait for it, or stop it and run this again."
+    return Lock(folder / ".lock", wait=False, busy=busy)
 
 
 def forget(folder: Path) -> None:

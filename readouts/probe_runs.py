@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,17 @@ import torch
 from jaxtyping import Float
 
 from featcache.device import device_name
-from featcache.durable import Lock, make_directory
 from featcache.errors import CallError, StoreError
 from featcache.progress import Progress
-from readouts.checkpoint import write_evidence, write_predictions
-from readouts.features import FeatureSplit, split_decisions, splits_summary
+from readouts.checkpoint import hold, write_evidence, write_predictions
+from readouts.features import FeatureSplit, split_decisions
 from readouts.probes import PROBES, check_probe, fit_pooled, pool_split
-from readouts.results import add_run, load_run, run_folder
-from readouts.run import MAX_SEED
+from readouts.results import add_run, load_run, recorded, run_folder
+from readouts.run import check_seed, digest_of
 from readouts.tasks.base import Task, evidence_of
 from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
-from readouts.trainee import software
+from readouts.trainee import row_of
 
 SHARES = {"train_fraction": 1.0, "train_views": 0}
 """Settings of a recipe that a probe has as well."""
@@ -66,7 +64,7 @@ class ProbeRun:
     @property
     def id(self) -> str:
         """Twelve digits of the digest of `decisions`."""
-        return blake2b(json.dumps(self.decisions, sort_keys=True).encode(), digest_size=6).hexdigest()
+        return digest_of(self.decisions)
 
     @property
     def pass_key(self) -> str:
@@ -101,8 +99,7 @@ def configure_probe(
         CallError: no such probe or setting, a value of the wrong kind or out of range, or more views than
             the store holds.
     """
-    if not 0 <= seed < MAX_SEED:
-        raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
+    check_seed(seed)
     check_probe(kind, {})
     given = dict(setting.split("=", 1) for setting in settings)
     known = {**PROBES[kind].settings, **SHARES}
@@ -130,12 +127,10 @@ def fit_and_record(
         CallError: the probe is not for such a task.
         StoreError: another process is at it, or a store is damaged.
     """
-    if rows := _recorded(results_dir, run):
+    if rows := recorded(results_dir, run.id, tested="test" in run.splits):
         return rows
     folder = run.folder(results_dir)
-    make_directory(folder)
-    busy = f"{folder} is being trained by another process: wait for it, or stop it and run this again."
-    lock = Lock(folder / ".lock", wait=False, busy=busy)
+    lock = hold(folder)
     try:
         started = time.monotonic()
         task, train = run.task, run.splits["train"]
@@ -153,11 +148,6 @@ def fit_and_record(
         return load_run(results_dir, run.id)
     finally:
         lock.release()
-
-
-def _recorded(results_dir: Path, run: ProbeRun) -> list[dict[str, Any]]:
-    rows = load_run(results_dir, run.id)
-    return rows if "test" not in run.splits or all(row["test"] is not None for row in rows) else []
 
 
 @torch.inference_mode()
@@ -181,27 +171,15 @@ def _score(run: ProbeRun, role: str, outputs: Float[np.ndarray, "n O"], folder: 
 
 def _row(run: ProbeRun, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """Its results row; the score on val is that of the only point there is, step 0."""
-    task, train = run.task, run.splits["train"]
-    val = scores["val"][task.score]
+    train = run.splits["train"]
     return {
-        **splits_summary(run.splits),
-        "run": run.id,
-        "task": task.name,
-        "task_spec": task.spec,
-        "readout": run.kind,
-        "metric": task.score,
-        "higher_is_better": task.higher_is_better,
-        "val": val,
-        "best_val": val,
+        **row_of(run, run.kind, run.splits, scores),
+        "best_val": scores["val"][run.task.score],
         "best_step": 0,
-        "test": scores["test"][task.score] if "test" in scores else None,
-        "scores": json.dumps(scores),
-        "seed": run.seed,
         "steps": 0,
         "parameters": 0,
         "recipe": json.dumps({"train_fraction": train.fraction, "train_views": train.first_views}),
         "readout_config": json.dumps({**PROBES[run.kind].settings, **run.settings}),
-        "software": software(),
     }
 
 

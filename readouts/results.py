@@ -104,6 +104,16 @@ def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
     return sorted(_rows(path), key=lambda row: str(row["readout"])) if path.exists() else []
 
 
+def recorded(results_dir: Path, run: str, *, tested: bool) -> list[dict[str, Any]]:
+    """The rows of a run if they say all that is asked for: none where `tested` and test is yet to be scored.
+
+    Raises:
+        StoreError: as `load_results`.
+    """
+    rows = load_run(results_dir, run)
+    return rows if not tested or all(row["test"] is not None for row in rows) else []
+
+
 def find_row(results_dir: Path, name: str) -> dict[str, Any]:
     """The row of `run`, or of `run/readout` where the run has several.
 

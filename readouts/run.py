@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import CallError
-from readouts.features import FeatureSplit, split_decisions
+from readouts.draws import Draws
+from readouts.features import FeatureSplit, draws_of, split_decisions
 from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
 from readouts.results import run_folder
 from readouts.tasks.base import Recipe, Task
@@ -52,13 +53,13 @@ class Run:
     @property
     def id(self) -> str:
         """Twelve digits of the digest of `decisions`."""
-        return _digest(self.decisions)
+        return digest_of(self.decisions)
 
     @property
     def pass_key(self) -> str:
         """Runs with the same one draw the same batches and are scored at the same steps on the same clips."""
         recipe = asdict(self.recipe)
-        return _digest(
+        return digest_of(
             {
                 "task": self.decisions["task"],
                 "splits": {role: split_decisions(split) for role, split in self.splits.items()},
@@ -77,14 +78,33 @@ class Run:
             self.splits["train"], fraction=self.recipe.train_fraction, first_views=self.recipe.train_views
         )
 
+    @property
+    def draws(self) -> Draws:
+        """Which clips and views each step takes; runs of one pass have the same."""
+        recipe = self.recipe
+        return draws_of(
+            self.training, batch=recipe.batch, seed=recipe.order_seed, mix_shards=recipe.mix_shards
+        )
+
     def folder(self, results_dir: Path) -> Path:
         """Where the run keeps checkpoints, curve and predictions."""
         backbone = self.splits["train"].store.attrs["backbone"]
         return run_folder(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
 
 
-def _digest(decisions: Mapping[str, Any]) -> str:
+def digest_of(decisions: Mapping[str, Any]) -> str:
+    """Twelve digits that name what was decided."""
     return blake2b(json.dumps(decisions, sort_keys=True).encode(), digest_size=6).hexdigest()
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that dropout could not draw from.
+
+    Raises:
+        CallError: says which there are.
+    """
+    if not 0 <= seed < MAX_SEED:
+        raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
 
 
 def configure(
@@ -101,8 +121,7 @@ def configure(
         CallError: a setting that nothing reads, or a value of the wrong kind or out of range.
         StoreError: a split's labels have another number of columns than the task has outputs.
     """
-    if not 0 <= seed < MAX_SEED:
-        raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
+    check_seed(seed)
     for split in splits.values():
         if split.targets is not None:
             # One row, so that a store of other classes is refused before anything is trained.

@@ -7,11 +7,12 @@ each head: a run's numbers depend neither on being killed and resumed nor on the
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import pyarrow as pa
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from featcache.device import device_name
 from featcache.errors import TrainingError
+from featcache.store import FeatureStore
 from readouts.checkpoint import (
     History,
     load_state,
@@ -29,32 +31,77 @@ from readouts.checkpoint import (
     write_evidence,
     write_predictions,
 )
-from readouts.features import Batch, splits_summary
+from readouts.features import FeatureSplit, splits_summary
 from readouts.heads import build_head
 from readouts.heads.base import Readout, forward_together
 from readouts.optim import ReferenceAdamW, WarmupCosine
 from readouts.run import Run
 from readouts.scoring import Scored
-from readouts.tasks.base import Recipe
+from readouts.tasks.base import Recipe, Rows, Task
 from readouts.tokens import PreparedTokens, TokenPreparation
 
 
-def outputs_of(
-    trainees: Sequence["Trainee"], tokens: PreparedTokens, batch: Batch
-) -> list[dict[str, Tensor]]:
+class Learner:
+    """Heads and optimiser of a run, at one step; nothing of it is on disk."""
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        """At step 0, with the seed's initial weights."""
+        self.run, self.device, self.step = run, device, 0
+        self.heads = build_heads(run).to(device)
+        self.optimizer = ReferenceAdamW(
+            self.heads.parameters(),
+            schedule=schedule_of(run.recipe),
+            weight_decay=run.recipe.weight_decay,
+            clip_update=run.recipe.clip_update,
+        )
+
+    @property
+    def readouts(self) -> dict[str, Readout]:
+        """The heads by kind."""
+        return {kind: cast("Readout", head) for kind, head in self.heads.items()}
+
+    def seed_dropout(self) -> None:
+        """Make what is drawn next a function of seed and step; for each head anew."""
+        torch.manual_seed((self.run.seed << 32) + self.step)
+
+    def losses(self, outputs: Mapping[str, Tensor], targets: Rows) -> dict[str, Float[Tensor, ""]]:
+        """Of each head, what it is to minimise on one batch."""
+        return {kind: self.run.task.loss(found, targets) for kind, found in outputs.items()}
+
+    def update(self) -> None:
+        """Take one step down the gradients that are there."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+
+
+def outputs_of(learners: Sequence[Learner], tokens: PreparedTokens, targets: Rows) -> list[dict[str, Tensor]]:
     """What the heads of each run make of one training batch: all of them in one pass over its tokens."""
-    whose: dict[str, Trainee] = {}
+    whose: dict[str, Learner] = {}
     heads: dict[str, Readout] = {}
-    for i, one in enumerate(trainees):
+    for i, one in enumerate(learners):
         one.heads.train()
         for kind, head in one.readouts.items():
             heads[f"{i}/{kind}"], whose[f"{i}/{kind}"] = head, one
-    inputs = trainees[0].run.task.inputs(batch.targets)
+    inputs = learners[0].run.task.inputs(targets)
     found = forward_together(heads, tokens, inputs, before=lambda name: whose[name].seed_dropout())
-    return [{kind: found[f"{i}/{kind}"] for kind in one.heads} for i, one in enumerate(trainees)]
+    return [{kind: found[f"{i}/{kind}"] for kind in one.heads} for i, one in enumerate(learners)]
 
 
-class Trainee:
+@contextmanager
+def training_arithmetic(device: torch.device) -> Iterator[None]:
+    """The caller's random state stays untouched, and convolutions are as exact as products.
+
+    By default a GPU rounds their inputs to ten bits.
+    """
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
+        yield
+
+
+class Trainee(Learner):
     """A run in training, in its folder."""
 
     def __init__(self, run: Run, folder: Path, device: torch.device) -> None:
@@ -63,15 +110,9 @@ class Trainee:
         Raises:
             StoreError: the checkpoint or the curve is damaged.
         """
-        self.run, self.folder, self.device = run, folder, device
+        super().__init__(run, device)
+        self.folder = folder
         self.started = time.monotonic()
-        self.heads = build_heads(run).to(device)
-        self.optimizer = ReferenceAdamW(
-            self.heads.parameters(),
-            schedule=schedule_of(run.recipe),
-            weight_decay=run.recipe.weight_decay,
-            clip_update=run.recipe.clip_update,
-        )
         self.step, self.seconds_before = self._resume()
         self.seconds = self.seconds_before
         """Of training up to the last checkpoint, in all processes that took part."""
@@ -86,31 +127,16 @@ class Trainee:
         return self.folder / "last.safetensors"
 
     @property
-    def readouts(self) -> dict[str, Readout]:
-        """The heads by kind."""
-        return {kind: cast("Readout", head) for kind, head in self.heads.items()}
-
-    @property
     def is_evaluated(self) -> bool:
         """Whether the curve has this step: a resumed run starts at one that was evaluated before."""
         return any(row["step"] == self.step for row in self.history.rows)
 
-    def seed_dropout(self) -> None:
-        """Make what is drawn next a function of seed and step; for each head anew."""
-        torch.manual_seed((self.run.seed << 32) + self.step)
-
-    def loss(self, outputs: Mapping[str, Tensor], batch: Batch) -> Float[Tensor, ""]:
-        """The sum over its heads of the losses of their outputs on one batch."""
-        losses = {kind: self.run.task.loss(found, batch.targets) for kind, found in outputs.items()}
+    def loss(self, outputs: Mapping[str, Tensor], targets: Rows) -> Float[Tensor, ""]:
+        """The sum of the heads' losses on one batch, each remembered for the curve."""
+        losses = self.losses(outputs, targets)
         for kind, loss in losses.items():
             self._losses[kind].append(loss.detach())
         return torch.stack(list(losses.values())).sum()
-
-    def update(self) -> None:
-        """Take one step down the gradients that are there."""
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
 
     def refuse_divergence(self) -> None:
         """Refuse to go on with a loss that is no longer a number.
@@ -162,19 +188,14 @@ class Trainee:
         curve = [row for row in self.history.rows if row["readout"] == kind]
         best = (max if run.task.higher_is_better else min)(curve, key=lambda row: row[score])
         return {
-            **splits_summary({**run.splits, "train": run.training}),
-            "run": run.id,
-            "task": run.task.name,
-            "task_spec": run.task.spec,
-            "readout": kind,
-            "metric": score,
-            "higher_is_better": run.task.higher_is_better,
-            "val": scores["val"][kind][score],
+            **row_of(
+                run,
+                kind,
+                {**run.splits, "train": run.training},
+                {role: of[kind] for role, of in scores.items()},
+            ),
             "best_val": best[score],
             "best_step": best["step"],
-            "test": scores["test"][kind][score] if "test" in scores else None,
-            "scores": json.dumps({role: of[kind] for role, of in scores.items()}),
-            "seed": run.seed,
             "steps": run.recipe.steps,
             "batch": run.recipe.batch,
             "parameters": sum(p.numel() for p in self.heads[kind].parameters()),
@@ -182,7 +203,6 @@ class Trainee:
             "readout_config": json.dumps(dict(run.readouts[kind])),
             "seconds": self.seconds,
             "device": device_name(self.device),
-            "software": software(),
         }
 
     def _save(self) -> None:
@@ -213,8 +233,9 @@ def schedule_of(recipe: Recipe) -> WarmupCosine:
 def build_preparation(run: Run) -> TokenPreparation:
     """The replay of the reference's up-sampling in time, alike for all runs of one pass."""
     store = run.splits["train"].store
-    steps = store.attrs["readout_steps"] or store.spec.grid.steps
-    return TokenPreparation(steps_in=store.spec.grid.steps, steps_out=steps, method=store.attrs["upsampling"])
+    return TokenPreparation(
+        steps_in=store.spec.grid.steps, steps_out=_readout_steps(store), method=store.attrs["upsampling"]
+    )
 
 
 def build_heads(run: Run) -> nn.ModuleDict:
@@ -226,7 +247,7 @@ def build_heads(run: Run) -> nn.ModuleDict:
         heads[kind] = build_head(
             kind,
             channels=grid.channels,
-            steps=store.attrs["readout_steps"] or grid.steps,
+            steps=_readout_steps(store),
             rows=grid.rows,
             columns=grid.columns,
             n_outputs=run.task.n_outputs,
@@ -236,6 +257,47 @@ def build_heads(run: Run) -> nn.ModuleDict:
     return heads
 
 
-def software() -> str:
-    """Versions of what a score may depend on, as JSON."""
-    return json.dumps({name: version(name) for name in ("scivid", "torch", "numpy", "scikit-learn")})
+def _readout_steps(store: FeatureStore) -> int:
+    """Steps that heads see: those of the reference's readouts, or the backbone's own."""
+    steps: int = store.attrs["readout_steps"] or store.spec.grid.steps
+    return steps
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """What the results table says of any run, trained or fitted."""
+
+    @property
+    def id(self) -> str:
+        """Of the run."""
+
+    @property
+    def task(self) -> Task:
+        """That it was scored on."""
+
+    @property
+    def seed(self) -> int:
+        """That it was drawn from."""
+
+
+def row_of(
+    run: Recorded, kind: str, splits: Mapping[str, FeatureSplit], scores: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """What the rows of trained heads and of fitted probes have in common; `scores` by role."""
+    task = run.task
+    return {
+        **splits_summary(splits),
+        "run": run.id,
+        "task": task.name,
+        "task_spec": task.spec,
+        "readout": kind,
+        "metric": task.score,
+        "higher_is_better": task.higher_is_better,
+        "val": scores["val"][task.score],
+        "test": scores["test"][task.score] if "test" in scores else None,
+        "scores": json.dumps(scores),
+        "seed": run.seed,
+        "software": json.dumps(
+            {name: version(name) for name in ("scivid", "torch", "numpy", "scikit-learn")}
+        ),
+    }

@@ -13,16 +13,16 @@ from typing import Any
 
 import torch
 
-from featcache.durable import Lock, make_directory, sweep
+from featcache.durable import sweep
 from featcache.errors import CallError, TrainingError
 from featcache.progress import Progress
-from readouts.checkpoint import forget
-from readouts.features import Batch, draws_of, training_batches
+from readouts.checkpoint import forget, hold
+from readouts.features import Batch, training_batches
 from readouts.resident import Residence, make_resident, resident_batches
-from readouts.results import add_run, load_run
+from readouts.results import add_run, load_run, recorded
 from readouts.run import Run
 from readouts.scoring import Scored, score
-from readouts.trainee import Trainee, build_preparation, outputs_of
+from readouts.trainee import Trainee, build_preparation, outputs_of, training_arithmetic
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -86,12 +86,7 @@ def train_together(
     left = [run for run in runs if again or not _recorded(results_dir, run)]
     with ExitStack() as locks:
         for run in left:
-            folder = run.folder(results_dir)
-            make_directory(folder)
-            busy = (
-                f"{folder} is being trained by another process: wait for it, or stop it and run this again."
-            )
-            locks.callback(Lock(folder / ".lock", wait=False, busy=busy).release)
+            locks.callback(hold(run.folder(results_dir)).release)
         # Asked again under the lock: its last holder may have just finished this very run.
         left = [run for run in left if again or not _recorded(results_dir, run)]
         for run in left:
@@ -99,9 +94,7 @@ def train_together(
             if again:
                 forget(run.folder(results_dir))
         if left:
-            seeds = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-            # Convolutions as exact as products: by default a GPU rounds their inputs to ten bits.
-            with seeds, torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with training_arithmetic(device):
                 one_pass = _Pass(left, results_dir, device, progress)
                 one_pass.fit(resident)
                 one_pass.finish(results_dir, commands or {}, sweep_name)
@@ -109,9 +102,7 @@ def train_together(
 
 
 def _recorded(results_dir: Path, run: Run) -> list[dict[str, Any]]:
-    """The run's rows if they say all that is asked for; none of them if test is yet to be scored."""
-    rows = load_run(results_dir, run.id)
-    return rows if "test" not in run.splits or all(row["test"] is not None for row in rows) else []
+    return recorded(results_dir, run.id, tested="test" in run.splits)
 
 
 class _Pass:
@@ -128,8 +119,7 @@ class _Pass:
 
     def fit(self, resident: Residence) -> None:
         """From the earliest checkpoint to the last step; a run that is ahead joins at its own."""
-        recipe, training = self.one.recipe, self.one.training
-        draws = draws_of(training, batch=recipe.batch, seed=recipe.order_seed, mix_shards=recipe.mix_shards)
+        recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
         steps = range(min(trainee.step for trainee in self.trainees), recipe.steps)
         select = self.one.task.select
         held = make_resident(training, self.device, resident, self.progress) if steps else None
@@ -172,8 +162,8 @@ class _Pass:
         learning = [trainee for trainee in self.trainees if trainee.step == step]
         if not learning:
             return
-        outputs = outputs_of(learning, self.prepare(batch.tokens), batch)
-        losses = [one.loss(found, batch) for one, found in zip(learning, outputs, strict=True)]
+        outputs = outputs_of(learning, self.prepare(batch.tokens), batch.targets)
+        losses = [one.loss(found, batch.targets) for one, found in zip(learning, outputs, strict=True)]
         # One backward, so that the tokens are gone through once more and not once a run.
         torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
         for trainee in learning:

@@ -54,8 +54,8 @@ def measure(small: bool) -> list[Claim]:
 
         def compute() -> None:
             (found,) = held
-            (outputs,) = outputs_of([trainee], prepare(found.tokens), found)
-            trainee.loss(outputs, found).backward()
+            (outputs,) = outputs_of([trainee], prepare(found.tokens), found.targets)
+            trainee.loss(outputs, found.targets).backward()
             trainee.update()
 
         data()

@@ -32,17 +32,17 @@ def test_initial_weights_follow_from_the_seed_and_not_from_company(run: Run) -> 
 def test_dropout_is_that_of_seed_and_step(run: Run, batch: Batch, tmp_path: Path) -> None:
     tokens = build_preparation(run)(batch.tokens)
     trainee = Trainee(run, tmp_path, CPU)
-    first, again = (outputs_of([trainee], tokens, batch)[0] for _ in range(2))
+    first, again = (outputs_of([trainee], tokens, batch.targets)[0] for _ in range(2))
     assert torch.equal(first["attention"], again["attention"])
     trainee.step += 1
-    assert not torch.equal(outputs_of([trainee], tokens, batch)[0]["attention"], first["attention"])
+    assert not torch.equal(outputs_of([trainee], tokens, batch.targets)[0]["attention"], first["attention"])
 
 
 def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: Path) -> None:
     trainee = Trainee(run, tmp_path, CPU)
     trainee.refuse_divergence()
-    outputs = outputs_of([trainee], build_preparation(run)(batch.tokens), batch)[0]
-    trainee.loss({kind: found * torch.inf for kind, found in outputs.items()}, batch)
+    outputs = outputs_of([trainee], build_preparation(run)(batch.tokens), batch.targets)[0]
+    trainee.loss({kind: found * torch.inf for kind, found in outputs.items()}, batch.targets)
     with pytest.raises(TrainingError, match="seed 3, is no number before step 0"):
         trainee.refuse_divergence()
 
