@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -19,19 +20,25 @@ from featcache.clips import ClipIndex
 from featcache.errors import DataError
 from featcache.previews import preview_clips
 
+Place = tuple[int, int]
+"""(row of the store, view)."""
+
+_Work = TypeVar("_Work")
+_Found = TypeVar("_Found")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Clip views for one forward pass."""
+    """Pixels for one forward pass."""
 
-    places: tuple[tuple[int, int], ...]
-    """(clip, view) of each row; those after them are padding."""
+    places: tuple[Place, ...]
+    """Of what is in it; what comes after is padding."""
     pixels: Float[Tensor, "B F rgb Y X"]
     """Valid until the batch after the next is asked for."""
 
 
-class ClipBatches:
-    """Batches of always the same size, whatever clips are asked for."""
+class Batches:
+    """Batches of always the same size, whatever rows of the store are asked for; made by a subclass."""
 
     def __init__(
         self,
@@ -42,52 +49,54 @@ class ClipBatches:
         threads: int,
         leave_out: Callable[[int, DataError], None],
     ) -> None:
-        """`leave_out` is told which clip cannot be read, and why; it raises where that is too much."""
+        """`leave_out` is told which row cannot be read, and why; it raises where that is too much."""
         self.views, self.index, self.size, self.threads = views, index, size, threads
         self.leave_out = leave_out
         self.strips: dict[int, bytes | None] = dict.fromkeys(preview_clips(len(index)))
-        """Contact strips of a few clips, once these have passed by."""
+        """Contact strips of a few clips, where these have passed by."""
         # Two, in turn, for all batches: fresh pages would take longer than the copy.
         self._rooms: deque[Tensor | None] = deque([None, None])
 
-    def of(self, clips: range) -> Iterator[Batch]:
-        """The views of these clips in order, those of clips that cannot be read left out.
+    def of(self, rows: range) -> Iterator[Batch]:
+        """These rows in order, those that cannot be read left out.
 
         Raises:
-            DataError: a clip cannot be read, and `leave_out` raised.
+            DataError: a row cannot be read, and `leave_out` raised.
         """
-        batches = self._stacked(self._decoded(clips))
+        batches = self._stacked(self._decoded(rows))
         with ThreadPoolExecutor(1, "batch") as pool:
             future = pool.submit(next, batches, None)
             while (batch := future.result()) is not None:
                 future = pool.submit(next, batches, None)
                 yield batch
 
-    def _stacked(self, items: Iterator[tuple[int, int, Tensor]]) -> Iterator[Batch]:
-        while rows := list(islice(items, self.size)):
-            pixels, n_missing = [pixels for _, _, pixels in rows], self.size - len(rows)
+    def _stacked(self, items: Iterator[tuple[Place, Tensor]]) -> Iterator[Batch]:
+        while some := list(islice(items, self.size)):
+            pixels, n_missing = [pixels for _, pixels in some], self.size - len(some)
             padding = [torch.zeros_like(pixels[0])] * n_missing if n_missing else []
             room = torch.stack([*pixels, *padding], out=self._rooms.popleft())
             self._rooms.append(room)
-            yield Batch(places=tuple((clip, view) for clip, view, _ in rows), pixels=room)
+            yield Batch(places=tuple(place for place, _ in some), pixels=self._as_clips(room))
 
-    def _decoded(self, clips: range) -> Iterator[tuple[int, int, Float[Tensor, "F rgb Y X"]]]:
-        """(clip, view, pixels) in order, decoded by threads a bounded way ahead."""
-        ahead: deque[tuple[int, Future[Iterable[Tensor]]]] = deque()
-        numbers, window = iter(clips), max(self.size, 2 * self.threads)
-        with ThreadPoolExecutor(self.threads, "decode") as pool:
-            while True:
-                for number in islice(numbers, window - len(ahead)):
-                    ahead.append((number, pool.submit(self._pixels, number)))
-                if not ahead:
-                    return
-                number, future = ahead.popleft()
-                try:
-                    views = future.result()
-                except DataError as problem:
-                    self.leave_out(number, problem)
-                    continue
-                yield from ((number, view, pixels) for view, pixels in enumerate(views))
+    def _as_clips(self, room: Float[Tensor, "..."]) -> Float[Tensor, "B F rgb Y X"]:
+        """What was put together, as the model takes it."""
+        return room
+
+    def _decoded(self, rows: range) -> Iterator[tuple[Place, Float[Tensor, "..."]]]:
+        """What is put together, in order."""
+        raise NotImplementedError
+
+
+class ClipBatches(Batches):
+    """Batches of clip views, of a store whose rows are clips."""
+
+    def _decoded(self, rows: range) -> Iterator[tuple[Place, Float[Tensor, "F rgb Y X"]]]:
+        """Their views in order."""
+        for number, views in decoded_ahead(self._pixels, rows, threads=self.threads, window=self.size):
+            if isinstance(views, DataError):
+                self.leave_out(number, views)
+            else:
+                yield from (((number, view), pixels) for view, pixels in enumerate(views))
 
     def _pixels(self, number: int) -> Iterable[Tensor]:
         """What the backbone is shown of each view; of several all would be kept: they are made one by one."""
@@ -102,3 +111,26 @@ class ClipBatches:
             if view == 0 and number in self.strips:
                 self.strips[number] = self.views.strip_of(pixels)
             yield pixels
+
+
+def decoded_ahead(
+    decode: Callable[[_Work], _Found],
+    works: Iterable[_Work],
+    *,
+    threads: int,
+    window: int,
+) -> Iterator[tuple[_Work, _Found | DataError]]:
+    """Each of `works` with what `decode` gives or raises, in order; threads are `window` of them ahead."""
+    ahead: deque[tuple[_Work, Future[_Found]]] = deque()
+    left, window = iter(works), max(window, 2 * threads)
+    with ThreadPoolExecutor(threads, "decode") as pool:
+        while True:
+            for work in islice(left, window - len(ahead)):
+                ahead.append((work, pool.submit(decode, work)))
+            if not ahead:
+                return
+            work, future = ahead.popleft()
+            try:
+                yield work, future.result()
+            except DataError as problem:
+                yield work, problem

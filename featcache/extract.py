@@ -15,19 +15,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import einsum
+from einops import einsum, rearrange
 from jaxtyping import Float, Float16
 from torch import Tensor
 
 from featcache.backbones.base import Encoder
 from featcache.batch import chosen_batch
-from featcache.clip_batches import Batch, ClipBatches
+from featcache.clip_batches import Batch, Batches, ClipBatches
 from featcache.clip_views import ClipViews
 from featcache.device import device_name
 from featcache.errors import CallError, DataError
+from featcache.frame_batches import FrameBatches
 from featcache.ground_truth import write_ground_truth
 from featcache.header import read_header
-from featcache.job import Extraction, feature_spec, provenance_of, store_attributes
+from featcache.job import Extraction, provenance_of, store_attributes
 from featcache.prepare import Prepared, prepare, refuse_full_disk
 from featcache.progress import Progress
 from featcache.readers.base import UnreadableFileError
@@ -130,11 +131,12 @@ def _extracted(
     batch = machine.batch or _batch_of(one.path, machine.device) or _chosen_batch(one, machine, model)
     writer = create_or_resume(
         one.path,
-        spec=feature_spec(job, len(one.index), machine.shard_bytes, batch),
+        spec=one.spec(machine.shard_bytes, batch),
         parts=one.parts,
         clips=one.index,
         provenance=provenance_of(job, one.scan) | _batch_entry(batch, machine.device),
         attrs=store_attributes(job, targets),
+        frames=one.frames,
     )
     with writer:
         if writer.header.complete:
@@ -164,13 +166,16 @@ def _batch_of(path: Path, device: torch.device) -> int | None:
 def _chosen_batch(one: Prepared, machine: Machine, model: "_Model") -> int:
     job, info = one.job, one.job.backbone.info
     pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=machine.device)
-    most = feature_spec(job, len(one.index), machine.shard_bytes)
+    spec = one.spec(machine.shard_bytes)
+    of_a_pass = 1 if one.frames is None else info.n_frames
 
     def encode(batch: int) -> object:
         with torch.inference_mode():
             return model.encoder(job)(torch.stack([pixels] * batch))
 
-    return chosen_batch(encode, machine.device, most=most.clips_per_shard * most.n_views)
+    return chosen_batch(
+        encode, machine.device, most=max(1, spec.clips_per_shard * spec.row_shape[0] // of_a_pass)
+    )
 
 
 class _Model:
@@ -202,26 +207,37 @@ class _Worker:
         self.job, self.index, self.machine, self.writer = one.job, one.index, machine, writer
         self.batch, self.model = machine.batch, model
         self.views = ClipViews(one.job, one.reader, machine.device)
-        self.batches = ClipBatches(
-            self.views,
-            one.index,
-            size=self.batch,
-            threads=machine.decode_threads,
-            leave_out=self._leave_out,
-        )
+        self.batches = self._batches_of(one)
         self.skip_bad = skip_bad
         self.left_out: set[int] = set()
         self.skipped: dict[int, str] = {}
-        """Clip -> why it is left out, of the shard that is worked on."""
+        """Row -> why it is left out, of the shard that is worked on."""
         self.spec = writer.spec
         self.step_weights = one.job.step_weights
 
+    def _batches_of(self, one: Prepared) -> Batches:
+        threads, n_frames = self.machine.decode_threads, self.job.backbone.info.n_frames
+        if one.frames is None:
+            return ClipBatches(
+                self.views, one.index, size=self.batch, threads=threads, leave_out=self._leave_out
+            )
+        return FrameBatches(
+            self.views,
+            one.index,
+            one.frames,
+            size=self.batch * n_frames,
+            threads=threads,
+            leave_out=self._leave_out,
+        )
+
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
-        todo = self.writer.todo()
-        left = sum(len(self.spec.clips_of_shard(shard)) for shard in todo)
-        what, done = f"extracting {self.job.role}", self.spec.n_clips - left
-        progress(what, done, self.spec.n_clips)
+        todo, rows = self.writer.todo(), self.spec.all_arrays[0].axes[0]
+        left = sum(len(self.spec.rows_of_shard(shard)) for shard in todo)
+        what, done = f"extracting {self.job.role}", self.spec.n_rows - left
+        if self.spec.n_frames is not None:
+            what = f"{what}, distinct frames"
+        progress(what, done, self.spec.n_rows)
         if not todo:
             return
         started = time.monotonic()
@@ -230,17 +246,16 @@ class _Worker:
             pending: Future[None] | None = None
             for shard in todo:
                 tokens, skipped = self._shard_tokens(
-                    encoder, shard, partial(_advance, progress, what, done, self.spec.n_clips)
+                    encoder, shard, partial(_advance, progress, what, done, self.spec.n_rows)
                 )
-                done += len(self.spec.clips_of_shard(shard))
+                done += len(self.spec.rows_of_shard(shard))
                 if pending is not None:
                     pending.result()
                 pending = behind.submit(self.writer.write_shard, shard, tokens, skipped)
             if pending is not None:
                 pending.result()
-        self.writer.log_run(
-            clips=left, seconds=time.monotonic() - started, device=device_name(self.machine.device)
-        )
+        seconds, device = time.monotonic() - started, device_name(self.machine.device)
+        self.writer.log_run(**{f"{rows}s": left}, seconds=seconds, device=device)
 
     def write_previews(self) -> None:
         """A few clips of the split as the backbone saw them, for stage two, which has no videos."""
@@ -254,18 +269,18 @@ class _Worker:
 
     def _shard_tokens(
         self, encoder: Encoder, shard: int, done: Callable[[int], None]
-    ) -> tuple[Mapping[Layer, Float16[np.ndarray, "clip V T H W C"]], dict[int, str]]:
-        clips = self.spec.clips_of_shard(shard)
-        shape = (len(clips), self.spec.n_views, *self.spec.grid.shape)
+    ) -> tuple[Mapping[Layer, Float16[np.ndarray, "row V T H W C"]], dict[int, str]]:
+        rows = self.spec.rows_of_shard(shard)
+        shape = (len(rows), *self.spec.row_shape)
         tokens = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
         self.skipped = {}
-        for places, features in self._encoded(encoder, self.batches.of(clips)):
+        for places, features in self._encoded(encoder, self.batches.of(rows)):
             for layer, values in features.items():
-                for (clip, view), value in zip(places, values[: len(places)], strict=True):
-                    tokens[layer][clip - clips.start, view] = value
-            done(places[-1][0] - clips.start + 1)
-        if self.job.views.starts is not None:
-            self._repeat_views(clips, tokens)
+                for (row, view), value in zip(places, values[: len(places)], strict=True):
+                    tokens[layer][row - rows.start, view] = value
+            done(places[-1][0] - rows.start + 1)
+        if self.job.views.starts is not None and self.spec.n_frames is None:
+            self._repeat_views(rows, tokens)
         return tokens, self.skipped
 
     def _repeat_views(self, clips: range, tokens: Mapping[Layer, np.ndarray]) -> None:
@@ -300,7 +315,11 @@ class _Worker:
                 f"{device_name(self.machine.device)}: give a smaller one. The shards written so far are kept."
             ) from None
         self._check_shapes(features)
-        if self.step_weights is not None:
+        if self.spec.n_frames is not None:
+            features = {
+                layer: rearrange(values, "b f h w c -> (b f) 1 h w c") for layer, values in features.items()
+            }
+        elif self.step_weights is not None:
             weights = self.step_weights.to(self.machine.device)
             features = {
                 layer: einsum(values, weights, "b t h w c, t -> b h w c")[:, None]
@@ -334,10 +353,10 @@ class _Worker:
         self.skipped[number] = str(problem)
         # A set: a clip that is left out may be asked for again, for its preview.
         self.left_out.add(number)
-        if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_clips):
+        if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_rows):
+            rows = f"{self.spec.n_rows} {self.spec.all_arrays[0].axes[0]}s"
             raise DataError(
-                f"{len(self.left_out)} of {self.spec.n_clips} clips cannot be read, too many to leave out; "
-                f"the last: {problem}"
+                f"{len(self.left_out)} of {rows} cannot be read, too many to leave out; the last: {problem}"
             )
 
 

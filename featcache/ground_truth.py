@@ -21,13 +21,10 @@ from featcache.errors import CallError, DataError
 from featcache.job import Extraction
 from featcache.progress import Progress
 from featcache.readers.base import SCAN_THREADS, FieldReader, Reader
-from featcache.targets import TargetArray, write_targets
+from featcache.targets import CLIP_UNITS, TargetArray, write_targets
 
 MOST_POINTS = 34
 """Rows of points a video; the reference pads to it, and fails beyond."""
-
-UNITS = ("sequence", "video")
-"""Features that say which clips belong together: what is independent of what, and a name for people."""
 
 PADDING = -1.0
 """Coordinates of rows without a point."""
@@ -212,14 +209,14 @@ def series_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
 
 
 def _unit_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    """An array [clip] of each of `UNITS` that the data set has."""
+    """An array [clip] of each of `CLIP_UNITS` that the data set has."""
     axes, dtype = ("clip",), np.dtype("<i8")
-    names = [name for name in UNITS if name in job.dataset.features]
+    names = [name for name in CLIP_UNITS if name in job.dataset.features]
     return {name: TargetArray(shape=(n_clips,), dtype=dtype, axes=axes) for name in names}
 
 
 def _units(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
-    units = {name: found[name] for name in UNITS if name in job.dataset.features}
+    units = {name: found[name] for name in CLIP_UNITS if name in job.dataset.features}
     for name, values in units.items():
         if values.shape != (1,) or values.dtype.kind != "i":
             raise DataError(

@@ -12,6 +12,8 @@ from typing import Any
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import differences
 from featcache.fingerprint import fingerprint as digest_of
+from featcache.frame_table import ARRAY as FRAMES
+from featcache.frame_table import array_metadata as frames_metadata
 from featcache.shards import array_metadata, group_metadata
 from featcache.spec import FeatureSpec, Layer, TokenGrid
 
@@ -43,6 +45,8 @@ class StoreHeader:
     """Of the clip index without its labels: whose features these are."""
     clips_digest: str
     """Of the clip index, whose rows are in clips.parquet."""
+    frame_table: str | None = None
+    """Digest of the table of distinct frames, where these are stored once."""
     targets: TargetsReference | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """How the store came about (software, skipped clips): nothing here changes a feature."""
@@ -53,6 +57,7 @@ class StoreHeader:
     def __post_init__(self) -> None:
         if taken := self.attrs.keys() & _RESERVED:
             raise CallError(f"store attributes {sorted(taken)} are the store's own: choose other names.")
+        assert (self.frame_table is None) == (self.spec.n_frames is None)
         tokens = self.parts.get("tokens")
         stated = tokens.get("dtype") if isinstance(tokens, Mapping) else None
         if self.spec.dtype != "float16" and stated != self.spec.dtype:
@@ -64,16 +69,29 @@ class StoreHeader:
     def metadata(self) -> dict[str, Any]:
         """The root `zarr.json` of the store."""
         spec = asdict(self.spec) | {"layers": [layer.name for layer in self.spec.layers]}
+        # What is as it always was is not said: stores of before there was a choice stay the same to the byte.
         if self.spec.dtype == "float16":
-            # Not said: stores of before there was a choice stay as they are, to the byte.
             del spec["dtype"]
+        if self.spec.n_frames is None:
+            del spec["n_frames"]
         named = {"kind": "features", "store_version": STORE_VERSION, "spec": spec}
         own = {
             f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("spec", "attrs", "targets")
         }
+        if self.frame_table is None:
+            del own["frame_table"]
         targets = None if self.targets is None else asdict(self.targets)
         arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
+        if self.spec.n_frames is not None:
+            arrays[FRAMES] = frames_metadata(self.spec)
         return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, arrays)
+
+    @property
+    def skipped_rows(self) -> dict[int, str]:
+        """Row of the arrays (clip, or distinct frame) -> why it was not written."""
+        row = "clip" if self.spec.n_frames is None else "frame"
+        listed_ones = self.provenance.get(f"skipped_{row}s", ())
+        return {entry[row]: entry["reason"] for entry in listed_ones}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "StoreHeader":
@@ -188,7 +206,7 @@ def listed(lines: Sequence[str]) -> str:
 def _shape(header: StoreHeader) -> dict[str, Any]:
     # How many clips share a file is the business of whoever began the store.
     spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
-    return {"spec": spec, "frames": header.frames_digest}
+    return {"spec": spec, "frames": header.frames_digest, "frame table": header.frame_table}
 
 
 def _resumed(found: StoreHeader, wanted: StoreHeader) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from featcache.backbones.base import Backbone
 from featcache.clips import ClipIndex, label_matrix
 from featcache.errors import CallError
 from featcache.fingerprint import FEATURE_VERSION
+from featcache.frame_table import table_bytes
 from featcache.manifest import Dataset, Manifest, Task
 from featcache.readers.base import Scan
 from featcache.shards import shard_bytes as bytes_of_shard
@@ -80,6 +81,20 @@ class Extraction:
         if info.upsampling is None:
             return torch.eye(info.grid.steps)[-1]
         return temporal_matrix(info.grid.steps, info.readout_steps or info.grid.steps, info.upsampling)[-1]
+
+    @property
+    def frame_steps(self) -> tuple[int, ...] | None:
+        """The native steps that are stored, where each is of one frame as it was filmed; else None.
+
+        So it is with an image model, unless a view draws more than its start.
+        """
+        drawn = self.views.n_views > 1 and self.views.starts is None
+        if drawn or not self.backbone.info.frame_level:
+            return None
+        if self.step_weights is None:
+            return tuple(range(self.backbone.info.grid.steps))
+        kept = torch.nonzero(self.step_weights).flatten().tolist()
+        return tuple(kept) if len(kept) == 1 else None
 
     @property
     def exactness(self) -> str:
@@ -198,7 +213,11 @@ def _decoding_part(dataset: Dataset) -> dict[str, object]:
 
 
 def feature_spec(
-    job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES, batch: int = 1
+    job: Extraction,
+    n_clips: int,
+    shard_bytes: int = TARGET_SHARD_BYTES,
+    batch: int = 1,
+    n_frames: int | None = None,
 ) -> FeatureSpec:
     """The store's shape, from arithmetic alone.
 
@@ -207,31 +226,35 @@ def feature_spec(
         n_clips: of the split.
         shard_bytes: what a shard is to hold at the most, in float16.
         batch: clip views that the model takes at once; a shard holds such a number that few are padding.
+        n_frames: distinct ones, where these are stored once.
     """
-    n_views = job.views.n_views
-    most = clips_per_shard_for(job.grid, n_views=n_views, n_clips=n_clips, shard_bytes=shard_bytes)
+    n_views, grid, n_rows = job.views.n_views, job.grid, n_clips
+    if n_frames is not None:
+        n_views, grid, n_rows, batch = 1, replace(grid, steps=1), n_frames, batch * job.backbone.info.n_frames
+    most = clips_per_shard_for(grid, n_views=n_views, n_clips=n_rows, shard_bytes=shard_bytes)
     return FeatureSpec(
         grid=job.grid,
         layers=job.layers,
         n_clips=n_clips,
-        n_views=n_views,
-        clips_per_shard=most if most == n_clips else _least_padded(most, n_views, batch),
+        n_views=job.views.n_views,
+        clips_per_shard=most if most == n_rows else _least_padded(most, n_views, batch),
         dtype=job.store_dtype,
+        n_frames=n_frames,
     )
 
 
 def _least_padded(most: int, n_views: int, batch: int) -> int:
-    """The number of clips, from `most` down to half of it, whose views fill their last batch best."""
+    """The number of rows, from `most` down to half of it, whose views fill their last batch best."""
     return min(range(most, most // 2, -1), key=lambda n_clips: -n_clips * n_views % batch / n_clips)
 
 
 def store_bytes(spec: FeatureSpec) -> int:
-    """Exact size of all shard files of a store that lacks no clip."""
-    full, rest = divmod(spec.n_clips, spec.clips_per_shard)
-    a_layer = full * bytes_of_shard(spec, spec.clips_per_shard * spec.n_views)
+    """Exact size of all shard files of a store that lacks no clip, and of its table of distinct frames."""
+    full, rest = divmod(spec.n_rows, spec.clips_per_shard)
+    a_layer = full * bytes_of_shard(spec, spec.clips_per_shard * spec.row_shape[0])
     if rest:
-        a_layer += bytes_of_shard(spec, rest * spec.n_views)
-    return len(spec.layers) * a_layer
+        a_layer += bytes_of_shard(spec, rest * spec.row_shape[0])
+    return len(spec.layers) * a_layer + table_bytes(spec)
 
 
 def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:

@@ -6,7 +6,7 @@ that writes, asked for the same shapes; time follows from operations a clip and 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 
 from featcache.backbones.base import BackboneInfo
 from featcache.disk import size
+from featcache.distinct_frames import fewest_known
 from featcache.errors import CallError
 from featcache.ground_truth import field_arrays, point_arrays, series_arrays, track_arrays
 from featcache.job import Extraction, feature_spec, store_bytes
@@ -96,6 +97,10 @@ class SplitPlan:
     """Estimate of clip table, clip index, contact strips, and metadata."""
     n_files: int | None = None
     """Shard files of all layers."""
+    passes: int | None = None
+    """Of the model: one a clip and view, or as many as the distinct frames fill."""
+    may_share: bool = False
+    """Whether it takes less where clips share frames, which only the files can tell."""
 
     @property
     def n_bytes(self) -> int | None:
@@ -103,11 +108,6 @@ class SplitPlan:
         if self.feature_bytes is None:
             return None
         return self.feature_bytes + (self.target_bytes or 0) + (self.other_bytes or 0)
-
-    @property
-    def clip_views(self) -> int | None:
-        """Passes of the model."""
-        return None if self.n_clips is None else self.n_clips * self.n_views
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +136,7 @@ class Plan:
     @property
     def device_hours(self) -> float | None:
         """Of the model alone, for the splits whose clips are counted."""
-        return self._hours(sum(split.clip_views or 0 for split in self.splits))
+        return self._hours(sum(split.passes or 0 for split in self.splits))
 
     @property
     def online_hours(self) -> float | None:
@@ -154,12 +154,12 @@ class Plan:
 
         Evaluation splits cost the same either way: the model sees each of their clips at least once.
         """
-        views = {split.role: split.clip_views for split in self.splits}.get("train")
-        return None if views is None else views / self.training.draws
+        passes = {split.role: split.passes for split in self.splits}.get("train")
+        return None if passes is None else passes / self.training.draws
 
     def rows(self) -> list[Row]:
         """A row a split and one for all, for `featcache.terminal.show_table`."""
-        rows = [_row(split, self._hours(split.clip_views)) for split in self.splits]
+        rows = [_row(split, self._hours(split.passes)) for split in self.splits]
         total: Row = {
             "split": "together",
             "bytes": size(self.n_bytes),
@@ -175,6 +175,7 @@ class Plan:
         return [
             f"{what}, {size(self.clip_bytes)} a clip, view and layer.",
             *self._uncounted(),
+            *self._sharing(),
             f"memory: {weights} of weights, and a batch, on the device; {size(self.host_bytes)} here.",
             f"a readout reads {a_step} a step: {rate} a second at {training.steps_per_second:g} steps/s.",
             *self._pay(),
@@ -184,6 +185,10 @@ class Plan:
         roles = [split.role for split in self.splits if split.n_clips is None]
         how = f"give the number, --clips {roles[0]}=1000" if roles else ""
         return [f"{', '.join(roles)}: nobody counted the clips; {how}."] if roles else []
+
+    def _sharing(self) -> list[str]:
+        roles = ", ".join(split.role for split in self.splits if split.may_share)
+        return [f"{roles}: less where clips share frames, which are stored once then."] if roles else []
 
     def _pay(self) -> list[str]:
         if self.break_even is None or self.online_hours is None:
@@ -217,7 +222,7 @@ def make_plan(
     """
     first = jobs[0]
     a_clip = feature_spec(first, 1)
-    shards = [_shard_bytes(feature_spec(job, clips[job.role] or 1, shard_bytes)) for job in jobs]
+    shards = [_shard_bytes(_spec(job, clips[job.role] or 1, shard_bytes)) for job in jobs]
     return Plan(
         task=first.task.name,
         backbone=first.name,
@@ -288,7 +293,8 @@ _TARGETS: Mapping[str, Callable[[Extraction, int], dict[str, TargetArray]]] = {
 def _split_plan(job: Extraction, n_clips: int | None, shard_bytes: int) -> SplitPlan:
     if n_clips is None:
         return SplitPlan(role=job.role, n_views=job.views.n_views, n_clips=None)
-    spec = feature_spec(job, n_clips, shard_bytes)
+    spec, info = _spec(job, n_clips, shard_bytes), job.backbone.info
+    n_passes = n_clips * spec.n_views if spec.n_frames is None else ceil(spec.n_frames / info.n_frames)
     return SplitPlan(
         role=job.role,
         n_views=spec.n_views,
@@ -297,7 +303,14 @@ def _split_plan(job: Extraction, n_clips: int | None, shard_bytes: int) -> Split
         target_bytes=stored_bytes(planned_targets(job, n_clips)),
         other_bytes=_other_bytes(job, n_clips),
         n_files=spec.n_shards * len(spec.all_arrays),
+        passes=n_passes,
+        may_share=job.frame_steps is not None and spec.n_frames is None,
     )
+
+
+def _spec(job: Extraction, n_clips: int, shard_bytes: int) -> FeatureSpec:
+    """The store's shape, as far as it is known without the files."""
+    return feature_spec(job, n_clips, shard_bytes, n_frames=fewest_known(job, n_clips))
 
 
 def _other_bytes(job: Extraction, n_clips: int) -> int:
@@ -308,7 +321,7 @@ def _other_bytes(job: Extraction, n_clips: int) -> int:
 
 def _shard_bytes(spec: FeatureSpec) -> int:
     """Of one shard in memory, where tokens are float16 until they are written."""
-    return spec.clips_per_shard * spec.n_views * len(spec.layers) * spec.grid.nbytes
+    return spec.clips_per_shard * len(spec.layers) * 2 * prod(spec.row_shape)
 
 
 def _row(split: SplitPlan, hours: float | None) -> Row:

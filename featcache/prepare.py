@@ -5,21 +5,25 @@ for every split asked for, not after the first has run for a day.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from featcache import readers
 from featcache.clips import ClipIndex
 from featcache.disk import require_room
+from featcache.distinct_frames import shared_frames
 from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
+from featcache.frame_table import FrameTable
 from featcache.ground_truth import GroundTruth, ground_truth
+from featcache.header import read_header
 from featcache.index_cache import scan_once
 from featcache.job import Extraction, feature_spec, fingerprint_parts, store_bytes
 from featcache.progress import Progress
 from featcache.readers.base import Reader, Scan
 from featcache.shards import DAMAGED
+from featcache.spec import TARGET_SHARD_BYTES, FeatureSpec
 from featcache.targets import bytes_to_write
 
 WAY_OUT = (
@@ -40,6 +44,8 @@ class Prepared:
     """Of the fingerprint."""
     folder: Path
     """Of the split, in the cache."""
+    frames: FrameTable | None
+    """Which distinct frame each clip shows, where these are encoded and stored once."""
 
     @property
     def index(self) -> ClipIndex:
@@ -51,10 +57,15 @@ class Prepared:
         """Of the store."""
         return self.folder / f"{self.job.name}-{fingerprint(self.parts)[:SHORT]}.zarr"
 
+    def spec(self, shard_bytes: int = TARGET_SHARD_BYTES, batch: int = 1) -> FeatureSpec:
+        """The store's shape; arguments as `featcache.job.feature_spec`."""
+        n_frames = None if self.frames is None else self.frames.n_frames
+        return feature_spec(self.job, len(self.index), shard_bytes, batch, n_frames)
+
     def bytes_to_write(self) -> int:
         """Of features and targets that are not on disk yet."""
         shards = (file for file in self.path.glob("*/c.*") if not file.name.endswith(DAMAGED))
-        features = store_bytes(feature_spec(self.job, len(self.index)))
+        features = store_bytes(self.spec())
         left = max(0, features - sum(file.stat().st_size for file in shards))
         if self.truth is None:
             return left
@@ -108,14 +119,19 @@ def _prepared(
             f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
         )
     _refuse_uncuttable(job, scan.index)
-    return Prepared(
+    one = Prepared(
         job=job,
         reader=reader,
         scan=scan,
         truth=ground_truth(job, scan.index, reader),
         parts=fingerprint_parts(job, scan.index),
         folder=cache_dir / job.task.name / job.role,
+        frames=None,
     )
+    if (one.path / "zarr.json").exists() and read_header(one.path).spec.n_frames is None:
+        return one  # begun clip by clip, and to be finished so
+    frames = shared_frames(job, scan.index, reader, cache_dir=cache_dir, progress=progress)
+    return replace(one, frames=frames)
 
 
 def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:

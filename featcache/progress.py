@@ -19,6 +19,10 @@ Progress = Callable[[str, int, int], None]
 SECONDS_BETWEEN_LINES = 15.0
 
 
+def silent(what: str, done: int, total: int) -> None:
+    """A `Progress` that nobody follows."""
+
+
 class Reporter:
     """A `Progress` that shows what it is told."""
 

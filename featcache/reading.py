@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
+from featcache.errors import CallError
 from featcache.shards import (
     ABSENT,
     CRC_BYTES,
@@ -107,7 +108,7 @@ class LayerReader:
     def __init__(self, path: Path, arrays: tuple[ArraySpec, ...], shards: OpenShards) -> None:
         self.path, self.arrays = path, arrays
         self._shards = shards
-        self._verified: Bool[np.ndarray, " n"] = np.zeros(arrays[0].n_clips * arrays[0].n_views, np.bool_)
+        self._verified: Bool[np.ndarray, " n"] = np.zeros(arrays[0].n_chunks, np.bool_)
 
     def read(
         self,
@@ -118,7 +119,7 @@ class LayerReader:
         threads: int,
         pool: Threads,
     ) -> None:
-        """Read chunks, each numbered clip * n_views + view.
+        """Read chunks, each numbered row * chunks_per_row + view.
 
         Args:
             chunks: one a row of the batch.
@@ -191,3 +192,19 @@ class LayerReader:
 
     def _path(self, array: ArraySpec, shard: int) -> Path:
         return self.path / shard_key(array, shard)
+
+
+def buffer_for(
+    name: str, out: np.ndarray | None, dtype: type[np.generic], shape: tuple[int, ...]
+) -> Shaped[np.ndarray, "..."]:
+    """The caller's buffer `out`, or a new one.
+
+    Raises:
+        CallError: it does not fit; `name` is what the caller calls it.
+    """
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
+        wanted = f"{np.dtype(dtype)} array {list(shape)}"
+        raise CallError(f"{name} is {out.dtype}{list(out.shape)}: give a C-contiguous {wanted}.")
+    return out

@@ -7,7 +7,6 @@ verified the first time it is read. The same files open in any Zarr client (`to_
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from functools import cached_property
 from glob import escape
 from pathlib import Path
@@ -16,12 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from einops import rearrange
 from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
 
 from featcache.errors import CallError, StoreError
-from featcache.fingerprint import SHORT, differences
-from featcache.header import StoreHeader, listed, read_header, refuse_other
-from featcache.reading import Destination, LayerReader, Rows, Threads, UnreadableChunk
+from featcache.fingerprint import SHORT
+from featcache.frame_table import FrameTable, read_frame_table
+from featcache.header import StoreHeader, read_header, refuse_other
+from featcache.reading import Destination, LayerReader, Rows, Threads, UnreadableChunk, buffer_for
 from featcache.shards import OpenShards, file_bytes, shard_key
 from featcache.spec import ArraySpec, FeatureSpec, Layer
 from featcache.targets import Targets, open_targets
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 READ_THREADS = 4
 """Enough to keep a local disk or the page cache busy."""
-
-OF_THE_SPLIT = frozenset({"clips", "views"})
-"""Fingerprint parts in which a training and a validation store may differ."""
 
 
 class FeatureStore:
@@ -85,13 +83,36 @@ class FeatureStore:
 
     @cached_property
     def clips(self) -> pa.Table:
-        """A row a clip: id, source, record, n_source, labels, digest, shard, position in the shard."""
+        """A row a clip: id, source, record, n_source, labels, digest, shard, position in the shard.
+
+        Without the last two where frames are stored once.
+        """
         return pq.read_table(self.path / "clips.parquet")
 
     @cached_property
     def skipped_clips(self) -> frozenset[int]:
         """Clips without features: their source could not be read (`provenance["skipped_clips"]` says why)."""
         return frozenset(entry["clip"] for entry in self.provenance.get("skipped_clips", ()))
+
+    @cached_property
+    def skipped_rows(self) -> frozenset[int]:
+        """Rows of the arrays that were not written: skipped clips, or distinct frames that cannot be read."""
+        return frozenset(self.header.skipped_rows)
+
+    @cached_property
+    def frame_table(self) -> FrameTable:
+        """Which distinct frame each clip shows, of a store that keeps every frame once (`spec.n_frames`).
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        assert self.spec.n_frames is not None
+        return read_frame_table(self.path, self.spec, self.header.frame_table)
+
+    def shards_of(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
+        """The shard of each clip; where frames are stored once, of the frame that it begins with."""
+        firsts = clips if self.spec.n_frames is None else self.frame_table.numbers[clips, 0, 0]
+        return firsts.astype(np.int64) // self.spec.clips_per_shard
 
     @property
     def targets(self) -> Targets | None:
@@ -142,10 +163,11 @@ class FeatureStore:
             CallError: no such clip, view or layer, or `out` does not fit.
             StoreError: a chunk is damaged or missing, or its clip was skipped; names file, clip and view.
         """
-        chunks = self._wanted(clips, views)
+        numbers, view_of = self._wanted(clips, views)
         layer = self._layer(layer)
-        out = _buffer("out", out, np.float16, (len(chunks), *self.spec.grid.shape))
-        self._read(layer, chunks, self._float16_rows(out), verify, threads)
+        out = buffer_for("out", out, np.float16, (len(numbers), *self.spec.grid.shape))
+        chunks, rows = self._chunks(numbers, view_of), self._by_chunk(out)
+        self._read(layer, chunks, self._float16_rows(rows), verify, threads)
         return out
 
     def read_quantized(
@@ -176,13 +198,14 @@ class FeatureStore:
         """
         if self.spec.dtype != "int8":
             raise CallError(f"{self.path} holds {self.spec.dtype} tokens, not int8: use `read`.")
-        chunks = self._wanted(clips, views)
+        numbers, view_of = self._wanted(clips, views)
         layer = self._layer(layer)
-        shape = (len(chunks), *self.spec.grid.shape)
+        shape = (len(numbers), *self.spec.grid.shape)
         levels, scales = out or (None, None)
-        levels = _buffer("out[0]", levels, np.int8, shape)
-        scales = _buffer("out[1]", scales, np.float32, shape[:-1])
-        self._read(layer, chunks, lambda: Rows(levels, scales), verify, threads)
+        levels = buffer_for("out[0]", levels, np.int8, shape)
+        scales = buffer_for("out[1]", scales, np.float32, shape[:-1])
+        rows = self._by_chunk(levels), self._by_chunk(scales)
+        self._read(layer, self._chunks(numbers, view_of), lambda: Rows(*rows), verify, threads)
         return levels, scales
 
     def previews(self) -> dict[int, bytes]:
@@ -208,6 +231,13 @@ class FeatureStore:
         """A clip as messages name it: `clip 12 (mouse/007.mp4)`."""
         return f"clip {clip} ({self.clips['id'][clip]})"
 
+    def describe_row(self, row: int) -> str:
+        """A row of the arrays as messages name it: a clip, or a frame by a clip that shows it."""
+        if self.spec.n_frames is None:
+            return self.describe(row)
+        clip, _, step = self.frame_table.first_shown[row].tolist()
+        return f"frame {row} (step {step} of {self.describe(clip)})"
+
     def _read(
         self,
         layer: Layer,
@@ -232,37 +262,47 @@ class FeatureStore:
         return lambda: Widened(out)
 
     def _unreadable(self, layer: Layer, found: UnreadableChunk) -> str:
-        clip, view = divmod(found.chunk, self.spec.n_views)
-        path = self.path / shard_key(found.array, clip // self.spec.clips_per_shard)
+        row, view = divmod(found.chunk, found.array.chunks_per_row)
+        path = self.path / shard_key(found.array, row // self.spec.clips_per_shard)
+        what = f"{self.describe_row(row)}, view {view}, layer {layer.name}"
         if found.problem is None:
-            why = self._why_absent(clip)
-            return (
-                f"{path} has no chunk for {self.describe(clip)}, view {view}, layer {layer.name}: it {why}."
-            )
+            return f"{path} has no chunk for {what}: it {self._why_absent(row)}."
         return (
-            f"{path} {found.problem}; {self.describe(clip)}, view {view}, layer {layer.name} was being read. "
+            f"{path} {found.problem}; {what} was being read. "
             "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
         )
 
-    def _why_absent(self, clip: int) -> str:
-        why = {entry["clip"]: entry["reason"] for entry in self.provenance.get("skipped_clips", ())}
-        if clip in why:
-            return f"was skipped at extraction ({why[clip]}): leave it out, `skipped_clips` lists them"
+    def _why_absent(self, row: int) -> str:
+        why = self.header.skipped_rows
+        if row in why:
+            return f"was skipped at extraction ({why[row]}): leave it out, `skipped_clips` lists them"
         return "was never written: run the same `scivid extract` again"
 
     @property
     def _layer_names(self) -> str:
         return ", ".join(layer.name for layer in self.spec.layers)
 
-    def _wanted(self, clips: Any, views: Any) -> Int64[np.ndarray, " B"]:
-        """The chunks of clips and views."""
+    def _wanted(self, clips: Any, views: Any) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
+        """Clip and view of each row of a batch."""
         numbers = np.asarray(clips, np.int64)
         view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
         for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
             outside = values[(values < 0) | (values >= end)]
             if outside.size:
                 raise CallError(f"{self.path} has no {name} {outside[0]}: there are {end}, counted from 0.")
-        return numbers * self.spec.n_views + view_of
+        return numbers, view_of
+
+    def _chunks(
+        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
+    ) -> Int64[np.ndarray, " n"]:
+        """The chunks that make up clips and views: one each, or one a step."""
+        if self.spec.n_frames is None:
+            return np.asarray(clips * self.spec.n_views + views)
+        return np.asarray(self.frame_table.numbers[clips, views].ravel(), np.int64)
+
+    def _by_chunk(self, out: Shaped[np.ndarray, "B T ..."]) -> Shaped[np.ndarray, "n ..."]:
+        """The same memory with a row a chunk."""
+        return out if self.spec.n_frames is None else rearrange(out, "b t ... -> (b t) 1 ...")
 
     def _layer(self, layer: Layer | None) -> Layer:
         names = self._layer_names
@@ -274,18 +314,6 @@ class FeatureStore:
                 f"{self.path} holds layers {names}: extract {chosen.name} with --layers {chosen.name}."
             )
         return chosen
-
-
-def _buffer(
-    name: str, out: np.ndarray | None, dtype: type[np.generic], shape: tuple[int, ...]
-) -> Shaped[np.ndarray, "..."]:
-    """The caller's buffer, refused if it does not fit, or a new one."""
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
-        wanted = f"{np.dtype(dtype)} array {list(shape)}"
-        raise CallError(f"{name} is {out.dtype}{list(out.shape)}: give a C-contiguous {wanted}.")
-    return out
 
 
 def open_features(
@@ -314,35 +342,6 @@ def open_features(
         _refuse_unfinished(store)
         _refuse_broken(store)
     return store
-
-
-def compatible(train: FeatureStore, val: FeatureStore) -> None:
-    """Refuse two stores that hold features of different kinds; their clips and views may differ.
-
-    Raises:
-        StoreError: backbone, preprocessing, layers or tokens differ; lists in what.
-    """
-    ours, theirs = _kind_of_features(val), _kind_of_features(train)
-    if _dataset_of(train) != _dataset_of(val):
-        # How files of another data set are decoded is part of which clips they are.
-        ours.pop("decoding", None)
-        theirs.pop("decoding", None)
-    found = differences(ours, theirs)
-    if found:
-        raise StoreError(
-            f"{val.path} cannot be evaluated with a readout trained on {train.path}:\n{listed(found)}\n"
-            "(here: the validation store; asked for: as in training). Extract both with the same options."
-        )
-
-
-def _dataset_of(store: FeatureStore) -> Any:
-    clips = store.parts.get("clips")
-    return clips.get("dataset") if isinstance(clips, Mapping) else None
-
-
-def _kind_of_features(store: FeatureStore) -> dict[str, Any]:
-    shape = {"grid": asdict(store.spec.grid), "layers": [layer.name for layer in store.spec.layers]}
-    return {name: part for name, part in store.parts.items() if name not in OF_THE_SPLIT} | {"store": shape}
 
 
 def find_stores(
@@ -382,8 +381,8 @@ def _refuse_broken(store: FeatureStore) -> None:
 def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
     """Shard files that are missing or not of the one size they can have, from a `stat` each."""
     for shard in range(store.spec.n_shards):
-        kept = len(set(store.spec.clips_of_shard(shard)) - store.skipped_clips)
-        path, wanted = store.path / shard_key(array, shard), file_bytes(array, kept * store.spec.n_views)
+        kept = len(set(store.spec.rows_of_shard(shard)) - store.skipped_rows)
+        path, wanted = store.path / shard_key(array, shard), file_bytes(array, kept * array.chunks_per_row)
         try:
             size = path.stat().st_size
         except FileNotFoundError:

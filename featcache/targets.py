@@ -36,6 +36,11 @@ CHUNK_BYTES = 4 * 2**20
 AXES = {"labels": ("clip", "class")}
 """Names of the axes of targets given as plain arrays."""
 
+CLIP_UNITS = ("sequence", "video")
+"""Targets [clip] that say which clips belong together, where a data set has them, the surer one first: what
+is independent of what, and a name for people.
+"""
+
 
 @runtime_checkable
 class Clips(Protocol):

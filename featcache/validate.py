@@ -6,17 +6,20 @@ Shards are read chunk by chunk, a few threads side by side, so memory stays flat
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool
+from jaxtyping import Bool, Int64
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import DataError, StoreError
+from featcache.frame_table import ARRAY as FRAMES
+from featcache.frame_table import array_metadata as frames_metadata
 from featcache.half import FLOAT16_MAX, FLOAT16_MAX_BITS, largest_bits
 from featcache.header import read_header, refuse_other
 from featcache.quantize import LEVELS
@@ -75,7 +78,7 @@ def validate(path: Path, progress: Progress | None = None, *, threads: int = THR
     except StoreError as problem:
         return _report(path, [str(problem)], [], [])
     problems = [*_header_problems(store), *_metadata_problems(store), *_clip_problems(store)]
-    problems += _target_problems(store)
+    problems += [*_frame_problems(store), *_target_problems(store)]
     audits = _audit_all(store, progress or (lambda done, total: None), threads)
     problems += _completeness_problems(store, audits)
     for audit in audits:
@@ -141,20 +144,20 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
     except FileNotFoundError:
         return _Audit(layer=layer, path=path, shard=shard, missing=True)
     except (DamagedShard, OSError) as problem:
-        clips = store.spec.clips_of_shard(shard)
-        who = f"{_who(store, clips.start)} to {_who(store, clips.stop - 1)}"
+        rows = store.spec.rows_of_shard(shard)
+        who = f"{_who(store, rows.start)} to {_who(store, rows.stop - 1)}"
         line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
         return _Audit(layer=layer, path=path, shard=shard, problems=(line,))
     with path.open("rb") as file:
         found = list(_chunk_findings(array, file.fileno(), present))
-    first = store.spec.clips_of_shard(shard).start
+    first = store.spec.rows_of_shard(shard).start
     return _Audit(
         layer=layer,
         path=path,
         shard=shard,
         problems=tuple(
-            f"layer {layer.name}, {path} {what}: {_who(store, first + clip)}, view {view}."
-            for clip, view, what, _ in found
+            f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
+            for row, view, what, _ in found
             if what
         ),
         present=present,
@@ -168,7 +171,7 @@ def _chunk_findings(
     array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
 ) -> Iterator[tuple[int, int, str, float | None]]:
     """Of every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
-    chunk = np.empty(array.of_a_clip, array.dtype)
+    chunk = np.empty(array.of_a_chunk, array.dtype)
     offset = 0
     for position, view in np.argwhere(present).tolist():
         try:
@@ -210,7 +213,7 @@ def _metadata_problems(store: FeatureStore) -> Iterator[str]:
         except (OSError, ValueError) as problem:
             yield f"layer {layer.name}, {path} cannot be read: {problem}. Other Zarr clients need it."
             continue
-        if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+        if unlike := _unlike(found, wanted):
             yield f"layer {layer.name}, {path} was edited: {', '.join(unlike)} do not describe this store."
     root = json.loads((store.path / "zarr.json").read_bytes())
     if root != json.loads(json.dumps(store.header.metadata())):
@@ -222,18 +225,43 @@ def _clip_problems(store: FeatureStore) -> Iterator[str]:
     try:
         table = store.clips
         index = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-        shards, positions = np.divmod(np.arange(store.spec.n_clips), store.spec.clips_per_shard)
-        stated = table["shard"].to_numpy(), table["position"].to_numpy()
+        misplaced = _misplaced(store, table) if len(table) == store.spec.n_clips else ()
     except (OSError, KeyError, pa.ArrowException, DataError) as problem:
         yield f"{path} cannot be read as the clip table: {problem}."
         return
     if len(index) != store.spec.n_clips:
         yield f"{path} has {len(index)} rows, the store has {store.spec.n_clips} clips."
-    elif not (np.array_equal(stated[0], shards) and np.array_equal(stated[1], positions)):
-        wrong = int(np.flatnonzero((stated[0] != shards) | (stated[1] != positions))[0])
-        yield f"{path} places {_who(store, wrong)} in another shard or position than the one it is in."
+    for clip in list(misplaced)[:1]:
+        yield f"{path} places {_who(store, int(clip))} in another shard or position than the one it is in."
     if index.digest != store.header.clips_digest:
         yield f"{path} was edited: its rows have the digest {index.digest}, not {store.header.clips_digest}."
+
+
+def _misplaced(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
+    """Clips that the table puts elsewhere than they are; of frames that are stored once it tells nothing."""
+    if store.spec.n_frames is not None:
+        return np.empty(0, np.int64)
+    shards, positions = np.divmod(np.arange(store.spec.n_clips), store.spec.clips_per_shard)
+    return np.flatnonzero((table["shard"].to_numpy() != shards) | (table["position"].to_numpy() != positions))
+
+
+def _frame_problems(store: FeatureStore) -> Iterator[str]:
+    """Of the table by which clips are put together from frames."""
+    if store.spec.n_frames is None:
+        return
+    path, wanted = store.path / FRAMES / "zarr.json", frames_metadata(store.spec)
+    try:
+        if unlike := _unlike(json.loads(path.read_bytes()), wanted):
+            yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
+        if store.frame_table.n_frames != store.spec.n_frames:
+            shown = store.frame_table.n_frames
+            yield f"{store.path / FRAMES} shows {shown} frames, the store has {store.spec.n_frames}."
+    except (OSError, ValueError, StoreError) as problem:
+        yield f"{problem}"
+
+
+def _unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
 
 
 def _target_problems(store: FeatureStore) -> Iterator[str]:
@@ -281,13 +309,16 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
     """Chunks that are absent though nothing says so, or there though their clip is said to be skipped."""
     if audit.present is None or not store.complete:
         return
-    for clip, there in zip(store.spec.clips_of_shard(audit.shard), audit.present, strict=True):
-        skipped = clip in store.skipped_clips
+    kind = store.spec.all_arrays[0].axes[0]
+    for row, there in zip(store.spec.rows_of_shard(audit.shard), audit.present, strict=True):
+        skipped = row in store.skipped_rows
         for view in np.flatnonzero(there == skipped):
             what = (
-                "holds a chunk of a clip listed as skipped" if skipped else "lacks a chunk without a reason"
+                f"holds a chunk of a {kind} listed as skipped"
+                if skipped
+                else "lacks a chunk without a reason"
             )
-            yield f"layer {audit.layer.name}, {audit.path} {what}: {_who(store, clip)}, view {view}."
+            yield f"layer {audit.layer.name}, {audit.path} {what}: {_who(store, row)}, view {view}."
 
 
 def _magnitudes(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
@@ -303,10 +334,7 @@ def _notes(store: FeatureStore) -> list[str]:
         for array in store.spec.all_arrays
         for path in (store.path / array.name).glob(f"*{DAMAGED}")
     ]
-    skipped = [
-        f"{_who(store, entry['clip'])} was skipped: {entry['reason']}"
-        for entry in store.provenance.get("skipped_clips", ())
-    ]
+    skipped = [f"{_who(store, row)} was skipped: {why}" for row, why in store.header.skipped_rows.items()]
     left_out = [
         f"record {entry['record']} of {entry['source']} was left out by the scan: {entry['reason']}"
         for entry in store.provenance.get("skipped_records", ())
@@ -314,9 +342,9 @@ def _notes(store: FeatureStore) -> list[str]:
     return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
 
 
-def _who(store: FeatureStore, clip: int) -> str:
-    """`clip 12 (its id)`, also where the clip table itself is broken."""
+def _who(store: FeatureStore, row: int) -> str:
+    """`clip 12 (its id)`, or a frame, also where the clip table itself is broken."""
     try:
-        return store.describe(clip)
-    except (OSError, KeyError, IndexError, pa.ArrowException):
-        return f"clip {clip}"
+        return store.describe_row(row)
+    except (OSError, KeyError, IndexError, pa.ArrowException, StoreError):
+        return f"{store.spec.all_arrays[0].axes[0]} {row}"

@@ -22,12 +22,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
 from featcache.durable import (
-    PARTIAL,
     Lock,
     Staged,
     append_line,
@@ -38,13 +36,14 @@ from featcache.durable import (
 )
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint as digest_of
+from featcache.frame_table import FrameTable
 from featcache.half import FLOAT16_MAX, as_float16, first_unstorable
 from featcache.header import StoreHeader, TargetsReference, continued, read_header
+from featcache.layout import few, header_from_disk, hold, lay_out, parquet_bytes, refuse_foreign
 from featcache.quantize import quantize
 from featcache.shards import (
     DAMAGED,
     DamagedShard,
-    array_metadata,
     json_bytes,
     presence,
     shard_bytes,
@@ -56,7 +55,6 @@ from featcache.store import FeatureStore, open_features
 from featcache.targets import open_targets
 from featcache.targets import write_targets as write_targets
 
-LOCK = ".lock"
 SKIPPED = "skipped"
 """Folder of the reasons why clips were skipped, a file a shard, until the store is finished."""
 
@@ -71,6 +69,7 @@ def create_or_resume(
     clips: ClipIndex,
     provenance: Mapping[str, Any],
     attrs: Mapping[str, Any],
+    frames: FrameTable | None = None,
 ) -> "StoreWriter":
     """Start a store, or go on with the one at `path`, and hold its lock.
 
@@ -85,21 +84,22 @@ def create_or_resume(
         provenance: how the store came about; of a resumed store the first run's stays, and what differs
             goes to `resumed_with`.
         attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
+        frames: which distinct frame each clip shows, where `spec` says that these are stored once.
 
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
     """
-    wanted = _header(path, spec, parts, clips, provenance, attrs)
-    _refuse_foreign(path)
+    wanted = _header(path, spec, parts, clips, provenance, attrs, frames)
+    refuse_foreign(path)
     with failures_explained(path, left=lambda: spec.payload_bytes):
         make_directory(path)
-        lock = _lock(path)
+        lock = hold(path)
         try:
             header = wanted
             if (path / "zarr.json").exists():
                 header = continued(path, read_header(path), wanted)
-            _lay_out(path, header, clips)
-            return StoreWriter(path, header, clips, lock)
+            lay_out(path, header, clips, frames)
+            return StoreWriter(path, header, clips, lock, frames)
         except BaseException:
             lock.release()
             raise
@@ -114,18 +114,27 @@ def attach(path: Path, clips: ClipIndex, *, fingerprint: str) -> "StoreWriter":
         StoreError: there is no such store, or it has another fingerprint.
     """
     store = open_features(path, fingerprint=fingerprint, allow_incomplete=True)
-    return StoreWriter(path, store.header, clips, None)
+    frames = None if store.spec.n_frames is None else store.frame_table
+    return StoreWriter(path, store.header, clips, None, frames)
 
 
 class StoreWriter:
     """Writes one store; made by `create_or_resume` or `attach`, used in a `with` statement or closed."""
 
-    def __init__(self, path: Path, header: StoreHeader, clips: ClipIndex, lock: Lock | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: StoreHeader,
+        clips: ClipIndex,
+        lock: Lock | None,
+        frames: FrameTable | None,
+    ) -> None:
         self.path = path
         self.header = header
         self.damaged: tuple[str, ...] = ()
         """What was set aside when the store was opened, with the reasons."""
         self._clips = clips
+        self._frames = frames
         self._lock = lock
         self._look()
 
@@ -154,18 +163,19 @@ class StoreWriter:
 
         Args:
             shard: its number.
-            tokens: float16 or float32 of all clips of the shard, for each layer; stored in the store's dtype.
-            skipped: clip number -> why it has no tokens; its rows of `tokens` are not looked at.
+            tokens: float16 or float32 of all rows of the shard (clips, or distinct frames: one view and one
+                step each), for each layer; stored in the store's dtype.
+            skipped: number of a row -> why it has no tokens; they are not looked at.
 
         Raises:
-            CallError: layers or shapes are not the store's, or a skipped clip is not of this shard.
+            CallError: layers or shapes are not the store's, or a skipped row is not of this shard.
             StoreError: a value does not fit float16, or the disk is full. What was written before stays.
         """
         self._check_call(shard, tokens, skipped)
         needed = self._bytes_of([shard])
         with failures_explained(self.path, needed=needed, left=self._bytes_left), ExitStack() as staged:
             if skipped:
-                reasons = {str(clip): reason for clip, reason in skipped.items()}
+                reasons = {str(row): reason for row, reason in skipped.items()}
                 publish(self.path / SKIPPED / f"{shard}.json", json_bytes(reasons))
             files = []
             for layer in self.spec.layers:
@@ -183,7 +193,7 @@ class StoreWriter:
         clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
         table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
         with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
-            publish(self.path / "previews.parquet", _parquet(table))
+            publish(self.path / "previews.parquet", parquet_bytes(table))
 
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
@@ -205,7 +215,7 @@ class StoreWriter:
             if left := self.todo():
                 there, n = self.spec.n_shards - len(left), self.spec.n_shards
                 raise StoreError(
-                    f"{self.path} has {there} of {n} shards; missing or damaged: {_few(left)}. "
+                    f"{self.path} has {there} of {n} shards; missing or damaged: {few(left)}. "
                     "Run the same `scivid extract` again: it writes what is left."
                 )
             if not self.header.complete:
@@ -219,17 +229,29 @@ class StoreWriter:
             self._lock.release()
 
     def _complete(self, provenance: Mapping[str, Any]) -> None:
-        known, ids = self._reasons(), self._clips.clips["id"]
-        skipped = [
-            {"clip": clip, "id": ids[clip].as_py(), "reason": known[clip]}
-            for shard in sorted(self._absent_of)
-            for clip in self._absent_of[shard]
-        ]
-        merged = {**self.header.provenance, **provenance, "skipped_clips": skipped}
+        known = self._reasons()
+        absent = {row: known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]}
+        merged = {**self.header.provenance, **provenance, **self._skipped(absent)}
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
         self._publish_header(replace(self.header, provenance=merged))
         shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
         self._publish_header(replace(self.header, complete=True))
+
+    def _skipped(self, absent: Mapping[int, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows that were skipped, with their reasons, as provenance tells of them."""
+        ids = self._clips.clips["id"]
+        if self._frames is None:
+            rows = [{"clip": row, "id": ids[row].as_py(), "reason": why} for row, why in absent.items()]
+            return {"skipped_clips": rows}
+        frames = [{"frame": row, "reason": why} for row, why in absent.items()]
+        # Where one frame is missing there is no clip.
+        clips = {
+            int(clip): f"it shows frame {row}: {why}"
+            for row, why in sorted(absent.items(), reverse=True)
+            for clip in np.flatnonzero(self._frames.clips_with(np.array([row])))
+        }
+        shown = [{"clip": clip, "id": ids[clip].as_py(), "reason": clips[clip]} for clip in sorted(clips)]
+        return {"skipped_frames": frames, "skipped_clips": shown}
 
     def _publish_header(self, header: StoreHeader) -> None:
         publish(self.path / "zarr.json", json_bytes(header.metadata()))
@@ -243,19 +265,19 @@ class StoreWriter:
             for array in self.spec.all_arrays:
                 sweep(self.path / array.name)
         for shard in range(self.spec.n_shards):
-            absent = self._absent_clips(shard)
+            absent = self._absent_rows(shard)
             if absent is not None and reasons.keys() >= set(absent):
                 self._absent_of[shard] = absent
         if self.header.complete and self.todo() and self._lock is not None:
             self._publish_header(replace(self.header, complete=False))
 
-    def _absent_clips(self, shard: int) -> tuple[int, ...] | None:
-        """The clips that a shard on disk does not hold, in any array or view; None if it is not done."""
+    def _absent_rows(self, shard: int) -> tuple[int, ...] | None:
+        """The rows that a shard on disk does not hold, in any array or view; None if it is not done."""
         held = [self._presence(array, shard) for array in self.spec.all_arrays]
         first = held[0]
         if first is None or any(other is None or (other != first[:, :1]).any() for other in held):
             return None
-        start = self.spec.clips_of_shard(shard).start
+        start = self.spec.rows_of_shard(shard).start
         return tuple((start + np.flatnonzero(~first[:, 0])).tolist())
 
     def _presence(self, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"] | None:
@@ -271,19 +293,18 @@ class StoreWriter:
             return None
 
     def _reasons(self) -> dict[int, str]:
-        """Why clips were skipped, of all shards; of clips that are there after all as well."""
-        listed = self.header.provenance.get("skipped_clips", ())
-        reasons = {entry["clip"]: entry["reason"] for entry in listed}
+        """Why rows were skipped, of all shards; of rows that are there after all as well."""
+        reasons = self.header.skipped_rows
         for path in sorted((self.path / SKIPPED).glob("*.json")):
-            reasons |= {int(clip): reason for clip, reason in json.loads(path.read_bytes()).items()}
+            reasons |= {int(row): reason for row, reason in json.loads(path.read_bytes()).items()}
         return reasons
 
     def _bytes_left(self) -> int:
         return self._bytes_of(self.todo())
 
     def _bytes_of(self, shards: Iterable[int]) -> int:
-        n_clips = [len(self.spec.clips_of_shard(shard)) for shard in shards]
-        return sum(len(self.spec.layers) * shard_bytes(self.spec, n * self.spec.n_views) for n in n_clips)
+        n_rows, a_row = (len(self.spec.rows_of_shard(shard)) for shard in shards), self.spec.row_shape[0]
+        return sum(len(self.spec.layers) * shard_bytes(self.spec, n * a_row) for n in n_rows)
 
     def _check_call(self, shard: int, tokens: Mapping[Layer, np.ndarray], skipped: Mapping[int, str]) -> None:
         spec = self.spec
@@ -292,34 +313,39 @@ class StoreWriter:
         if tokens.keys() != set(spec.layers):
             came, has = ([layer.name for layer in layers] for layers in (tokens, spec.layers))
             raise CallError(f"shard {shard} came with layers {came}: {self.path} has {has}.")
-        clips = spec.clips_of_shard(shard)
-        wanted = (len(clips), spec.n_views, *spec.grid.shape)
+        rows = spec.rows_of_shard(shard)
+        wanted = (len(rows), *spec.row_shape)
         for layer, values in tokens.items():
             if values.shape != wanted or values.dtype not in (np.float16, np.float32):
                 found = f"layer {layer.name}: {values.dtype}{list(values.shape)}"
                 raise CallError(f"shard {shard}, {found} is not float16/32 {list(wanted)}.")
-        if strangers := sorted(set(skipped) - set(clips)):
-            raise CallError(f"skipped {strangers}: shard {shard} has {clips.start} to {clips.stop - 1}.")
+        if strangers := sorted(set(skipped) - set(rows)):
+            raise CallError(f"skipped {strangers}: shard {shard} has {rows.start} to {rows.stop - 1}.")
 
     def _chunks(
         self, shard: int, layer: Layer, tokens: Float[np.ndarray, "B V T H W C"], skipped: Mapping[int, str]
     ) -> Iterator[tuple[np.ndarray, ...] | None]:
-        """The chunks of a shard in C order of (clip, view), as stored; one buffer serves all of them."""
-        buffer = np.empty(self.spec.grid.shape, np.float16)
-        for clip, values in zip(self.spec.clips_of_shard(shard), tokens, strict=True):
-            for view in range(self.spec.n_views):
-                if clip in skipped:
+        """The chunks of a shard in C order of (row, view), as stored; one buffer serves all of them."""
+        n_views, *of_a_view = self.spec.row_shape
+        buffer = np.empty(of_a_view, np.float16)
+        for row, values in zip(self.spec.rows_of_shard(shard), tokens, strict=True):
+            for view in range(n_views):
+                if row in skipped:
                     yield None
                     continue
                 chunk = as_float16(values[view], buffer)
                 if (found := first_unstorable(values[view], chunk)) is not None:
-                    raise StoreError(self._overflow(clip, view, layer, *found))
+                    raise StoreError(self._overflow(row, view, layer, *found))
                 yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
 
-    def _overflow(self, clip: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
+    def _overflow(self, row: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
+        clip, step = row, ""
+        if self._frames is not None:
+            clip, view, at = self._frames.first_shown[row].tolist()
+            step = f", step {at}"
         name = self._clips.clips["id"][clip]
         return (
-            f"clip {clip} ({name}), view {view}, layer {layer.name}: the value {value} "
+            f"clip {clip} ({name}){step}, view {view}, layer {layer.name}: the value {value} "
             f"at (step, row, column, channel) {place} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
             "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
             "The shards written before are kept."
@@ -333,9 +359,12 @@ def _header(
     clips: ClipIndex,
     provenance: Mapping[str, Any],
     attrs: Mapping[str, Any],
+    frames: FrameTable | None,
 ) -> StoreHeader:
     if len(clips) != spec.n_clips:
         raise CallError(f"a store of {spec.n_clips} clips was asked for, the index has {len(clips)}.")
+    if spec.n_frames != (None if frames is None else frames.n_frames):
+        raise CallError(f"a store with n_frames={spec.n_frames} needs the table of as many distinct frames.")
     targets = None
     if attrs.get("targets") is not None:
         found = open_targets(path.parent / attrs["targets"])
@@ -346,54 +375,9 @@ def _header(
         parts=parts,
         frames_digest=clips.frames_digest,
         clips_digest=clips.digest,
+        frame_table=None if frames is None else frames.digest,
         targets=targets,
         provenance=provenance,
         attrs={name: value for name, value in attrs.items() if name != "targets"},
     )
-    # Through JSON and back, so that it equals what is read from disk.
-    return StoreHeader.from_metadata(json.loads(json_bytes(header.metadata())))
-
-
-def _refuse_foreign(path: Path) -> None:
-    if (path / "zarr.json").exists():
-        read_header(path)
-    elif path.exists():
-        found = [path.name] if not path.is_dir() else sorted(entry.name for entry in path.iterdir())
-        strange = [name for name in found if name != LOCK and not name.endswith(PARTIAL)]
-        if strange:
-            raise StoreError(
-                f"{path} is there and is not a feature store (it has {_few(strange)}): "
-                "move it away, or choose another cache folder."
-            )
-
-
-def _lock(path: Path) -> Lock:
-    busy = f"{path} is being written by another process: wait for it, or end it and run this command again."
-    return Lock(path / LOCK, wait=False, busy=busy)
-
-
-def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex) -> None:
-    """Everything but the shards.
-
-    The root first where there is none, so that a folder with anything in it is known as ours; else last, for
-    its digest vouches for the clip table: a kill in between shows, and the next run mends it.
-    """
-    root = path / "zarr.json"
-    if not root.exists():
-        publish(root, json_bytes(header.metadata()))
-    for array in header.spec.all_arrays:
-        publish(path / array.name / "zarr.json", json_bytes(array_metadata(array)))
-    publish(path / "clips.parquet", _parquet(clips.placed(header.spec.clips_per_shard)))
-    publish(root, json_bytes(header.metadata()))
-    sweep(path)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue())
-
-
-def _few(things: Iterable[object], n: int = 5) -> str:
-    names = [str(thing) for thing in things]
-    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+    return header_from_disk(header)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from featcache.compatibility import compatible
 from featcache.errors import CallError, StoreError
 from featcache.spec import Layer, Starts
-from featcache.store import FeatureStore, compatible, find_stores, open_features
+from featcache.store import FeatureStore, find_stores, open_features
 from featcache.targets import Targets
 from readouts.draws import Draws
 from readouts.tokens import Native, QuantizedTokens
@@ -107,7 +108,7 @@ class FeatureSplit:
     @cached_property
     def shards(self) -> Int64[np.ndarray, " n"]:
         """The shard of each usable clip."""
-        return self.usable // self.store.spec.clips_per_shard
+        return self.store.shards_of(self.usable)
 
 
 def open_split(path: Path, layer: Layer | None = None) -> FeatureSplit:
@@ -193,14 +194,19 @@ def _room(ring: deque[Room], split: FeatureSplit, n_clips: int, device: torch.de
         if len(oldest[0]) >= n_clips:
             ring.append(oldest)
             return tuple(part[:n_clips] for part in oldest)
-    spec, pinned = split.store.spec, device.type == "cuda"
-    shape = (n_clips, *spec.grid.shape)
-    if spec.dtype == "int8":
-        values = torch.empty(shape, dtype=torch.int8, pin_memory=pinned)
-        ring.append((values, torch.empty(shape[:-1], dtype=torch.float32, pin_memory=pinned)))
-    else:
-        ring.append((torch.empty(shape, dtype=torch.float16, pin_memory=pinned),))
+    ring.append(new_room(split, n_clips, pinned=device.type == "cuda"))
     return ring[-1]
+
+
+def new_room(
+    split: FeatureSplit, n_rows: int, *, pinned: bool = False, device: torch.device | None = None
+) -> Room:
+    """Room for clips and views of a split as they are stored, on the host unless a device is named."""
+    new = partial(torch.empty, pin_memory=pinned, device=device)
+    shape = (n_rows, *split.store.spec.grid.shape)
+    if split.store.spec.dtype == "int8":
+        return new(shape, dtype=torch.int8), new(shape[:-1], dtype=torch.float32)
+    return (new(shape, dtype=torch.float16),)
 
 
 def _read(
@@ -213,7 +219,7 @@ def _read(
 ) -> Batch:
     """One batch, whose values are on the device when this returns."""
     clips, views, rng = wanted
-    _fill(split, clips, views, room)
+    read_into(room, split, clips, views)
     chosen = {} if split.targets is None else select(split.targets, clips, views, rng)
     targets, parts = {name: torch.from_numpy(values) for name, values in chosen.items()}, room
     if side is not None:
@@ -226,14 +232,23 @@ def _read(
             copied.record(side)
         # The room and `rows` are free again only when the copies have left them.
         copied.synchronize()
-    values, *scales = (part.flatten(2, 3) for part in parts)
-    tokens = QuantizedTokens(values=values, scales=scales[0]) if scales else values
-    return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=targets)
+    return Batch(clips=clips.astype(np.int64), tokens=as_tokens(parts), targets=targets)
 
 
-def _fill(
-    split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"], room: Room
+def as_tokens(room: Room) -> Native:
+    """What was read, as heads take it."""
+    values, *scales = (part.flatten(2, 3) for part in room)
+    return QuantizedTokens(values=values, scales=scales[0]) if scales else values
+
+
+def read_into(
+    room: Room, split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
 ) -> None:
+    """Fill `room`, in the host's memory and of as many rows as there are clips, with tokens as stored.
+
+    Raises:
+        StoreError: a chunk is damaged.
+    """
     store, arrays = split.store, [part.numpy() for part in room]
     if store.spec.dtype == "int8":
         store.read_quantized(clips, views=views, layer=split.layer, out=(arrays[0], arrays[1]))

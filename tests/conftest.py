@@ -5,11 +5,13 @@ marked `@pytest.mark.golden("readout_linear*")` runs once for every file of that
 argument `golden`.
 """
 
+import fcntl
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,13 +22,14 @@ import torch
 
 from featcache.clips import Clip, ClipIndex
 from featcache.fingerprint import fingerprint
-from featcache.spec import FeatureSpec, Layer, TokenGrid
+from featcache.spec import FeatureSpec, Layer, TokenDtype, TokenGrid
 from featcache.store import FeatureStore
 from featcache.targets import TargetArray, Targets, open_targets, write_targets
 from featcache.writer import create_or_resume
 
-# Two cores, many small tensors: one thread is faster and makes sums repeatable.
+# Many small tensors, a worker a core: one thread is faster and makes sums repeatable. Children inherit it.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -58,10 +61,17 @@ MakeSplit = Callable[..., FeatureStore]
 
 
 @pytest.fixture
-def make_split(tmp_path: Path) -> MakeSplit:
+def make_split(make_split_in: MakeSplit, tmp_path: Path) -> MakeSplit:
     """Makes a finished store of given tokens and labels in `tmp_path/features`, as extraction would."""
+    return partial(make_split_in, tmp_path / "features")
+
+
+@pytest.fixture(scope="session")
+def make_split_in() -> MakeSplit:
+    """The same in a cache folder of one's own."""
 
     def make(
+        cache: Path,
         role: str,
         tokens: np.ndarray,
         labels: np.ndarray,
@@ -70,6 +80,7 @@ def make_split(tmp_path: Path) -> MakeSplit:
         backbone: str = "toy",
         seed: int = 0,
         skipped: Mapping[int, str] = MappingProxyType({}),
+        dtype: TokenDtype = "float16",
         **attrs: object,
     ) -> FeatureStore:
         n_clips, n_views, steps, rows, columns, channels = tokens.shape
@@ -92,10 +103,12 @@ def make_split(tmp_path: Path) -> MakeSplit:
             n_clips=n_clips,
             n_views=n_views,
             clips_per_shard=max(1, n_clips // 3),
+            dtype=dtype,
         )
-        folder = tmp_path / "features" / task / role
+        folder = cache / task / role
         targets = write_targets(folder, index, {"labels": labels.astype(np.uint8)}, {"clips": index.digest})
         parts = {"backbone": {"name": backbone, "seed": seed}, "clips": index.digest, "views": n_views}
+        parts |= {} if dtype == "float16" else {"tokens": {"dtype": dtype}}
         about = {
             "task": task, "role": role, "backbone": backbone, "backbone_title": "a toy", "control": None,
             "licence": "none", "exactness": "exact", "upsampling": "linear", "readout_steps": 2 * steps,
@@ -106,7 +119,7 @@ def make_split(tmp_path: Path) -> MakeSplit:
             path, spec=spec, parts=parts, clips=index, provenance={}, attrs=about
         ) as writer:
             for shard in writer.todo():
-                chosen = spec.clips_of_shard(shard)
+                chosen = spec.rows_of_shard(shard)
                 bad = {clip: reason for clip, reason in skipped.items() if clip in chosen}
                 writer.write_shard(
                     shard, {Layer(1): tokens[chosen.start : chosen.stop].astype(np.float32)}, bad
@@ -118,12 +131,19 @@ def make_split(tmp_path: Path) -> MakeSplit:
 
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the smallest generated fly and mouse sets, in the official layout."""
+    """A data folder with the smallest generated fly and mouse sets, in the official layout; for reading only.
+
+    Made once by whichever worker comes first: workers have folders of their own in one of the whole run.
+    """
     from featcache import synthetic
 
-    folder = tmp_path_factory.mktemp("data")
-    for name in ("flyvsfly", "calms21"):
-        synthetic.generate(name, folder, profile="tiny", seed=0)
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "tiny_data"
+    folder.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in ("flyvsfly", "calms21"):
+            synthetic.generate(name, folder, profile="tiny", seed=0)
     return folder
 
 
@@ -153,6 +173,12 @@ def _folder() -> Path:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "golden(*patterns): run once for every reference fixture so named")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Among several workers the longest come first, so that none is waited for at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

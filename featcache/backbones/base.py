@@ -53,6 +53,10 @@ class BackboneInfo:
     default_layers: tuple[Layer, ...]
     upsampling: Upsampling | None = None
     """How the benchmark stretches the tokens in time before a readout; never stored."""
+    frame_level: bool = False
+    """Whether each step's tokens are of its own frame alone, whatever the others are: an image model. Then
+    frames that clips share are computed and stored once.
+    """
     control: str | None = None
     """A label such as `random weights` for rows that show what the question scores without the model."""
 
@@ -68,6 +72,11 @@ class BackboneInfo:
             )
         if (self.mean is None) != (self.std is None):
             raise CallError(f"backbone {self.name}: give both mean and std, or neither.")
+        if self.frame_level and self.grid.steps != self.n_frames:
+            raise CallError(
+                f"backbone {self.name} is frame_level with {self.grid.steps} steps of {self.n_frames} "
+                "frames: each frame must have its own step."
+            )
         if not self.default_layers:
             raise CallError(f"backbone {self.name}: default_layers is empty, give one or more.")
         for layer in self.default_layers:

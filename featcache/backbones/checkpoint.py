@@ -7,7 +7,7 @@ in a file is executed: safetensors, npz without pickled objects, torch pickles o
 import argparse
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from featcache.backbones.npz import BROKEN, npz_arrays
+from featcache.backbones.released import check_keys
 from featcache.errors import WeightsError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -78,6 +79,33 @@ def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
     """
     with open_tensors(path) as file:
         return {name: file.read(name) for name in names}
+
+
+def read_checked(
+    path: Path,
+    keys: Mapping[str, str],
+    *,
+    of: Shapes,
+    left_out: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """Parameters from a file whose every key is accounted for: of the whole model, or known to be left out.
+
+    Args:
+        path: of the file.
+        keys: parameter -> its key in the file, of those that are wanted.
+        of: key -> shape of the whole model.
+        left_out: as `released.check_keys`.
+        device: where the parameters go, one after the other.
+        dtype: what they become.
+
+    Raises:
+        WeightsError: as `open_tensors` and `released.check_keys`.
+    """
+    with open_tensors(path) as file:
+        check_keys(file.shapes, of, left_out=left_out, origin=str(path))
+        return {name: file.read(key).to(device, dtype) for name, key in keys.items()}
 
 
 def _safetensors(path: Path) -> Any:

@@ -16,10 +16,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.checkpoint import Shapes, open_tensors
+from featcache.backbones.checkpoint import Shapes, read_checked
 from featcache.backbones.clip_encoder import PatchEmbedding, states_after
 from featcache.backbones.one_file import OneFileBackbone
-from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import DINOV3_SIZES, Dinov3Size, size_entry
 from featcache.backbones.vit_catalogue import VIT_HUB, VIT_INFOS
 from featcache.backbones.weights import obtain_weights
@@ -50,10 +49,8 @@ class Dinov3(OneFileBackbone):
         self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
     ) -> dict[str, Tensor]:
         """See `OneFileBackbone`."""
-        path = self.file()
-        with open_tensors(path) as file:
-            check_keys(file.shapes, released_shapes(self.size), left_out=LEFT_OUT, origin=str(path))
-            return {name: file.read(_released(name)).to(device, dtype) for name in wanted}
+        keys, shapes = {name: _released(name) for name in wanted}, released_shapes(self.size)
+        return read_checked(self.file(), keys, of=shapes, left_out=LEFT_OUT, device=device, dtype=dtype)
 
 
 class Dinov3Model(nn.Module):

@@ -133,6 +133,7 @@ def vit_info(name: str, size: AnySize) -> BackboneInfo:
         std=None if isinstance(size, VideoPrismSize) else IMAGENET_STD,
         default_layers=(Layer(size.depth, normed=True),),
         upsampling=_upsampling(size),
+        frame_level=isinstance(size, Dinov2Size | Dinov3Size),
     )
 
 

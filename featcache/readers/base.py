@@ -132,6 +132,18 @@ class FilesReader(Reader, Protocol):
 
 
 @runtime_checkable
+class FrameKeysReader(Reader, Protocol):
+    """A reader whose clips may share frames, and that can tell without decoding them."""
+
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """Sixteen bytes a frame: the same for two frames of a split only where `read` gives the same.
+
+        Raises:
+            DataError: as `read`, but that the frames' bytes need not be an image.
+        """
+
+
+@runtime_checkable
 class FieldReader(Reader, Protocol):
     """A reader of fields at regular times, whose clips are overlapping windows of one series."""
 

@@ -114,6 +114,14 @@ class SequenceExampleReader:
         except UnreadableError as problem:
             raise self._error(clip.source, place, problem) from None
 
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """Digests of the frames as they are encoded. See `base.FrameKeysReader`."""
+        try:
+            steps = self._example(clip).steps[self._frames]
+            return [blake2b(self._step(steps, int(frame)), digest_size=16).digest() for frame in frames]
+        except UnreadableError as problem:
+            raise self._error(clip.source, f"record {clip.record}", problem) from None
+
     def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
         """What a record says beside frames and labels, by the manifest's names. See `base.Reader.targets`.
 
@@ -212,14 +220,18 @@ class SequenceExampleReader:
     def _decode(
         self, steps: list[memoryview], frame: int
     ) -> UInt8[np.ndarray, "Y X C"] | Float32[np.ndarray, "Y X C"]:
-        if not 0 <= frame < len(steps):
-            raise UnreadableError(f"the record has {len(steps)} frames; if it had more, scan it again")
-        values = feature_values(steps[frame])
+        values = feature_values(self._step(steps, frame))
         if "values" in self._dataset.features:
             return _field(values, self._dataset)
         if not isinstance(values, list) or len(values) != 1:
             raise UnreadableError("the step does not hold one encoded image")
         return decode_image(values[0], self._dataset.channels)
+
+    @staticmethod
+    def _step(steps: list[memoryview], frame: int) -> memoryview:
+        if not 0 <= frame < len(steps):
+            raise UnreadableError(f"the record has {len(steps)} frames; if it had more, scan it again")
+        return steps[frame]
 
     @property
     def _name(self) -> str:

@@ -105,6 +105,12 @@ class VideoFileReader:
             place = f"{self._data_dir / clip.source}, clip from frame {clip.record}"
             raise problem.as_data_error(f"{place}: {problem}. {_WAY_OUT}") from None
 
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """A frame is known by its video's digest and its number there. See `base.FrameKeysReader`."""
+        return [
+            bytes.fromhex(clip.digest) + (clip.record + int(frame)).to_bytes(8, "little") for frame in frames
+        ]
+
     def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
         """Nothing: a video holds frames only, and its labels are in the clip list."""
         del clip

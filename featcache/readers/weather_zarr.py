@@ -138,6 +138,10 @@ class WeatherZarrReader:
                 raise WholeFileError(f"step {clip.record} of its time axis is {found} now; scan it again")
             return steps
 
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """A frame is what it is at its time. See `base.FrameKeysReader`."""
+        return [step.to_bytes(16, "little") for step in self.time_steps(clip, frames).tolist()]
+
     def fields(self, steps: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
         """Fields at these steps of the whole time axis, in their order, channels as in `Dataset.variables`.
 

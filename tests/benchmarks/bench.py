@@ -28,6 +28,7 @@ MEASUREMENTS = (
     "resident",
     "online",
     "extraction",
+    "shared_frames",
     "int8_store",
     "weather_step",
 )

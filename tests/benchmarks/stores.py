@@ -57,7 +57,7 @@ def shards_of_tokens(setting: Setting) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     spec = spec_of(setting)
     for shard in range(spec.n_shards):
-        shape = (len(spec.clips_of_shard(shard)), 1, *setting.grid.shape)
+        shape = (len(spec.rows_of_shard(shard)), 1, *setting.grid.shape)
         yield rng.standard_normal(shape, np.float32).astype(np.float16)
 
 

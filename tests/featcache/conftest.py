@@ -75,7 +75,7 @@ class Example:
         )
 
     def write_shard(self, writer: StoreWriter, shard: int, dtype: type = np.float32) -> None:
-        rows = self.spec.clips_of_shard(shard)
+        rows = self.spec.rows_of_shard(shard)
         tokens = {
             layer: self.tokens(layer)[rows.start : rows.stop].astype(dtype) for layer in self.spec.layers
         }
@@ -132,3 +132,61 @@ def flip(path: Path, byte: int) -> None:
 @pytest.fixture(name="flip")
 def flip_fixture() -> Callable[[Path, int], None]:
     return flip
+
+
+@pytest.fixture(scope="session")
+def overlapping(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fly validation clips cut from three videos frame by frame, and shuffled over three record files.
+
+    45 windows of 16 frames of 90 frames in all, the layout being the official one.
+    """
+    import simplejpeg
+
+    from featcache.synthetic.records import encode_sequence_example, write_records
+
+    folder = tmp_path_factory.mktemp("overlapping")
+    records = folder / "full" / "fly_vs_fly"
+    records.mkdir(parents=True)
+    rng = np.random.default_rng(3)
+    videos = [
+        [simplejpeg.encode_jpeg(frame, quality=90) for frame in video]
+        for video in rng.integers(0, 256, (3, 30, 48, 48, 3), dtype=np.uint8)
+    ]
+    windows = [(video, start) for video in range(3) for start in range(15)]
+    rng.shuffle(windows)
+    for shard in range(3):
+        write_records(
+            records / f"val_fly_split_ids_shuffle.array_record-{shard:05d}-of-00003",
+            (
+                encode_sequence_example(
+                    {"clip/label/index": np.array([start % 7])},
+                    {"image/encoded": [(frame,) for frame in videos[video][start : start + 16]]},
+                )
+                for video, start in windows[shard::3]
+            ),
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A DINOv2 of two narrow blocks with random weights, in a file of the hub's layout."""
+    import torch
+    from safetensors.torch import save_file
+
+    from featcache.backbones.dino import HUB_LAYOUT, Dinov2, released_shapes
+    from featcache.backbones.sizes import BlockSize, Dinov2Size
+    from featcache.backbones.vit_catalogue import vit_info
+
+    size = Dinov2Size(
+        block=BlockSize(width=32, heads=2, mlp=64, scaled=True),
+        depth=2,
+        patch=(1, 14, 14),
+        input_size=(56, 56),
+        table=4,
+    )
+    generator = torch.Generator().manual_seed(0)
+    shapes = released_shapes(size, HUB_LAYOUT)
+    path = tmp_path_factory.mktemp("dinov2") / "model.safetensors"
+    save_file({key: torch.randn(shape, generator=generator) / 4 for key, shape in shapes.items()}, path)
+    return Dinov2(info=vit_info("dinov2_b", size), size=size, file=lambda: path)

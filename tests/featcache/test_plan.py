@@ -161,3 +161,30 @@ def test_what_nobody_counted_is_said(data_dir: Path) -> None:
     assert any("train, val: nobody counted the clips" in line for line in plan.sentences())
     assert [row.get("clips") for row in plan.rows()] == ["unknown", "unknown", "60", None]
     assert plan.break_even is None
+
+
+def test_frames_that_the_starts_of_a_clip_share_are_counted_once() -> None:
+    """An image model on typhoon: 8 starts of 12 frames, of which 19 differ, shown as 16."""
+    (whole,) = planned(jobs("typhoon", "videoprism_b", roles=["train"])).splits
+    (train, val, _) = planned(jobs("typhoon", "dinov2_b")).splits
+    assert whole.n_clips == train.n_clips
+    assert train.n_clips is not None
+    assert whole.passes == 8 * train.n_clips
+    assert train.passes == -(-19 * train.n_clips // 16)
+    assert train.feature_bytes is not None
+    a_frame, table = 16 * 16 * 768 * 2 + 4, 4 * 8 * 16 * train.n_clips
+    # Beside them a shard has an index of 16 bytes a chunk.
+    assert train.feature_bytes == pytest.approx(19 * train.n_clips * (a_frame + 16) + table, rel=1e-3)
+    assert (train.may_share, val.may_share, whole.may_share) == (False, True, False)
+
+
+def test_of_a_weather_window_an_image_model_sees_one_frame() -> None:
+    plan = planned(jobs("weatherbench2", "dinov2_b", roles=["train"]))
+    (train,) = plan.splits
+    assert train.passes == -(-56_914 // 16)
+    assert not any("share frames" in line for line in plan.sentences())
+
+
+def test_what_the_files_may_save_is_said() -> None:
+    lines = planned(jobs("calms21", "dinov2_b", views=4)).sentences()
+    assert "val, test: less where clips share frames, which are stored once then." in lines

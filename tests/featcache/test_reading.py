@@ -14,7 +14,7 @@ from featcache.shards import OpenShards, shard_key, write_chunks
 from featcache.spec import ArraySpec
 
 ARRAYS = tuple(
-    ArraySpec(name=name, dtype=dtype, of_a_clip=shape, n_clips=8, n_views=2, clips_per_shard=2)
+    ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, n_rows=8, n_views=2, rows_per_shard=2)
     for name, dtype, shape in (("numbers", "int8", (3,)), ("beside", "float32", (1,)))
 )
 ABSENT_CHUNK, MISSING_SHARD = 4, 3
@@ -39,7 +39,7 @@ def reader(tmp_path: Path) -> LayerReader:
 def read(
     reader: LayerReader, chunks: list[int], *, threads: int = 1, verify: bool = True
 ) -> list[np.ndarray]:
-    buffers = [np.full((len(chunks), *array.of_a_clip), -1, array.dtype) for array in ARRAYS]
+    buffers = [np.full((len(chunks), *array.of_a_chunk), -1, array.dtype) for array in ARRAYS]
     numbers = np.array(chunks, np.int64)
     reader.read(numbers, lambda: Rows(*buffers), verify=verify, threads=threads, pool=Threads())
     return buffers
@@ -115,7 +115,7 @@ def test_helpers_problems_are_told_too() -> None:
 
 
 def test_a_forked_child_has_threads_of_its_own(reader: LayerReader) -> None:
-    pool, buffers = Threads(), [np.zeros((4, *array.of_a_clip), array.dtype) for array in ARRAYS]
+    pool, buffers = Threads(), [np.zeros((4, *array.of_a_chunk), array.dtype) for array in ARRAYS]
 
     def go() -> None:
         reader.read(np.arange(4), lambda: Rows(*buffers), verify=True, threads=4, pool=pool)

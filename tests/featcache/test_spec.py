@@ -22,7 +22,7 @@ def test_a_store_counts_every_clip_view_and_layer() -> None:
     )
     assert spec.payload_bytes == 1000 * 2 * 2 * 2_408_448
     assert spec.n_shards == 19  # 18 x 55 = 990, and 10 clips are left
-    assert spec.clips_of_shard(18) == range(990, 1000)
+    assert spec.rows_of_shard(18) == range(990, 1000)
     assert spec.array_shape == (1000, 2, 8, 14, 14, 768)
     (tokens,) = spec.arrays(Layer(12, normed=True))
     assert (tokens.name, tokens.dtype, tokens.shape) == ("tokens_12_normed", "float16", spec.array_shape)

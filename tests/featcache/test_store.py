@@ -18,7 +18,7 @@ from featcache import shards
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
-from featcache.store import FeatureStore, compatible, find_stores, open_features
+from featcache.store import find_stores, open_features
 
 SKIPPED = {1: "broken JPEG", 6: "too short"}
 
@@ -346,25 +346,6 @@ def test_stores_are_found_by_task_split_and_backbone(example, tmp_path: Path) ->
     assert find_stores(tmp_path / "none") == ()
 
 
-def with_parts(store: FeatureStore, **parts: object) -> FeatureStore:
-    changed = {**store.parts, **parts}
-    return FeatureStore(store.path, replace(store.header, parts=changed, fingerprint=fingerprint(changed)))
-
-
-def test_train_and_validation_stores_must_be_of_a_kind(example) -> None:
-    store = example().write()
-    compatible(store, with_parts(store, clips={"index": "other"}, views={"n_views": 1, "seed": None}))
-    other = with_parts(store, backbone={"name": "tiny", "weights": "cd" * 32}, layers=["11"])
-    with pytest.raises(StoreError) as problem:
-        compatible(store, other)
-    assert "  backbone.weights: cdcdcdcdcdcd... here, abababababab... asked for" in str(problem.value)
-    assert '  layers: ["11"] here, ["11", "12_normed"] asked for' in str(problem.value)
-    grid = replace(store.spec.grid, rows=9)
-    resized = FeatureStore(store.path, replace(store.header, spec=replace(store.spec, grid=grid)))
-    with pytest.raises(StoreError, match=r"store\.grid\.rows: 9 here, 3 asked for"):
-        compatible(store, resized)
-
-
 def test_an_edited_zarr_json_is_refused(example) -> None:
     made = example()
     root = made.write().path / "zarr.json"
@@ -467,8 +448,6 @@ def test_calls_for_the_other_kind_of_store(int8, example, tmp_path: Path) -> Non
     wrong = (np.zeros((2, 2, 3, 2, 5), np.int8), np.zeros((2, 2, 3, 2), np.float32))
     with pytest.raises(CallError, match=r"out\[0\] is int8\[2, 2, 3, 2, 5\]: give a C-contiguous int8 array"):
         store.read_quantized([0], layer=Layer(11), out=wrong)
-    with pytest.raises(StoreError, match=r"tokens\.dtype: \"int8\" here, \"float16\" asked for"):
-        compatible(other, store)
     with pytest.raises(StoreError, match=r"clip 1 \(clip-001\), view 0, layer 11: it was skipped"):
         store.read_quantized([1], layer=Layer(11))
 

@@ -101,7 +101,7 @@ def test_missing_and_truncated_shards(made, change: Callable, what: str) -> None
 def rewrite(made, shard: int, tokens: np.ndarray, absent: set[tuple[int, int]]) -> Path:
     """Replace a shard by a sound one with other content."""
     path = made.path / f"tokens_12_normed/c.{shard}.0.0.0.0.0"
-    first = made.spec.clips_of_shard(shard).start
+    first = made.spec.rows_of_shard(shard).start
     chunks = (
         None if (first + row, view) in absent else (tokens[row, view],)
         for row in range(len(tokens))
@@ -284,7 +284,7 @@ def test_scales_that_cannot_be(example, value: float) -> None:
     made = example(dtype="int8")
     made.write()
     array = made.spec.arrays(LAYER)[1]
-    scales = np.full((6, *array.of_a_clip), 0.25, np.float32)
+    scales = np.full((6, *array.of_a_chunk), 0.25, np.float32)
     scales[3, 0, 0, 0] = value
     path = made.path / "scales_12_normed/c.0.0.0.0.0"
     with path.open("wb") as file:

@@ -459,7 +459,7 @@ def test_a_value_that_does_not_fit_is_named_and_costs_only_its_shard(
     made = example()
     with made.start() as writer:
         made.write_shard(writer, 0)
-        rows = made.spec.clips_of_shard(1)
+        rows = made.spec.rows_of_shard(1)
         tokens = {layer: made.tokens(layer)[rows.start : rows.stop].astype(dtype) for layer in LAYERS}
         tokens[LAYERS[1]][2, 1, 0, 2, 1, 4] = value
         with pytest.raises(StoreError) as problem:
@@ -488,7 +488,7 @@ def test_float16_and_float32_of_any_layout_are_stored_alike(example) -> None:
         made = example(folder=example().path.parents[2] / name)
         with made.start() as writer:
             for shard in writer.todo():
-                rows = made.spec.clips_of_shard(shard)
+                rows = made.spec.rows_of_shard(shard)
                 tokens = {
                     layer: np.asarray(made.tokens(layer)[rows.start : rows.stop], dtype=dtype, order=order)
                     for layer in LAYERS

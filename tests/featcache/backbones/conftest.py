@@ -1,9 +1,11 @@
-"""A VideoMAE small enough to write to disk in a test: the golden one, and one with made-up weights."""
+"""Models small enough to write to disk in a test, and what tests of several families ask of them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from featcache.backbones.base import Backbone, BackboneInfo, block_at_fraction
+from featcache.backbones.checkpoint import TensorFile, open_tensors
+from featcache.spec import Layer
+
+CPU = torch.device("cpu")
 State = dict[str, Tensor]
 Save = Callable[[Path, State, dict[str, Any]], Path]
 
@@ -114,7 +121,8 @@ def _golden_model(path: Path) -> SimpleNamespace:
     for name, array in arrays.items():
         if name.startswith("state/"):
             key = name.removeprefix("state/")
-            section, _, rest = ("", "", key) if key.startswith("params/") else key.partition("/")
+            plain = key.startswith("params/") or "/" not in key
+            section, _, rest = ("", "", key) if plain else key.partition("/")
             released.setdefault(section, {})[rest] = torch.from_numpy(array)
     meta = json.loads(arrays["meta"].tobytes())
     return SimpleNamespace(
@@ -142,6 +150,113 @@ def distance() -> Callable[[Tensor, np.ndarray], float]:
         return float(np.abs(flat - reference).max() / reference.std())
 
     return measure
+
+
+@pytest.fixture(scope="session")
+def last_tokens() -> Callable[[Backbone, Tensor], Tensor]:
+    """What a backbone gives of a clip by default, in float32."""
+
+    def run(backbone: Backbone, clip: Tensor) -> Tensor:
+        layer = backbone.info.last_layer
+        return backbone.load((layer,), CPU, torch.float32)(clip)[layer]
+
+    return run
+
+
+CheckLayers = Callable[[Any, SimpleNamespace, Sequence[np.ndarray], float], None]
+
+
+@pytest.fixture(scope="session")
+def check_every_layer(distance: Callable[[Tensor, np.ndarray], float]) -> CheckLayers:
+    """Of a model with a final norm: every layer, all in one pass, is the reference's, given by block."""
+
+    def check(backbone: Any, golden: SimpleNamespace, hidden: Sequence[np.ndarray], tolerance: float) -> None:
+        depth = backbone.size.depth
+        layers = (*(Layer(block) for block in range(depth + 1)), Layer(depth, normed=True))
+        found = backbone.load(layers, CPU, torch.float32)(golden.clip)
+        assert tuple(found) == layers
+        for layer in layers[:-1]:
+            assert distance(found[layer], hidden[layer.block]) < tolerance, (golden.name, layer)
+        assert found[layers[-1]].shape == (len(golden.clip), *backbone.info.grid.shape)
+        assert found[layers[-1]].dtype == torch.float32
+        assert distance(found[layers[-1]], golden.arrays["features"]) < tolerance, golden.name
+
+    return check
+
+
+@pytest.fixture(
+    params=[{"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, {"mean": None, "std": None}],
+    ids=["half", "none"],
+)
+def wrong_pixels(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
+    """Makes a backbone normalise pixels as another one does."""
+    return lambda backbone: replace(backbone, info=replace(backbone.info, **request.param))
+
+
+@pytest.fixture
+def record_keys(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[str]]:
+    """Watches a module open weight files: the list grows by each key whose tensor is read."""
+
+    def watch(module: ModuleType) -> list[str]:
+        asked: list[str] = []
+
+        @contextmanager
+        def recording(path: Path) -> Iterator[TensorFile]:
+            with open_tensors(path) as file:
+
+                def read(key: str) -> Tensor:
+                    asked.append(key)
+                    return file.read(key)
+
+                yield TensorFile(file.shapes, read)
+
+        monkeypatch.setattr(module, "open_tensors", recording)
+        return asked
+
+    return watch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Names and shapes of a released file's tensors."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    n_params: int
+
+
+@pytest.fixture(scope="session")
+def released_listing(shared: Path) -> Callable[[str], Listing]:
+    """Reads `golden/keys/<name>.json`."""
+
+    def read(name: str) -> Listing:
+        listing = json.loads((shared / f"golden/keys/{name}.json").read_text())
+        shapes = {key: tuple(shape) for key, shape in listing["shapes"].items()}
+        return Listing(shapes=shapes, n_params=listing["n_params"])
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def check_published() -> Callable[..., None]:
+    """Holds what follows from a model's sizes against published counts, to their digits."""
+
+    def check(
+        info: BackboneInfo,
+        params_m: float,
+        gflop: float,
+        grid: tuple[int, int, int, int],
+        megabytes: float,
+        *,
+        at: Mapping[float, int] | None = None,
+    ) -> None:
+        assert info.params_m == pytest.approx(params_m, abs=0.006)
+        assert info.gflop == pytest.approx(gflop, abs=0.5)
+        assert info.grid.shape == grid
+        assert info.grid.nbytes / 1e6 == pytest.approx(megabytes, abs=0.006)
+        for fraction, block in (at or {}).items():
+            assert block_at_fraction(fraction, info.n_blocks) == block
+
+    return check
 
 
 @pytest.fixture(scope="session")

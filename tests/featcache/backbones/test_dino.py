@@ -5,12 +5,11 @@ Every classic mistake moves the tokens by far more than the tolerance; the tests
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from torch import Tensor
 
 from featcache.backbones import dino, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.checkpoint import TensorFile, open_tensors
 from featcache.backbones.dino import HUB_LAYOUT, META_LAYOUT, Dinov2
 from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import DINOV2_SIZES, BlockSize, Dinov2Size
@@ -35,15 +33,7 @@ TOLERANCE = 1e-4
 
 ReadGolden = Callable[[str], list[SimpleNamespace]]
 Distance = Callable[[Tensor, np.ndarray], float]
-
-
-def released(golden: SimpleNamespace) -> dict[str, Tensor]:
-    """The state dict of a layout without a top-level key."""
-    return {
-        key.removeprefix("state/"): torch.from_numpy(array)
-        for key, array in golden.arrays.items()
-        if key.startswith("state/")
-    }
+LastTokens = Callable[[Dinov2, Tensor], Tensor]
 
 
 def size_of(golden: SimpleNamespace) -> Dinov2Size:
@@ -70,7 +60,7 @@ def size_of(golden: SimpleNamespace) -> Dinov2Size:
 
 def saved(golden: SimpleNamespace, folder: Path, state: dict[str, Tensor] | None = None) -> Dinov2:
     """The fixture's model from a file in its released layout: Meta's is a pickle, the hub's safetensors."""
-    state = released(golden) if state is None else state
+    state = golden.released[""] if state is None else state
     is_meta = "pos_embed" in state
     path = folder / f"{golden.name}{'.pth' if is_meta else '.safetensors'}"
     if is_meta:
@@ -81,27 +71,13 @@ def saved(golden: SimpleNamespace, folder: Path, state: dict[str, Tensor] | None
     return Dinov2(info=vit_info("dinov2_b", size), size=size, file=lambda: path)
 
 
-def last(backbone: Dinov2, clip: Tensor) -> Tensor:
-    layer = backbone.info.last_layer
-    return backbone.load((layer,), CPU, torch.float32)(clip)[layer]
-
-
 def test_golden_every_layer_in_one_pass(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path
+    golden_models: ReadGolden, check_every_layer: Callable[..., None], tmp_path: Path
 ) -> None:
     for golden in golden_models("dinov2_*"):
-        backbone = saved(golden, tmp_path)
-        depth = backbone.size.depth
-        layers = (*(Layer(block) for block in range(depth + 1)), Layer(depth, normed=True))
-        found = backbone.load(layers, CPU, torch.float32)(golden.clip)
-        assert tuple(found) == layers
-        for layer in layers[:-1]:
-            # The reference's first token is the class token.
-            reference = golden.hidden[layer.block][:, 1:]
-            assert distance(found[layer], reference) < TOLERANCE, (golden.name, layer)
-        assert found[layers[-1]].shape == (len(golden.clip), *backbone.info.grid.shape)
-        assert found[layers[-1]].dtype == torch.float32
-        assert distance(found[layers[-1]], golden.arrays["features"]) < TOLERANCE, golden.name
+        # The reference's first token is the class token.
+        hidden = [state[:, 1:] for state in golden.hidden]
+        check_every_layer(saved(golden, tmp_path), golden, hidden, TOLERANCE)
 
 
 def test_golden_fractions_choose_the_reference_layers(golden_models: ReadGolden) -> None:
@@ -112,12 +88,16 @@ def test_golden_fractions_choose_the_reference_layers(golden_models: ReadGolden)
 
 
 def test_golden_notices_the_other_code_s_positions(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_models: ReadGolden,
+    last_tokens: LastTokens,
+    distance: Distance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dino, "META_LAYOUT", replace(META_LAYOUT, offset=0.0))
     monkeypatch.setattr(dino, "HUB_LAYOUT", replace(HUB_LAYOUT, offset=0.1))
     for golden in golden_models("dinov2_*"):
-        found = last(saved(golden, tmp_path), golden.clip)
+        found = last_tokens(saved(golden, tmp_path), golden.clip)
         assert distance(found, golden.arrays["features"]) > 100 * TOLERANCE, golden.name
 
 
@@ -127,7 +107,7 @@ def test_the_rule_for_positions_is_part_of_the_architecture(
     for golden in golden_models("dinov2_*"):
         part = saved(golden, tmp_path).architecture()
         assert json.loads(json.dumps(part)) == part
-        expected = "(grid + 0.1) / table" if "pos_embed" in released(golden) else "to the grid"
+        expected = "(grid + 0.1) / table" if "pos_embed" in golden.released[""] else "to the grid"
         assert expected in str(part["positions"])
 
 
@@ -150,47 +130,54 @@ def test_positions_by_hand() -> None:
     assert dino.resize_positions(table, replace(grid, rows=5, columns=5), 0.1) is table
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, {"mean": None, "std": None}],
-    ids=["half", "none"],
-)
 def test_golden_notices_the_wrong_pixels(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path, change: dict[str, Any]
+    golden_models: ReadGolden,
+    last_tokens: LastTokens,
+    distance: Distance,
+    tmp_path: Path,
+    wrong_pixels: Callable[[Dinov2], Dinov2],
 ) -> None:
     for golden in golden_models("dinov2_*"):
-        backbone = saved(golden, tmp_path)
-        wrong = replace(backbone, info=replace(backbone.info, **change))
-        assert distance(last(wrong, golden.clip), golden.arrays["features"]) > 0.1, golden.name
+        found = last_tokens(wrong_pixels(saved(golden, tmp_path)), golden.clip)
+        assert distance(found, golden.arrays["features"]) > 0.1, golden.name
 
 
-def test_golden_notices_lost_biases(golden_models: ReadGolden, distance: Distance, tmp_path: Path) -> None:
+def test_golden_notices_lost_biases(
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path
+) -> None:
     for golden in golden_models("dinov2_*"):
+        whole = golden.released[""]
         for lost in ("value.bias", "qkv.bias"):
-            state = {key: tensor * (not key.endswith(lost)) for key, tensor in released(golden).items()}
-            if all(torch.equal(state[key], tensor) for key, tensor in released(golden).items()):
+            state = {key: tensor * (not key.endswith(lost)) for key, tensor in whole.items()}
+            if all(torch.equal(state[key], tensor) for key, tensor in whole.items()):
                 continue
-            found = last(saved(golden, tmp_path, state), golden.clip)
+            found = last_tokens(saved(golden, tmp_path, state), golden.clip)
             assert distance(found, golden.arrays["features"]) > 100 * TOLERANCE, (golden.name, lost)
 
 
 def test_golden_notices_the_tanh_gelu(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_models: ReadGolden,
+    last_tokens: LastTokens,
+    distance: Distance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     exact = torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda state: exact(state, approximate="tanh"))
     for golden in golden_models("dinov2_mlp*"):
-        found = last(saved(golden, tmp_path), golden.clip)
+        found = last_tokens(saved(golden, tmp_path), golden.clip)
         assert distance(found, golden.arrays["features"]) > 2 * TOLERANCE, golden.name
 
 
-def test_golden_notices_swapped_gates(golden_models: ReadGolden, distance: Distance, tmp_path: Path) -> None:
+def test_golden_notices_swapped_gates(
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path
+) -> None:
     for golden in golden_models("dinov2_swiglu*"):
         state = {
             key: tensor.roll(len(tensor) // 2, 0) if "weights_in" in key else tensor
-            for key, tensor in released(golden).items()
+            for key, tensor in golden.released[""].items()
         }
-        found = last(saved(golden, tmp_path, state), golden.clip)
+        found = last_tokens(saved(golden, tmp_path, state), golden.clip)
         assert distance(found, golden.arrays["features"]) > 100 * TOLERANCE
 
 
@@ -205,21 +192,9 @@ def test_final_norm_only_when_asked(golden_models: ReadGolden, distance: Distanc
 
 
 def test_early_exit_is_the_same_function_and_reads_no_later_block(
-    golden_models: ReadGolden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[ModuleType], list[str]]
 ) -> None:
-    asked: list[str] = []
-
-    @contextmanager
-    def recording(path: Path) -> Iterator[TensorFile]:
-        with open_tensors(path) as file:
-
-            def read(key: str) -> Tensor:
-                asked.append(key)
-                return file.read(key)
-
-            yield TensorFile(file.shapes, read)
-
-    monkeypatch.setattr(dino, "open_tensors", recording)
+    asked = record_keys(dino)
     for golden in golden_models("dinov2_*"):
         backbone = saved(golden, tmp_path)
         every = tuple(Layer(block) for block in range(backbone.size.depth + 1))
@@ -234,11 +209,13 @@ def test_early_exit_is_the_same_function_and_reads_no_later_block(
             assert torch.equal(encoder(golden.clip)[Layer(block)], whole[Layer(block)])
 
 
-def test_frames_do_not_see_each_other(golden_models: ReadGolden, tmp_path: Path) -> None:
+def test_frames_do_not_see_each_other(
+    golden_models: ReadGolden, last_tokens: LastTokens, tmp_path: Path
+) -> None:
     golden = golden_models("dinov2_*")[0]
     backbone = saved(golden, tmp_path)
-    backwards = last(backbone, golden.clip.flip(1)).flip(1)
-    torch.testing.assert_close(backwards, last(backbone, golden.clip), atol=1e-5, rtol=1e-5)
+    backwards = last_tokens(backbone, golden.clip.flip(1)).flip(1)
+    torch.testing.assert_close(backwards, last_tokens(backbone, golden.clip), atol=1e-5, rtol=1e-5)
     assert backbone.info.upsampling is None
     assert backbone.info.grid.steps == backbone.info.n_frames
 
@@ -258,20 +235,19 @@ def test_bfloat16_is_close_and_comes_out_float32(
     ("layout", "kind"), [(HUB_LAYOUT, "hf_hub"), (META_LAYOUT, "meta_pth")], ids=["hub", "meta"]
 )
 def test_released_keys_of_the_full_sizes_all_have_a_place(
-    shared: Path, name: str, layout: dino.Layout, kind: str
+    released_listing: Callable[[str], Any], name: str, layout: dino.Layout, kind: str
 ) -> None:
-    listing = json.loads((shared / f"golden/keys/{name}.{kind}_released.json").read_text())
-    released = {key: tuple(shape) for key, shape in listing["shapes"].items()}
+    released = released_listing(f"{name}.{kind}_released")
     wanted = dino.released_shapes(DINOV2_SIZES[name], layout)
-    check_keys(released, wanted, left_out=dino.LEFT_OUT, origin=name)
-    left = released.keys() - wanted.keys()
+    check_keys(released.shapes, wanted, left_out=dino.LEFT_OUT, origin=name)
+    left = released.shapes.keys() - wanted.keys()
     assert len(left) == 1 and left <= set(dino.LEFT_OUT)
-    assert sum(map(prod, released.values())) == listing["n_params"] == DINOV2_SIZES[name].n_params
+    assert sum(map(prod, released.shapes.values())) == released.n_params == DINOV2_SIZES[name].n_params
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGolden, tmp_path: Path) -> None:
     golden = golden_models("dinov2_*_hf*")[0]
-    state = dict(released(golden))
+    state = dict(golden.released[""])
     # Also a block that early exit would never read: the file is not the model's.
     del state["encoder.layer.2.mlp.fc2.bias" if "encoder.layer.2.mlp.fc2.bias" in state else "layernorm.bias"]
     # The variants with registers are other weights.

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from math import cos, pi, prod, sin
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ N_EXTRA = 5
 """Class token and registers."""
 
 Distance = Callable[[Tensor, np.ndarray], float]
+LastTokens = Callable[[Dinov3, Tensor], Tensor]
 
 
 @pytest.fixture(params=[False, True], ids=["gelu", "swiglu"])
@@ -91,7 +91,7 @@ def test_every_layer_in_one_pass(library: Any, clip: Tensor, distance: Distance,
 
 @pytest.mark.parametrize("lost", ["q_proj.bias", "v_proj.bias", "register_tokens", "lambda1"])
 def test_a_lost_tensor_is_noticed(
-    library: Any, clip: Tensor, distance: Distance, tmp_path: Path, lost: str
+    library: Any, clip: Tensor, last_tokens: LastTokens, distance: Distance, tmp_path: Path, lost: str
 ) -> None:
     expected = reference(library, saved(library, tmp_path), clip)[Layer(3, normed=True)]
     zeros = {
@@ -100,16 +100,21 @@ def test_a_lost_tensor_is_noticed(
         if key.endswith(lost)
     }
     backbone = saved(library, tmp_path, **zeros)
-    found = backbone.load((Layer(3, normed=True),), CPU, torch.float32)(clip)[Layer(3, normed=True)]
+    found = last_tokens(backbone, clip)
     assert zeros and distance(found, expected) > 100 * TOLERANCE
 
 
-def test_wrong_pixels_are_noticed(library: Any, clip: Tensor, distance: Distance, tmp_path: Path) -> None:
+def test_wrong_pixels_are_noticed(
+    library: Any,
+    clip: Tensor,
+    last_tokens: LastTokens,
+    distance: Distance,
+    tmp_path: Path,
+    wrong_pixels: Callable[[Dinov3], Dinov3],
+) -> None:
     backbone = saved(library, tmp_path)
     expected = reference(library, backbone, clip)[Layer(3, normed=True)]
-    wrong = replace(backbone, info=replace(backbone.info, mean=(0.5,) * 3, std=(0.5,) * 3))
-    found = wrong.load((Layer(3, normed=True),), CPU, torch.float32)(clip)[Layer(3, normed=True)]
-    assert distance(found, expected) > 0.1
+    assert distance(last_tokens(wrong_pixels(backbone), clip), expected) > 0.1
 
 
 def test_rotation_by_hand() -> None:
@@ -143,13 +148,15 @@ def test_bfloat16_comes_out_float32(library: Any, clip: Tensor, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", DINOV3_SIZES)
-def test_released_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: str) -> None:
-    listing = json.loads((shared / f"golden/keys/{name}.hf_hub_released.json").read_text())
-    found = {key: tuple(shape) for key, shape in listing["shapes"].items()}
+def test_released_keys_of_the_full_sizes_all_have_a_place(
+    released_listing: Callable[[str], Any], name: str
+) -> None:
+    released = released_listing(f"{name}.hf_hub_released")
+    found = released.shapes
     wanted = dinov3.released_shapes(DINOV3_SIZES[name])
     check_keys(found, wanted, left_out=dinov3.LEFT_OUT, origin=name)
     assert found.keys() - wanted.keys() == set(dinov3.LEFT_OUT)
-    assert sum(map(prod, found.values())) == listing["n_params"] == DINOV3_SIZES[name].n_params
+    assert sum(map(prod, found.values())) == released.n_params == DINOV3_SIZES[name].n_params
 
 
 def test_missing_and_unknown_keys_are_named(library: Any, tmp_path: Path) -> None:

@@ -1,12 +1,12 @@
 """4DS from npz files in the released layout, against the reference's own states at every layer."""
 
-import json
 import pickle
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,15 +116,16 @@ def test_golden_in_bfloat16(golden_models: Golden, distance: Distance, tmp_path:
 
 
 @pytest.mark.parametrize(("name", "listing"), [("4ds_b_dist_e", "b"), ("4ds_l", "l"), ("4ds_e", "e")])
-def test_released_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: str, listing: str) -> None:
-    file = json.loads((shared / f"golden/keys/4ds_{listing}.npz_released.json").read_text())
-    released = {key: tuple(shape) for key, shape in file["shapes"].items()}
+def test_released_keys_of_the_full_sizes_all_have_a_place(
+    released_listing: Callable[[str], Any], name: str, listing: str
+) -> None:
+    released = released_listing(f"4ds_{listing}.npz_released")
     size = FOURDS_SIZES[name]
-    places = layout(size, released)
-    check_keys(released, places.keys, left_out=places.left_out, origin=name)
+    places = layout(size, released.shapes)
+    check_keys(released.shapes, places.keys, left_out=places.left_out, origin=name)
     assert places.left_out == ()
     assert places.sources.keys() == meta_model(size).state_dict().keys()
-    assert size.n_params == file["n_params"] == sum(t.numel() for t in meta_model(size).parameters())
+    assert size.n_params == released.n_params == sum(t.numel() for t in meta_model(size).parameters())
 
 
 def test_what_is_known_in_advance() -> None:

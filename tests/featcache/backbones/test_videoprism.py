@@ -37,6 +37,7 @@ STACK = "params/{}_encoder/transformers_stack/x_layers/"
 
 ReadGolden = Callable[[str], list[SimpleNamespace]]
 Distance = Callable[[Tensor, np.ndarray], float]
+LastTokens = Callable[[VideoPrism, Tensor], Tensor]
 State = dict[str, np.ndarray]
 
 
@@ -75,11 +76,6 @@ def every_layer(backbone: VideoPrism, clip: Tensor) -> dict[Layer, Tensor]:
     return backbone.load(layers, CPU, torch.float32)(clip)
 
 
-def last(backbone: VideoPrism, clip: Tensor) -> Tensor:
-    layer = backbone.info.last_layer
-    return backbone.load((layer,), CPU, torch.float32)(clip)[layer]
-
-
 @pytest.fixture
 def reference(shared: Path, tmp_path: Path) -> Callable[[str], tuple[VideoPrism, Tensor, np.ndarray]]:
     """Model, clip and output of one fixture of the Flax reference."""
@@ -112,13 +108,15 @@ def relative(found: Tensor, expected: np.ndarray) -> float:
     return float(np.abs(found.numpy().reshape(expected.shape) - expected).max() / np.abs(expected).max())
 
 
-def test_golden_features(golden_models: ReadGolden, distance: Distance, tmp_path: Path) -> None:
+def test_golden_features(
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path
+) -> None:
     for golden in golden_models("videoprism_*"):
         native = golden.config["num_frames"]
         # The whole clip needs the temporal table stretched, its first frames do not.
         for n_frames, key in ((golden.clip.shape[1], "features"), (native, "features_native")):
             backbone = of_golden(golden, tmp_path, n_frames)
-            found = last(backbone, golden.clip[:, :n_frames])
+            found = last_tokens(backbone, golden.clip[:, :n_frames])
             assert found.shape[1:] == backbone.info.grid.shape and found.dtype == torch.float32
             for name in (key, f"{key}_flax"):
                 if name in golden.arrays:
@@ -153,65 +151,67 @@ def test_golden_fractions_choose_the_reference_layers(golden_models: ReadGolden,
 
 
 @pytest.mark.parametrize("name", ["videoprism_scan", "videoprism_interp"])
-def test_reference_in_flax(name: str, reference: Any) -> None:
+def test_reference_in_flax(name: str, reference: Any, last_tokens: LastTokens) -> None:
     backbone, clip, expected = reference(name)
-    assert relative(last(backbone, clip), expected) < REFERENCE_TOLERANCE
+    assert relative(last_tokens(backbone, clip), expected) < REFERENCE_TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["videoprism_scan", "videoprism_interp"])
 def test_reference_notices_norms_without_their_one(
-    name: str, reference: Any, monkeypatch: pytest.MonkeyPatch
+    name: str, reference: Any, last_tokens: LastTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone, clip, expected = reference(name)
     places = videoprism.flax_places(backbone.size)
     bare = {key: replace(place, plus=0.0) for key, place in places.items()}
     monkeypatch.setattr(videoprism, "flax_places", lambda _: bare)
-    assert relative(last(backbone, clip), expected) > 0.1
+    assert relative(last_tokens(backbone, clip), expected) > 0.1
 
 
 @pytest.mark.parametrize("soft_cap", [1e9, 5.0])
-def test_reference_notices_another_soft_cap(soft_cap: float, reference: Any) -> None:
+def test_reference_notices_another_soft_cap(soft_cap: float, reference: Any, last_tokens: LastTokens) -> None:
     backbone, clip, expected = reference("videoprism_scan")
     backbone = replace(backbone, size=replace(backbone.size, soft_cap=soft_cap))
-    assert relative(last(backbone, clip), expected) > 10 * REFERENCE_TOLERANCE
+    assert relative(last_tokens(backbone, clip), expected) > 10 * REFERENCE_TOLERANCE
 
 
 def test_golden_notices_a_missing_soft_cap(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path
 ) -> None:
     for golden in golden_models("videoprism_*"):
         backbone = of_golden(golden, tmp_path, golden.clip.shape[1])
         backbone = replace(backbone, size=replace(backbone.size, soft_cap=1e9))
-        assert distance(last(backbone, golden.clip), golden.arrays["features"]) > 10 * TOLERANCE
+        assert distance(last_tokens(backbone, golden.clip), golden.arrays["features"]) > 10 * TOLERANCE
 
 
-def test_reference_notices_the_tanh_gelu(reference: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reference_notices_the_tanh_gelu(
+    reference: Any, last_tokens: LastTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone, clip, expected = reference("videoprism_scan")
     exact = torch.nn.functional.gelu
     monkeypatch.setattr(torch.nn.functional, "gelu", lambda state: exact(state, approximate="tanh"))
-    assert relative(last(backbone, clip), expected) > 3 * REFERENCE_TOLERANCE
+    assert relative(last_tokens(backbone, clip), expected) > 3 * REFERENCE_TOLERANCE
 
 
 def test_golden_notices_normalised_pixels(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path
 ) -> None:
     half = (0.5, 0.5, 0.5)
     for golden in golden_models("videoprism_*"):
         backbone = of_golden(golden, tmp_path, golden.clip.shape[1])
         assert backbone.preprocessing()["mean"] is None and backbone.preprocessing()["std"] is None
         wrong = replace(backbone, info=replace(backbone.info, mean=half, std=half))
-        assert distance(last(wrong, golden.clip), golden.arrays["features"]) > 0.1
+        assert distance(last_tokens(wrong, golden.clip), golden.arrays["features"]) > 0.1
 
 
 @pytest.mark.parametrize("lost", ["key/b", "query/b", "value/b", "post/b"])
 def test_golden_notices_lost_biases(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path, lost: str
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path, lost: str
 ) -> None:
     for golden in golden_models("videoprism_flax*"):
         arrays = {key: a * (not key.endswith(lost)) for key, a in golden.arrays.items()}
         damaged = SimpleNamespace(**{**vars(golden), "arrays": arrays})
         backbone = of_golden(damaged, tmp_path, golden.clip.shape[1])
-        assert distance(last(backbone, golden.clip), golden.arrays["features"]) > 3 * TOLERANCE
+        assert distance(last_tokens(backbone, golden.clip), golden.arrays["features"]) > 3 * TOLERANCE
 
 
 def test_positions_by_hand() -> None:
@@ -292,9 +292,11 @@ def test_bfloat16_is_close_and_comes_out_float32(
         ("videoprism_g", "transformers_5.23_state_dict"),
     ],
 )
-def test_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: str, kind: str) -> None:
-    listing = json.loads((shared / f"golden/keys/{name}.{kind}.json").read_text())
-    found = {key: tuple(shape) for key, shape in listing["shapes"].items()}
+def test_keys_of_the_full_sizes_all_have_a_place(
+    released_listing: Callable[[str], Any], name: str, kind: str
+) -> None:
+    released = released_listing(f"{name}.{kind}")
+    found = released.shapes
     size = VIDEOPRISM_SIZES[name]
     places = videoprism.released_places(size, found)
     check_keys(
@@ -304,7 +306,7 @@ def test_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: str, kind: 
         origin=name,
     )
     assert places.keys() == videoprism.token_model(size).state_dict().keys()
-    assert sum(map(prod, found.values())) == listing["n_params"] == size.n_params
+    assert sum(map(prod, found.values())) == released.n_params == size.n_params
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGolden, tmp_path: Path) -> None:

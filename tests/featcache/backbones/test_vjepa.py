@@ -1,11 +1,11 @@
 """V-JEPA from `.pth.tar` files in the released layout, against the authors' model at every layer."""
 
 import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,15 +121,16 @@ def test_golden_in_bfloat16(models: list[SimpleNamespace], distance: Distance, t
 
 
 @pytest.mark.parametrize(("name", "listing"), [("vjepa_l", "l"), ("vjepa_h", "h"), ("vjepa_h384", "h384")])
-def test_released_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: str, listing: str) -> None:
-    file = json.loads((shared / f"golden/keys/vjepa_{listing}.target_encoder_released.json").read_text())
-    released = {key: tuple(shape) for key, shape in file["shapes"].items()}
+def test_released_keys_of_the_full_sizes_all_have_a_place(
+    released_listing: Callable[[str], Any], name: str, listing: str
+) -> None:
+    released = released_listing(f"vjepa_{listing}.target_encoder_released")
     size = VJEPA_SIZES[name]
-    places = layout(size, released)
-    check_keys(released, places.keys, left_out=places.left_out, origin=name)
+    places = layout(size, released.shapes)
+    check_keys(released.shapes, places.keys, left_out=places.left_out, origin=name)
     assert places.left_out == ()
     assert places.sources.keys() == meta_model(size).state_dict().keys()
-    assert size.n_params == file["n_params"] == sum(t.numel() for t in meta_model(size).parameters())
+    assert size.n_params == released.n_params == sum(t.numel() for t in meta_model(size).parameters())
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(

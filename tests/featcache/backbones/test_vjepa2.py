@@ -5,12 +5,11 @@ Every classic mistake moves the tokens by far more than the tolerance; the tests
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featcache.backbones import load_backbone, vjepa2
+from featcache.backbones import checkpoint, load_backbone, vjepa2
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.checkpoint import TensorFile, open_tensors
 from featcache.backbones.released import check_keys
 from featcache.backbones.sizes import VJEPA2_SIZES, BlockSize, Vjepa2Size
 from featcache.backbones.vit_catalogue import vit_info
@@ -35,14 +33,7 @@ TOLERANCE = 1e-4
 
 ReadGolden = Callable[[str], list[SimpleNamespace]]
 Distance = Callable[[Tensor, np.ndarray], float]
-
-
-def released(golden: SimpleNamespace) -> dict[str, Tensor]:
-    return {
-        key.removeprefix("state/"): torch.from_numpy(array)
-        for key, array in golden.arrays.items()
-        if key.startswith("state/")
-    }
+LastTokens = Callable[[Vjepa2, Tensor], Tensor]
 
 
 def saved(
@@ -54,7 +45,7 @@ def saved(
     """The fixture's model from a file in the hub's layout, at `side` pixels or at the clip's."""
     config = golden.config
     path = folder / "model.safetensors"
-    save_file(released(golden) if state is None else state, path)
+    save_file(golden.released[""] if state is None else state, path)
     size = Vjepa2Size(
         block=BlockSize(
             width=config["hidden_size"],
@@ -70,25 +61,11 @@ def saved(
     return Vjepa2(info=vit_info("vjepa2_l", size), size=size, file=lambda: path)
 
 
-def last(backbone: Vjepa2, clip: Tensor) -> Tensor:
-    layer = backbone.info.last_layer
-    return backbone.load((layer,), CPU, torch.float32)(clip)[layer]
-
-
 def test_golden_every_layer_in_one_pass(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path
+    golden_models: ReadGolden, check_every_layer: Callable[..., None], tmp_path: Path
 ) -> None:
     for golden in golden_models("vjepa2*"):
-        backbone = saved(golden, tmp_path)
-        depth = backbone.size.depth
-        layers = (*(Layer(block) for block in range(depth + 1)), Layer(depth, normed=True))
-        found = backbone.load(layers, CPU, torch.float32)(golden.clip)
-        assert tuple(found) == layers
-        for layer in layers[:-1]:
-            assert distance(found[layer], golden.hidden[layer.block]) < TOLERANCE, layer
-        assert found[layers[-1]].shape == (len(golden.clip), *backbone.info.grid.shape)
-        assert found[layers[-1]].dtype == torch.float32
-        assert distance(found[layers[-1]], golden.arrays["features"]) < TOLERANCE
+        check_every_layer(saved(golden, tmp_path), golden, golden.hidden, TOLERANCE)
 
 
 def test_golden_fractions_choose_the_reference_layers(golden_models: ReadGolden, tmp_path: Path) -> None:
@@ -99,7 +76,7 @@ def test_golden_fractions_choose_the_reference_layers(golden_models: ReadGolden,
 
 
 def test_positions_are_those_of_the_size_that_is_run(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path
 ) -> None:
     # The library's own model places tokens by its config's crop size: right only where that is the frames'.
     from transformers import VJEPA2Config, VJEPA2Model
@@ -108,11 +85,11 @@ def test_positions_are_those_of_the_size_that_is_run(
     side = golden.clip.shape[-1] + 2 * golden.config["patch_size"]
     clip = torch.rand(1, golden.clip.shape[1], 3, side, side, generator=torch.Generator().manual_seed(0))
     backbone = saved(golden, tmp_path, side=side)
-    found = last(backbone, clip)
+    found = last_tokens(backbone, clip)
     mean, std = (torch.tensor(v)[:, None, None] for v in (backbone.info.mean, backbone.info.std))
     for crop_size, right in ((side, True), (golden.clip.shape[-1], False)):
         model = VJEPA2Model(VJEPA2Config(**{**golden.config, "crop_size": crop_size})).eval()
-        model.load_state_dict(released(golden))
+        model.load_state_dict(golden.released[""])
         with torch.inference_mode():
             reference = model((clip - mean) / std, skip_predictor=True).last_hidden_state.numpy()
         assert (distance(found, reference) < TOLERANCE) == right
@@ -121,6 +98,7 @@ def test_positions_are_those_of_the_size_that_is_run(
 @pytest.mark.parametrize("wrong", [{"crop_size": 256}, {"hidden_act": "gelu_pytorch_tanh"}], ids=str)
 def test_golden_notices_another_config(
     golden_models: ReadGolden,
+    last_tokens: LastTokens,
     distance: Distance,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -133,31 +111,29 @@ def test_golden_notices_another_config(
 
     monkeypatch.setattr(vjepa2, "_library_classes", lambda: (changed, layer_class))
     for golden in golden_models("vjepa2*"):
-        found = last(saved(golden, tmp_path), golden.clip)
+        found = last_tokens(saved(golden, tmp_path), golden.clip)
         assert distance(found, golden.arrays["features"]) > 2 * TOLERANCE
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, {"mean": None, "std": None}],
-    ids=["half", "none"],
-)
 def test_golden_notices_the_wrong_pixels(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path, change: dict[str, Any]
+    golden_models: ReadGolden,
+    last_tokens: LastTokens,
+    distance: Distance,
+    tmp_path: Path,
+    wrong_pixels: Callable[[Vjepa2], Vjepa2],
 ) -> None:
     for golden in golden_models("vjepa2*"):
-        backbone = saved(golden, tmp_path)
-        wrong = replace(backbone, info=replace(backbone.info, **change))
-        assert distance(last(wrong, golden.clip), golden.arrays["features"]) > 0.1
+        found = last_tokens(wrong_pixels(saved(golden, tmp_path)), golden.clip)
+        assert distance(found, golden.arrays["features"]) > 0.1
 
 
 @pytest.mark.parametrize("lost", ["query.bias", "key.bias", "value.bias"])
 def test_golden_notices_lost_biases(
-    golden_models: ReadGolden, distance: Distance, tmp_path: Path, lost: str
+    golden_models: ReadGolden, last_tokens: LastTokens, distance: Distance, tmp_path: Path, lost: str
 ) -> None:
     for golden in golden_models("vjepa2*"):
-        state = {key: tensor * (not key.endswith(lost)) for key, tensor in released(golden).items()}
-        found = last(saved(golden, tmp_path, state), golden.clip)
+        state = {key: tensor * (not key.endswith(lost)) for key, tensor in golden.released[""].items()}
+        found = last_tokens(saved(golden, tmp_path, state), golden.clip)
         # The key's too: positions turn it, so the softmax does not cancel it.
         assert distance(found, golden.arrays["features"]) > 10 * TOLERANCE
 
@@ -173,21 +149,9 @@ def test_final_norm_only_when_asked(golden_models: ReadGolden, distance: Distanc
 
 
 def test_early_exit_is_the_same_function_and_reads_no_later_block(
-    golden_models: ReadGolden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[ModuleType], list[str]]
 ) -> None:
-    asked: list[str] = []
-
-    @contextmanager
-    def recording(path: Path) -> Iterator[TensorFile]:
-        with open_tensors(path) as file:
-
-            def read(key: str) -> Tensor:
-                asked.append(key)
-                return file.read(key)
-
-            yield TensorFile(file.shapes, read)
-
-    monkeypatch.setattr(vjepa2, "open_tensors", recording)
+    asked = record_keys(checkpoint)
     golden = golden_models("vjepa2*")[0]
     backbone = saved(golden, tmp_path)
     every = tuple(Layer(block) for block in range(backbone.size.depth + 1))
@@ -211,9 +175,10 @@ def test_bfloat16_is_close_and_comes_out_float32(
 
 
 @pytest.mark.parametrize("name", VJEPA2_SIZES)
-def test_released_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: str) -> None:
-    listing = json.loads((shared / f"golden/keys/{name}.hf_hub_released.json").read_text())
-    found = {key: tuple(shape) for key, shape in listing["shapes"].items()}
+def test_released_keys_of_the_full_sizes_all_have_a_place(
+    released_listing: Callable[[str], Any], name: str
+) -> None:
+    found = released_listing(f"{name}.hf_hub_released").shapes
     wanted = vjepa2.released_shapes(VJEPA2_SIZES[name])
     check_keys(found, wanted, left_out=vjepa2.LEFT_OUT, origin=name)
     assert all(key.startswith(vjepa2.LEFT_OUT) for key in found.keys() - wanted.keys())
@@ -221,7 +186,7 @@ def test_released_keys_of_the_full_sizes_all_have_a_place(shared: Path, name: st
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGolden, tmp_path: Path) -> None:
-    state = released(golden_models("vjepa2*")[0])
+    state = dict(golden_models("vjepa2*")[0].released[""])
     del state["encoder.layernorm.bias"]
     state["encoder.pos_embed"] = torch.zeros(1, 4, 8)
     state["encoder.layer.0.norm1.weight"] = torch.zeros(7)

@@ -71,15 +71,6 @@ def read_shard() -> Callable[[Path], list[bytes]]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the tiny profile of the two behaviour sets."""
-    data_dir = tmp_path_factory.mktemp("data")
-    for name in ("flyvsfly", "calms21"):
-        generate(name, data_dir, profile="tiny")
-    return data_dir
-
-
-@pytest.fixture(scope="session")
 def few() -> Callable[[str], dict[str, int]]:
     """The smallest set whose items can come in a wrong order: two of the first split."""
 

@@ -130,12 +130,12 @@ def test_the_weather_is_one_store_which_is_a_directory(made: Made) -> None:
 
 @every_behaviour_set
 def test_a_record_is_16_images_of_the_released_size_with_labels(
-    name: str, tiny: Path, read_shard: ReadShard, sequence_example: Parse
+    name: str, tiny_data: Path, read_shard: ReadShard, sequence_example: Parse
 ) -> None:
     dataset = load_manifest().dataset(name)
     decoder = "GRAY" if dataset.channels == 1 else "RGB"
     for split in dataset.splits.values():
-        for message in messages_of(tiny, split, read_shard, sequence_example):
+        for message in messages_of(tiny_data, split, read_shard, sequence_example):
             (labels,) = message.context.entries
             assert labels.key == "clip/label/index"
             ids = list(labels.value.int64_list.value)
@@ -153,12 +153,12 @@ def test_a_record_is_16_images_of_the_released_size_with_labels(
 
 @every_behaviour_set
 def test_every_class_occurs_in_every_split(
-    name: str, tiny: Path, read_shard: ReadShard, sequence_example: Parse
+    name: str, tiny_data: Path, read_shard: ReadShard, sequence_example: Parse
 ) -> None:
     dataset = load_manifest().dataset(name)
     for split in dataset.splits.values():
         counts: Counter[int] = Counter()
-        for message in messages_of(tiny, split, read_shard, sequence_example):
+        for message in messages_of(tiny_data, split, read_shard, sequence_example):
             counts.update(message.context.entries[0].value.int64_list.value)
         assert sorted(counts) == list(range(len(dataset.classes)))
 
