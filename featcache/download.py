@@ -119,8 +119,8 @@ def _gated(name: str, hub: HubWeights) -> str:
     return (
         f"the weights of {name} are given to those who accept their licence ({hub.licence}, {hub.owner}): "
         f"do so at {hub.url} with an account of your own, then\n"
-        f"hf auth login && hf download {hub.hub_id} {CONFIG_FILE} {WEIGHT_FILES[0]} "
-        f"--revision {hub.revision} --local-dir <weights folder>/{name}"
+        f"hf auth login && hf download {hub.wanted} --revision {hub.revision} "
+        f"--local-dir <weights folder>/{name}"
     )
 
 

@@ -30,7 +30,7 @@ from featcache.ground_truth import write_ground_truth
 from featcache.header import read_header
 from featcache.job import Extraction, provenance_of, store_attributes
 from featcache.prepare import Prepared, prepare, refuse_full_disk
-from featcache.progress import Progress
+from featcache.progress import Progress, silent
 from featcache.readers.base import UnreadableFileError
 from featcache.spec import TARGET_SHARD_BYTES, Layer
 from featcache.store import FeatureStore, open_features
@@ -65,7 +65,7 @@ def extract(
     cache_dir: Path,
     skip_bad: bool = False,
     force: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> FeatureStore:
     """Extract one split to `<cache>/<task>/<split>/<backbone>-<fingerprint8>.zarr`, or finish what is there.
 
@@ -92,7 +92,7 @@ def extract_all(
     cache_dir: Path,
     skip_bad: bool = False,
     force: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Iterator[FeatureStore]:
     """Extract some splits, one after the other; each store is given when it is complete.
 

@@ -42,6 +42,7 @@ BACKBONES: dict[str, str] = {
     "dinov3_b": "featcache.backbones.dinov3:open_dinov3",
     "dinov3_l": "featcache.backbones.dinov3:open_dinov3",
     "dinov3_hplus": "featcache.backbones.dinov3:open_dinov3",
+    "dinov3_7b": "featcache.backbones.dinov3:open_dinov3",
     "4ds_b_dist_e": "featcache.backbones.fourds:open_fourds",
     "4ds_l": "featcache.backbones.fourds:open_fourds",
     "4ds_e": "featcache.backbones.fourds:open_fourds",

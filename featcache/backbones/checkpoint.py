@@ -8,7 +8,7 @@ import argparse
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from featcache.backbones.npz import BROKEN, npz_arrays
 from featcache.backbones.released import check_keys
+from featcache.backbones.shard_index import files_of, files_of_tensors, is_index
 from featcache.errors import WeightsError
 
 Shapes = dict[str, tuple[int, ...]]
@@ -38,7 +39,7 @@ class TensorFile:
 def open_tensors(
     path: Path, *, sections: tuple[str, ...] = (), left_out: tuple[str, ...] = ()
 ) -> Iterator[TensorFile]:
-    """The tensors of a `.safetensors` file, a `.npz` file or a torch pickle (any other suffix).
+    """The tensors of `.safetensors` (or the index of several), `.npz` or a torch pickle (any other suffix).
 
     A pickle may be a dict of state dicts, as training scripts save it: then the first of `sections` that is
     there is taken. `left_out` names state dicts beside it that are known and not needed; optimiser states
@@ -54,6 +55,9 @@ def open_tensors(
             yield TensorFile(
                 {name: tuple(file.get_slice(name).get_shape()) for name in names}, file.get_tensor
             )
+    elif is_index(path):
+        with ExitStack() as opened:
+            yield _indexed(path, opened)
     elif path.suffix == ".npz":
         yield _npz(path)
     else:
@@ -113,6 +117,22 @@ def _safetensors(path: Path) -> Any:
         return safe_open(path, framework="pt")
     except (SafetensorError, OSError) as problem:
         raise _unreadable(path, problem) from problem
+
+
+def _indexed(index: Path, opened: ExitStack) -> TensorFile:
+    home = files_of_tensors(index)
+    files = {path: opened.enter_context(_safetensors(path)) for path in files_of(index)}
+    shapes: Shapes = {}
+    for path, file in files.items():
+        names = set(file.keys())
+        if lacking := [name for name, of in home.items() if of == path and name not in names]:
+            raise WeightsError(
+                f"{path} lacks {lacking[0]}, which {index.name} says is there: fetch it again."
+            )
+        # Those that the index does not name are told as well: none goes unaccounted for.
+        shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        home |= dict.fromkeys(names - home.keys(), path)
+    return TensorFile(shapes, lambda name: files[home[name]].get_tensor(name))
 
 
 def _npz(path: Path) -> TensorFile:

@@ -193,8 +193,10 @@ def _dinov2(width: int, depth: int, heads: int, mlp: int, *, gated: bool = False
     return Dinov2Size(block=block, depth=depth, patch=(1, 14, 14), input_size=(224, 224))
 
 
-def _dinov3(width: int, depth: int, heads: int, mlp: int, *, gated: bool = False) -> Dinov3Size:
-    block = BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True, biases="qv", eps=1e-5)
+def _dinov3(
+    width: int, depth: int, heads: int, mlp: int, *, gated: bool = False, biases: str = "qv"
+) -> Dinov3Size:
+    block = BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True, biases=biases, eps=1e-5)
     return Dinov3Size(block=block, depth=depth, patch=(1, 16, 16), input_size=(224, 224))
 
 
@@ -239,6 +241,7 @@ DINOV3_SIZES: dict[str, Dinov3Size] = {
     "dinov3_b": _dinov3(768, 12, 12, 3072),
     "dinov3_l": _dinov3(1024, 24, 16, 4096),
     "dinov3_hplus": _dinov3(1280, 32, 20, 5120, gated=True),
+    "dinov3_7b": _dinov3(4096, 40, 32, 8192, gated=True, biases=""),
 }
 
 

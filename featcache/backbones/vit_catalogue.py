@@ -39,6 +39,7 @@ _HUB_IDS = {
     "dinov3_b": "facebook/dinov3-vitb16-pretrain-lvd1689m",
     "dinov3_l": "facebook/dinov3-vitl16-pretrain-lvd1689m",
     "dinov3_hplus": "facebook/dinov3-vith16plus-pretrain-lvd1689m",
+    "dinov3_7b": "facebook/dinov3-vit7b16-pretrain-lvd1689m",
 }
 
 _PREDICTOR_PARAMS = 22_000_000
@@ -60,6 +61,7 @@ _TITLES = {
     "dinov3_b": "DINOv3-B, self-supervised on images, a frame at a time",
     "dinov3_l": "DINOv3-L, self-supervised on images, a frame at a time",
     "dinov3_hplus": "DINOv3-H+, self-supervised on images, a frame at a time",
+    "dinov3_7b": "DINOv3-7B, self-supervised on images, a frame at a time",
 }
 
 _SIZES: dict[str, AnySize] = {**DINOV2_SIZES, **VIDEOPRISM_SIZES, **VJEPA2_SIZES, **DINOV3_SIZES}
@@ -75,6 +77,7 @@ def _hub(name: str) -> HubWeights:
         licence=_DINOV3_LICENCE if gated else _APACHE,
         commercial=True,
         n_bytes=4 * (_SIZES[name].n_params + extra),
+        in_shards=name == "dinov3_7b",
     )
 
 

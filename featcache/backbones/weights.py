@@ -18,11 +18,13 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import EntryNotFoundError
 
+from featcache.backbones.shard_index import INDEX_FILE, files_of, is_index
 from featcache.errors import WeightsError
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of the weight file, the one that is taken first first."""
+ANY_WEIGHTS = (*WEIGHT_FILES, INDEX_FILE)
 
 _PROBE_SECONDS = 10.0
 
@@ -38,7 +40,27 @@ class HubWeights:
     licence: str
     commercial: bool
     n_bytes: int
-    """Size of the weight file, for messages."""
+    """Size of the weights, for messages."""
+    in_shards: bool = False
+    """Whether they come in several files with an index."""
+
+    @property
+    def first_choice(self) -> str:
+        """What the weights are looked for as, first."""
+        return INDEX_FILE if self.in_shards else WEIGHT_FILES[0]
+
+    @property
+    def files(self) -> str:
+        """What is needed, as messages say it."""
+        also = ", and the files it names" if self.in_shards else ""
+        return f"{CONFIG_FILE} and {self.first_choice}{also}"
+
+    @property
+    def wanted(self) -> str:
+        """The same, as `hf download` takes it."""
+        if self.in_shards:
+            return f'{self.hub_id} --include {CONFIG_FILE} "model*.safetensors*"'
+        return f"{self.hub_id} {CONFIG_FILE} {self.first_choice}"
 
     @property
     def url(self) -> str:
@@ -48,10 +70,11 @@ class HubWeights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightFiles:
-    """The two files of a model as transformers saves it."""
+    """The files of a model as transformers saves it."""
 
     config: Path
     weights: Path
+    """The weights, or the index of the files they are in."""
 
 
 def folder_weights(folder: Path) -> WeightFiles:
@@ -60,10 +83,12 @@ def folder_weights(folder: Path) -> WeightFiles:
     Raises:
         WeightsError: the folder lacks the config or the weights.
     """
-    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    weights = next((folder / name for name in ANY_WEIGHTS if (folder / name).is_file()), None)
     lacking = [CONFIG_FILE] if not (folder / CONFIG_FILE).is_file() else []
     if weights is None:
         lacking.append(" or ".join(WEIGHT_FILES))
+    else:
+        lacking += [path.name for path in files_of(weights) if not path.is_file()]
     if weights is None or lacking:
         raise WeightsError(
             f"{folder} lacks {' and '.join(lacking)}: put the model's files there, as they were saved."
@@ -80,8 +105,11 @@ def find_weights(name: str, hub: HubWeights, weights_dir: Path | None) -> Weight
     if weights_dir is not None and (weights_dir / name).is_dir():
         return folder_weights(weights_dir / name)
     config = _cached(hub, CONFIG_FILE)
-    weights = next(filter(None, (_cached(hub, file) for file in WEIGHT_FILES)), None)
-    return None if config is None or weights is None else WeightFiles(config=config, weights=weights)
+    weights = next(filter(None, (_cached(hub, file) for file in ANY_WEIGHTS)), None)
+    # A download that was broken off leaves an index without all of its files.
+    if config is None or weights is None or not all(path.is_file() for path in files_of(weights)):
+        return None
+    return WeightFiles(config=config, weights=weights)
 
 
 def obtain_weights(name: str, hub: HubWeights, weights_dir: Path | None) -> WeightFiles:
@@ -119,17 +147,22 @@ def missing_message(name: str, hub: HubWeights, weights_dir: Path | None, reason
         else f"<folder>/{name}/, with SCIVID_WEIGHTS_DIR=<folder>"
     )
     return (
-        f"the weights of {name} are not here: {CONFIG_FILE} and {WEIGHT_FILES[0]} ({size}) of {hub.hub_id}, "
+        f"the weights of {name} are not here: {hub.files} ({size}) of {hub.hub_id}, "
         f"by {hub.owner}, licence {terms}.\n"
         f"Looked in {' and in '.join(looked)}; {reason}.\n"
-        f"Where there is a network: hf download {hub.hub_id} {CONFIG_FILE} {WEIGHT_FILES[0]} "
-        f"--revision {hub.revision}{target}\n"
-        f"Or put both files (also as {WEIGHT_FILES[1]}) into {place}"
+        f"Where there is a network: hf download {hub.wanted} --revision {hub.revision}{target}\n"
+        f"Or put these files (the weights also as {WEIGHT_FILES[1]}) into {place}"
     )
 
 
 def file_digest(path: Path) -> str:
-    """Sha256 of a file's bytes, in hex; a file is read once a process, until its size or time changes."""
+    """Sha256 of a weight file's bytes, in hex; a file is read once a process, until its size or time changes.
+
+    Of weights in several files it is that of a line a file: its name and its own digest.
+    """
+    if is_index(path):
+        lines = [f"{part.name} {file_digest(part)}\n" for part in files_of(path)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     stat = path.stat()
     return _file_digest(path, stat.st_size, stat.st_mtime_ns)
 
@@ -147,10 +180,14 @@ def _cached(hub: HubWeights, file: str) -> Path | None:
 
 def _download(hub: HubWeights) -> WeightFiles:
     # One question without retries first: the client's own download asks for minutes when nobody answers.
-    file = next(file for file in WEIGHT_FILES if file == WEIGHT_FILES[-1] or _on_hub(hub, file))
+    choices = (INDEX_FILE,) if hub.in_shards else WEIGHT_FILES
+    file = next(file for file in choices if file == choices[-1] or _on_hub(hub, file))
     config, weights = (
         Path(hf_hub_download(hub.hub_id, name, revision=hub.revision)) for name in (CONFIG_FILE, file)
     )
+    if hub.in_shards:
+        for part in files_of(weights):
+            hf_hub_download(hub.hub_id, part.name, revision=hub.revision)
     return WeightFiles(config=config, weights=weights)
 
 

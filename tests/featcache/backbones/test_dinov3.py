@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from math import cos, pi, prod, sin
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from featcache.backbones import dinov3, load_backbone
@@ -136,6 +137,23 @@ def test_early_exit_is_the_same_function_and_holds_no_later_block(
         encoder: Any = backbone.load((Layer(block),), CPU, torch.float32)
         assert len(encoder.model.layer) == block and encoder.model.norm is None
         assert torch.equal(encoder(clip)[Layer(block)], whole[Layer(block)])
+
+
+def test_weights_in_several_files_are_the_same_weights(library: Any, clip: Tensor, tmp_path: Path) -> None:
+    whole = saved(library, tmp_path)
+    state = load_file(whole.file())
+    files = {"model-00001-of-00002.safetensors": {}, "model-00002-of-00002.safetensors": {}}
+    for number, (name, tensor) in enumerate(state.items()):
+        files[list(files)[number % 2]][name] = tensor
+    for name, tensors in files.items():
+        save_file(tensors, tmp_path / name)
+    index = tmp_path / "model.safetensors.index.json"
+    home = {tensor: name for name, tensors in files.items() for tensor in tensors}
+    index.write_text(json.dumps({"weight_map": home}))
+    parts = replace(whole, file=lambda: index)
+    layers = (Layer(1), Layer(3, normed=True))
+    ours, theirs = (model.load(layers, CPU, torch.float32)(clip) for model in (parts, whole))
+    assert all(torch.equal(ours[layer], theirs[layer]) for layer in layers)
 
 
 def test_bfloat16_comes_out_float32(library: Any, clip: Tensor, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ PUBLISHED = [
     ("dinov3_b", 12, 85.66, 574, (16, 14, 14, 768), 4.82, 10, 0),
     ("dinov3_l", 24, 303.13, 2011, (16, 14, 14, 1024), 6.42, 21, 0),
     ("dinov3_hplus", 32, 840.59, 5508, (16, 14, 14, 1280), 8.03, 29, 1),
+    ("dinov3_7b", 40, 6716.04, 43608, (16, 14, 14, 4096), 25.69, 36, 2),
 ]
 
 
@@ -54,7 +55,7 @@ def test_pixels_and_steps_of_each_family() -> None:
 
 def test_what_must_be_asked_for_says_so() -> None:
     private = {name for name, info in VIT_INFOS.items() if not info.public}
-    assert private == {"videoprism_g", "dinov3_s", "dinov3_b", "dinov3_l", "dinov3_hplus"}
+    assert private == {"videoprism_g", "dinov3_s", "dinov3_b", "dinov3_l", "dinov3_hplus", "dinov3_7b"}
     assert VIT_INFOS["videoprism_g"].source == "not public"
 
 
