@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from featcache.job import Extraction
     from featcache.manifest import Manifest
     from readouts.certificates import Certificate
-    from readouts.resident import Residence
     from readouts.sweep_plan import Plan as SweepPlan
 
 
@@ -375,10 +374,12 @@ def train_readout(
     from featcache.backbones import store_name
     from featcache.device import choose_device
     from readouts.features import open_task_splits
+    from readouts.resident import residence
     from readouts.run import configure
     from readouts.tasks import load_task
     from readouts.training import train
 
+    wish = residence(resident)
     loaded = load_task(task, _manifest(manifest))
     backbone = store_name(backbone)
     splits = open_task_splits(
@@ -413,21 +414,12 @@ def train_readout(
             device=choose_device(device),
             again=again,
             command=command,
-            resident=_residence(resident),
+            resident=wish,
             progress=progress,
         )
     for row in rows:
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
         console.print(f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}")
-
-
-def _residence(wish: str) -> "Residence":
-    from readouts.resident import Residence
-
-    found: dict[str, Residence] = {name: name for name in get_args(Residence)}
-    if wish not in found:
-        raise CallError(f"--resident {wish}: one of {', '.join(found)}.")
-    return found[wish]
 
 
 @app.command()

@@ -25,15 +25,12 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from featcache.errors import CallError, StoreError
-from featcache.targets import Targets
+from featcache.targets import CLIP_UNITS, Targets
 from readouts.results import run_folder
 from readouts.tasks.base import Evidence
 
 FEW_UNITS = 10
 """Below it an interval is a rough guide, and says so."""
-
-STORED_UNITS = ("sequence", "video")
-"""Targets that say which clips belong together, where a data set has them."""
 
 CLIPS = "clips"
 """What is drawn where nothing says which clips belong together."""
@@ -71,7 +68,7 @@ def units_of(targets: Targets, clips: Int64[np.ndarray, " n"]) -> Units:
     Raises:
         StoreError: the targets are damaged.
     """
-    for kind in STORED_UNITS:
+    for kind in CLIP_UNITS:
         if kind in targets:
             return Units(of_clip=targets.rows(kind, clips).astype(np.int64), kind=f"{kind}s")
     if "places" in targets:

@@ -18,7 +18,7 @@ from featcache.backbones.base import Backbone
 from featcache.device import device_name
 from featcache.errors import CallError
 from featcache.manifest import Manifest
-from featcache.progress import Progress
+from featcache.progress import Progress, silent
 from readouts.bootstrap import Units, resamples
 from readouts.certificates import (
     Certificate,
@@ -61,7 +61,7 @@ def certify(
     val_clips: int = VAL_CLIPS,
     batch: int = 8,
     command: str = "",
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Certificate:
     """Train and score `run` both ways, judge, and keep the certificate with the train store.
 

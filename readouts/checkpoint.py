@@ -66,8 +66,18 @@ def training_state(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Ten
 def restore_training(
     heads: nn.Module, optimizer: ReferenceAdamW, state: Mapping[str, Tensor], step: int
 ) -> None:
-    """Put back what `training_state` gave after `step` updates."""
+    """Put back what `training_state` gave after `step` updates.
+
+    Raises:
+        StoreError: it is of other weights.
+    """
     weights = dict(heads.named_parameters())
+    there = {name.removeprefix("weight/"): t.shape for name, t in state.items() if name.startswith("weight/")}
+    if there != {name: weight.shape for name, weight in weights.items()}:
+        raise StoreError(
+            "the checkpoint is of heads of other weights, of another version of scivid perhaps: train with "
+            "--again."
+        )
     with torch.no_grad():
         for place, tensor in state.items():
             kind, _, name = place.partition("/")
@@ -134,13 +144,7 @@ def hold(folder: Path) -> Lock:
 
 def forget(folder: Path) -> None:
     """Remove all that a run left in its folder, so that it starts anew."""
-    for pattern in (
-        "last.safetensors",
-        "history.jsonl",
-        "best_*.safetensors",
-        "predictions_*.parquet",
-        "evidence_*.npz",
-    ):
+    for pattern in LEFT_BEHIND:
         for file in folder.glob(pattern):
             file.unlink()
 

@@ -15,7 +15,7 @@ from einops import einsum, reduce
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from featcache.errors import CallError, ScividError
+from featcache.errors import CallError, TrainingError
 
 
 def squared_row_sums(
@@ -46,14 +46,16 @@ class FieldRMSE:
 
         Raises:
             CallError: rows or channels are not those of the weights and variables, or frames vary.
-            ScividError: an error is not finite.
+            TrainingError: an error is not finite.
         """
         self._check(predicted)
         rows = squared_row_sums(predicted, target)
         weights = self.latitude_weights.cpu().double() / (rows.shape[2] * predicted.shape[3])
         squares = einsum(rows, weights, "b f y c, y -> b f c")
         if not squares.isfinite().all():
-            raise ScividError("predicted fields are not finite: training diverged, lower the learning rate.")
+            raise TrainingError(
+                "predicted fields are not finite: training diverged, lower the learning rate."
+            )
         self._squares.append(squares.numpy())
 
     def compute(self) -> dict[str, float]:
@@ -116,12 +118,14 @@ class PeakSignalToNoise:
         """Take one batch of frames.
 
         Raises:
-            ScividError: an error is not finite.
+            TrainingError: an error is not finite.
         """
         n_values = predicted[0, 0].numel()
         mean_squares = reduce(squared_row_sums(predicted, target), "b f y c -> b f", "sum") / n_values
         if not mean_squares.isfinite().all():
-            raise ScividError("predicted frames are not finite: training diverged, lower the learning rate.")
+            raise TrainingError(
+                "predicted frames are not finite: training diverged, lower the learning rate."
+            )
         low, high = self.in_vrange
         self._decibels += float((20 * log10(high - low) - 10 * mean_squares.log10()).sum())
         self._n_frames += mean_squares.numel()

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
 from featcache.store import FeatureStore
-from featcache.targets import Targets
+from featcache.targets import CLIP_UNITS, Targets
 from readouts import pictures
 from readouts.checkpoint import read_predictions
 from readouts.controls import ControlRow
@@ -97,7 +97,7 @@ class Scene:
 
     def name_of(self, row: int) -> str:
         """A clip as people know it: by its sequence or video where the data say which, else by its id."""
-        for unit in ("sequence", "video"):
+        for unit in CLIP_UNITS:
             if unit in self.targets:
                 return f"{unit} {self.targets.rows(unit, self.clips[row : row + 1])[0]}"
         return f"clip {self.ids[row]}"

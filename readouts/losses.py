@@ -186,7 +186,7 @@ def area_weighted_l1(
     weights = rearrange(latitude_weights.to(wide), "y -> 1 y 1") / scale
     return MeanLoss(
         total=_WeightedAbsoluteSum.apply(predicted, target, weights),  # type: ignore[no-untyped-call]
-        count=wide.new_tensor(float(predicted.numel())),
+        count=wide.new_full((), float(predicted.numel())),
         each=lambda: (predicted - target).abs() * rearrange(weights, "f y c -> f y 1 c"),
     )
 
@@ -232,7 +232,8 @@ def masked_mean(
     `mask` broadcasts to the shape of `values` *before* it is counted: [B, 1, Q, 1] over [B, T, Q, 1] weighs
     T * sum(mask). Without a mask every value counts one.
     """
-    size = values.new_tensor(float(values.numel()))
+    # Filled on the device: a number that is copied there makes the host wait for all queued work.
+    size = values.new_full((), float(values.numel()))
     if mask is None:
         return MeanLoss(total=weight * values.sum(), count=size, each=lambda: values)
     broad = torch.broadcast_to(mask.to(values.dtype), values.shape)

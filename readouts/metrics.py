@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int32, Integer
 
-from featcache.errors import CallError, ScividError
+from featcache.errors import CallError, TrainingError
 
 
 def average_precision(
@@ -76,13 +76,13 @@ class MeanAveragePrecision:
 
         Raises:
             CallError: the outputs are not as many as the class names.
-            ScividError: an output is not finite.
+            TrainingError: an output is not finite.
         """
         if self.class_names and len(self.class_names) != scores.shape[1]:
             names = ", ".join(self.class_names)
             raise CallError(f"{scores.shape[1]} outputs cannot be scored as the classes {names}.")
         if not np.isfinite(scores).all():
-            raise ScividError("outputs are not finite: training diverged, lower the learning rate.")
+            raise TrainingError("outputs are not finite: training diverged, lower the learning rate.")
         self._scores.append(scores)
         self._labels.append(labels)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from readouts import pictures
 from readouts.standings import Row, configurations, written_mean, written_settings
-from readouts.studies import STUDIES
+from readouts.sweep import known_sweeps
 from readouts.sweep_curves import Bounds, panel_of, varied
 from readouts.task_results import TaskResults
 
@@ -36,24 +37,30 @@ class SweepSection:
     panels: Sequence[TaskPanel]
 
 
-def sweep_sections(tasks: Sequence[TaskResults]) -> list[SweepSection]:
-    """Every sweep that has rows, by name; a study by its title, along the axis that it names."""
-    names = sorted({str(row["sweep"]) for task in tasks for row in task.rows if row.get("sweep")})
+def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path) -> list[SweepSection]:
+    """Every sweep that has rows, by name; a study with its title, along the axis that it names.
+
+    A row belongs to every sweep that asked for it, whichever trained it first.
+    """
+    known = known_sweeps(results_dir)
+    trained = {str(row["sweep"]) for task in tasks for row in task.rows if row.get("sweep")}
     sections = []
-    for name in names:
-        study = STUDIES.get(name)
-        ours = {task.name: [row for row in task.rows if row.get("sweep") == name] for task in tasks}
-        along = study.along if study else None
-        panels = [_panel(task, ours[task.name], along) for task in tasks if len(ours[task.name]) > 1]
-        n_rows = sum(map(len, ours.values()))
-        sections.append(
-            SweepSection(
-                name=study.title if study else name,
-                question=study.question if study else "",
-                n_rows=n_rows,
-                panels=panels,
+    for name in sorted(trained | known.keys()):
+        about = known.get(name, {})
+        runs = set(about.get("runs", ()))
+        ours = [
+            (task, [row for row in task.rows if row.get("sweep") == name or row["run"] in runs])
+            for task in tasks
+        ]
+        if n_rows := sum(len(rows) for _, rows in ours):
+            sections.append(
+                SweepSection(
+                    name=f"{about['title']} ({name})" if "title" in about else name,
+                    question=about.get("question", ""),
+                    n_rows=n_rows,
+                    panels=[_panel(task, rows, about.get("along")) for task, rows in ours if len(rows) > 1],
+                )
             )
-        )
     return sections
 
 

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Float64, Num
 from torch import Tensor
 
-from featcache.errors import CallError, ScividError
+from featcache.errors import CallError, TrainingError
 
 NO_POINTS = "there is no tracking accuracy of no points: evaluate clips with valid queries."
 
@@ -78,11 +78,13 @@ class TrackAccuracy:
         """Take one batch: predicted points of the last frame and true ones, x, y in [0, 1].
 
         Raises:
-            ScividError: a predicted point that counts is not finite.
+            TrainingError: a predicted point that counts is not finite.
         """
         valid = query_mask != 0
         if not points[valid].isfinite().all():
-            raise ScividError("predicted points are not finite: training diverged, lower the learning rate.")
+            raise TrainingError(
+                "predicted points are not finite: training diverged, lower the learning rate."
+            )
         error = nearest_endpoint_error(
             points,
             endpoints,

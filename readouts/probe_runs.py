@@ -22,7 +22,7 @@ from featcache.progress import Progress
 from readouts.checkpoint import hold, write_evidence, write_predictions
 from readouts.features import FeatureSplit, split_decisions
 from readouts.probes import PROBES, check_probe, fit_pooled, pool_split
-from readouts.results import add_run, load_run, recorded, run_folder
+from readouts.results import add_run, load_run, recorded, run_folder, scored_later
 from readouts.run import check_seed, digest_of
 from readouts.tasks.base import Task, evidence_of
 from readouts.tasks.classification import Classification
@@ -132,6 +132,9 @@ def fit_and_record(
     folder = run.folder(results_dir)
     lock = hold(folder)
     try:
+        # Asked again under the lock: its last holder may have just fitted this very probe.
+        if rows := recorded(results_dir, run.id, tested="test" in run.splits):
+            return rows
         started = time.monotonic()
         task, train = run.task, run.splits["train"]
         fitted_on = pool_split(train, task, seed=run.seed, device=device, progress=progress)
@@ -144,7 +147,9 @@ def fit_and_record(
             "finished": datetime.now(UTC), "seconds": time.monotonic() - started, "command": command,
             "sweep": sweep_name, "together": 1, "device": device_name(device),
         }  # fmt: skip
-        add_run(results_dir, run.id, [{**_row(run, scores), **ended}])
+        # What is there was fitted the same way: now it is scored on test as well.
+        rows = scored_later([{**_row(run, scores), **ended}], load_run(results_dir, run.id))
+        add_run(results_dir, run.id, rows)
         return load_run(results_dir, run.id)
     finally:
         lock.release()

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, ScividError
-from featcache.progress import Progress
+from featcache.progress import Progress, silent
 from readouts.features import Batch, FeatureSplit, draws_of, evaluation_batches, training_batches
 from readouts.tasks.base import Task
 from readouts.tokens import prepared
@@ -79,7 +79,7 @@ def fit_probe(
     settings: Mapping[str, Any] = MappingProxyType({}),
     seed: int = 0,
     device: torch.device,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Float[np.ndarray, "n O"]:
     """Outputs, for the task's metric, of a probe fitted on `train`: a row a usable clip of `evaluated`.
 
@@ -121,7 +121,7 @@ def pool_split(
     *,
     seed: int | None,
     device: torch.device,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Pooled:
     """One pass over a split: of training one view a clip, drawn by `seed`; else (None) view 0."""
     n, done = len(split.usable), 0

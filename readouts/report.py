@@ -85,7 +85,7 @@ def _page(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         overview=overview(tasks),
         tasks=[task_section(task, results_dir) for task in tasks],
-        sweeps=sweep_sections(tasks),
+        sweeps=sweep_sections(tasks, results_dir),
         costs=cost_pictures(tasks),
         stores=sections,
         problems=[*problems, *unreadable],

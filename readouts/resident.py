@@ -11,14 +11,23 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from featcache.errors import CallError
 from featcache.progress import Progress
 from readouts.draws import Draws
-from readouts.features import Batch, FeatureSplit, Select, wanted_at
+from readouts.features import (
+    Batch,
+    FeatureSplit,
+    Room,
+    Select,
+    as_tokens,
+    new_room,
+    read_into,
+    wanted_at,
+)
+from readouts.tokens import Native
 
 Residence = Literal["auto", "yes", "no"]
 
@@ -32,23 +41,28 @@ CLIPS_AT_ONCE = 32
 class ResidentTokens:
     """Tokens of all usable clips and views of a split, on the device."""
 
-    values: Float[Tensor, "n V T N C"]
+    stored: Room
+    """As they are stored, so that heads see the numbers that reading gives them; a row a clip and view."""
+    n_views: int
     row_of: Int64[np.ndarray, " clips"]
-    """Clip number -> row of `values`, -1 where the clip is not used."""
-    _room: list[Tensor] = field(default_factory=list, repr=False)
+    """Clip number -> row of its first view, -1 where the clip is not used."""
+    _room: list[Room] = field(default_factory=list, repr=False)
     """Memory of the last batch on a CPU, where fresh pages cost more than the copy."""
 
-    def batch(
-        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
-    ) -> Float[Tensor, "B T N C"]:
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.stored[0].device
+
+    def batch(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> Native:
         """The tokens of some clips, each at its view; on a CPU the next call overwrites them."""
-        flat, n_views = self.values.flatten(0, 1), self.values.shape[1]
-        rows = torch.from_numpy(self.row_of[clips] * n_views + views).to(flat.device)
-        if flat.device.type != "cpu":
-            return flat[rows]
-        if not self._room or len(self._room[0]) != len(rows):
-            self._room[:] = [torch.empty((len(rows), *flat.shape[1:]), dtype=flat.dtype)]
-        return torch.index_select(flat, 0, rows, out=self._room[0])
+        rows = _sent(self.row_of[clips] + views, self.device)
+        if self.device.type != "cpu":
+            return as_tokens(tuple(part[rows] for part in self.stored))
+        if not self._room or len(self._room[0][0]) != len(rows):
+            self._room[:] = [tuple(part.new_empty(len(rows), *part.shape[1:]) for part in self.stored)]
+        places = zip(self.stored, self._room[0], strict=True)
+        return as_tokens(tuple(torch.index_select(part, 0, rows, out=out) for part, out in places))
 
 
 def resident_batches(
@@ -58,14 +72,38 @@ def resident_batches(
     for step in steps:
         clips, views, rng = wanted_at(split, draws, step)
         rows = {} if split.targets is None else select(split.targets, clips, views, rng)
-        device = resident.values.device
-        targets = {name: torch.from_numpy(values).to(device) for name, values in rows.items()}
+        targets = {name: _sent(values, resident.device) for name, values in rows.items()}
         yield Batch(clips=clips, tokens=resident.batch(clips, views), targets=targets)
+
+
+def _sent(values: np.ndarray, device: torch.device) -> Tensor:
+    """On the device. A GPU is not waited for: while it works on a step, the next one is made ready."""
+    tensor = torch.from_numpy(values)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def resident_bytes(split: FeatureSplit) -> int:
     """What a split takes in memory."""
-    return len(split.usable) * split.n_views * split.store.spec.grid.nbytes
+    spec = split.store.spec
+    # Of int8 tokens half, and a scale a token.
+    of_a_view = spec.grid.nbytes
+    if spec.dtype == "int8":
+        of_a_view = of_a_view // 2 + 4 * spec.grid.steps * spec.grid.tokens_per_step
+    return len(split.usable) * split.n_views * of_a_view
+
+
+def residence(wish: str) -> Residence:
+    """A wish as it was written, if it is one.
+
+    Raises:
+        CallError: it is none; says which there are.
+    """
+    known: dict[str, Residence] = {name: name for name in get_args(Residence)}
+    if wish not in known:
+        raise CallError(f"--resident {wish}: one of {', '.join(known)}.")
+    return known[wish]
 
 
 def make_resident(
@@ -77,8 +115,7 @@ def make_resident(
         CallError: `wish` is unknown, or "yes" and the split does not fit.
         StoreError: a chunk is damaged.
     """
-    if wish not in get_args(Residence):
-        raise CallError(f"--resident {wish}: one of {', '.join(get_args(Residence))}.")
+    wish = residence(wish)
     if wish == "no" or (wish == "auto" and device.type != "cuda"):
         return None
     needed, free = resident_bytes(split), free_memory(device)
@@ -93,26 +130,26 @@ def make_resident(
 
 
 def _load(split: FeatureSplit, device: torch.device, progress: Progress) -> ResidentTokens:
-    grid, usable = split.store.spec.grid, split.usable
-    shape = (len(usable), split.n_views, grid.steps, grid.rows * grid.columns, grid.channels)
-    values = torch.empty(shape, dtype=torch.float16, device=device)
-    buffer = np.empty((CLIPS_AT_ONCE, *grid.shape), np.float16)
+    usable, n_views = split.usable, split.n_views
+    stored = new_room(split, len(usable) * n_views, device=device)
+    read = new_room(split, CLIPS_AT_ONCE * n_views)
+    row_of = np.full(split.store.spec.n_clips, -1, np.int64)
+    row_of[usable] = n_views * np.arange(len(usable))
     for at in range(0, len(usable), CLIPS_AT_ONCE):
         clips = usable[at : at + CLIPS_AT_ONCE]
-        for view in range(split.n_views):
-            out = buffer[: len(clips)]
-            split.store.read(clips.tolist(), views=view, layer=split.layer, out=out)
-            values[at : at + len(clips), view] = rearrange(
-                torch.from_numpy(out).to(device), "b t h w c -> b t (h w) c"
-            )
+        n_rows, first = len(clips) * n_views, at * n_views
+        room = tuple(part[:n_rows] for part in read)
+        read_into(room, split, np.repeat(clips, n_views), np.tile(np.arange(n_views), len(clips)))
+        for part, rows in zip(stored, room, strict=True):
+            part[first : first + n_rows].copy_(rows)
         progress("reading into memory", at + len(clips), len(usable))
-    row_of = np.full(split.store.spec.n_clips, -1, np.int64)
-    row_of[usable] = np.arange(len(usable))
-    return ResidentTokens(values=values, row_of=row_of)
+    return ResidentTokens(stored=stored, n_views=n_views, row_of=row_of)
 
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can be had on a device."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # What torch holds for later is free to us: after a sweep's first pass that is nearly everything.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -17,7 +17,7 @@ from featcache.errors import CallError, StoreError
 SCHEMA = pa.schema(
     [
         ("run", pa.string()),
-        ("finished", pa.timestamp("s", tz="UTC")),
+        ("finished", pa.timestamp("s", tz="UTC")),  # its last scoring
         ("task", pa.string()),
         ("task_spec", pa.string()),  # what --task was given: the name, or file.py:OBJECT
         ("backbone", pa.string()),
@@ -54,11 +54,15 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),  # of training, evaluations included, over all processes that took part
         ("together", pa.int32()),  # runs that shared these seconds in one pass; null where older
         ("sweep", pa.string()),  # the sweep that trained it first; null for single runs
-        ("device", pa.string()),
-        ("software", pa.string()),  # JSON
+        ("device", pa.string()),  # it was trained on
+        ("software", pa.string()),  # JSON: versions it was trained with
         ("command", pa.string()),  # what repeats this row
     ]
 )
+
+
+OF_THE_TRAINING = ("seconds", "together", "sweep", "device", "software")
+"""Columns that stay as they are when weights that are there already are scored on a further split."""
 
 
 def run_folder(results_dir: Path, row: Mapping[str, Any]) -> Path:
@@ -112,6 +116,26 @@ def recorded(results_dir: Path, run: str, *, tested: bool) -> list[dict[str, Any
     """
     rows = load_run(results_dir, run)
     return rows if not tested or all(row["test"] is not None for row in rows) else []
+
+
+def scored_later(
+    rows: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """New rows of a run whose training `before` tells of: that stays true of them, and so does its command.
+
+    A command is replaced only by another one, which repeats the further scores as well.
+    """
+    known = {row["readout"]: row for row in before}
+    return [
+        {
+            **row,
+            **{name: known[row["readout"]][name] for name in OF_THE_TRAINING},
+            "command": row.get("command") or known[row["readout"]]["command"],
+        }
+        if row["readout"] in known
+        else dict(row)
+        for row in rows
+    ]
 
 
 def find_row(results_dir: Path, name: str) -> dict[str, Any]:

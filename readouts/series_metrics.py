@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from featcache.errors import CallError, ScividError
+from featcache.errors import CallError, TrainingError
 
 _PER_STEP = ("abs_error", "reative_abs_error", "rmse")
 """Result keys of a step; the second is misspelt in the reference."""
@@ -41,7 +41,7 @@ class PressureErrors:
 
         Raises:
             CallError: a series has not `pred_len` steps.
-            ScividError: an error is not finite.
+            TrainingError: an error is not finite.
         """
         if predicted.shape[1] != self.pred_len:
             raise CallError(
@@ -50,7 +50,9 @@ class PressureErrors:
         truth = true.cpu().double()
         error = (predicted.cpu().double() - truth).abs()
         if not error.isfinite().all():
-            raise ScividError("predicted series are not finite: training diverged, lower the learning rate.")
+            raise TrainingError(
+                "predicted series are not finite: training diverged, lower the learning rate."
+            )
         evidence = {"absolute": error, "relative": error / truth.abs(), "squared": error.square()}
         self._taken.append({name: values.numpy() for name, values in evidence.items()})
 

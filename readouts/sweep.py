@@ -9,21 +9,23 @@ import fcntl
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 import torch
 
 from featcache.durable import append_line, make_directory, publish
 from featcache.errors import CallError, ScividError, StoreError
-from featcache.progress import Progress
+from featcache.progress import Progress, silent
 from readouts.grid import Grid
 from readouts.probe_runs import ProbeRun, fit_and_record
-from readouts.results import load_run
+from readouts.results import recorded
 from readouts.run import Run
 from readouts.standings import by_backbone, by_task, configurations
 from readouts.sweep_plan import Places, Plan, Trial, open_splits, steps_of, trial_of
@@ -59,7 +61,7 @@ def run_sweep(
     device: torch.device,
     test: bool = False,
     about: Mapping[str, Any] | None = None,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Outcome:
     """Train what the plan says and return all of its rows; what fails is recorded, and the rest goes on.
 
@@ -110,6 +112,15 @@ def sweep_folder(results_dir: Path, name: str) -> Path:
     return results_dir / "sweeps" / name
 
 
+def known_sweeps(results_dir: Path) -> dict[str, dict[str, Any]]:
+    """Name -> what `sweep.json` says of every sweep that was run; a file that cannot be read says nothing."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((results_dir / "sweeps").glob("*/sweep.json")):
+        with suppress(OSError, ValueError, TypeError):
+            found[file.parent.name] = dict(json.loads(file.read_bytes()))
+    return found
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     """A line a configuration, the best on val first: mean and spread over its seeds, and what was selected.
 
@@ -157,19 +168,19 @@ class _Runner:
 
     def train(self, trials: Sequence[Trial]) -> None:
         """One pass; where it fails, without the runs that others hold, and then each run by itself."""
-        try:
-            self._pass(trials)
-        except Exception as problem:  # whatever one run's failure is, the other runs go on
-            held = [trial for trial in trials if _is_held(trial, self.places.results_dir)]
-            left = [trial for trial in trials if trial not in held and not self._rows(trial)]
-            self.skipped += held
-            if held and left:
-                self.train(left)
-            elif len(trials) == 1:
-                self._give_up(trials[0], problem)
-            else:
-                for trial in left:
-                    self.train([trial])
+        problem = self._tried(trials)
+        if problem is None:
+            return
+        held = [trial for trial in trials if _is_held(trial, self.places.results_dir)]
+        left = [trial for trial in trials if trial not in held and not self._rows(trial)]
+        self.skipped += held
+        if held and left:
+            self.train(left)
+        elif len(trials) == 1:
+            self._give_up(trials[0], problem)
+        else:
+            for trial in left:
+                self.train([trial])
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
@@ -203,6 +214,16 @@ class _Runner:
         """The runs that others held and have not ended since."""
         return [trial for trial in self.skipped if not self._rows(trial)]
 
+    def _tried(self, trials: Sequence[Trial]) -> Exception | None:
+        """What went wrong in a pass; whatever one run's failure is, the other runs go on."""
+        try:
+            self._pass(trials)
+        except Exception as problem:
+            # Its frames hold all heads of the pass, and what it lacked may have been memory.
+            clear_frames(problem.__traceback__)
+            return problem
+        return None
+
     def _pass(self, trials: Sequence[Trial]) -> None:
         first = trials[0].run
         options: dict[str, Any] = {
@@ -226,9 +247,7 @@ class _Runner:
             self.fail([trial.cell.label], f"{kind}{problem}", run=trial.run.id)
 
     def _rows(self, trial: Trial) -> list[dict[str, Any]]:
-        rows = load_run(self.places.results_dir, trial.run.id)
-        wanted = "test" in trial.run.splits
-        return [] if wanted and any(row["test"] is None for row in rows) else rows
+        return recorded(self.places.results_dir, trial.run.id, tested="test" in trial.run.splits)
 
 
 def _selected(trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Trial]:

@@ -135,7 +135,8 @@ def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], places:
         "fingerprint": train.store.fingerprint[:12], "seed": cell.seed, "readout": cell.readout,
     }  # fmt: skip
     where = {
-        "cache_dir": places.cache_dir, "results_dir": places.results_dir, "manifest": places.manifest_file
+        "test": "test" in splits, "cache_dir": places.cache_dir, "results_dir": places.results_dir,
+        "manifest": places.manifest_file,
     }  # fmt: skip
     if cell.readout in probes_of(task):
         probe = configure_probe(task, splits, cell.readout, settings=cell.settings, seed=cell.seed)

@@ -116,6 +116,8 @@ class Trainee(Learner):
         self.step, self.seconds_before = self._resume()
         self.seconds = self.seconds_before
         """Of training up to the last checkpoint, in all processes that took part."""
+        self.was_trained = self.step == run.recipe.steps
+        """Whether its checkpoint is of the last step, and there is nothing left but to score it."""
         self.last_scored: tuple[int, Scored] | None = None
         """The last whole pass over val, and its step."""
         self.history = History(folder / "history.jsonl", self.step)

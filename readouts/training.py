@@ -15,18 +15,14 @@ import torch
 
 from featcache.durable import sweep
 from featcache.errors import CallError, TrainingError
-from featcache.progress import Progress
+from featcache.progress import Progress, silent
 from readouts.checkpoint import forget, hold
 from readouts.features import Batch, training_batches
 from readouts.resident import Residence, make_resident, resident_batches
-from readouts.results import add_run, load_run, recorded
+from readouts.results import add_run, load_run, recorded, scored_later
 from readouts.run import Run
 from readouts.scoring import Scored, score
 from readouts.trainee import Trainee, build_preparation, outputs_of, training_arithmetic
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Progress that nobody follows."""
 
 
 def train(
@@ -37,7 +33,7 @@ def train(
     again: bool = False,
     command: str = "",
     resident: Residence = "auto",
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Train, evaluate and record one run; returns its rows of the results table, one a head.
 
@@ -68,7 +64,7 @@ def train_together(
     commands: Mapping[str, str] | None = None,
     sweep_name: str | None = None,
     resident: Residence = "auto",
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """`train` for runs with the same `pass_key`, in one pass over the data; returns the rows of all.
 
@@ -154,7 +150,10 @@ class _Pass:
                 "sweep": sweep_name,
                 "together": len(self.trainees),
             }
-            add_run(results_dir, run.id, [{**trainee.row(kind, scores), **ended} for kind in run.readouts])
+            rows = [{**trainee.row(kind, scores), **ended} for kind in run.readouts]
+            if trainee.was_trained:
+                rows = scored_later(rows, load_run(results_dir, run.id))
+            add_run(results_dir, run.id, rows)
         if self.diverged:
             raise self.diverged[0]
 
@@ -177,14 +176,31 @@ class _Pass:
             try:
                 trainee.refuse_divergence()
             except TrainingError as problem:
-                self.trainees.remove(trainee)
-                self.diverged.append(problem)
+                self._give_up(trainee, problem)
         here = [trainee for trainee in here if trainee in self.trainees]
-        if here:
-            whole = step % recipe.val_every == 0 or step == recipe.steps
-            found = self._score("val", here, limit=None if whole else recipe.minival_clips)
-            for trainee in here:
+        whole = step % recipe.val_every == 0 or step == recipe.steps
+        found = self._on_val(here, limit=None if whole else recipe.minival_clips)
+        for trainee in here:
+            if trainee in self.trainees:
                 trainee.record(found[trainee.run.id], whole=whole)
+
+    def _on_val(self, trainees: Sequence[Trainee], limit: int | None) -> dict[str, Scored]:
+        """Run -> its scores; one whose outputs are no numbers is given up, and the others are scored."""
+        if not trainees:
+            return {}
+        try:
+            return self._score("val", trainees, limit)
+        except TrainingError as problem:
+            if len(trainees) > 1:
+                return {run: of for one in trainees for run, of in self._on_val([one], limit).items()}
+            (one,) = trainees
+            what = f"{', '.join(one.heads)} on {one.run.task.name}, seed {one.run.seed}, step {one.step}"
+            self._give_up(one, TrainingError(f"{what}: {problem}"))
+            return {}
+
+    def _give_up(self, trainee: Trainee, problem: TrainingError) -> None:
+        self.trainees.remove(trainee)
+        self.diverged.append(problem)
 
     def _final(self, role: str) -> dict[str, Scored]:
         """Run -> the scores of the last step over the whole of a split."""

@@ -47,6 +47,7 @@ def test_lists(what: str, tmp_path: Path) -> None:
         ("extract --backbone resize --task flyvsfly --layers 7", "resize has blocks 0"),
         ("extract --backbone resize --task flyvsfly --device tpu9", "--device tpu9"),
         ("extract --backbone resize --task flyvsfly --precision half", "float32, bfloat16 or auto"),
+        ("train-readout --backbone x --task stir --resident perhaps", "perhaps: one of auto, yes, no"),
         ("list tasks --manifest /nowhere.yaml", "/nowhere.yaml cannot be read"),
     ],
 )

@@ -22,7 +22,7 @@ from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from readouts.heads.base import Readout, dense, layer_norm, mlp, normal_parameter
-from readouts.pooling import Answer, Ask, attend, pool
+from readouts.pooling import Answer, Ask, attend
 from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
 
 
@@ -235,16 +235,6 @@ class AttentionReadout(Readout):
         self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
         self.classifier = dense(width, n_outputs, generator=generator)
 
-    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B *Q O"]:
-        """One row of outputs a query; a single query's axis is dropped.
-
-        Raises:
-            CallError: the tokens' number of steps is not the head's.
-        """
-        tokens = prepared(features)
-        (answer,) = pool(tokens, [self.ask(tokens)])
-        return self.read(answer)
-
     def ask(self, tokens: PreparedTokens) -> Ask:
         """Its queries, folded into keys.
 
@@ -254,7 +244,7 @@ class AttentionReadout(Readout):
         return self.trunk.ask(tokens, self.query)
 
     def read(self, answer: Answer) -> Float[Tensor, "B *Q O"]:
-        """The outputs of `forward`, from the answer to `ask`."""
+        """One row of outputs a query; a single query's axis is dropped."""
         logits: Tensor = self.classifier(self.trunk.read(answer, self.query))
         return rearrange(logits, "b 1 o -> b o") if len(self.query) == 1 else logits
 

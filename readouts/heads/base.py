@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from readouts.pooling import Answer, Ask, pool
-from readouts.tokens import LAYER_NORM_EPS, Native, PreparedTokens
+from readouts.tokens import LAYER_NORM_EPS, Native, PreparedTokens, prepared
 
 _TRUNCATED_STD = 0.8796256610342398
 """Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
@@ -29,13 +29,22 @@ class Readout(nn.Module):
     ) -> Float[Tensor, "B *outputs"]:
         """Tokens of any float dtype at the head's own number of steps, or prepared, to float32 outputs.
 
-        Prepare tokens that several heads read, or that are to be resized. A member that needs more than
-        tokens (points to track) names it in its own signature; its outputs have the axes that it says.
+        Prepare tokens that several heads read, or that are to be resized. A member that asks one thing of
+        the tokens defines `ask` and `read`, which make this one; any other defines its own. What that needs
+        beside tokens (points to track) it names in its signature; its outputs have the axes that it says.
+
+        Raises:
+            CallError: the tokens' number of steps is not the head's.
         """
-        raise NotImplementedError
+        tokens = prepared(features)
+        ask = self.ask(tokens, *args, **kwargs)
+        if ask is None:
+            raise NotImplementedError(f"{type(self).__name__} neither asks nor has a forward of its own")
+        (answer,) = pool(tokens, [ask])
+        return self.read(answer)
 
     def ask(self, tokens: PreparedTokens) -> Ask | None:
-        """What the head asks of the tokens if its forward is `read` of one answer; None if it is more."""
+        """What the head asks of the tokens, if its outputs are `read` of one answer; None if they are not."""
         return None
 
     def read(self, answer: Answer) -> Float[Tensor, "B *outputs"]:

@@ -43,6 +43,7 @@ class CorrelationReadout(Readout):
 
     gives: ClassVar[str] = "tracks"
     in_time: Tensor | None
+    size: Tensor
     places: Tensor
     offsets: Tensor
     finer: Tensor
@@ -94,6 +95,8 @@ class CorrelationReadout(Readout):
         nn.init.zeros_(self.refine.get_submodule("2").get_parameter("weight"))
         in_time = None if steps == n_frames else temporal_matrix(steps, n_frames, "linear")
         self.register_buffer("in_time", in_time, persistent=False)
+        # Tokens of a frame along x and y.
+        self.register_buffer("size", torch.tensor([float(columns), float(rows)]), persistent=False)
         self.register_buffer("places", _centres(rows, columns), persistent=False)
         self.register_buffer("offsets", torch.arange(side) - float(radius), persistent=False)
         finer, fine_offsets = _fine_grid(side)
@@ -120,15 +123,10 @@ class CorrelationReadout(Readout):
         found = self._to_frame(best, self._centroid(patch))
         moved = found - found[:, :, :1]
         clues = self._clues(scores, patch, moved, start)
-        refined = found + self.refine(clues) / self._grid
+        refined = found + self.refine(clues) / self.size
         points = start[:, :, None] + refined - refined[:, :, :1]
         outputs = torch.cat([_logits(points), self.judge(clues)], dim=-1)
         return rearrange(outputs, "b q f o -> b f q o")
-
-    @property
-    def _grid(self) -> Float[Tensor, "2"]:
-        """Tokens of a frame along x and y."""
-        return self.places.new_tensor([self.columns, self.rows])
 
     def _maps(self, tokens: PreparedTokens) -> Float[Tensor, "B D F H W"]:
         """Projections of the normalised tokens in every frame, of norm 1 about the clip's mean."""
@@ -170,7 +168,7 @@ class CorrelationReadout(Readout):
     def _to_frame(
         self, best: Int64[Tensor, "B Q F 2"], offset: Float[Tensor, "B Q F 2"]
     ) -> Float[Tensor, "B Q F 2"]:
-        return (best + 0.5 + offset) / self._grid
+        return (best + 0.5 + offset) / self.size
 
     def _clues(
         self,
@@ -181,9 +179,9 @@ class CorrelationReadout(Readout):
     ) -> Float[Tensor, "B Q F K"]:
         """What the MLPs see: the patch, frame 0's, how far the point moved, how clear the peak is."""
         share = scores.amax(dim=-1, keepdim=True) - scores.logsumexp(dim=-1, keepdim=True)
-        within = start * self._grid % 1.0 - 0.5
+        within = start * self.size % 1.0 - 0.5
         flat = rearrange(patch, "b q f y x -> b q f (y x)")
-        parts = [flat, flat[:, :, :1], moved * self._grid, within[:, :, None], share]
+        parts = [flat, flat[:, :, :1], moved * self.size, within[:, :, None], share]
         return torch.cat([part.expand(*flat.shape[:3], -1) for part in parts], dim=-1)
 
 

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from readouts.heads.attention import ResidualTrunk
 from readouts.heads.base import Readout, dense, normal_parameter
-from readouts.pooling import Answer, Ask, pool
-from readouts.tokens import Native, PreparedTokens, prepared
+from readouts.pooling import Answer, Ask
+from readouts.tokens import PreparedTokens
 
 
 class MultiQueryReadout(Readout):
@@ -42,16 +42,6 @@ class MultiQueryReadout(Readout):
         self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
         self.classifier = dense(n_queries * width, n_outputs, generator=generator)
 
-    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
-        """One row of outputs a clip.
-
-        Raises:
-            CallError: the tokens' number of steps is not the head's.
-        """
-        tokens = prepared(features)
-        (answer,) = pool(tokens, [self.ask(tokens)])
-        return self.read(answer)
-
     def ask(self, tokens: PreparedTokens) -> Ask:
         """Its queries, folded into keys.
 
@@ -61,7 +51,7 @@ class MultiQueryReadout(Readout):
         return self.trunk.ask(tokens, self.query)
 
     def read(self, answer: Answer) -> Float[Tensor, "B O"]:
-        """The outputs of `forward`, from the answer to `ask`."""
+        """One row of outputs a clip."""
         found = self.trunk.read(answer, self.query)
         logits: Tensor = self.classifier(rearrange(found, "b q w -> b (q w)"))
         return logits

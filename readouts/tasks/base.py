@@ -57,6 +57,13 @@ class Recipe:
         for name in ("steps", "batch", "minival_every", "minival_clips", "val_every"):
             if getattr(self, name) < 1:
                 raise CallError(f"recipe {name}={getattr(self, name)} must be at least 1.")
+        # Not `< 0`: NaN is no weight either.
+        if not self.weight_decay >= 0:
+            raise CallError(f"recipe weight_decay={self.weight_decay} must be at least 0.")
+        if self.clip_update is not None and not self.clip_update > 0:
+            raise CallError(
+                f"recipe clip_update={self.clip_update} must be above 0: the largest norm of an update."
+            )
         if self.warmup < 0:
             raise CallError(f"recipe warmup={self.warmup} must be at least 0.")
         # Past the last step the whole pass at the end is the only one, and any number will do.

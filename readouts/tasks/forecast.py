@@ -50,6 +50,10 @@ class Forecast:
     takes: str = "fields"
     higher_is_better: bool = False
     predictions_kept: int | None = 4
+    _on: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """`_constants` of the devices and dtypes that were asked for."""
 
     @classmethod
     def of(cls, manifest: Manifest, name: str) -> "Forecast":
@@ -175,8 +179,14 @@ class Forecast:
         return latitude_weights(self.rows).float()
 
     def _constants(self, like: Tensor) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
-        """Latitude weights and residual deviations on a tensor's device."""
-        return self._weights.to(like.device), like.new_tensor(self.residual_std)
+        """Latitude weights and residual deviations on a tensor's device, copied there once."""
+        place = like.device, like.dtype
+        if place not in self._on:
+            # The first to ask may be an evaluation, and training can do nothing with inference tensors.
+            with torch.inference_mode(False):
+                std = torch.tensor(self.residual_std, dtype=like.dtype, device=like.device)
+                self._on[place] = self._weights.to(like.device), std
+        return self._on[place]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,21 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from featcache.manifest import load_manifest
 from readouts.features import open_task_splits
 from readouts.results import SCHEMA
 from readouts.run import Run, configure
 from readouts.tasks import load_task
+from readouts.training import train
 
 SETTINGS = ["steps=40", "minival_every=10", "batch=16", "lr=0.05", "width=16", "heads=2", "dropout=0.1"]
 
@@ -25,16 +28,40 @@ def settings() -> list[str]:
 
 
 @pytest.fixture
-def run(make_split, tmp_path: Path) -> Run:
-    """Tokens whose channel c says class c, and a little noise."""
+def run(make_split_in, tmp_path: Path) -> Run:
+    """Tokens whose channel c says class c, and a little noise, in `tmp_path/features`."""
+    return _run(make_split_in, tmp_path / "features")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A run that was trained, where its stores lie, and what came of it."""
+
+    run: Run
+    features: Path
+    results: Path
+    rows: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def trained(make_split_in, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The same run, trained once for all tests: they copy the results before they change them."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = _run(make_split_in, folder / "features")
+    command, cpu = "scivid train-readout ...", torch.device("cpu")
+    rows = train(run, results_dir=folder / "results", device=cpu, command=command)
+    return Trained(run=run, features=folder / "features", results=folder / "results", rows=rows)
+
+
+def _run(make_split_in, cache: Path) -> Run:
     rng = np.random.default_rng(0)
     for role, n in (("train", 48), ("val", 24), ("test", 12)):
         labels = rng.integers(2, size=(n, 7))
         tokens = rng.normal(scale=0.1, size=(n, 1, 2, 2, 2, 8))
         tokens[..., :7] += labels[:, None, None, None, None]
-        make_split(role, tokens, labels)
+        make_split_in(cache, role, tokens, labels)
     task = load_task("flyvsfly", load_manifest())
-    splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
+    splits = open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"))
     return configure(task, splits, settings=SETTINGS, seed=3)
 
 

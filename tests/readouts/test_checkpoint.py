@@ -17,9 +17,12 @@ from readouts.checkpoint import (
     load_state,
     read_history,
     read_predictions,
+    restore_training,
     save_state,
+    training_state,
     write_predictions,
 )
+from readouts.optim import ReferenceAdamW
 
 IDS = pa.chunked_array([pa.array(["a", "b"]), pa.array(["c"])])
 
@@ -39,6 +42,18 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(StoreError, match=r"s\.safetensors cannot be read"):
         load_state(path)
+
+
+def test_a_state_of_other_weights_is_refused() -> None:
+    """What is missing in it would stay at its initial value, what is of one element fill a whole weight."""
+    head = torch.nn.Linear(2, 3)
+    optimizer = ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3)
+    state = training_state(head, optimizer)
+    for other in ({"weight/weight": state["weight/weight"]}, {**state, "weight/bias": torch.zeros(1)}):
+        with pytest.raises(StoreError, match="heads of other weights"):
+            restore_training(head, optimizer, other, 1)
+    restore_training(head, optimizer, state, 1)
+    assert optimizer.n_updates == 1
 
 
 def test_a_curve_is_cut_back_to_the_step_that_is_resumed(tmp_path: Path) -> None:

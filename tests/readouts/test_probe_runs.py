@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from featcache.durable import Lock
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
+from featcache.progress import silent
 from featcache.store import FeatureStore
+from readouts import probe_runs
 from readouts.bootstrap import load_evidence
 from readouts.checkpoint import read_predictions
 from readouts.features import FeatureSplit, open_task_splits
@@ -37,9 +40,7 @@ def probe(splits: dict[str, FeatureSplit], *settings: str, kind: str = "knn", se
 
 
 def record(run: ProbeRun, results: Path) -> dict[str, object]:
-    (row,) = fit_and_record(
-        run, results_dir=results, device=CPU, sweep_name="mine", progress=lambda what, done, total: None
-    )
+    (row,) = fit_and_record(run, results_dir=results, device=CPU, sweep_name="mine", progress=silent)
     return row
 
 
@@ -70,6 +71,33 @@ def test_its_evidence_gives_its_score(splits: dict[str, FeatureSplit], tmp_path:
 def test_it_is_fitted_once(splits: dict[str, FeatureSplit], tmp_path: Path) -> None:
     assert record(probe(splits), tmp_path) == record(probe(splits, "k=20"), tmp_path)
     assert len(load_results(tmp_path)) == 1
+
+
+def test_its_costs_stay_those_of_the_first_fit_when_test_is_scored_later(
+    splits: dict[str, FeatureSplit], tmp_path: Path
+) -> None:
+    first = record(probe(splits), tmp_path)
+    run = probe({**splits, "test": splits["val"]})
+    (row,) = fit_and_record(
+        run, results_dir=tmp_path, device=CPU, sweep_name="other", command="again", progress=silent
+    )
+    assert (row["run"], row["test"]) == (first["run"], first["val"])
+    assert (row["sweep"], row["seconds"], row["command"]) == ("mine", first["seconds"], "again")
+
+
+def test_a_probe_that_another_process_just_fitted_is_not_fitted_again(
+    splits: dict[str, FeatureSplit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, hold = probe(splits), probe_runs.hold
+
+    def hold_after_another(folder: Path) -> Lock:
+        monkeypatch.setattr(probe_runs, "hold", hold)
+        record(run, tmp_path)
+        monkeypatch.delattr(probe_runs, "pool_split")
+        return hold(folder)
+
+    monkeypatch.setattr(probe_runs, "hold", hold_after_another)
+    assert record(run, tmp_path)["run"] == run.id
 
 
 def test_whatever_changes_its_numbers_changes_its_name(splits: dict[str, FeatureSplit]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from featcache.progress import silent
 from readouts.run import Run
 from readouts.scoring import Scored, score
 from readouts.trainee import Trainee, build_preparation
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 def scored(run: Run, runs: Mapping[str, Mapping[str, torch.nn.Module]], minival: int) -> dict[str, Scored]:
     return score(
         runs, run.task, run.splits["val"], build_preparation(run), CPU,
-        batch=7, minival_clips=minival, progress=lambda what, done, total: None, what="scoring val",
+        batch=7, minival_clips=minival, progress=silent, what="scoring val",
     )  # fmt: skip
 
 

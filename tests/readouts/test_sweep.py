@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from weakref import ref as weakref
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ import torch
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store import FeatureStore
+from readouts import sweep
 from readouts.grid import parse_grid
 from readouts.results import SCHEMA, load_results
+from readouts.run import Run
 from readouts.sweep import Outcome, figure, run_sweep, summary, sweep_name
 from readouts.sweep_plan import Places, plan_sweep
 
@@ -101,6 +104,25 @@ def test_only_the_guilty_run_fails(places: Places) -> None:
     assert "8" in found.failures[0].error and "3" in found.failures[0].error
 
 
+def test_a_pass_that_failed_is_out_of_memory_before_its_runs_are_tried_alone(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of many runs may have failed for want of memory, which its traceback would go on holding."""
+    train_together, held = sweep.train_together, list["weakref[torch.Tensor]"]()
+
+    def short_of_memory(runs: Sequence[Run], **options: Any) -> list[dict[str, Any]]:
+        assert not any(tensor() is not None for tensor in held)
+        if len(runs) > 1:
+            heads = torch.zeros(10)
+            held.append(weakref(heads))
+            raise MemoryError
+        return train_together(runs, **options)
+
+    monkeypatch.setattr(sweep, "train_together", short_of_memory)
+    found = swept(places, TINY + "readout=linear seed=0,1")
+    assert (len(held), len(found.rows), found.failures) == (1, 2, [])
+
+
 def test_a_run_that_diverges_takes_nothing_with_it(places: Places) -> None:
     found = swept(places, TINY + "readout=linear lr=1e-2,1e38 warmup=1")
     assert [json.loads(row["recipe"])["lr"] for row in found.rows] == [1e-2]
@@ -136,6 +158,20 @@ def test_val_selects_and_test_is_scored_for_what_was_selected(places: Places) ->
     best = np.mean([row["val"] for row in scored])
     others = [row["val"] for row in found.rows if row["test"] is None]
     assert all(best >= np.mean(others[i : i + 2]) for i in range(0, 6, 2))
+    # Eight shared the seconds of their training; what repeats the selected ones scores test as well.
+    assert {row["together"] for row in found.rows} == {8}
+    assert all((" --test " in row["command"]) == (row["test"] is not None) for row in found.rows)
+
+
+def test_a_run_belongs_to_the_sweep_that_trained_it_first(places: Places) -> None:
+    swept(places, TINY + "readout=linear,knn seed=0,1")
+    plan = plan_sweep([parse_grid(TINY + "readout=linear,knn seed=1")], places)
+    found = run_sweep(plan, places, name="other", device=CPU, test=True)
+    assert sorted((row["readout"], row["together"], row["sweep"]) for row in found.rows) == [
+        ("knn", 1, "mine"),
+        ("linear", 2, "mine"),
+    ]
+    assert [row["test"] is not None for row in found.rows].count(True) == 1
 
 
 def test_the_test_split_of_a_probe_is_scored_too(places: Places) -> None:

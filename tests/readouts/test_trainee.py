@@ -1,15 +1,29 @@
 """A run at one step: what its seed decides, and what it refuses."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from featcache.errors import TrainingError
+from featcache.manifest import load_manifest
 from readouts.features import Batch
+from readouts.heads import HEADS, build_head, settings_of
+from readouts.heads.base import forward_together
+from readouts.optim import ReferenceAdamW
 from readouts.run import Run
+from readouts.tasks import load_task
+from readouts.tokens import QuantizedTokens, TemporalResize, TokenPreparation
 from readouts.trainee import Trainee, build_heads, build_preparation, outputs_of, schedule_of
 
 CPU = torch.device("cpu")
@@ -45,6 +59,73 @@ def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: P
     trainee.loss({kind: found * torch.inf for kind, found in outputs.items()}, batch.targets)
     with pytest.raises(TrainingError, match="seed 3, is no number before step 0"):
         trainee.refuse_divergence()
+
+
+def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
+    """The loss of a second step of every kind of head, taken on tokens of both kinds by a task's loss."""
+    manifest = load_manifest()
+    tracking = replace(load_task("stir", manifest), n_frames=4)
+    forecast = replace(load_task("weatherbench2", manifest), rows=9, columns=18, n_frames=2)
+    zeros = partial(torch.zeros, device=device)
+    tracks = {"queries": zeros(6, 3, 2), "query_mask": zeros(6, 3, 1), "coords": zeros(6, 4, 3, 2)}
+    tracks |= {name: zeros(6, 4, 3, 1) for name in ("visible", "target_mask")}
+    fields = {"last": zeros(6, 9, 18, 3), "future": zeros(6, 2, 9, 18, 3)}
+    labels = {"labels": zeros(6, 7, dtype=torch.uint8)}
+    tasks = {
+        "vector": (load_task("flyvsfly", manifest), labels, {"width": 16, "heads": 2}),
+        "tracks": (tracking, tracks, {"n_frames": 4, "temporal_tiles": 2, "width": 16, "heads": 2}),
+        "fields": (
+            forecast,
+            fields,
+            {"n_frames": 2, "out_rows": 9, "out_columns": 18, "features": 8, "head_channels": 8},
+        ),
+    }
+    prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear").to(device)
+    prepare._resize = TemporalResize(matrix=prepare.matrix, pairs=(prepare.matrix, prepare.matrix[:, :1]))
+    for kind, of in HEADS.items():
+        task, targets, settings = tasks[of.gives]
+        own = {name: value for name, value in settings.items() if name in settings_of(kind)}
+        head = build_head(kind, channels=8, steps=4, n_outputs=7, rows=2, columns=4, **own).to(device)
+        optimizer = ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3, clip_update=1.0)
+        quantized = QuantizedTokens(values=zeros(6, 2, 8, 8, dtype=torch.int8), scales=zeros(6, 2, 8))
+        for tokens in (zeros(6, 2, 8, 8, dtype=torch.float16), quantized):
+            for watched in (False, True):
+                with watching() if watched else nullcontext():
+                    found = forward_together({kind: head}, prepare(tokens), task.inputs(targets))
+                    loss = task.loss(found[kind], targets)
+                    loss.backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+            yield kind, loss
+
+
+class Watch(TorchDispatchMode):
+    """Refuses what makes a host wait for its device: numbers that are looked at or sent there one by one."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        devices = {x.device for x in tree_leaves((args, found)) if isinstance(x, Tensor)}
+        assert "_local_scalar_dense" not in str(func)
+        assert len(devices) < 2 or "copy" not in str(func), f"{func} from device to device"
+        return found
+
+
+@contextmanager
+def watching() -> Iterator[None]:
+    """Also of `new_tensor`, which copies from the host unseen by a dispatch mode."""
+
+    def refuse(*args: Any, **kwargs: Any) -> Tensor:
+        raise AssertionError("new_tensor waits for what is queued")
+
+    with patch.object(Tensor, "new_tensor", refuse), Watch():
+        yield
+
+
+def test_a_step_neither_waits_for_its_device_nor_mixes_two() -> None:
+    """On `meta`, which has no numbers and, as a GPU, is another device than the one of a forgotten tensor."""
+    losses = list(steps_of_all_heads(torch.device("meta")))
+    assert {kind for kind, _ in losses} == HEADS.keys()
+    assert all(loss.device.type == "meta" for _, loss in losses)
 
 
 def test_a_short_run_has_a_short_warm_up(run: Run) -> None:

@@ -1,9 +1,11 @@
 """Training from a store: it learns, it resumes to the same bits, it never trains the same run twice."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,12 +15,13 @@ import torch
 from featcache.durable import Lock
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.manifest import load_manifest
+from featcache.progress import silent
 from featcache.store import FeatureStore
 from featcache.targets import Targets
 from readouts.bootstrap import load_evidence
 from readouts.checkpoint import load_state, read_history, read_predictions, save_state
 from readouts.features import open_task_splits
-from readouts.results import load_results
+from readouts.results import add_run, load_results, load_run
 from readouts.run import Run, configure
 from readouts.scoring import score
 from readouts.tasks import load_task
@@ -33,8 +36,8 @@ def weights(run: Run, results: Path) -> dict[str, torch.Tensor]:
     return load_state(run.folder(results) / "last.safetensors")[0]
 
 
-def test_a_run_learns_and_is_recorded(run: Run, tmp_path: Path) -> None:
-    rows = train(run, results_dir=tmp_path / "results", device=CPU, command="scivid train-readout ...")
+def test_a_run_learns_and_is_recorded(trained: Any) -> None:
+    run, rows, results = trained.run, trained.rows, trained.results
     assert [row["readout"] for row in rows] == ["attention", "linear"]
     for row in rows:
         assert row["val"] > {"linear": 0.85, "attention": 0.65}[row["readout"]]  # chance is about 0.5
@@ -45,10 +48,10 @@ def test_a_run_learns_and_is_recorded(run: Run, tmp_path: Path) -> None:
     # width 16, 8 channels, 4 steps: LayerNorm 16, embedding 32, query 16, key and value 2 x (8 x 16 + 16),
     # projection 272, LayerNorm 32, MLP 16 x 64 + 64 + 64 x 16 + 16, classifier 16 x 7 + 7
     assert rows[0]["parameters"] == 16 + 32 + 16 + 288 + 272 + 32 + 2128 + 119
-    history = read_history(run.folder(tmp_path / "results") / "history.jsonl")
+    history = read_history(run.folder(results) / "history.jsonl")
     assert [row["step"] for row in history if row["readout"] == "linear"] == [0, 10, 20, 30, 40]
     assert history[0]["train_loss"] is None
-    best = load_state(run.folder(tmp_path / "results") / "best_linear.safetensors")[1]
+    best = load_state(run.folder(results) / "best_linear.safetensors")[1]
     assert best["mean_AP"] == max(row["mean_AP"] for row in history if row["readout"] == "linear")
 
 
@@ -88,16 +91,15 @@ def test_each_pass_over_val_is_made_once_and_says_how_far_it_is(two_sets: Run, t
     assert told == whole + minival + whole + minival + whole
 
 
-def test_predictions_carry_clip_ids(run: Run, tmp_path: Path) -> None:
-    train(run, results_dir=tmp_path / "results", device=CPU)
-    table = pq.read_table(run.folder(tmp_path / "results") / "predictions_val.parquet")
+def test_predictions_carry_clip_ids(trained: Any) -> None:
+    table = pq.read_table(trained.run.folder(trained.results) / "predictions_val.parquet")
     assert table.column("id").to_pylist() == [f"val-{i}" for i in range(24)]
     assert len(table.column("attention")[0].as_py()) == 7
 
 
 @pytest.mark.parametrize("killed_at", [0, 10, 17, 39])
-def test_a_killed_run_ends_with_the_same_bits(run: Run, tmp_path: Path, killed_at: int) -> None:
-    whole = train(run, results_dir=tmp_path / "whole", device=CPU)
+def test_a_killed_run_ends_with_the_same_bits(trained: Any, tmp_path: Path, killed_at: int) -> None:
+    run = trained.run
 
     def kill(what: str, done: int, total: int) -> None:
         if what == "training" and done > killed_at:
@@ -106,16 +108,17 @@ def test_a_killed_run_ends_with_the_same_bits(run: Run, tmp_path: Path, killed_a
     with pytest.raises(KeyboardInterrupt):
         train(run, results_dir=tmp_path / "killed", device=CPU, progress=kill)
     resumed = train(run, results_dir=tmp_path / "killed", device=CPU)
-    first, second = weights(run, tmp_path / "whole"), weights(run, tmp_path / "killed")
+    first, second = weights(run, trained.results), weights(run, tmp_path / "killed")
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert [row["val"] for row in whole] == [row["val"] for row in resumed]
-    files = [run.folder(tmp_path / name) / "history.jsonl" for name in ("whole", "killed")]
+    assert [row["val"] for row in trained.rows] == [row["val"] for row in resumed]
+    files = [run.folder(results) / "history.jsonl" for results in (trained.results, tmp_path / "killed")]
     assert files[0].read_text() == files[1].read_text()
 
 
-def test_the_same_run_is_not_trained_twice(run: Run, tmp_path: Path) -> None:
-    first = train(run, results_dir=tmp_path, device=CPU)
+def test_the_same_run_is_not_trained_twice(trained: Any, tmp_path: Path) -> None:
+    run, first = trained.run, trained.rows
+    shutil.copytree(trained.results, tmp_path, dirs_exist_ok=True)
 
     def refuse(what: str, done: int, total: int) -> None:
         raise AssertionError("trained again")
@@ -127,12 +130,13 @@ def test_the_same_run_is_not_trained_twice(run: Run, tmp_path: Path) -> None:
 
 
 def test_test_is_scored_when_asked_for_without_training_anew(
-    run: Run, settings: list[str], tmp_path: Path
+    trained: Any, settings: list[str], tmp_path: Path
 ) -> None:
-    scored_before = train(run, results_dir=tmp_path / "results", device=CPU)
+    run, scored_before = trained.run, trained.rows
+    shutil.copytree(trained.results, tmp_path / "results")
     before = weights(run, tmp_path / "results")
     roles = ("train", "val", "test")
-    splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=roles)
+    splits = open_task_splits(trained.features, "flyvsfly", "toy", roles=roles)
     with_test = configure(run.task, splits, settings=settings, seed=3)
     assert with_test.id == run.id
     rows = train(with_test, results_dir=tmp_path / "results", device=CPU)
@@ -148,6 +152,29 @@ def test_test_is_scored_when_asked_for_without_training_anew(
         assert (row["task_spec"], row["higher_is_better"]) == ("flyvsfly", True)
 
 
+def test_what_is_known_of_a_training_stays_when_test_is_scored_later(
+    run: Run, settings: list[str], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    other = replace(run, seed=4)
+    commands = {run.id: "train"}
+    together = {"results_dir": results, "device": CPU}
+    train_together([run, other], sweep_name="mine", commands=commands, **together)
+    marked = [{**row, "device": "a GPU", "software": "{}"} for row in load_run(results, run.id)]
+    add_run(results, run.id, marked)
+    splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val", "test"))
+    with_test = configure(run.task, splits, settings=settings, seed=3)
+    for row, before in zip(train(with_test, **together), marked, strict=True):
+        assert row["test"] is not None
+        known = ("sweep", "together", "seconds", "device", "software", "command")
+        assert {name: row[name] for name in known} == {name: before[name] for name in known}
+        assert (row["sweep"], row["together"], row["command"]) == ("mine", 2, "train")
+    later = train_together([with_test], again=True, commands={run.id: "anew"}, **together)
+    for row in later:
+        assert (row["sweep"], row["together"], row["command"]) == (None, 1, "anew")
+        assert (row["device"], row["seconds"]) != ("a GPU", marked[0]["seconds"])
+
+
 def test_a_run_that_is_being_trained_is_left_to_its_process(run: Run, tmp_path: Path) -> None:
     folder = run.folder(tmp_path)
     folder.mkdir(parents=True)
@@ -159,8 +186,9 @@ def test_a_run_that_is_being_trained_is_left_to_its_process(run: Run, tmp_path: 
     assert not list(folder.glob(".*"))
 
 
-def test_again_leaves_nothing_of_the_run_before(run: Run, tmp_path: Path) -> None:
-    train(run, results_dir=tmp_path, device=CPU)
+def test_again_leaves_nothing_of_the_run_before(trained: Any, tmp_path: Path) -> None:
+    run = trained.run
+    shutil.copytree(trained.results, tmp_path, dirs_exist_ok=True)
     folder = run.folder(tmp_path)
     stale = [folder / "best_other.safetensors", folder / "predictions_test.parquet"]
     for file in stale:
@@ -293,7 +321,7 @@ def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_pat
     heads = dict(Trainee(few, tmp_path, CPU).heads.items())
     found = score(
         {"run": heads}, few.task, few.splits["val"], build_preparation(few), CPU,
-        batch=8, minival_clips=8, progress=lambda what, done, total: None, what="scoring",
+        batch=8, minival_clips=8, progress=silent, what="scoring",
     )  # fmt: skip
     outputs = found["run"].outputs
     for values in outputs.values():
@@ -301,9 +329,10 @@ def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_pat
         assert values.base is None or values.base.nbytes == values.nbytes
 
 
-@pytest.fixture
-def three(run: Run) -> list[Run]:
+@pytest.fixture(scope="module")
+def three(trained: Any) -> list[Run]:
     """Other widths, dropouts, rates and seeds on the same batches."""
+    run = trained.run
     chosen = [
         (["attention"], ["width=16", "heads=2", "dropout=0.3", "lr=0.05"], 3),
         (["attention"], ["width=32", "heads=4", "dropout=0.1", "lr=0.01"], 4),
@@ -316,33 +345,53 @@ def three(run: Run) -> list[Run]:
     ]
 
 
-def test_company_does_not_change_a_run(three: list[Run], tmp_path: Path) -> None:
-    together = train_together(three, results_dir=tmp_path / "together", device=CPU)
-    for run, row in zip(three, together, strict=True):
+@pytest.fixture(scope="module")
+def together(three: list[Run], tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], Path]:
+    """What came of the three in one pass, and where it is."""
+    results = tmp_path_factory.mktemp("together")
+    return train_together(three, results_dir=results, device=CPU), results
+
+
+def test_company_does_not_change_a_run(three: list[Run], together: Any, tmp_path: Path) -> None:
+    rows, results = together
+    for run, row in zip(three, rows, strict=True):
         (alone,) = train(run, results_dir=tmp_path / "alone", device=CPU)
         assert {**row, **dict.fromkeys(("finished", "seconds", "together"))} == {
             **alone, **dict.fromkeys(("finished", "seconds", "together"))
         }  # fmt: skip
         assert (row["together"], alone["together"]) == (3, 1)
-        first, second = weights(run, tmp_path / "together"), weights(run, tmp_path / "alone")
+        first, second = weights(run, results), weights(run, tmp_path / "alone")
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_outputs_that_are_no_numbers_take_no_other_run_with_them(run: Run, tmp_path: Path) -> None:
+    """The first update with a rate comes right before a point of the curve: no loss has seen it yet."""
+    recipe = replace(run.recipe, steps=4, minival_every=2, warmup=1)
+    good = replace(run, readouts={"linear": {}}, recipe=recipe)
+    bad = replace(good, recipe=replace(recipe, lr=1e38))
+    with pytest.raises(TrainingError, match="linear on flyvsfly, seed 3, step 2: outputs are not finite"):
+        train_together([bad, good], results_dir=tmp_path, device=CPU)
+    (row,) = load_results(tmp_path)
+    assert row["run"] == good.id
+    (alone,) = train(good, results_dir=tmp_path / "alone", device=CPU)
+    assert row["val"] == alone["val"]
+
+
 def test_a_killed_pass_goes_on_though_its_runs_stand_at_different_steps(
-    three: list[Run], tmp_path: Path
+    three: list[Run], together: Any, tmp_path: Path
 ) -> None:
     def kill(what: str, done: int, total: int) -> None:
         if what == "training" and done > 23:
             raise KeyboardInterrupt
 
-    whole = train_together(three, results_dir=tmp_path / "whole", device=CPU)
+    whole, undisturbed = together
     with pytest.raises(KeyboardInterrupt):
         train(three[1], results_dir=tmp_path / "killed", device=CPU, progress=kill)
     train(three[2], results_dir=tmp_path / "killed", device=CPU)
     resumed = train_together(three, results_dir=tmp_path / "killed", device=CPU)
     assert [row["val"] for row in resumed] == [row["val"] for row in whole]
     for run in three:
-        first, second = weights(run, tmp_path / "whole"), weights(run, tmp_path / "killed")
+        first, second = weights(run, undisturbed), weights(run, tmp_path / "killed")
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -372,8 +421,8 @@ def test_a_share_of_the_clips_is_all_that_is_trained_on(run: Run, tmp_path: Path
         configure(run.task, run.splits, settings=["train_views=2"])
 
 
-def test_evidence_is_kept_of_every_clip(run: Run, tmp_path: Path) -> None:
-    for row in train(run, results_dir=tmp_path, device=CPU):
-        clips, evidence = load_evidence(tmp_path, row, "val")
+def test_evidence_is_kept_of_every_clip(trained: Any) -> None:
+    for row in trained.rows:
+        clips, evidence = load_evidence(trained.results, row, "val")
         assert clips.tolist() == list(range(24))
-        assert run.task.score_of(evidence, np.ones(24)) == row["val"]
+        assert trained.run.task.score_of(evidence, np.ones(24)) == row["val"]

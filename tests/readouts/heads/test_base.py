@@ -24,7 +24,7 @@ from readouts.heads import (
     settings_of,
     to_reference,
 )
-from readouts.heads.base import mlp
+from readouts.heads.base import dense, mlp, normal_parameter
 from readouts.heads.convolution import same_conv, same_conv_transpose
 from readouts.heads.reference_places import conv_places, places_of
 
@@ -69,6 +69,27 @@ def test_a_seed_names_a_head(kind: str) -> None:
     assert torch.equal(torch.get_rng_state(), before), "the global generator stays out of it"
     assert all(map(torch.equal, first, again))
     assert not all(map(torch.equal, first, other))
+
+
+@pytest.mark.parametrize(("kind", "n_read"), [("attention", 1), ("attention_multi", 2)])
+def test_attention_heads_draw_their_values_in_this_order(kind: str, n_read: int) -> None:
+    """Another order would be other heads under the same seeds, and other scores of the same runs."""
+    head, generator = small(kind, 7), torch.Generator().manual_seed(7)
+    expected = {"trunk.temporal": normal_parameter(2, 16, generator=generator)}
+    layers = [("trunk.attention.key", 16, 32), ("trunk.attention.value", 16, 32)]
+    layers += [("trunk.projection", 32, 32), ("trunk.mlp.0", 32, 128), ("trunk.mlp.2", 128, 32)]
+    expected |= {f"{name}.weight": dense(*size, generator=generator).weight for name, *size in layers}
+    expected["query"] = normal_parameter(n_read, 4, 8, generator=generator)
+    expected["classifier.weight"] = dense(n_read * 32, 3, generator=generator).weight
+    found = dict(head.named_parameters())
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    constant = {name for name, value in found.items() if value.unique().numel() == 1}
+    assert found.keys() == expected.keys() | constant
+
+
+def test_a_head_that_neither_asks_nor_answers_is_no_head() -> None:
+    with pytest.raises(NotImplementedError, match="Readout neither asks nor has a forward of its own"):
+        Readout()(torch.zeros(1, 1, 1, 2))
 
 
 def init_statistics(folder: Path) -> dict[str, Any]:
