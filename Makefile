@@ -21,8 +21,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install                 ## the whole pipeline on generated data: a results table and demo/report.html
 	$(BIN)/scivid demo --dir demo
 
+# A worker a core, of which each takes one thread and up to 2 GB.
 test: install                 ## the test suite
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: install                 ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -1,18 +1,30 @@
 """`kill -9` at random moments of a real extraction: resumed, it ends bit for bit as if undisturbed."""
 
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
 
+from cli import app
 from featcache.store import find_stores
 
 ROOT = Path(__file__).resolve().parents[1]
 N_KILLS = 20
+IMPORTED = [
+    "cli",
+    "featcache.extract",
+    "featcache.readers.sequence_example",
+    "array_record.python.array_record_module",
+]
+"""By the process that the killed ones are forks of: imports, most of a short extraction, write nothing."""
 
 # A user's own model, slow enough to be killed between two shards as well as inside one.
 TOY_MODEL = """
@@ -44,20 +56,24 @@ BACKBONE = Toy()
 """
 
 
-def command(model: Path, data: Path, cache: Path) -> list[str]:
-    words = [
-        "-m",
-        "cli",
-        "extract",
-        "--backbone",
-        f"{model}:BACKBONE",
-        "--task",
-        "flyvsfly",
-        "--split",
-        "train",
-    ]
+def words(model: Path, data: Path, cache: Path) -> list[str]:
+    what = ["extract", "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--split", "train"]
     options = ["--batch", "2", "--shard-mb", "1", "--views", "2"]
-    return [sys.executable, *words, *options, "--data-dir", str(data), "--cache-dir", str(cache)]
+    return [*what, *options, "--data-dir", str(data), "--cache-dir", str(cache)]
+
+
+def scivid(*arguments: str) -> None:
+    """The command line as a user's shell runs it."""
+    done = subprocess.run([sys.executable, "-m", "cli", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def quietly(arguments: list[str]) -> None:
+    """The same in this process."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (of the operating system)
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        app(arguments)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -69,16 +85,17 @@ def n_shards(cache: Path) -> int:
     return len(list(cache.rglob("c.*.0.0.0.0.0")))
 
 
-def kill_somewhere(process: subprocess.Popen[bytes], cache: Path, rng: random.Random) -> bool:
+def kill_somewhere(process: ForkServerProcess, cache: Path, rng: random.Random) -> bool:
     """Kill after a random time of start-up, or a random moment after a random number of further shards."""
     more = rng.randint(0, 4)
     wanted = n_shards(cache) + more
-    while process.poll() is None and more and n_shards(cache) < wanted:
+    while process.is_alive() and more and n_shards(cache) < wanted:
         time.sleep(0.002)
-    time.sleep(rng.uniform(0, 0.06) if more else rng.uniform(0, 4))
-    alive = process.poll() is None
+    time.sleep(rng.uniform(0, 0.06) if more else rng.uniform(0, 1))
+    alive = process.is_alive()
     process.kill()
-    process.wait()
+    process.join()
+    assert process.exitcode in (-signal.SIGKILL, 0)
     return alive
 
 
@@ -87,21 +104,21 @@ def test_killed_and_resumed_is_bit_for_bit_undisturbed(tiny_data: Path, tmp_path
     model = tmp_path / "toy_model.py"
     model.write_text(TOY_MODEL)
     calm, cache = tmp_path / "calm", tmp_path / "killed"
-    subprocess.run(command(model, tiny_data, calm), cwd=ROOT, check=True, capture_output=True)
+    scivid(*words(model, tiny_data, calm))
     undisturbed = contents(calm)
 
     rng, killed, seen = random.Random(0), 0, set()
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(IMPORTED)
     while killed < N_KILLS:
-        process = subprocess.Popen(
-            command(model, tiny_data, cache), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = forks.Process(target=quietly, args=(words(model, tiny_data, cache),))
+        process.start()
         killed += kill_somewhere(process, cache, rng)
         seen.add(n_shards(cache))
         if any(store.complete for store in find_stores(cache)):
             # It got through before the kill came: compare, and begin again.
             assert contents(cache) == undisturbed
             shutil.rmtree(cache)
-    final = subprocess.run(command(model, tiny_data, cache), cwd=ROOT, capture_output=True, text=True)
-    assert final.returncode == 0, final.stderr
+    scivid(*words(model, tiny_data, cache))
     assert len(seen) > 4, f"the kills came at the same point: with {seen} shards on disk"
     assert contents(cache) == undisturbed

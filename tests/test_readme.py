@@ -62,7 +62,7 @@ def test_the_python_lines_run(
 ) -> None:
     """On the smallest generated data, with the backbone that needs no time."""
     (block,) = [block for kind, block in BLOCKS if kind == "python"]
-    synthetic.generate("calms21", tmp_path / "demo/data", profile="demo", seed=0)
+    synthetic.generate("calms21", tmp_path / "demo/data", profile="tiny", seed=0)
     extract(
         backbone="resize", task="calms21", split="train,val", data_dir=tmp_path / "demo/data",
         cache_dir=tmp_path / "demo/features",

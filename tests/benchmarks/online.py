@@ -5,18 +5,14 @@ its clips, so this is the step that an online pipeline takes, without the minute
 decoding is left out, in the online pipeline's favour.
 """
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import numpy as np
 import torch
 
 from featcache.backbones import load_backbone
-from readouts.features import Batch, draws_of, open_split, training_batches
-from readouts.tasks.base import clip_rows
+from tests.benchmarks.feed import CPU, feed_of
 from tests.benchmarks.side_by_side import Claim, in_turn
-from tests.benchmarks.stores import FULL, SMALL, write_store
-from tests.benchmarks.training import CPU, Loop
+from tests.benchmarks.stores import FULL, SMALL
+from tests.benchmarks.training import Loop
 
 GROUP = "online"
 STEPS_OF_A_READOUT = 40_000
@@ -31,17 +27,12 @@ def measure(small: bool) -> list[Claim]:
     info = backbone.info
     encoder = backbone.load((info.last_layer,), CPU, torch.float32)
     pixels = torch.rand(1, info.n_frames, 3, *info.input_size)
-    with TemporaryDirectory() as folder:
-        split = open_split(write_store(Path(folder), setting).path)
-        draws = draws_of(split, batch=setting.batch, seed=0)
-        held = [
-            Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets)
-            for b in training_batches(split, clip_rows, draws, range(n_steps), CPU)
-        ]
+    with feed_of(setting, n_steps) as feed:
+        held = feed.held()
         loop = Loop(setting.grid.channels, setting.grid.steps, width=width, heads=heads)
         times = in_turn(
             {
-                "cached": lambda: loop.run(training_batches(split, clip_rows, draws, range(n_steps), CPU)),
+                "cached": lambda: loop.run(feed.read()),
                 "head": lambda: loop.run(iter(held)),
                 "pass": lambda: encoder(pixels),
             },

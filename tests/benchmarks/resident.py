@@ -1,25 +1,22 @@
 """A training split in memory beside the same one read from its store, page cache warm."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
-from readouts.features import Batch, draws_of, open_split, training_batches
+from readouts.features import Batch
 from readouts.resident import make_resident, resident_batches
 from readouts.tasks.base import clip_rows
+from tests.benchmarks.feed import feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
-from tests.benchmarks.stores import FULL, SMALL, write_store
+from tests.benchmarks.stores import FULL, SMALL
 
 
 def measure(small: bool) -> list[Claim]:
     """Batches with nothing done to them: what `--resident` saves at the most."""
     setting, device = SMALL if small else FULL, torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with TemporaryDirectory() as folder:
-        split = open_split(write_store(Path(folder), setting).path)
-        draws, steps = draws_of(split, batch=setting.batch, seed=0), range(2 if small else 12)
-        held = make_resident(split, device, "yes", lambda what, done, total: None)
+    with feed_of(setting, 2 if small else 12) as feed:
+        held = make_resident(feed.split, device, "yes", lambda what, done, total: None)
         assert held is not None
 
         def use_up(batches: Iterator[Batch]) -> None:
@@ -28,8 +25,10 @@ def measure(small: bool) -> list[Claim]:
 
         times = in_turn(
             {
-                "read": lambda: use_up(training_batches(split, clip_rows, draws, steps, device)),
-                "resident": lambda: use_up(resident_batches(held, split, clip_rows, draws, steps)),
+                "read": lambda: use_up(feed.read(device)),
+                "resident": lambda: use_up(
+                    resident_batches(held, feed.split, clip_rows, feed.draws, feed.steps)
+                ),
             },
             rounds=2 if small else 15,
         )
@@ -40,6 +39,6 @@ def measure(small: bool) -> list[Claim]:
             what=f"reading over drawing from memory, batches alone, {device.type}",
             over="read",
             under="resident",
-            detail=f"{len(steps)} batches of {setting.batch}",
+            detail=f"{len(feed.steps)} batches of {setting.batch}",
         )
     ]

@@ -5,20 +5,16 @@ on batches of 32 random clips. The rival's batches lie in memory as float16, lab
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
-from readouts.features import Batch, draws_of, open_split, training_batches
+from readouts.features import Batch
 from readouts.heads import AttentionReadout
 from readouts.optim import ReferenceAdamW
-from readouts.tasks.base import clip_rows
 from readouts.tokens import TokenPreparation
+from tests.benchmarks.feed import feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
-from tests.benchmarks.stores import FULL, N_CLASSES, SMALL, write_store
-
-CPU = torch.device("cpu")
+from tests.benchmarks.stores import FULL, N_CLASSES, SMALL
 
 
 class Loop:
@@ -44,19 +40,12 @@ def measure(small: bool) -> list[Claim]:
     """The ratio of the two loops, a dozen steps a round."""
     setting = SMALL if small else FULL
     n_steps, width, heads = (2, 32, 2) if small else (12, 1024, 16)
-    with TemporaryDirectory() as folder:
-        split = open_split(write_store(Path(folder), setting).path)
-        draws = draws_of(split, batch=setting.batch, seed=0)
-        held = [
-            Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets)
-            for b in training_batches(split, clip_rows, draws, range(n_steps), CPU)
-        ]
+    with feed_of(setting, n_steps) as feed:
+        held = feed.held()
         loop = Loop(setting.grid.channels, setting.grid.steps, width=width, heads=heads)
         times = in_turn(
             {
-                "from the store": lambda: loop.run(
-                    training_batches(split, clip_rows, draws, range(n_steps), CPU)
-                ),
+                "from the store": lambda: loop.run(feed.read()),
                 "from memory": lambda: loop.run(iter(held)),
             },
             rounds=1 if small else 9,
