@@ -19,6 +19,7 @@ from featcache.clip_views import ClipViews
 from featcache.clips import ClipIndex
 from featcache.errors import DataError
 from featcache.previews import preview_clips
+from featcache.threads import lone_threads
 
 Place = tuple[int, int]
 """(row of the store, view)."""
@@ -123,7 +124,7 @@ def decoded_ahead(
     """Each of `works` with what `decode` gives or raises, in order; threads are `window` of them ahead."""
     ahead: deque[tuple[_Work, Future[_Found]]] = deque()
     left, window = iter(works), max(window, 2 * threads)
-    with ThreadPoolExecutor(threads, "decode") as pool:
+    with lone_threads(threads, "decode") as pool:
         while True:
             for work in islice(left, window - len(ahead)):
                 ahead.append((work, pool.submit(decode, work)))

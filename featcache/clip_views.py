@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from featcache.clips import Clip, frame_indices
@@ -39,9 +39,11 @@ class ClipViews:
         # Views that differ in their start alone show the same frames in the same way: resize each once.
         shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling)
         for view, places in enumerate(np.searchsorted(np.unique(chosen), chosen)):
-            rows = torch.from_numpy(places).to(read.device)
             drawn = draw_view(plan, clip.id, view, spec.height, spec.width)
-            yield clip_pixels(read[rows], spec, drawn, scaling) if shared is None else stretched(shared[rows])
+            if shared is None:
+                yield clip_pixels(_taken(read, places), spec, drawn, scaling)
+            else:
+                yield stretched(_taken(shared, places))
 
     def frames(self, clip: Clip, n_views: int) -> Int[np.ndarray, "V F"]:
         """Frame numbers of each view, in the order in which they are shown."""
@@ -60,6 +62,13 @@ class ClipViews:
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
+
+
+def _taken(frames: Shaped[Tensor, "n ..."], places: Int[np.ndarray, " F"]) -> Shaped[Tensor, "F ..."]:
+    """The frames at these places, without a copy where they are all of them in order."""
+    if np.array_equal(places, np.arange(len(frames))):
+        return frames
+    return frames[torch.from_numpy(places).to(frames.device)]
 
 
 def shuffled_order(clip: Clip, n_frames: int) -> list[int]:

@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import itemgetter
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -20,7 +20,7 @@ from featcache.clips import ClipIndex
 from featcache.distinct_frames import shown_frames
 from featcache.errors import DataError
 from featcache.frame_table import FrameTable
-from featcache.views import View, frame_pixels
+from featcache.views import View, frame_pixels, in_three_channels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +88,7 @@ class FrameBatches(Batches):
     def _scaled(self, frames: Tensor) -> Iterator[Float[Tensor, "rgb Y X"]]:
         job = self.views.job
         pixels = frame_pixels(frames.to(self.views.device), job.clip_spec, View(), job.dataset.pixels)
-        yield from repeat(pixels, "f c y x -> f (rgb c) y x", rgb=3 // pixels.shape[1])
+        yield from in_three_channels(pixels)
 
     @property
     def _ahead(self) -> int:

@@ -56,10 +56,11 @@ def gaussian_blur(
     return _separable(frames, rows, columns)
 
 
-def value_range(frames: Float[Tensor, "*axes"], low: float, high: float) -> Float[Tensor, "*axes"]:
-    """Values from `low..high` to 0..1, clipped there (`kd.data.ValueRange`)."""
-    # One new buffer: fresh pages cost as much as the arithmetic.
-    return ((frames - low) if low else frames).div(high - low).clamp_(0.0, 1.0)
+def value_range(
+    frames: Float[Tensor, "*axes"], low: float, high: float, out: Float[Tensor, "*axes"] | None = None
+) -> Float[Tensor, "*axes"]:
+    """Values from `low..high` to 0..1, clipped there (`kd.data.ValueRange`); in `out` where it is given."""
+    return torch.div((frames - low) if low else frames, high - low, out=out).clamp_(0.0, 1.0)
 
 
 def _blur_operator(n: int, sigma: float, taps: int) -> Float[Tensor, "n n"]:

@@ -1,8 +1,9 @@
 """What is on disk: open it, refuse it, read from it.
 
 A store is complete and the one that was asked for, or it is refused with what differs. Reading goes straight
-from the shard files into the caller's buffer, a chunk a clip and view, in threads; every chunk's checksum is
-verified the first time it is read. The same files open in any Zarr client (`to_xarray`).
+from the shard files into the caller's buffer, a chunk a clip and view (or a frame, where frames are stored
+once), in threads; every chunk's checksum is verified the first time it is read. The same files open in any
+Zarr client (`to_xarray`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,6 +219,8 @@ class FeatureStore:
 
     def to_xarray(self) -> "xarray.Dataset":
         """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside.
+
+        Where frames are stored once a chunk is a frame, and `data.tokens_12[data.frames[clip, 0]]` a clip.
 
         Of an int8 store two arrays a layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
         in float32 (NaN where a clip was skipped). `featcache.store.FeatureStore.read` rounds them to float16.

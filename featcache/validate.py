@@ -52,6 +52,8 @@ class Report:
     notes: tuple[str, ...]
     """No problem but worth knowing: magnitudes near float16's end, files set aside, what was skipped, how the
     files differ from the official ones."""
+    damaged: tuple[Path, ...]
+    """Shard files of which a chunk, or the index, is not what it should be."""
     n_shards: int
     """Shard files read, of all arrays."""
     n_chunks: int
@@ -63,6 +65,14 @@ class Report:
     def ok(self) -> bool:
         """Whether there are no problems."""
         return not self.problems
+
+    @property
+    def way_out(self) -> str | None:
+        """What to do about damaged shards: extraction itself looks at their indexes, not at every chunk."""
+        if not self.damaged:
+            return None
+        files = " ".join(str(path) for path in self.damaged)
+        return f"rm {files}\nand run the same `scivid extract` again: it makes only these shards anew."
 
 
 def validate(path: Path, progress: Progress | None = None, *, threads: int = THREADS) -> Report:
@@ -109,6 +119,7 @@ def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Aud
         path=path,
         problems=tuple(problems),
         notes=tuple(notes),
+        damaged=tuple(audit.path for audit in audits if audit.problems),
         n_shards=sum(not audit.missing for audit in audits),
         n_chunks=sum(audit.n_good for audit in audits),
         n_bytes=sum(audit.n_bytes for audit in audits),

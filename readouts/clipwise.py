@@ -8,11 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from queue import SimpleQueue
-from threading import Barrier
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from featcache.threads import lone_threads
 
 _CLIPS_AT_ONCE_ON_A_DEVICE = 4
 """A GPU wants more work a call than one clip has, and has more memory than a cache."""
@@ -77,19 +78,5 @@ def _lasting(shape: tuple[int, ...], device: torch.device) -> Tensor:
 
 @cache
 def _threads(n_threads: int) -> ThreadPoolExecutor:
-    """Threads whose torch calls stay on them, one set a process: a clip is too small to be split."""
-    ready = Barrier(n_threads + 1)
-
-    def begin() -> None:
-        # torch gives a thread the common number when it first asks, and would overwrite ours.
-        torch.get_num_threads()
-        torch.set_num_threads(1)
-        ready.wait()
-
-    threads = ThreadPoolExecutor(n_threads, thread_name_prefix="clips", initializer=begin)
-    for _ in range(n_threads):
-        threads.submit(int)
-    ready.wait()
-    # Each thread has its own number, but all share what a new thread begins with: give that back.
-    torch.set_num_threads(n_threads)
-    return threads
+    """One set a process: a clip is too small to be split."""
+    return lone_threads(n_threads, "clips")

@@ -6,7 +6,6 @@ the cores with decoding is VideoMAE-B at full size. `resize` has next to no forw
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +25,7 @@ from featcache.manifest import load_manifest
 from featcache.readers import open_reader
 from featcache.readers.base import Reader
 from featcache.spec import Layer
+from featcache.threads import lone_threads
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ class Work:
         def one(number: int) -> None:
             made(views, index.clip(number))
 
-        with ThreadPoolExecutor(DECODE_THREADS) as pool:
+        with lone_threads(DECODE_THREADS, "decode") as pool:
             list(pool.map(one, range(len(index))))
 
 

@@ -70,6 +70,23 @@ def test_one_flipped_bit_anywhere_is_named(example, flip) -> None:
         path.write_bytes(good)
 
 
+def test_damage_has_a_way_out(example, flip) -> None:
+    made = example()
+    path = made.write().shard_path(LAYER, 1)
+    assert validate(made.path).way_out is None
+    good = path.read_bytes()
+    flip(path, 3)
+    assert validate(made.path).damaged == (path,)
+    assert validate(made.path).way_out.startswith(f"rm {path}\n")
+    path.unlink()
+    with made.start() as writer:
+        assert writer.todo() == [1]
+        made.write_shard(writer, 1)
+        writer.finish()
+    assert path.read_bytes() == good
+    assert validate(made.path).ok
+
+
 def test_all_damage_is_listed_not_the_first(made, flip) -> None:
     store = made.path
     flip(store / "tokens_11/c.0.0.0.0.0.0", 0)

@@ -11,9 +11,9 @@ from einops import rearrange, repeat
 
 from featcache.errors import CallError, DataError
 from featcache.manifest import Augmentation, Pixels
-from featcache.pixels import gaussian_blur
+from featcache.pixels import gaussian_blur, resize_bilinear, value_range
 from featcache.spec import ClipSpec, Starts
-from featcache.views import View, ViewPlan, apply_view, clip_pixels, draw_view
+from featcache.views import View, ViewPlan, apply_view, clip_pixels, draw_view, frame_pixels
 
 WINDOWS = Starts(rule="window", span=16, n_starts=9)
 MOUSE = Augmentation(scale=(1.0, 2.0), blur=0.5, flip=0.5)
@@ -134,6 +134,17 @@ def test_grey_clips_are_treated_as_three_equal_channels() -> None:
     expected = clip_pixels(repeat(grey, "f y x 1 -> f y x 3"), ClipSpec(height=16, width=16), view)
     assert found.shape == (16, 3, 16, 16)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(144, 144, 3), (285, 512, 1), (40, 48, 3)])
+def test_frames_are_the_same_however_many_are_made_at_once(size: tuple[int, int, int]) -> None:
+    """Two, two and all of the seven, by the sizes; to the last bit, or stores would have to be made anew."""
+    frames, view = ramp(7, *size), View(scale=1.25, top=3, left=20, flip=True)
+    found = frame_pixels(frames, ClipSpec(height=224, width=224), view)
+    planes = resize_bilinear(rearrange(frames, "f y x c -> f c y x").float(), 224, 224)
+    expected = value_range(apply_view(planes, view, 224, 224), 0.0, 255.0)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert found.stride() == expected.stride(), "models sum in the order of memory"
 
 
 def test_short_clips_are_stretched() -> None:
