@@ -17,7 +17,7 @@ from featcache.spec import Layer
 from featcache.store import FeatureStore
 from readouts import pictures
 
-ATLAS_VERSION = 1
+ATLAS_VERSION = 2
 """Raised when the same store gives another atlas, so that kept ones are made anew."""
 CLIPS_MEASURED = 8
 """Norms and ranks are of these; more tell no other story."""
@@ -71,7 +71,9 @@ def _layer_atlas(store: FeatureStore, layer: Layer, shown: Sequence[int]) -> Lay
         components = pictures.principal_components(
             store.read(list(shown), layer=layer).astype(np.float32), spectrum
         )
-        strips = dict(zip(map(str, shown), pictures.token_strips(components), strict=True))
+        last_only = store.parts.get("tokens", {}).get("steps", "all") != "all"
+        drawn = pictures.token_strips(components, last_only=last_only)
+        strips = dict(zip(map(str, shown), drawn, strict=True))
     return LayerAtlas(
         layer=layer.name,
         norm=float(np.linalg.norm(tokens, axis=-1).mean()),

@@ -1,8 +1,9 @@
 """What each score cost, on the page: a picture a task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from featcache.store import FeatureStore
 from readouts import pictures
 from readouts.costs import cost_of
 from readouts.standings import Configuration
@@ -24,25 +25,39 @@ def cost_pictures(tasks: Sequence[TaskResults]) -> list[CostPicture]:
         every = task.configurations
         # A sweep scores test for the rows that val selected only.
         role = "test" if all(one.scores("test") for one in every) else "val"
-        points = [point for one in every if (point := _point(one, role, task))]
+        used = _used(task)
+        points = [point for one in every if (point := _point(one, role, used))]
         if points:
             names = ["stores (MB)", "extraction (s)", "a readout (s)", "extraction (J)"]
             known = [i for i in range(len(names)) if any(point.spent[i] for point in points)]
             image = pictures.scores_by_cost(
                 [_only(point, known) for point in points],
                 costs=[names[i] for i in known],
-                score=f"{task.metric} on {role}",
+                score=f"{task.metric_title} on {role}\n({task.better})",
             )
             found.append(CostPicture(title=task.title, image=image))
     return found
 
 
-def _point(one: Configuration, role: str, task: TaskResults) -> pictures.Point | None:
+def _used(task: TaskResults) -> dict[str, dict[str, FeatureStore]]:
+    """Fingerprint of a train store -> that and the stores that its readouts were scored on, role by role.
+
+    Of all its rows together: test is scored for what val selected only, and costs all of them the same.
+    """
+    used: dict[str, dict[str, FeatureStore]] = {}
+    for row in task.rows:
+        used.setdefault(str(row["train_fingerprint"]), {}).update(task.splits(row))
+    return used
+
+
+def _point(
+    one: Configuration, role: str, used: Mapping[str, Mapping[str, FeatureStore]]
+) -> pictures.Point | None:
     row, score = one.best, one.mean(role)
-    used = task.splits(row)
-    if score is None or "train" not in used:
+    stores = used[str(row["train_fingerprint"])]
+    if score is None or "train" not in stores:
         return None
-    cost = cost_of(used.values())
+    cost = cost_of(stores.values())
     # A pass over the data that trained several runs is shared by them.
     seconds = row["seconds"] / (row.get("together") or 1) if row["seconds"] else None
     return pictures.Point(

@@ -6,7 +6,7 @@ from typing import Any
 
 from featcache.manifest import PublishedResult
 from readouts.bootstrap import Interval
-from readouts.standings import Row, by_backbone, ranked, written
+from readouts.standings import Configuration, as_published, counted, written, written_mean
 from readouts.task_results import TaskResults
 
 
@@ -18,9 +18,9 @@ class Cell:
     interval: str = ""
     readout: str = ""
     tried: str = ""
-    """How many rows this one was chosen from."""
+    """How many configurations this one was chosen from."""
     best: bool = False
-    """Of the column's own rows."""
+    """Of the column's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,14 +48,14 @@ class Overview:
 
 
 def overview(tasks: Sequence[TaskResults]) -> Overview:
-    """Every backbone's row that is best on val, with what it scored on test (val where test is missing)."""
+    """Every backbone's configuration that is best on val, and its test score (val where test is missing)."""
     return Overview(
         tasks=[
             {
                 "name": task.name,
                 "title": task.title,
-                "metric": task.metric,
-                "better": "higher is better" if task.higher_is_better else "lower is better",
+                "metric": task.metric_title,
+                "better": task.better,
                 "role": task.role,
             }
             for task in tasks
@@ -67,12 +67,10 @@ def overview(tasks: Sequence[TaskResults]) -> Overview:
 
 
 def _ours(tasks: Sequence[TaskResults]) -> list[Line]:
-    rows = {task.name: by_backbone(task.rows) for task in tasks}
-    names = sorted({name for of_task in rows.values() for name in of_task})
     lines = []
-    for name in names:
-        found = [rows[task.name].get(name) for task in tasks]
-        about = next(of_task[0] for of_task in found if of_task)
+    for name in sorted({str(row["backbone"]) for task in tasks for row in task.rows}):
+        found = [[one for one in task.configurations if one.best["backbone"] == name] for task in tasks]
+        about = next(ours[0].best for ours in found if ours)
         cells = [_cell(task, ours) if ours else None for task, ours in zip(tasks, found, strict=True)]
         lines.append(
             Line(
@@ -85,21 +83,24 @@ def _ours(tasks: Sequence[TaskResults]) -> list[Line]:
     return lines
 
 
-def _cell(task: TaskResults, rows: Sequence[Row]) -> Cell:
-    best = ranked(rows)[0]
-    role = task.role if best[task.role] is not None else "val"
+def _cell(task: TaskResults, ours: Sequence[Configuration]) -> Cell:
+    """Of the configurations of one backbone, the best on val first."""
+    chosen, readout = ours[0], str(ours[0].best["readout"])
+    role = task.role if chosen.scores(task.role) else "val"
     return Cell(
-        score=written(best[role]) or "",
-        interval=bracketed(task.interval(best, role)),
-        readout=str(best["readout"]) if role == task.role else f"on {role}, {best['readout']}",
-        tried=f"best of {len(rows)}" if len(rows) > 1 else "1 run",
-        best=best is task.best,
+        score=written_mean(chosen, role) or "",
+        interval=bracketed(task.interval(chosen.rows, role), chosen.mean(role)),
+        readout=readout if role == task.role else f"on {role}, {readout}",
+        tried=f"best of {len(ours)}" if len(ours) > 1 else counted(len(chosen.rows), "run"),
+        best=chosen is task.best,
     )
 
 
-def bracketed(interval: Interval | None) -> str:
-    """`[low, high]`; empty where there is none."""
-    return "" if interval is None else f"[{written(interval.low)}, {written(interval.high)}]"
+def bracketed(interval: Interval | None, score: float | None) -> str:
+    """`[low, high]` with the digits of the score; empty where there is none."""
+    if interval is None:
+        return ""
+    return f"[{written(interval.low, like=score)}, {written(interval.high, like=score)}]"
 
 
 def _control_line(tasks: Sequence[TaskResults]) -> Line:
@@ -108,7 +109,7 @@ def _control_line(tasks: Sequence[TaskResults]) -> Line:
     for task in tasks:
         scores = {name: of[task.role] for name, of in task.control_scores().items() if task.role in of}
         name = _best(task)(scores, key=lambda one: scores[one]) if scores else None
-        cells.append(None if name is None else Cell(score=written(scores[name]) or "", readout=name))
+        cells.append(None if name is None else Cell(score=written(scores[name]), readout=name))
     return Line(name="no features", title="the best control row", control="", cells=cells)
 
 
@@ -130,4 +131,4 @@ def _published_cell(task: TaskResults, backbone: str) -> Cell | None:
     if not rows:
         return None
     best: PublishedResult = _best(task)(rows, key=lambda row: row.value)
-    return Cell(score=written(best.value) or "", readout=best.readout)
+    return Cell(score=as_published(best.value), readout=best.readout)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from featcache.errors import ScividError
 from featcache.store import FeatureStore
+from featcache.terminal import command_line
 from readouts import pictures
 from readouts.atlas import LayerAtlas, atlas_of
 from readouts.certificates import read_certificate
 from readouts.costs import cost_of
+from readouts.standings import counted
 
 STRIPS_SHOWN, STRIPS_OF = 2, "val"
 """One split shows what a backbone sees; the others would say the same, three times as long."""
@@ -100,22 +102,37 @@ def _facts(store: FeatureStore) -> dict[str, str]:
     return {
         "role": str(store.attrs["role"]),
         "clips": f"{spec.n_clips:,} x {spec.n_views}",
-        "size": f"{spec.payload_bytes / 1e6:,.1f} MB, {spec.dtype}",
+        "size": f"{_size(spec.payload_bytes)}, {spec.dtype}",
         "seconds": "" if cost.seconds is None else f"{cost.seconds:,.0f} s",
         "joules": "" if cost.joules is None else f"{cost.joules:,.0f} J",
         "store": store.path.name,
     }
 
 
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:,.1f} kB"
+
+
 def _certificate(store: FeatureStore) -> dict[str, str]:
-    """The verdict of every certified layer is one line; without one, the command that makes it."""
+    """The verdict of every certified layer is one line; without one, the command that makes it.
+
+    A store does not know where its data, weights and manifest are; the page says what to add.
+    """
     found = read_certificate(store.path)
     if found is not None:
         stale = "" if found.train_fingerprint == store.fingerprint else " (of another state of this store)"
-        about = f"layer {found.layer}, {found.steps} steps, {found.seeds} seeds{stale}"
+        about = f"layer {found.layer}, {found.steps} steps, {counted(found.seeds, 'seed')}{stale}"
         return {"verdict": found.verdict, "text": found.text, "about": about, "command": found.command}
-    command = f"scivid certify --backbone {store.attrs['backbone']} --task {store.attrs['task']}"
-    return {"verdict": "not certified", "text": "", "about": store.path.name, "command": command}
+    command = command_line(
+        "certify",
+        backbone=store.attrs["backbone"],
+        task=store.attrs["task"],
+        layer=store.spec.layers[-1].name,
+        fingerprint=store.fingerprint[:12],
+        cache_dir=store.path.parents[2],
+    )
+    about = "with the --data-dir, --weights-dir and --manifest that its scivid extract was given"
+    return {"verdict": "not certified", "text": "", "about": about, "command": command}
 
 
 def _atlas(store: FeatureStore, results_dir: Path) -> tuple[list[Strip], list[LayerAtlas]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from readouts import pictures
-from readouts.standings import Row, configurations, written_mean, written_settings
+from readouts.standings import Row, configurations, counted, written_mean, written_settings
 from readouts.sweep import known_sweeps
 from readouts.sweep_curves import Bounds, panel_of, varied
 from readouts.task_results import TaskResults
@@ -22,6 +22,8 @@ class TaskPanel:
     """Empty where a table says it better."""
     varied: str
     """The axes and their values."""
+    score: str
+    """Of the table, and the split that it is on."""
     table: Sequence[Mapping[str, str]]
     n_configurations: int
 
@@ -33,7 +35,8 @@ class SweepSection:
     name: str
     question: str
     """Of a study; empty of a grid of one's own."""
-    n_rows: int
+    rows: str
+    """How many it has."""
     panels: Sequence[TaskPanel]
 
 
@@ -57,7 +60,7 @@ def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path) -> list[Swee
                 SweepSection(
                     name=f"{about['title']} ({name})" if "title" in about else name,
                     question=about.get("question", ""),
-                    n_rows=n_rows,
+                    rows=counted(n_rows, "row"),
                     panels=[_panel(task, rows, about.get("along")) for task, rows in ours if len(rows) > 1],
                 )
             )
@@ -68,9 +71,10 @@ def _panel(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskPan
     role = "val" if any(row["test"] is None for row in rows) else "test"
 
     def bounds_of(row: Row) -> Bounds | None:
-        found = task.interval(row, role)
+        found = task.interval([row], role)
         return None if found is None else (found.low, found.high)
 
+    score = f"{task.metric_title} on {role}"
     panel = panel_of(rows, role=role, bounds_of=bounds_of, along=along)
     image = ""
     if panel.axis:
@@ -78,7 +82,7 @@ def _panel(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskPan
         image = pictures.sweep_curves(
             panel.curves,
             axis=panel.axis,
-            score=f"{task.metric} on {role}",
+            score=f"{score}\n({task.better})",
             controls=levels,
             logarithmic=panel.logarithmic,
             joined=panel.axis not in ("backbone", "readout"),
@@ -88,6 +92,7 @@ def _panel(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskPan
         title=task.title,
         image=image,
         varied="; ".join(f"{name}: {_listed(values)}" for name, values in varied(rows).items()),
+        score=f"{score}, {task.better}",
         table=[
             {
                 "backbone": str(one.best["backbone"]),

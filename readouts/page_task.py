@@ -14,7 +14,16 @@ from readouts.checkpoint import read_history
 from readouts.gallery import Picture, Scene, pictures_of, predictions_of
 from readouts.page_overview import bracketed
 from readouts.results import run_folder
-from readouts.standings import Configuration, Row, written, written_mean, written_settings
+from readouts.standings import (
+    Configuration,
+    Row,
+    as_published,
+    counted,
+    metric_title,
+    written,
+    written_mean,
+    written_settings,
+)
 from readouts.task_results import TaskResults
 from readouts.tasks.base import Task
 
@@ -39,6 +48,8 @@ class TaskSection:
     """Configurations that are not in `rows`."""
     units: str
     """What the intervals are over; empty where there are none."""
+    no_intervals: str
+    """Why a score has none; empty where all have."""
     controls: Mapping[str, Mapping[str, str | None]]
     """Name of each control row -> its score a role."""
     differences: Sequence[Mapping[str, str]]
@@ -71,23 +82,25 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
     except ScividError as refusal:
         problem = problem or str(refusal)
     rows = [_row(results, one) for one in _shown(every)]
-    intervals = [found for one in _shown(every) if (found := results.interval(one.best))]
+    intervals = [found for one in _shown(every) if (found := results.interval(one.rows, results.role))]
+    refusals = results.intervals.refusals if results.intervals else []
     return TaskSection(
         name=results.name,
         title=results.title,
-        metric=results.metric,
-        better="higher is better" if results.higher_is_better else "lower is better",
+        metric=results.metric_title,
+        better=results.better,
         rows=rows,
         n_tried=len(results.rows),
         n_left_out=len(every) - len(rows),
         units="; ".join(filter(None, [intervals[0].units, intervals[0].caution])) if intervals else "",
+        no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
         controls={
             name: {role: written(score) for role, score in of.items()}
             for name, of in results.control_scores().items()
         },
         differences=_differences(results, every),
         published=[
-            {"backbone": row.backbone, "readout": row.readout, "value": written(row.value)}
+            {"backbone": row.backbone, "readout": row.readout, "value": as_published(row.value)}
             for row in results.published.rows
         ],
         published_source=results.published.source,
@@ -123,30 +136,30 @@ def _row(results: TaskResults, one: Configuration) -> dict[str, Any]:
         "settings": written_settings(one),
         "views": best["exactness"],
         "seeds": len(one.rows),
-        "val": written_mean(one, "val"),
-        "val_interval": bracketed(results.interval(best, "val")),
-        "test": written_mean(one, "test"),
-        "test_interval": bracketed(results.interval(best, "test")),
+        **{role: written_mean(one, role) for role in ("val", "test")},
+        **{
+            f"{role}_interval": bracketed(results.interval(one.rows, role), one.mean(role))
+            for role in ("val", "test")
+        },
     }
 
 
 def _differences(results: TaskResults, every: Sequence[Configuration]) -> list[dict[str, str]]:
     """The best against the second, and against the best control backbone that is another."""
-    if results.intervals is None or len(every) < 2:
+    if len(every) < 2:
         return []
-    first, second = every[0].best, every[1].best
+    first, second = every[:2]
     control = next(
-        (o.best for o in every if o.best["control"] and o.best["backbone"] != first["backbone"]), None
+        (o for o in every if o.best["control"] and o.best["backbone"] != first.best["backbone"]), None
     )
     found = []
     for what, other in (("the second", second), ("the best control backbone", control)):
         if other is None or (other is second and what != "the second"):
             continue
-        difference = results.intervals.between(first, other, results.role)
-        if difference is not None:
+        if (difference := results.difference(first.rows, other.rows)) is not None:
             found.append(
                 {
-                    "what": what if other is not control else f"{what}, a control ({control['control']})",
+                    "what": f"{what}, a control ({other.best['control']})" if other is control else what,
                     "other": _name(other),
                     "value": f"{difference.value:+.3g}",
                     "interval": f"[{difference.interval.low:+.3g}, {difference.interval.high:+.3g}]",
@@ -156,8 +169,9 @@ def _differences(results: TaskResults, every: Sequence[Configuration]) -> list[d
     return found
 
 
-def _name(row: Row) -> str:
-    return f"{row['backbone']}, layer {row['layer']}, {row['readout']}, seed {row['seed']}"
+def _name(one: Configuration) -> str:
+    row, seeds = one.best, counted(len(one.rows), "seed")
+    return f"{row['backbone']}, layer {row['layer']}, {row['readout']}, {seeds}"
 
 
 def _run_name(row: Row) -> str:
@@ -165,16 +179,17 @@ def _run_name(row: Row) -> str:
 
 
 def _curves(results: TaskResults, every: Sequence[Configuration], results_dir: Path) -> list[dict[str, str]]:
-    """Of the best run of each backbone, the best ones first."""
+    """Of the best run of each backbone that has one (a probe has none), the best ones first."""
     levels = {name: of["val"] for name, of in results.control_scores().items() if "val" in of}
-    best = {one.best["backbone"]: one.best for one in reversed(every)}
-    shown = []
-    for row in sorted(best.values(), key=[one.best for one in every].index)[:CURVES_SHOWN]:
+    shown: dict[str, dict[str, str]] = {}
+    for row in (one.best for one in every):
+        if row["backbone"] in shown or len(shown) == CURVES_SHOWN:
+            continue
         with suppress(ScividError):  # a run without its curve is still a row and a command
             if history := read_history(run_folder(results_dir, row) / "history.jsonl"):
-                image = pictures.curves(history, row["metric"], levels)
-                shown.append({"name": _run_name(row), "image": image})
-    return shown
+                image = pictures.curves(history, row["metric"], levels, title=metric_title(row["metric"]))
+                shown[row["backbone"]] = {"name": _run_name(row), "image": image}
+    return list(shown.values())
 
 
 def _commands(every: Sequence[Configuration]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ from readouts.page_overview import overview
 from readouts.page_stores import store_sections
 from readouts.page_sweeps import sweep_sections
 from readouts.page_task import task_section
-from readouts.tables import comparison_of, csv_of, markdown_of, write_table
+from readouts.tables import comparison_of, csv_of, markdown_of, put_in_place
 from readouts.task_results import TaskResults, finished_stores, load_task_results
 
 
@@ -37,15 +37,20 @@ def write_report(
 
     Args:
         out: the page.
-        results_dir: of the results table; bootstraps and atlases are kept there too.
+        results_dir: of the results table, which must be there; bootstraps and atlases are kept there too.
         cache_dir: of the feature stores.
         manifest: which tasks there are, and what was published.
         csv: every row, all columns.
         markdown: a table a task.
 
     Raises:
-        CallError: there is nothing to report yet.
+        CallError: there is nothing to report yet, or no such results folder; a file that cannot be written.
     """
+    if not results_dir.is_dir():
+        raise CallError(
+            f"there is no results folder {results_dir}: name yours (--results-dir, SCIVID_RESULTS_DIR), or "
+            "train a readout first."
+        )
     stores, problems = finished_stores(cache_dir)
     tasks = load_task_results(results_dir, stores, manifest)
     if not tasks and not stores and not problems:
@@ -53,12 +58,11 @@ def write_report(
             f"no results in {results_dir} and no finished stores in {cache_dir}: run `scivid demo`."
         )
     page = _page(tasks, stores, problems, results_dir)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    put_in_place(out, page)
     if csv is not None:
-        write_table(csv, csv_of(tasks))
+        put_in_place(csv, csv_of(tasks))
     if markdown is not None:
-        write_table(markdown, markdown_of(tasks))
+        put_in_place(markdown, markdown_of(tasks))
     for task in tasks:
         if task.intervals is not None:
             task.intervals.keep()
@@ -70,7 +74,7 @@ def comparison(
     """For each task its title, and our configurations, control rows and published rows in one list."""
     stores, _ = finished_stores(cache_dir)
     tasks = load_task_results(results_dir, stores, manifest)
-    return [(f"{task.title}: {task.metric}", comparison_of(task)) for task in tasks]
+    return [(f"{task.title}: {task.metric_title}", comparison_of(task)) for task in tasks]
 
 
 def _page(

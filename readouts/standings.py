@@ -2,6 +2,9 @@
 
 Val selects and test reports, so whoever shows a best row has to show the number of rows it was chosen from;
 and one seed is no result, so rows that differ in nothing else are read together.
+
+A sweep chooses here what to score on test and a page what to show, at other times and from rows in another
+order: equals are told apart by what they are.
 """
 
 import json
@@ -18,6 +21,14 @@ Row = Mapping[str, Any]
 
 SEEDS = frozenset({"seed", "order_seed"})
 """What may differ within a configuration."""
+
+METRICS = {
+    "mean_AP": "mAP",
+    "average_over_thresholds": "accuracy",
+    "pressure/rmse": "RMSE (hPa)",
+    "Z500/rmwse": "RMSE of Z500 (m2/s2)",
+}
+"""The benchmark's scores as its paper calls them, with their units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,18 +70,16 @@ def by_backbone(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return _grouped(rows, lambda row: str(row["backbone"]))
 
 
-def ranked(rows: Iterable[Row]) -> list[Row]:
-    """The best on val first; of equals the older; rows without a number (a run that diverged) last."""
-    return sorted(rows, key=_badness)
-
-
 def configurations(rows: Iterable[Row]) -> list[Configuration]:
-    """The rows of one task by configuration, the best mean on val first."""
+    """The rows of one task by configuration, the best mean on val first.
+
+    Whatever the order of the rows; those without a number (a run that diverged) come last.
+    """
     groups = _grouped(rows, _identity).values()
     varying = _varying([group[0] for group in groups])
     found = [
         Configuration(
-            rows=tuple(ranked(group)),
+            rows=tuple(sorted(group, key=lambda row: (_badness(row), row["run"], row["readout"]))),
             settings={
                 name: value
                 for name, value in settings_of(group[0]).items()
@@ -79,7 +88,7 @@ def configurations(rows: Iterable[Row]) -> list[Configuration]:
         )
         for group in groups
     ]
-    return sorted(found, key=lambda one: fmean(_badness(row) for row in one.rows))
+    return sorted(found, key=lambda one: (fmean(_badness(row) for row in one.rows), _identity(one.best)))
 
 
 def settings_of(row: Row) -> dict[str, Any]:
@@ -88,17 +97,40 @@ def settings_of(row: Row) -> dict[str, Any]:
     return {name: value for name, value in every.items() if name not in SEEDS | SHAPE_SETTINGS}
 
 
-def written(value: float | None) -> str | None:
-    """A score as tables have it: three digits after the point, or one where it is 10 and more."""
+def written(value: float | None, like: float | None = None) -> str:
+    """A score as tables have it: three digits after the point, or one where it is 10 and more.
+
+    Args:
+        value: the score, or what stands beside one; nothing is written of None.
+        like: the score beside which it stands, whose digits it has.
+    """
     if value is None:
-        return None
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+        return ""
+    return f"{value:.{3 if abs(value if like is None else like) < 10 else 1}f}"
 
 
 def written_mean(one: Configuration, role: str) -> str | None:
-    """Mean over seeds and, where there are several, their standard deviation."""
-    mean, spread = written(one.mean(role)), written(one.spread(role))
-    return mean if spread is None else f"{mean} ± {spread}"
+    """Mean over seeds and, where there are several, their standard deviation; None where none was scored."""
+    mean, spread = one.mean(role), one.spread(role)
+    if mean is None:
+        return None
+    return written(mean) if spread is None else f"{written(mean)} ± {written(spread, like=mean)}"
+
+
+def metric_title(metric: str) -> str:
+    """What a heading calls a score."""
+    return METRICS.get(metric, metric)
+
+
+def as_published(value: float) -> str:
+    """A score with the digits of its paper, three at least: a number does not know that 0.28 was 0.280."""
+    before, _, after = f"{value:.10g}".partition(".")
+    return f"{value:.{max(len(after), 3 - len(before.lstrip('-0')))}f}"
+
+
+def counted(n: int, what: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def written_settings(one: Configuration) -> str:

@@ -27,7 +27,7 @@ from readouts.grid import Grid
 from readouts.probe_runs import ProbeRun, fit_and_record
 from readouts.results import recorded
 from readouts.run import Run
-from readouts.standings import by_backbone, by_task, configurations
+from readouts.standings import by_backbone, by_task, configurations, written_mean
 from readouts.sweep_plan import Places, Plan, Trial, open_splits, steps_of, trial_of
 from readouts.training import train_together
 
@@ -138,19 +138,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
                         "task": task, "backbone": backbone, "layer": row["layer"],
                         "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
                         "metric": row["metric"],
-                        **{role: figure(one.mean(role), one.spread(role)) for role in ("val", "test")},
+                        **{role: written_mean(one, role) for role in ("val", "test")},
                         "selected": f"best on val of {len(ours)} runs" if chosen else None,
                     }
                 )  # fmt: skip
     return lines
-
-
-def figure(mean: float | None, spread: float | None = None) -> str | None:
-    """A score with its standard deviation over seeds, digits as in the paper's tables."""
-    if mean is None:
-        return None
-    digits = 3 if abs(mean) < 10 else 1
-    return f"{mean:.{digits}f}" + (f" ± {spread:.{digits}f}" if spread is not None else "")
 
 
 class _Runner:

@@ -10,7 +10,7 @@ from featcache.durable import publish
 from featcache.errors import CallError
 from readouts.page_overview import bracketed
 from readouts.results import SCHEMA
-from readouts.standings import written, written_mean, written_settings
+from readouts.standings import as_published, counted, written, written_mean, written_settings
 from readouts.task_results import TaskResults
 
 BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
@@ -37,7 +37,7 @@ def comparison_of(results: TaskResults) -> list[dict[str, object]]:
         for name, of in results.control_scores().items()
     ]
     published: list[dict[str, object]] = [
-        {"backbone": f"{row.backbone} (published)", "readout": row.readout, "test": written(row.value)}
+        {"backbone": f"{row.backbone} (published)", "readout": row.readout, "test": as_published(row.value)}
         for row in results.published.rows
     ]
     return [*ours, *controls, *published]
@@ -58,34 +58,39 @@ def markdown_of(tasks: Sequence[TaskResults]) -> str:
     """A table a task: configurations with their intervals, control rows, published rows."""
     parts = ["# scivid results\n"]
     for task in tasks:
-        better = "higher is better" if task.higher_is_better else "lower is better"
-        intervals = [bracketed(task.interval(one.best)) for one in task.configurations]
+        role = task.role
+        intervals = [bracketed(task.interval(one.rows, role), one.mean(role)) for one in task.configurations]
         rows = comparison_of(task)
         if any(intervals):
             for row, interval in zip(rows, intervals, strict=False):
-                row[f"95 % of {task.role}, best seed"] = interval or None
-        note = f"{task.metric}, {better}; {len(task.rows)} rows tried. Mean ± standard deviation over seeds."
+                row[f"95 % of {role}"] = interval or None
+        note = (
+            f"{task.metric_title}, {task.better}; {counted(len(task.rows), 'row')} tried. "
+            "Mean ± standard deviation over seeds."
+        )
         parts.append(f"## {task.title}\n\n{note}\n\n{_markdown_table(rows)}")
     return "\n".join(parts)
 
 
-def write_table(path: Path, text: str) -> None:
-    """Put a table in place.
+def put_in_place(path: Path, text: str) -> None:
+    """Write a table, or the page, whole: what cannot be written leaves the older one as it is.
 
     Raises:
-        CallError: there is a folder of that name, or none above it can be made.
+        CallError: a full disk, a folder of that name, or none above it that can be made.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         publish(path, text.encode())
     except OSError as problem:
-        raise CallError(f"{path} cannot be written ({problem.strerror}): name another file.") from problem
+        raise CallError(
+            f"{path} cannot be written ({problem.strerror}): make room, or name another file."
+        ) from problem
 
 
 def _bounds(task: TaskResults, row: Mapping[str, Any]) -> dict[str, float]:
     found: dict[str, float] = {}
     for role in ("val", "test"):
-        if (interval := task.interval(row, role)) is not None:
+        if (interval := task.interval([row], role)) is not None:
             found |= {f"{role}_low": interval.low, f"{role}_high": interval.high}
     return found
 

@@ -13,11 +13,11 @@ import numpy as np
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
 from featcache.store import FeatureStore, find_stores, open_features
-from readouts.bootstrap import Interval
+from readouts.bootstrap import Difference, Interval
 from readouts.controls import ControlRow, control_rows
 from readouts.intervals import Intervals
 from readouts.results import load_results
-from readouts.standings import Configuration, Row, by_task, configurations, ranked
+from readouts.standings import Configuration, Row, by_task, configurations, metric_title
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 
@@ -30,8 +30,8 @@ class TaskResults:
 
     name: str
     title: str
-    rows: Sequence[Row]
-    """At least one; the best on val first."""
+    configurations: Sequence[Configuration]
+    """At least one; the best mean on val first."""
     published: Published
     task: Task | None
     """None where it cannot be loaded any more."""
@@ -44,40 +44,55 @@ class TaskResults:
     """Why there are rows only."""
 
     @property
-    def best(self) -> Row:
-        """The best on val."""
-        return self.rows[0]
+    def best(self) -> Configuration:
+        """The best mean on val."""
+        return self.configurations[0]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of all configurations, in their order."""
+        return [row for one in self.configurations for row in one.rows]
 
     @property
     def metric(self) -> str:
-        """The score that the benchmark reports."""
-        return str(self.best["metric"])
+        """The score that the benchmark reports, as the table of results calls it."""
+        return str(self.best.best["metric"])
+
+    @property
+    def metric_title(self) -> str:
+        """The same as a heading."""
+        return metric_title(self.metric)
 
     @property
     def higher_is_better(self) -> bool:
         """The direction of `metric`."""
-        return self.best["higher_is_better"] is not False
+        return self.best.best["higher_is_better"] is not False
+
+    @property
+    def better(self) -> str:
+        """The same in words."""
+        return "higher is better" if self.higher_is_better else "lower is better"
 
     @property
     def role(self) -> str:
-        """The split that is reported: test where the best row has it, else val."""
-        return "val" if self.best["test"] is None else "test"
-
-    @property
-    def configurations(self) -> list[Configuration]:
-        """The rows by configuration, the best mean on val first."""
-        return configurations(self.rows)
+        """The split that is reported: test where the best configuration has it, else val."""
+        return "test" if self.best.scores("test") else "val"
 
     def splits(self, row: Row) -> dict[str, FeatureStore]:
         """Role -> the very store that a row's numbers come from, where it is still there."""
         return stores_of(row, self.stores)
 
-    def interval(self, row: Row, role: str | None = None) -> Interval | None:
-        """Of a row on `role` (None: the one reported), where its evidence is there."""
-        wanted = role or self.role
-        if self.intervals is None or row[wanted] is None:
+    def interval(self, rows: Sequence[Row], role: str) -> Interval | None:
+        """Of the mean score of a configuration's rows on `role`, where their evidence is there."""
+        scored = _scored(rows, role)
+        return self.intervals.of(scored, role) if self.intervals is not None and scored else None
+
+    def difference(self, a: Sequence[Row], b: Sequence[Row]) -> Difference | None:
+        """Of the mean scores of two configurations' rows, on the split that is reported."""
+        ours, others = _scored(a, self.role), _scored(b, self.role)
+        if self.intervals is None or not ours or not others:
             return None
-        return self.intervals.of(row, wanted)
+        return self.intervals.between(ours, others, self.role)
 
     def control_scores(self) -> dict[str, dict[str, float]]:
         """Name of each control -> its score a role."""
@@ -127,13 +142,17 @@ def stores_of(row: Row, stores: Sequence[FeatureStore]) -> dict[str, FeatureStor
     }
 
 
+def _scored(rows: Sequence[Row], role: str) -> list[Row]:
+    return [row for row in rows if row[role] is not None]
+
+
 def _of_task(
     name: str, rows: Sequence[Row], stores: Sequence[FeatureStore], results_dir: Path, manifest: Manifest
 ) -> TaskResults:
-    entry, order = manifest.tasks.get(name), ranked(rows)
+    entry, order = manifest.tasks.get(name), configurations(rows)
     # The best row's own; of what it was not scored on (test, in a sweep) those of the next that was.
     splits: dict[str, FeatureStore] = {}
-    for row in order:
+    for row in [row for one in order for row in one.rows]:
         splits = stores_of(row, stores) | splits
     task, intervals, problem = None, None, None
     controls: Mapping[str, Sequence[ControlRow]] = {}
@@ -147,7 +166,7 @@ def _of_task(
     return TaskResults(
         name=name,
         title=entry.title if entry else name,
-        rows=order,
+        configurations=order,
         published=entry.published if entry else Published(),
         task=task,
         stores=stores,

@@ -11,7 +11,7 @@ from readouts.pictures.base import png
 PCA_TOKENS = 20_000
 """Tokens that the components are fitted on."""
 TILES = 8
-"""Steps of a clip that a strip shows."""
+"""Of a strip, one below each frame of the contact strip that a store keeps (`featcache.previews`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,16 +61,23 @@ def principal_components(
     return projected
 
 
-def token_strips(components: Float32[np.ndarray, "B T H W 3"]) -> list[str]:
-    """For each clip a strip, a tile a step: three components as red, green and blue.
+def token_strips(components: Float32[np.ndarray, "B T H W 3"], *, last_only: bool = False) -> list[str]:
+    """For each clip a strip of `TILES`: three components as red, green and blue.
 
-    A colour means the same in all strips of one call, and nothing in those of another.
+    A tile is of the step in which its frame lies. A colour means the same in all strips of one call, and
+    nothing in those of another.
+
+    Args:
+        components: of every token that is stored.
+        last_only: whether the one step is the clip's last, so that all tiles before it stay white.
     """
     steps = components.shape[1]
-    chosen = np.linspace(0, steps - 1, min(TILES, steps)).round().astype(int)
+    chosen = np.linspace(0, steps, TILES).astype(int).clip(max=steps - 1)
     zoom = max(1, 112 // components.shape[2])
-    strips = (rearrange(clip[chosen], "t h w c -> h (t w) c") for clip in _as_colours(components))
-    return [png(strip, zoom) for strip in strips]
+    tiles = _as_colours(components)[:, chosen]
+    if last_only:
+        tiles[:, :-1] = 255
+    return [png(rearrange(clip, "t h w c -> h (t w) c"), zoom) for clip in tiles]
 
 
 def _as_colours(components: Float32[np.ndarray, "B T H W 3"]) -> UInt8[np.ndarray, "B T H W 3"]:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from readouts.pictures.base import as_control, as_readout, colours_of, legend_above, sheet, svg
+from readouts.pictures.base import Style, as_control, as_readout, colours_of, legend_above, sheet, svg
 
 
-def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[str, float]) -> str:
-    """Training loss and `score` against the step, a line a readout; control rows as dotted lines.
+def curves(
+    history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[str, float], *, title: str
+) -> str:
+    """Training loss and `score`, called `title`, against the step, a line a readout; control rows dotted.
 
     The line is the score over the first clips of val, always the same; dots are over the whole of it.
     """
@@ -16,7 +18,9 @@ def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[s
         rows = [row for row in history if row["readout"] == readout]
         style = as_readout(readout, colour)
         trained = [row for row in rows if row["train_loss"] is not None]
-        loss.plot([row["step"] for row in trained], [row["train_loss"] for row in trained], **style)
+        # A single point is no line: it shows by its mark.
+        mark: Style = {"marker": "o", "markersize": 3.5} if len(trained) == 1 else {}
+        loss.plot([row["step"] for row in trained], [row["train_loss"] for row in trained], **style, **mark)
         quality.plot([row["step"] for row in rows], [row[score] for row in rows], **style)
         whole = [row for row in rows if f"val/{score}" in row]
         over_all = [row[f"val/{score}"] for row in whole]
@@ -24,6 +28,6 @@ def curves(history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[s
     for number, (name, value) in enumerate(controls.items()):
         quality.axhline(value, **as_control(name, number))
     loss.set(xlabel="step", ylabel="training loss")
-    quality.set(xlabel="step", ylabel=f"{score} on val")
+    quality.set(xlabel="step", ylabel=f"{title} on val")
     legend_above(figure, quality)
     return svg(figure)

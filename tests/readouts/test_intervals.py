@@ -12,7 +12,7 @@ from featcache.manifest import load_manifest
 from featcache.targets import Targets
 from readouts import intervals
 from readouts.bootstrap import interval, paired_difference, units_of
-from readouts.intervals import Intervals
+from readouts.intervals import Intervals, MeanOfSeeds
 from readouts.results import run_folder
 from readouts.tasks import load_task
 
@@ -45,25 +45,38 @@ def test_they_are_those_of_the_bootstrap(about: Any, tmp_path: Path) -> None:
     task, targets, rows, evidence = about
     found, units = Intervals(task, {"val": targets}, tmp_path), units_of(targets, CLIPS)
     assert units.n_units == 4
-    assert found.of(rows[0], "val") == interval(task, evidence[0], units)
-    assert found.between(*rows, "val") == paired_difference(task, *evidence, units)
+    assert found.of(rows[:1], "val") == interval(task, evidence[0], units)
+    assert found.between(rows[:1], rows[1:], "val") == paired_difference(task, *evidence, units)
+
+
+def test_that_of_several_seeds_is_of_their_mean(about: Any, tmp_path: Path) -> None:
+    task, targets, rows, evidence = about
+    both = {f"{i}/{name}": of for i, own in enumerate(evidence) for name, of in own.items()}
+    scores = [task.score_of(own, np.ones(12)) for own in evidence]
+    assert scores[0] != scores[1]
+    assert MeanOfSeeds(task=task).score_of(both, np.ones(12)) == pytest.approx(np.mean(scores))
+    found = Intervals(task, {"val": targets}, tmp_path).of(rows, "val")
+    assert found is not None
+    assert (found.low + found.high) / 2 == pytest.approx(np.mean(scores))
 
 
 def test_they_are_computed_once(about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, targets, rows, _ = about
     first = Intervals(task, {"val": targets}, tmp_path)
-    wanted = first.of(rows[0], "val"), first.between(*rows, "val")
+    wanted = first.of(rows, "val"), first.between(rows[:1], rows[1:], "val")
     first.keep()
-    monkeypatch.delattr(intervals, "load_evidence")
     monkeypatch.delattr(intervals, "paired_evidence")
     again = Intervals(task, {"val": targets}, tmp_path)
-    assert (again.of(rows[0], "val"), again.between(*rows, "val")) == wanted
+    assert (again.of(rows, "val"), again.between(rows[:1], rows[1:], "val")) == wanted
 
 
 def test_there_are_none_without_evidence_or_targets(about: Any, make_row: MakeRow, tmp_path: Path) -> None:
     task, targets, rows, _ = about
     found = Intervals(task, {"val": targets}, tmp_path)
-    assert found.of(rows[0], "test") is None
-    assert found.of(make_row(run="c", task="calms21"), "val") is None
-    assert found.between(rows[0], make_row(run="c", task="calms21"), "val") is None
-    assert Intervals(task, {}, tmp_path).of(rows[0], "val") is None
+    without = [make_row(run="c", task="calms21")]
+    assert found.of(rows[:1], "test") is None
+    assert found.of(without, "val") is None
+    assert found.between(rows[:1], without, "val") is None
+    # Asked for three times in vain.
+    assert [why.partition(" kept no evidence of")[0] for why in found.refusals] == ["run a", "run c", "run c"]
+    assert Intervals(task, {}, tmp_path).of(rows[:1], "val") is None

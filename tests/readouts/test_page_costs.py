@@ -43,8 +43,31 @@ def test_what_a_configuration_cost(
     # Val, as b has no test; joules are unknown to all; b's stores are gone.
     assert named == {
         "costs": ["stores (MB)", "extraction (s)", "a readout (s)"],
-        "score": "mean_AP on val",
+        "score": "mAP on val\n(higher is better)",
     }
     (point,) = points
     assert point.spent == pytest.approx((2 * 6 * 8 * 8 * 2 / 1e6, 6.0, 2.0))
     assert (point.backbone, point.score) == ("toy", 0.5)
+
+
+def test_a_backbone_costs_the_same_whether_or_not_a_row_was_scored_on_test(
+    make_row: Callable[..., dict[str, Any]],
+    make_split: Callable[..., FeatureStore],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stores = {
+        role: make_split(role, np.zeros((6, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[:6])
+        for role in ("train", "val", "test")
+    }
+    of = {f"{role}_fingerprint": store.fingerprint for role, store in stores.items()}
+    selected = make_row(run="a", val=0.9, test=0.8, **of)
+    other = make_row(run="b", readout="attention", **{**of, "test_fingerprint": None})
+    for row in (selected, other):
+        add_run(tmp_path, row["run"], [row])
+    spent: list[float] = []
+    monkeypatch.setattr(
+        pictures, "scores_by_cost", lambda points, **named: spent.extend(one.spent[0] for one in points) or ""
+    )
+    cost_pictures(load_task_results(tmp_path, list(stores.values()), load_manifest()))
+    assert spent == pytest.approx([3 * 6 * 8 * 8 * 2 / 1e6] * 2)

@@ -30,6 +30,7 @@ def test_splits_of_a_backbone_are_one_section(stores: list[FeatureStore], tmp_pa
         ("train", "6 x 1"),
         ("val", "6 x 1"),
     ]
+    assert section.splits[0]["size"] == "0.8 kB, float16"  # 6 clips of 2 x 2 x 2 x 8 halves
     assert section.facts["token grid"] == "2 x 2 x 2 x 8"
     assert [layer["layer"] for layer in section.layers] == ["1"]
     assert section.depth == ""
@@ -38,8 +39,9 @@ def test_splits_of_a_backbone_are_one_section(stores: list[FeatureStore], tmp_pa
         {
             "verdict": "not certified",
             "text": "",
-            "about": stores[1].path.name,
-            "command": "scivid certify --backbone toy --task flyvsfly",
+            "about": "with the --data-dir, --weights-dir and --manifest that its scivid extract was given",
+            "command": f"scivid certify --backbone toy --task flyvsfly --layer 1 --fingerprint "
+            f"{stores[1].fingerprint[:12]} --cache-dir {tmp_path / 'features'}",
         }
     ]
 
@@ -48,7 +50,7 @@ def test_the_verdict_of_a_certificate(
     stores: list[FeatureStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = SimpleNamespace(
-        verdict="exact", text="exact: 8 clip views agree", layer="1", steps=20, seeds=2,
+        verdict="exact", text="exact: 8 clip views agree", layer="1", steps=20, seeds=1,
         train_fingerprint="other", command="scivid certify ...",
     )  # fmt: skip
     monkeypatch.setattr(
@@ -59,7 +61,7 @@ def test_the_verdict_of_a_certificate(
         {
             "verdict": "exact",
             "text": "exact: 8 clip views agree",
-            "about": "layer 1, 20 steps, 2 seeds (of another state of this store)",
+            "about": "layer 1, 20 steps, 1 seed (of another state of this store)",
             "command": "scivid certify ...",
         }
     ]

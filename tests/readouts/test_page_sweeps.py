@@ -48,14 +48,12 @@ def sections(make_row: MakeRow, tmp_path: Path) -> list[SweepSection]:
 
 
 def test_rows_of_a_sweep_are_together(sections: list[SweepSection]) -> None:
-    found = {
-        section.name: (section.n_rows, [panel.title for panel in section.panels]) for section in sections
-    }
+    found = {section.name: (section.rows, [panel.title for panel in section.panels]) for section in sections}
     assert found == {
-        "Depth (depth-flyvsfly-toy)": (2, ["Fly behaviour"]),
-        "grid-1": (4, ["Fly behaviour", "Mouse behaviour"]),
-        "grid-2": (19, ["Fly behaviour"]),  # one row on mice varies nothing
-        "later": (2, ["Fly behaviour"]),
+        "Depth (depth-flyvsfly-toy)": ("2 rows", ["Fly behaviour"]),
+        "grid-1": ("4 rows", ["Fly behaviour", "Mouse behaviour"]),
+        "grid-2": ("19 rows", ["Fly behaviour"]),  # one row on mice varies nothing
+        "later": ("2 rows", ["Fly behaviour"]),
     }
 
 
@@ -69,4 +67,5 @@ def test_curves_or_a_table(sections: list[SweepSection]) -> None:
     assert curves.panels[0].varied == "lr: 0.01, 0.1"
     assert not curves.panels[0].table
     assert not table.panels[0].image
+    assert table.panels[0].score == "mAP on val, higher is better"
     assert (len(table.panels[0].table), table.panels[0].n_configurations) == (TABLE_ROWS, 18)

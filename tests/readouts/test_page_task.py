@@ -1,12 +1,16 @@
 """A task's section: rows that count, commands of every run, nothing that is not there."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featcache.manifest import load_manifest
+from featcache.store import FeatureStore
 from readouts.page_task import ROWS_SHOWN, TaskSection, task_section
-from readouts.results import add_run
+from readouts.results import add_run, run_folder
 from readouts.task_results import load_task_results
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -43,11 +47,33 @@ def test_a_run_of_two_heads_is_one_command_and_shared_seconds_are_shared(
     ]
 
 
+def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
+    make_row: MakeRow, tmp_path: Path
+) -> None:
+    rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7)]
+    point = {"step": 10, "readout": "linear", "train_loss": 1.0, "mean_AP": 0.5}
+    folder = run_folder(tmp_path, rows[1])
+    folder.mkdir(parents=True)
+    (folder / "history.jsonl").write_text(json.dumps(point) + "\n")
+    assert [curve["name"] for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]
+
+
+def test_without_intervals_the_reason_is_given(
+    make_row: MakeRow, make_split: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    val = make_split("val", np.zeros((6, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[:6])
+    add_run(tmp_path, "a", [make_row(val_fingerprint=val.fingerprint)])
+    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    section = task_section(task, tmp_path)
+    assert section.units == ""
+    assert section.no_intervals.startswith("run a kept no evidence of single clips of val")
+
+
 def test_without_stores_there_are_rows_and_published_rows(make_row: MakeRow, tmp_path: Path) -> None:
     section = section_of([make_row()], tmp_path)
     assert (section.title, section.metric, section.better) == (
         "Fly behaviour",
-        "mean_AP",
+        "mAP",
         "higher is better",
     )
     assert not any((section.pictures, section.clips, section.curves, section.differences, section.problem))

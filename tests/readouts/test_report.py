@@ -61,7 +61,7 @@ def test_the_page_is_whole_and_alone(folders: tuple[Path, Path], tmp_path: Path)
 def test_ours_controls_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
     results, cache = folders
     ((title, rows),) = comparison(results, cache, load_manifest())
-    assert title == "Fly behaviour: mean_AP"
+    assert title == "Fly behaviour: mAP"
     assert [row["backbone"] for row in rows[:3]] == ["toy", "toy", "control: label frequency"]
     assert [row.get("seeds") for row in rows[:3]] == [1, 1, None]
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "0.095"} in rows
@@ -98,6 +98,15 @@ def test_nothing_to_report_is_said(tmp_path: Path) -> None:
         write_report(tmp_path / "r.html", results_dir=tmp_path, cache_dir=tmp_path, manifest=load_manifest())
 
 
+def test_a_results_folder_that_is_not_there_leaves_the_page(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    before = page_of(folders, tmp_path)
+    with pytest.raises(CallError, match=r"no results folder .*typo: name yours"):
+        page_of((tmp_path / "typo", folders[1]), tmp_path)
+    assert (tmp_path / "r.html").read_text() == before
+
+
 def page_of(folders: tuple[Path, Path], tmp_path: Path) -> str:
     results, cache = folders
     write_report(tmp_path / "r.html", results_dir=results, cache_dir=cache, manifest=load_manifest())
@@ -114,7 +123,7 @@ def test_a_row_of_an_unknown_task_does_not_hide_the_others(
     assert "control: label frequency" in text
     assert re.search(r"Scores only: [^<]*moths", text)
     assert "0.125" in text
-    assert [title for title, _ in comparison(*folders, load_manifest())][1] == "moths: mean_AP"
+    assert [title for title, _ in comparison(*folders, load_manifest())][1] == "moths: mAP"
 
 
 def test_a_broken_store_is_named_and_the_rest_is_shown(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -189,7 +198,7 @@ def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
 
 def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple[Path, Path]) -> None:
     ((title, rows),) = comparison(*storms, load_manifest())
-    assert title == "Typhoon pressure: pressure/rmse"
+    assert title == "Typhoon pressure: RMSE (hPa)"
     controls = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
     # 2 hPa an hour: the mean over 1, 2, 3, 6 and 12 hours of twice as much.
     assert controls["control: last input value"] == "9.600"

@@ -22,7 +22,7 @@ from readouts import sweep
 from readouts.grid import parse_grid
 from readouts.results import SCHEMA, load_results
 from readouts.run import Run
-from readouts.sweep import Outcome, figure, run_sweep, summary, sweep_name
+from readouts.sweep import Outcome, run_sweep, summary, sweep_name
 from readouts.sweep_plan import Places, plan_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,16 +185,6 @@ def test_the_summary_is_mean_and_spread_over_seeds(places: Places) -> None:
     vals = [row["val"] for row in rows]
     assert line["val"] == f"{np.mean(vals):.3f} ± {np.std(vals, ddof=1):.3f}"
     assert line["seeds"] == 3
-
-
-@pytest.mark.parametrize(
-    ("mean", "spread", "shown"),
-    [(0.5, None, "0.500"), (-0.5, 0.25, "-0.500 ± 0.250"), (601.25, 3.0, "601.2 ± 3.0"), (None, None, None)],
-)
-def test_figures_have_the_digits_of_the_paper(
-    mean: float | None, spread: float | None, shown: str | None
-) -> None:
-    assert figure(mean, spread) == shown
 
 
 def test_a_name_is_a_folder_and_follows_from_the_grid(places: Places) -> None:

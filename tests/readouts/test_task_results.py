@@ -27,14 +27,15 @@ def test_rows_with_their_stores_and_controls(
         add_run(tmp_path, row["run"], [row])
     stores, problems = finished_stores(tmp_path / "features")
     (found,) = load_task_results(tmp_path, stores, load_manifest())
-    assert (found.best["run"], found.role, found.metric, problems) == ("b", "test", "mean_AP", [])
-    assert {role: store.path for role, store in found.splits(found.best).items()} == {
+    assert (found.best.best["run"], found.role, found.metric, problems) == ("b", "test", "mean_AP", [])
+    assert {role: store.path for role, store in found.splits(found.best.best).items()} == {
         "train": train.path,
         "val": val.path,
     }
     assert list(found.control_scores()) == ["label frequency"]
     assert list(found.control_scores()["label frequency"]) == ["val"]
-    assert found.interval(found.best) is None
+    assert found.interval(found.best.rows, "test") is None
+    assert found.difference(found.rows[:1], found.rows[1:]) is None
 
 
 def test_an_unknown_task_is_a_problem_and_its_rows_stay(make_row: MakeRow, tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_an_unknown_task_is_a_problem_and_its_rows_stay(make_row: MakeRow, tmp_p
     (found,) = load_task_results(tmp_path, [], load_manifest())
     assert "moths" in (found.problem or "")
     assert (found.title, found.role, found.higher_is_better, len(found.rows)) == ("moths", "val", False, 1)
-    assert (found.control_scores(), found.interval(found.best)) == ({}, None)
+    assert (found.control_scores(), found.interval(found.rows, "val")) == ({}, None)
 
 
 def test_a_store_of_another_fingerprint_is_not_the_rows(make_row: MakeRow, make_split: MakeSplit) -> None:

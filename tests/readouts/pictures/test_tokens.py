@@ -50,10 +50,29 @@ def test_one_channel_and_more_tokens_than_are_looked_at() -> None:
 
 @pytest.mark.parametrize(
     ("rows", "size"),
-    [(4, (112, 2 * 112, 3)), (120, (120, 2 * 120, 3))],  # 28 pixels a token; more rows than pixels: one
+    [(4, (112, 8 * 112, 3)), (120, (120, 8 * 120, 3))],  # 28 pixels a token; more rows than pixels: one
 )
-def test_a_strip_has_a_tile_for_each_step(pixels_of, rows: int, size: tuple[int, ...]) -> None:
+def test_a_strip_has_a_tile_for_each_frame_above_it(pixels_of, rows: int, size: tuple[int, ...]) -> None:
     components = np.random.default_rng(0).normal(size=(2, 2, rows, rows, 3)).astype(np.float32)
     strips = token_strips(components)
     assert len(strips) == 2
     assert pixels_of(strips[0]).shape == size
+
+
+@pytest.mark.parametrize(
+    ("steps", "last_only", "shown"),
+    [
+        (2, False, [0, 0, 0, 0, 1, 1, 1, 1]),
+        (8, False, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (16, False, [0, 2, 4, 6, 9, 11, 13, 15]),  # as `featcache.previews` chooses 8 of 16 frames
+        (1, True, [None] * 7 + [0]),
+    ],
+)
+def test_a_tile_is_of_the_step_of_its_frame(pixels_of, steps: int, last_only: bool, shown: list) -> None:
+    # Step i is as bright as i, in all three components; the second clip widens the range of a single step.
+    components = np.broadcast_to(np.arange(steps)[:, None, None, None], (steps, 4, 4, 3))
+    clips = np.stack([components, np.full_like(components, 16)]).astype(np.float32)
+    strip = pixels_of(token_strips(clips, last_only=last_only)[0])
+    tiles = strip[0, 56::112, 0].astype(float)
+    expected = [255 if step is None else 255 * step / 16 for step in shown]
+    np.testing.assert_allclose(tiles, expected, atol=3)
