@@ -1,7 +1,8 @@
 """The same draws online, with the backbone in the loop, and from the cache, side by side.
 
 Equal heads, with equal dropout, learn from both kinds of tokens; `readouts.online` makes those of the
-backbone, `readouts.certificates` judges what was found, and the certificate stays with the store.
+backbone, `readouts.certificates` judges what was found, and the certificate stays with the store. A third set
+learns from the backbone's tokens rounded as a store rounds them: what a faultless cache does to a readout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -169,11 +170,14 @@ class _Pair:
 
     def __init__(self, run: Run, device: torch.device) -> None:
         self.run, self.online, self.cached = run, _Heads(run, device), _Heads(run, device)
+        exact = is_exact(run.training.store.attrs["exactness"])
+        self.rounded = _Heads(run, device) if exact else None
+        """None where views are samples, which part the two ways far more than rounding does."""
 
 
 def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> TokenAgreement:
     """All steps of all runs; how well stored tokens agree with those of the same clip views."""
-    exact, compared = is_exact(source.job.exactness), list[tuple[int, float]]()
+    exact, compared = is_exact(source.job.exactness), list[TokenAgreement]()
     total = sum(pair.run.recipe.steps for pair in pairs)
     for done, (pair, step) in enumerate((p, s) for p in pairs for s in range(p.run.recipe.steps)):
         progress("training online and cached", done, total)
@@ -183,15 +187,15 @@ def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> 
         cached = source.stored(clips, views)
         online = source.tokens(clips, views if exact else _fresh_views(source, draws, step))
         if exact:
-            compared.append((len(clips), source.apart(online, cached)))
+            compared.append(source.agreement(online, cached))
         elif done == 0:
             some = slice(CHECKED_VIEWS)
-            compared.append(
-                (len(clips[some]), source.apart(source.tokens(clips[some], views[some]), cached[some]))
-            )
+            compared.append(source.agreement(source.tokens(clips[some], views[some]), cached[some]))
         targets = source.targets(pair.run.task, clips, views, np.random.default_rng([draws.seed, step]))
         pair.online.learn(online, targets)
         pair.cached.learn(cached, targets)
+        if pair.rounded is not None:
+            pair.rounded.learn(source.rounded(online), targets)
     progress("training online and cached", total, total)
     return _agreement(compared)
 
@@ -200,9 +204,9 @@ def _score(
     pairs: Sequence[_Pair], source: OnlineTokens, clips: Int64[np.ndarray, " n"], progress: Progress
 ) -> TokenAgreement:
     """Score all heads on val; each clip meets the backbone once."""
-    compared = list[tuple[int, float]]()
+    compared = list[TokenAgreement]()
     for part in np.split(clips, range(pairs[0].run.recipe.batch, len(clips), pairs[0].run.recipe.batch)):
-        progress("scoring val online and cached", sum(n for n, _ in compared), len(clips))
+        progress("scoring val online and cached", sum(some.n_clip_views for some in compared), len(clips))
         views = np.zeros_like(part)
         online, cached = source.tokens(part, views), source.stored(part, views)
         targets = source.targets(pairs[0].run.task, part, views, None)
@@ -210,7 +214,9 @@ def _score(
             pair.online.score(online, targets, pair.online.own)
             pair.online.score(cached, targets, pair.online.other)
             pair.cached.score(cached, targets, pair.cached.own)
-        compared.append((len(part), source.apart(online, cached)))
+            if pair.rounded is not None:
+                pair.rounded.score(source.rounded(online), targets, pair.rounded.own)
+        compared.append(source.agreement(online, cached))
     progress("scoring val online and cached", len(clips), len(clips))
     return _agreement(compared)
 
@@ -221,10 +227,14 @@ def _fresh_views(source: OnlineTokens, draws: Draws, step: int) -> Int64[np.ndar
     return np.arange(first, first + draws.batch)
 
 
-def _agreement(compared: Sequence[tuple[int, float]]) -> TokenAgreement:
+def _agreement(compared: Sequence[TokenAgreement]) -> TokenAgreement:
+    counts = [some.n_clip_views for some in compared]
     # By numpy, which passes NaN on.
-    worst = float(np.max([apart for _, apart in compared]))
-    return TokenAgreement(n_clip_views=sum(n for n, _ in compared), beyond_rounding=worst)
+    return TokenAgreement(
+        n_clip_views=sum(counts),
+        beyond_rounding=float(np.max([some.beyond_rounding for some in compared])),
+        moved=float(np.average([some.moved for some in compared], weights=counts)),
+    )
 
 
 def _compared(kind: str, pairs: Sequence[_Pair], units: Units | None) -> ReadoutComparison:
@@ -235,6 +245,7 @@ def _compared(kind: str, pairs: Sequence[_Pair], units: Units | None) -> Readout
     cached = np.array([pair.cached.own[kind].compute()[score] for pair in pairs])
     low, high = gap_interval((cached - online).tolist(), *_unit_error(kind, pairs, units))
     series = [(pair.online.series[kind], pair.cached.series[kind]) for pair in pairs]
+    metric_rounded, loss_difference_rounded = _by_rounding(kind, pairs)
     return ReadoutComparison(
         readout=kind,
         metric_online=float(online.mean()),
@@ -244,9 +255,21 @@ def _compared(kind: str, pairs: Sequence[_Pair], units: Units | None) -> Readout
         gap_high=high,
         evaluation_gap=float((swapped - online).mean()),
         worst_loss_difference=float(np.max([worst_difference(*losses) for losses in series])),
+        metric_rounded=metric_rounded,
+        loss_difference_rounded=loss_difference_rounded,
         losses_online=tuple(series[0][0]),
         losses_cached=tuple(series[0][1]),
     )
+
+
+def _by_rounding(kind: str, pairs: Sequence[_Pair]) -> tuple[float | None, float | None]:
+    """Score of one head that saw rounded tokens, and how far its early losses are from those online."""
+    both = [(pair.online, pair.rounded) for pair in pairs if pair.rounded is not None]
+    if not both:
+        return None, None
+    scores = [rounded.own[kind].compute()[pairs[0].run.task.score] for _, rounded in both]
+    apart = [worst_difference(online.series[kind], rounded.series[kind]) for online, rounded in both]
+    return float(np.mean(scores)), float(np.max(apart))
 
 
 def _unit_error(kind: str, pairs: Sequence[_Pair], units: Units | None) -> tuple[float, int]:

@@ -28,12 +28,13 @@ from featcache.index_cache import scan_once
 from featcache.job import Extraction, fingerprint_parts, plan_extraction
 from featcache.manifest import Manifest
 from featcache.progress import Progress
-from featcache.quantize import LEVELS
+from featcache.quantize import LEVELS, dequantize_into, quantize
 from featcache.readers.base import Reader
 from featcache.spec import Layer
 from featcache.store import FeatureStore
 from featcache.views import clip_pixels, draw_view
 from readouts.bootstrap import Units, units_of
+from readouts.certificates import TokenAgreement
 from readouts.features import FeatureSplit
 from readouts.tasks.base import Task
 
@@ -143,9 +144,17 @@ class OnlineTokens:
         chosen = {} if self.split.targets is None else task.select(self.split.targets, clips, views, rng)
         return {name: torch.from_numpy(values).to(self.device) for name, values in chosen.items()}
 
-    def apart(self, online: Float[Tensor, "B T N C"], stored: Float[Tensor, "B T N C"]) -> float:
-        """`beyond_rounding` of this store."""
-        return beyond_rounding(online, stored, dtype=self.dtype)
+    def rounded(self, online: Float[Tensor, "B T N C"]) -> Float[Tensor, "B T N C"]:
+        """What a faultless store would give back of the tokens."""
+        return as_stored(online, precision=self.job.dtype, dtype=self.dtype)
+
+    def agreement(self, online: Float[Tensor, "B T N C"], stored: Float[Tensor, "B T N C"]) -> TokenAgreement:
+        """Of stored tokens with those computed anew."""
+        return TokenAgreement(
+            n_clip_views=len(online),
+            beyond_rounding=beyond_rounding(online, stored, dtype=self.dtype),
+            moved=float(_in_spreads(online, online - stored.float()).mean()),
+        )
 
     def units(self, clips: Int64[np.ndarray, " n"]) -> Units | None:
         """What of the clips is independent; None where nothing is known of them."""
@@ -171,6 +180,25 @@ class OnlineTokens:
         return tokens.clone()
 
 
+def as_stored(
+    online: Float[Tensor, "B T N C"], *, precision: torch.dtype, dtype: str
+) -> Float[Tensor, "B T N C"]:
+    """Tokens with no more digits than they have: rounded to the backbone's precision, then as a store does.
+
+    Args:
+        online: as the backbone gives them, float32.
+        precision: that the backbone computed in.
+        dtype: float16, or int8 with a scale a token, read back as float16.
+    """
+    half = online.to(precision).half()
+    if dtype == "float16":
+        return half
+    clips = rearrange(half, "b t n c -> b t n 1 c").cpu().numpy()
+    for clip in clips:
+        dequantize_into(clip, *quantize(clip))
+    return rearrange(torch.from_numpy(clips), "b t n 1 c -> b t n c").to(online.device)
+
+
 def beyond_rounding(
     online: Float[Tensor, "B T N C"], stored: Float[Tensor, "B T N C"], *, dtype: str
 ) -> float:
@@ -190,9 +218,13 @@ def beyond_rounding(
     if dtype == "int8":
         # Half a step of float16 before, one after, and the float16 rounding of the scale.
         allowed = 2 * allowed + online.abs().amax(dim=-1, keepdim=True) * (1 + 2**-10) / (2 * LEVELS)
-    excess = ((online - rounded).abs() - allowed).clamp(min=0)
-    centred = online - reduce(online, "b t n c -> c", "mean")
+    return float(_in_spreads(online, ((online - rounded).abs() - allowed).clamp(min=0)).max())
+
+
+def _in_spreads(tokens: Float[Tensor, "B T N C"], off: Float[Tensor, "B T N C"]) -> Float[Tensor, "B"]:
+    """RMS of something over each clip view, in standard deviations of the tokens' channels."""
+    centred = tokens - reduce(tokens, "b t n c -> c", "mean")
     spread = reduce(centred.square(), "b t n c -> c", "mean").sqrt()
     # A channel that hardly varies has no scale of its own.
     scale = spread.clamp(min=max(1e-3 * float(spread.max()), 1e-12))
-    return float(reduce((excess / scale).square(), "b t n c -> b", "mean").sqrt().max())
+    return reduce((off / scale).square(), "b t n c -> b", "mean").sqrt()

@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import t as student
 
 from featcache.errors import CallError, StoreError
+from featcache.fingerprint import fingerprint
+from featcache.store import FeatureStore
 from featcache.targets import TargetArray, Targets
 from readouts.bootstrap import (
+    NoIntervalError,
     Units,
     interval,
     load_evidence,
@@ -103,28 +108,51 @@ def test_a_unit_is_drawn_with_all_of_its_clips() -> None:
 
 
 def test_a_paired_difference_cancels_what_both_find_hard() -> None:
-    # A is ahead by 1 on every clip: the videos differ by hundreds, the difference does not.
-    hard = [0.0, 0.0, 500.0, 900.0, 900.0, 100.0]
+    # A is ahead by about 1 on every clip: the videos differ by hundreds, the difference does not.
+    hard, ahead = [0.0, 0.0, 500.0, 900.0, 900.0, 100.0], [1.01, 1.01, 0.99, 1.0, 1.0, 0.98]
     units = videos(0, 0, 1, 2, 2, 3)
-    found = paired_difference(Mean(), values(*(np.array(hard) + 1)), values(*hard), units, n=200)
-    assert found.value == pytest.approx(1.0)
-    assert (found.interval.low, found.interval.high) == pytest.approx((1.0, 1.0))
+    found = paired_difference(Mean(), values(*np.add(hard, ahead)), values(*hard), units, n=200)
+    assert found.value == pytest.approx(5.99 / 6)
+    assert (found.interval.low, found.interval.high) == pytest.approx((1.0, 1.0), abs=0.05)
     assert (found.flips, found.p_value, found.n_units, found.is_clear) == (0.0, 0.0, 4, True)
     alone = interval(Mean(), values(*hard), units, n=200)
     assert alone.high - alone.low > 500
 
 
 def test_the_sign_flips_where_the_other_run_is_ahead() -> None:
-    # Two videos, +3 and -1: drawn (+3 +3), (+3 -1) twice, (-1 -1), so one in four is below 0.
-    found = paired_difference(Mean(), values(3.0, -1.0), values(0.0, 0.0), videos(0, 1), n=4000)
-    assert found.value == pytest.approx(1.0)
-    assert found.flips == pytest.approx(0.25, abs=0.02)
+    # Three videos, +4 and twice -1: below 0 unless the first is drawn, which it is not in 8 of 27.
+    a, b, units = values(4.0, -1.0, -1.0), values(0.0, 0.0, 0.0), videos(0, 1, 2)
+    found = paired_difference(Mean(), a, b, units, n=4000)
+    assert found.value == pytest.approx(2 / 3)
+    assert found.flips == pytest.approx(8 / 27, abs=0.02)
     assert found.p_value == 2 * found.flips
     assert not found.is_clear
-    turned = paired_difference(Mean(), values(0.0, 0.0), values(3.0, -1.0), videos(0, 1), n=4000)
+    turned = paired_difference(Mean(), b, a, units, n=4000)
     assert (turned.value, turned.flips) == (-found.value, found.flips)
-    same = paired_difference(Mean(), values(1.0, 2.0), values(1.0, 2.0), videos(0, 1), n=10)
-    assert (same.value, same.flips, same.p_value, same.is_clear) == (0.0, 0.5, 1.0, False)
+
+
+def test_a_score_that_all_resamples_agree_on_has_no_interval() -> None:
+    perfect, units = values(1.0, 1.0, 1.0, 1.0), videos(0, 1, 2, 3)
+    with pytest.raises(
+        NoIntervalError, match="no interval: all resamples agree on 1, so 4 videos do not tell"
+    ):
+        interval(Mean(), perfect, units, n=50)
+    # Ahead by the same everywhere, but for the last bits of sums.
+    with pytest.raises(NoIntervalError, match=r"agree on 0\.1, so 4 videos"):
+        paired_difference(Mean(), values(0.8, 0.4, 0.2, 0.9), values(0.7, 0.3, 0.1, 0.8), units, n=50)
+    one_is_wrong = interval(Mean(), values(1.0, 1.0, 1.0, 0.999), units, n=50)
+    assert one_is_wrong.low < one_is_wrong.high
+
+
+@pytest.mark.parametrize(("of_clip", "seen"), [((4, 4, 4), "one"), ((1, 2, 2), "two")])
+def test_one_or_two_units_have_no_interval(of_clip: tuple[int, ...], seen: str) -> None:
+    a, b, units = values(1.0, 2.0, 3.0), values(0.0, 0.5, 0.0), videos(*of_clip)
+    for compute in (lambda: interval(Mean(), a, units), lambda: paired_difference(Mean(), a, b, units)):
+        with pytest.raises(
+            NoIntervalError,
+            match=f"no interval: 3 clips are of {seen} of the videos, .*: 3 at least, 10 or more",
+        ):
+            compute()
 
 
 def test_the_text_says_what_was_drawn_and_how_far_it_can_be_trusted() -> None:
@@ -152,16 +180,14 @@ def test_seeds_are_told_by_mean_and_spread() -> None:
 
 def test_mistakes_are_told() -> None:
     one = values(1.0, 2.0)
-    with pytest.raises(CallError, match="2 clips are of one of the videos"):
-        interval(Mean(), one, videos(4, 4))
     with pytest.raises(CallError, match=r"evidence of \[2\] clips with units of 3"):
         interval(Mean(), one, videos(1, 2, 3))
     with pytest.raises(CallError, match=r"evidence of \[2, 3\] clips with units of 2"):
         paired_difference(Mean(), one, values(1.0, 2.0, 3.0), videos(1, 2))
     with pytest.raises(CallError, match="n=1 resamples"):
-        interval(Mean(), one, videos(1, 2), n=1)
+        interval(Mean(), values(1.0, 2.0, 3.0), videos(1, 2, 3), n=1)
     with pytest.raises(CallError, match=r"level=95\.0 must be between 0 and 1"):
-        interval(Mean(), one, videos(1, 2), n=5, level=95.0)
+        interval(Mean(), values(1.0, 2.0, 3.0), videos(1, 2, 3), n=5, level=95.0)
 
 
 def test_units_are_sequences_videos_or_clips(make_targets: MakeTargets) -> None:
@@ -183,6 +209,34 @@ def test_initial_times_of_one_forecast_span_are_one_unit(make_targets: MakeTarge
     found = units_of(targets, np.arange(5))
     assert (found.of_clip.tolist(), found.kind) == ([0, 0, 1, 1, 2], "stretches of 24 h")
     assert units_of(targets, np.array([1, 4, 2])).of_clip.tolist() == [0, 1, 0]
+
+
+def test_clips_of_own_videos_are_of_their_file(make_split: Callable[..., FeatureStore]) -> None:
+    store = make_split("val", np.zeros((5, 1, 1, 1, 1, 2)), np.eye(5, dtype=np.uint8))
+    targets, clips = store.targets, np.array([0, 2, 3, 4])
+    assert targets is not None
+    assert units_of(targets, clips).kind == "clips"
+    as_of_reader(store, "video_file", ["cages/b.mp4", "cages/b.mp4", "cages/a.mp4", "cages/b.mp4", "c.mp4"])
+    found = units_of(targets, clips)
+    assert (found.of_clip.tolist(), found.kind) == ([2, 1, 2, 0], "videos")
+    # A record file of another reader is no video, and other targets are of other clips.
+    as_of_reader(store, "sequence_example", ["a.bin"] * 5)
+    assert units_of(targets, clips).kind == "clips"
+    as_of_reader(store, "video_file", ["a.mp4"] * 5)
+    assert units_of(replace(targets, fingerprint="f00"), clips).kind == "clips"
+    (store.path / "clips.parquet").unlink()
+    assert units_of(targets, clips).kind == "clips"
+
+
+def as_of_reader(store: FeatureStore, reader: str, sources: list[str]) -> None:
+    """Let a store say what decoded its clips, and which file each is from."""
+    header = json.loads((store.path / "zarr.json").read_bytes())
+    about = header["attributes"]["scivid"]
+    about["parts"]["decoding"] = {"reader": reader}
+    about["fingerprint"] = fingerprint(about["parts"])
+    (store.path / "zarr.json").write_text(json.dumps(header))
+    table = store.clips.set_column(1, "source", pa.array(sources))
+    pq.write_table(table, store.path / "clips.parquet")
 
 
 ROW = {
@@ -209,6 +263,9 @@ def test_evidence_is_read_back_a_readout_at_a_time(tmp_path: Path) -> None:
         StoreError, match=r"no evidence of single clips of test: .*evidence_test\.npz is missing"
     ):
         load_evidence(tmp_path, ROW, "test")
+    for role in ("tst", "train"):
+        with pytest.raises(CallError, match=f"role '{role}': runs are scored on val or test"):
+            load_evidence(tmp_path, ROW, role)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a zip", b"PK\x03\x04 cut short"])
@@ -230,5 +287,7 @@ def test_only_what_was_scored_on_the_same_clips_is_compared(tmp_path: Path) -> N
     kept(tmp_path, other, [5, 6, 7], linear_of_values=np.zeros(3))
     with pytest.raises(StoreError, match="on 2 and 3 clips of val, 1 of them the same"):
         paired_evidence(tmp_path, ROW, other, "val")
+    with pytest.raises(CallError, match="role 'tst': runs are scored on val or test"):
+        paired_evidence(tmp_path, ROW, other, "tst")
     with pytest.raises(CallError, match="have task 'toy' and 'fly': only runs of one task"):
         paired_evidence(tmp_path, ROW, {**other, "task": "fly"}, "val")

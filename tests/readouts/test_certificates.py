@@ -20,29 +20,78 @@ from readouts.certificates import (
     write_certificate,
 )
 
-SAME = TokenAgreement(n_clip_views=64, beyond_rounding=1e-7)
+SAME = TokenAgreement(n_clip_views=64, beyond_rounding=1e-7, moved=2e-4)
 HEAD = ReadoutComparison(
     readout="linear", metric_online=0.5, metric_cached=0.48, gap=-0.02, gap_low=-0.05, gap_high=0.01,
-    evaluation_gap=0.0, worst_loss_difference=1e-6, losses_online=(1.0, 0.9), losses_cached=(1.0, 0.8),
+    evaluation_gap=0.0, worst_loss_difference=1e-6, metric_rounded=0.48, loss_difference_rounded=1e-6,
+    losses_online=(1.0, 0.9), losses_cached=(1.0, 0.8),
 )  # fmt: skip
+LIKE = replace(HEAD, metric_cached=0.5, gap=0.0, metric_rounded=0.5)
 EXACT = Findings(
     exactness="exact, 8 views", precision="float32", dtype="float16", train_tokens=SAME, val_tokens=SAME,
-    readouts=(HEAD,), metric="mean_AP", steps=20, seeds=1,
+    readouts=(LIKE,), metric="mean_AP", steps=20, seeds=1,
 )  # fmt: skip
-SAMPLED = replace(EXACT, exactness="4 frozen views", seeds=3)
+OF_SAMPLES = replace(HEAD, metric_rounded=None, loss_difference_rounded=None)
+SAMPLED = replace(EXACT, exactness="4 frozen views", seeds=3, readouts=(OF_SAMPLES,))
 
 
 def with_head(found: Findings, **changes: object) -> Findings:
-    return replace(found, readouts=(HEAD, replace(HEAD, readout="attention", **changes)))
+    head = found.readouts[0]
+    return replace(found, readouts=(head, replace(head, readout="attention", **changes)))
 
 
 def test_what_agrees_is_exact_or_within_noise() -> None:
     assert judge(EXACT)[0] == "exact"
     assert judge(SAMPLED)[0] == "within noise"
     assert "4 frozen views instead of fresh ones: mean_AP -0.0200 [-0.0500, +0.0100]" in judge(SAMPLED)[1]
-    # Trainings of an exact task may drift apart, and samples may have losses of their own.
-    assert judge(with_head(EXACT, gap=-0.4, metric_cached=0.1))[0] == "exact"
+    # Scores have room for a hundredth, and samples may have losses of their own.
+    assert judge(with_head(EXACT, gap=-0.004, metric_cached=0.496))[0] == "exact"
     assert judge(with_head(SAMPLED, worst_loss_difference=0.3))[0] == "within noise"
+
+
+def test_what_differs_as_rounding_does_is_within_rounding() -> None:
+    losses = with_head(EXACT, worst_loss_difference=9e-3, loss_difference_rounded=8e-3)
+    verdict, text = judge(losses)
+    assert verdict == "within rounding"
+    assert text.startswith(
+        "within rounding, as good as float16 can be: 64 training and 64 validation clip views"
+    )
+    # 9e-3 over the 2e-4 that tokens move by.
+    assert (
+        "early losses of attention by 0.009, 45 times as much (online tokens that are rounded: by 0.008)"
+        in text
+    )
+    assert losses.faithful
+    # Drifted apart, as rounded online tokens drift; or near outputs that changed places.
+    drifted = with_head(EXACT, metric_cached=0.1, gap=-0.4, metric_rounded=0.12)
+    verdict, text = judge(drifted)
+    assert verdict == "within rounding"
+    assert (
+        "from 0.5000 to 0.1000 (online tokens that are rounded: to 0.1200), +0.0e+00 for the very same"
+        in text
+    )
+    assert judge(with_head(EXACT, evaluation_gap=-0.07))[0] == "within rounding"
+    assert "linear" not in text
+
+
+def test_rounding_explains_no_more_than_it_does() -> None:
+    further = with_head(EXACT, worst_loss_difference=9e-3, loss_difference_rounded=3e-3)
+    verdict, text = judge(further)
+    assert verdict == "differs"
+    assert "attention differ by 0.009 (allowed 0.006; rounding alone makes 0.003)" in text
+    assert not further.faithful
+    # A backbone in bfloat16 has its own rounding, of which a control shows a part.
+    coarse = replace(further, precision="bfloat16")
+    assert judge(coarse)[0] == "exact"
+    for much, verdict in ((0.15, "within rounding"), (0.17, "differs")):
+        rounded = with_head(coarse, worst_loss_difference=much, loss_difference_rounded=0.02)
+        assert judge(rounded)[0] == verdict
+
+
+def test_tokens_beyond_rounding_differ_whatever_the_control_does() -> None:
+    amplified = with_head(EXACT, worst_loss_difference=0.5, loss_difference_rounded=0.5)
+    assert judge(amplified)[0] == "within rounding"
+    assert judge(replace(amplified, val_tokens=replace(SAME, beyond_rounding=0.1)))[0] == "differs"
 
 
 @pytest.mark.parametrize("off", [0.1, nan])

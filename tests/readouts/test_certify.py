@@ -17,11 +17,11 @@ from featcache.backbones.resize import ResizeTokens
 from featcache.errors import CallError, StoreError
 from featcache.extract import Machine, extract
 from featcache.job import plan_extraction
-from featcache.manifest import load_manifest
+from featcache.manifest import Augmentation, Manifest, load_manifest
 from featcache.spec import TokenGrid
 from featcache.store import FeatureStore, open_features
 from featcache.views import View, ViewPlan, draw_view
-from readouts.certificates import Certificate, read_certificate
+from readouts.certificates import LOSS_TOLERANCE, Certificate, read_certificate
 from readouts.certify import certify
 from readouts.features import open_task_splits
 from readouts.online import replanned
@@ -76,9 +76,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Tampered:
-    """A backbone that says it is COARSE and shows the model other pixels."""
+    """A backbone that says it is COARSE and shows the model other pixels, or gives other tokens."""
 
     tamper: Callable[[Tensor], Tensor]
+    after: Callable[[Tensor], Tensor] = lambda tokens: tokens
     info = COARSE.info
 
     def weights_digest(self) -> str:
@@ -92,15 +93,37 @@ class Tampered:
 
     def load(self, *args: Any) -> Any:
         encoder = COARSE.load(*args)
-        return lambda pixels: encoder(self.tamper(pixels))
+        return lambda pixels: {
+            layer: self.after(tokens) for layer, tokens in encoder(self.tamper(pixels)).items()
+        }
+
+
+def faint(tokens: Tensor) -> Tensor:
+    """Nearly alike over their channels: float16, exact to 2.4e-4 here, keeps little of what they say."""
+    return 0.75 + 2e-3 * tokens * torch.tensor([1.0, -1.0, 0.5])
+
+
+FAINT = Tampered(lambda pixels: pixels, faint)
+AS_FILMED = replace(
+    MANIFEST,
+    tasks={**MANIFEST.tasks, "calms21": replace(MANIFEST.task("calms21"), augmentation=Augmentation())},
+)
+"""Mice without views: an exact classification."""
 
 
 def extracted(
-    data: Path, cache: Path, task: str, *, backbone: Backbone = COARSE, n_views: int = 1, **options: Any
+    data: Path,
+    cache: Path,
+    task: str,
+    *,
+    backbone: Backbone = COARSE,
+    n_views: int = 1,
+    manifest: Manifest = MANIFEST,
+    **options: Any,
 ) -> Path:
     for role in ("train", "val"):
         job = plan_extraction(
-            MANIFEST, task=task, role=role, backbone=backbone, layers=backbone.info.default_layers,
+            manifest, task=task, role=role, backbone=backbone, layers=backbone.info.default_layers,
             n_views=n_views if role == "train" else 1, seed=5, dtype=torch.float32, **options,
         )  # fmt: skip
         extract(job, Machine(device=CPU, batch=3), data_dir=data, cache_dir=cache)
@@ -112,9 +135,11 @@ def run_of(cache: Path, task: str, *settings: str, backbone: str = "resize") -> 
     return configure(load_task(task, MANIFEST), splits, settings=["steps=3", *SETTINGS[task], *settings])
 
 
-def certified(data: Path, run: Run, backbone: Backbone = COARSE, **options: Any) -> Certificate:
+def certified(
+    data: Path, run: Run, backbone: Backbone = COARSE, manifest: Manifest = MANIFEST, **options: Any
+) -> Certificate:
     options = {"val_clips": 6, **options}
-    return certify(run, backbone, MANIFEST, data_dir=data, device=CPU, **options)
+    return certify(run, backbone, manifest, data_dir=data, device=CPU, **options)
 
 
 @pytest.mark.parametrize(("task", "n_views"), [("typhoon", 8), ("stir", 9), ("weatherbench2", 1)])
@@ -129,6 +154,34 @@ def test_exact_tasks_are_exact(data: Path, cache: Path, task: str, n_views: int)
     assert found.worst_loss_difference < 1e-4
     assert read_certificate(run.splits["train"].store.path) == found
     assert found.command == "scivid certify ..."
+    for head in found.findings.readouts:
+        assert head.loss_difference_rounded == pytest.approx(head.worst_loss_difference, abs=1e-5)
+        assert head.metric_rounded == pytest.approx(head.metric_cached, rel=1e-3)
+
+
+def test_rounding_that_a_readout_blows_up_is_told_from_a_wrong_cache(data: Path, tmp_path: Path) -> None:
+    options = {"manifest": AS_FILMED}
+    run = run_of(extracted(data, tmp_path, "calms21", backbone=FAINT, **options), "calms21", "lr=1e-2")
+    found = certified(data, run, FAINT, **options)
+    (attention,) = (head for head in found.findings.readouts if head.readout == "attention")
+    assert found.verdict == "within rounding"
+    assert found.findings.faithful
+    assert found.findings.train_tokens.beyond_rounding == found.findings.val_tokens.beyond_rounding == 0.0
+    # More than the fixed tolerance, and to the bit what rounding the backbone's own tokens does.
+    assert attention.worst_loss_difference > 2 * LOSS_TOLERANCE["float32"]
+    assert attention.worst_loss_difference == attention.loss_difference_rounded
+    assert attention.metric_cached == attention.metric_rounded
+
+
+@pytest.mark.parametrize("tamper", [lambda pixels: pixels.flip(1), lambda pixels: pixels.roll(1, dims=-1)])
+def test_a_wrong_cache_of_faint_tokens_is_caught(
+    data: Path, tmp_path: Path, tamper: Callable[[Tensor], Tensor]
+) -> None:
+    options = {"manifest": AS_FILMED}
+    extracted(data, tmp_path, "calms21", backbone=Tampered(tamper, faint), **options)
+    found = certified(data, run_of(tmp_path, "calms21", "steps=2"), FAINT, **options)
+    assert found.text.startswith("differs: training tokens are")
+    assert not found.findings.faithful
 
 
 @pytest.mark.parametrize("task", ["flyvsfly", "calms21"])
@@ -192,6 +245,8 @@ def test_shuffled_frames_and_int8_are_certified_as_such(data: Path, tmp_path: Pa
     extracted(data, tmp_path, "typhoon", shuffle_frames=True, store_dtype="int8")
     found = certified(data, run_of(tmp_path, "typhoon", backbone="resize_shuffled"))
     assert (found.verdict, found.findings.dtype) == ("exact", "int8")
+    for head in found.findings.readouts:
+        assert 0 < head.worst_loss_difference == head.loss_difference_rounded
     assert found.backbone == "resize_shuffled"
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from featcache.quantize import dequantize_into, quantize
-from readouts.online import beyond_rounding
+from readouts.online import as_stored, beyond_rounding
 
 
 def test_rounding_alone_is_no_difference() -> None:
@@ -31,5 +31,16 @@ def test_int8_has_the_steps_of_its_token() -> None:
     for row, clip in zip(stored, tokens.half().numpy().reshape(stored.shape), strict=True):
         dequantize_into(row, *quantize(clip))
     read = torch.from_numpy(stored.reshape(tokens.shape))
+    assert torch.equal(as_stored(tokens, precision=torch.float32, dtype="int8"), read)
     assert beyond_rounding(tokens, read, dtype="int8") == 0.0
     assert beyond_rounding(tokens, read, dtype="float16") > 1e-3
+
+
+def test_tokens_are_rounded_to_what_the_backbone_and_the_store_keep() -> None:
+    # 11 bits in float16, 8 in bfloat16, halves to even.
+    tokens = torch.tensor([1 + 2.0**-10, 1 + 2.0**-11, 1 + 2.0**-7 + 2.0**-8, 3.0]).expand(1, 1, 2, 4)
+    half = as_stored(tokens, precision=torch.float32, dtype="float16")
+    assert half.dtype == torch.float16
+    assert half[0, 0, 0].tolist() == [1 + 2.0**-10, 1.0, 1 + 2.0**-7 + 2.0**-8, 3.0]
+    coarse = as_stored(tokens, precision=torch.bfloat16, dtype="float16")
+    assert coarse[0, 0, 1].tolist() == [1.0, 1.0, 1 + 2.0**-6, 3.0]
