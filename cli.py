@@ -15,9 +15,9 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from featcache.errors import CallError, ScividError, StoreError, TrainingError
+from featcache.errors import CallError, StoreError, TrainingError
 from featcache.progress import reporter
-from featcache.terminal import command_line, show_table
+from featcache.terminal import command_line, extract_command, message_of, show_table
 
 # Before torch is loaded: its OpenMP threads would otherwise spin between kernels and starve the threads
 # that decode and read ahead (a readout's 200 steps took 33 s instead of 5 on two cores).
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from featcache.job import Extraction
     from featcache.manifest import Manifest
     from readouts.certificates import Certificate
-    from readouts.sweep_plan import Plan as SweepPlan
 
 
 class _Commands(TyperGroup):
@@ -38,14 +37,13 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (ScividError, OSError) as problem:
-            if ctx.params.get("debug"):
+        except KeyboardInterrupt:
+            typer.echo("\nscivid: stopped. Run the same command again to go on from here.", err=True)
+            raise typer.Exit(130) from None
+        except Exception as problem:
+            message = message_of(problem)
+            if message is None or ctx.params.get("debug"):
                 raise
-            message = (
-                str(problem)
-                if isinstance(problem, ScividError)
-                else ": ".join(map(str, filter(None, (problem.strerror, problem.filename))))
-            )
             typer.echo(f"scivid: {message}", err=True)
             raise typer.Exit(getattr(problem, "exit_code", 1)) from None
 
@@ -84,10 +82,27 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
 
 
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, as lr=1e-4; `scivid list settings --task ...` has all of them."),
+]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"scivid {version('scivid')}")
+        raise typer.Exit()
+
+
 @app.callback()
 def options(
     context: typer.Context,
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which and leave.")
+    ] = False,
 ) -> None:
     """Options that go for every command; `_Commands` reads them."""
     if context.invoked_subcommand == "extract":
@@ -98,18 +113,20 @@ def options(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="backbones, tasks, readouts or stores")] = "tasks",
+    what: Annotated[str, typer.Argument(help="backbones, tasks, readouts, settings or stores")] = "tasks",
+    task: Annotated[str | None, typer.Option(help="Whose settings.")] = None,
     weights_dir: WeightsDir = None,
     cache_dir: CacheDir = CACHE_DIR,
     manifest: ManifestFile = None,
 ) -> None:
-    """What there is: backbones, tasks, readouts, or the stores on disk."""
+    """What there is: backbones, tasks, readouts, what can be set of a task's, or the stores on disk."""
     from featcache import listings as known
 
     listings: dict[str, Callable[[], list[dict[str, object]]]] = {
         "backbones": lambda: known.backbone_rows(weights_dir),
         "tasks": lambda: known.task_rows(_manifest(manifest)),
-        "readouts": _readout_rows,
+        "readouts": lambda: _readout_rows(_manifest(manifest)),
+        "settings": lambda: _setting_rows(task, _manifest(manifest)),
         "stores": lambda: known.store_rows(cache_dir),
     }
     if what not in listings:
@@ -126,7 +143,10 @@ def data_status(
     from featcache.listings import data_rows
 
     console.print(f"data folder {data_dir.expanduser()} (SCIVID_DATA_DIR or --data-dir)", markup=False)
-    _show(data_rows(_manifest(manifest), data_dir.expanduser()), empty="no data sets")
+    rows, lines = data_rows(_manifest(manifest), data_dir.expanduser())
+    _show(rows, empty="no data sets")
+    for line in lines:
+        console.print(line, markup=False)
 
 
 @data_app.command("download")
@@ -211,7 +231,8 @@ def extract(
             force=force,
             progress=progress,
         ):
-            size = f"{store.spec.n_clips} clips, {store.spec.payload_bytes / 1e6:,.1f} MB"
+            of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
+            size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
             console.print(f"{store.path}  ({size})", markup=False)
             left_out = [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]
             if left_out:
@@ -286,14 +307,14 @@ def plan(
     manifest: ManifestFile = None,
 ) -> None:
     """What an extraction will cost: bytes, hours, read rate, and after how many readouts it pays."""
-    from featcache.plan import Speed, Training, count_clips, make_plan
+    from featcache.plan import Speed, Training, clip_numbers, count_clips, make_plan
     from readouts.tasks import load_task
 
     known = _manifest(manifest)
     _, jobs = _jobs(
         backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
     )
-    given = _clip_numbers(clips or [])
+    given = clip_numbers(clips or [], [job.role for job in jobs])
     counts = {
         job.role: given[job.role] if job.role in given else count_clips(job, data_dir.expanduser())
         for job in jobs
@@ -309,16 +330,6 @@ def plan(
     _show(found.rows(), empty="no splits")
     for line in found.sentences():
         console.print(line, markup=False)
-
-
-def _clip_numbers(given: list[str]) -> dict[str, int]:
-    numbers = {}
-    for item in given:
-        role, _, number = item.partition("=")
-        if not number.isdigit():
-            raise CallError(f"--clips {item}: write role=number, for example val=5000.")
-        numbers[role] = int(number)
-    return numbers
 
 
 @app.command()
@@ -339,6 +350,8 @@ def _broken(stores: list[Path]) -> int:
             found = check(path, progress=progress.of(f"checking {path.name}"))
         for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
             console.print(line, markup=False)
+        if found.way_out:
+            console.print(found.way_out, markup=False)
         verdict = "complete, checksums right, all finite" if found.ok else f"{len(found.problems)} problems"
         size = f"{found.n_chunks} chunks, {found.n_bytes / 1e6:,.1f} MB"
         console.print(f"{path}: {verdict} ({size})", markup=False)
@@ -359,7 +372,7 @@ def train_readout(
     layer: Annotated[str | None, typer.Option(help="Which layer, where a store holds several.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting such as lr=1e-4.")] = None,
+    set_: SetOption = None,
     test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
@@ -374,22 +387,29 @@ def train_readout(
     from featcache.backbones import store_name
     from featcache.device import choose_device
     from readouts.features import open_task_splits
+    from readouts.probe_runs import refuse_probes
     from readouts.resident import residence
-    from readouts.run import configure
+    from readouts.run import configure, roles_of
     from readouts.tasks import load_task
     from readouts.training import train
 
-    wish = residence(resident)
-    loaded = load_task(task, _manifest(manifest))
-    backbone = store_name(backbone)
+    wish, readouts = residence(resident), readout.split(",") if readout else None
+    known = _manifest(manifest)
+    loaded = load_task(task, known)
+    where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
+    refuse_probes(
+        readouts or [], task=task, backbone=store_name(backbone), test=test, results_dir=results_dir, **where
+    )
     splits = open_task_splits(
         cache_dir,
         loaded.name,
-        backbone,
+        store_name(backbone),
         layer=layer,
         fingerprint=fingerprint,
-        roles=("train", "val", *(["test"] * test)),
+        roles=roles_of(loaded, known, test=test),
+        extract=extract_command(backbone, loaded.name, **where),
     )
+    backbone = store_name(backbone)
     command = command_line(
         "train-readout",
         backbone=backbone,
@@ -400,13 +420,10 @@ def train_readout(
         seed=seed,
         set=set_,
         test=test,
-        cache_dir=cache_dir,
         results_dir=results_dir,
-        manifest=manifest,
+        **where,
     )
-    run = configure(
-        loaded, splits, readouts=readout.split(",") if readout else None, settings=set_ or [], seed=seed
-    )
+    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed)
     with reporter(console) as progress:
         rows = train(
             run,
@@ -476,8 +493,14 @@ def sweep(
     if not grids:
         raise CallError("nothing to sweep: give --grid, --file or --study.")
     places = Places(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
-    planned = plan_sweep(grids, places, together=together)
-    _say_plan(planned)
+    planned = plan_sweep(grids, places, together=together, test=test)
+    _show(
+        planned.rows(), empty="nothing can be trained yet" if planned.missing else "nothing is left to train"
+    )
+    for line in planned.sentences():
+        console.print(line, markup=False)
+    if dry_run and planned.missing:
+        raise StoreError(f"{planned.n_missing} of {planned.n_runs} runs have no store, see above.")
     if dry_run:
         return
     about |= {
@@ -501,34 +524,10 @@ def sweep(
     for label in outcome.busy:
         console.print(f"another process is training {label}: run this again when it has ended", markup=False)
     for failure in outcome.failures:
-        console.print(f"failed: {failure.label}: {failure.error}", markup=False)
+        if failure.run:  # what has no store is said with the plan
+            console.print(f"failed: {failure.label}: {failure.error}", markup=False)
     if outcome.failures:
         raise TrainingError(f"{len(outcome.failures)} of {planned.n_runs} runs failed, see above.")
-
-
-def _say_plan(planned: "SweepPlan") -> None:
-    passes = [
-        {
-            "pass": number, "task": one[0].cell.task, "backbone": one[0].cell.backbone,
-            "runs": len(one), "the first": one[0].cell.label,
-        }
-        for number, one in enumerate(planned.passes, 1)
-    ]  # fmt: skip
-    _show(list(passes), empty="nothing is left to train")
-    to_run = sum(len(one) for one in planned.passes)
-    took = f"about {planned.seconds / 60:,.0f} minutes" if planned.seconds else "nobody knows yet"
-    unknown = f", besides {planned.n_unknown} passes whose like never ran" if planned.n_unknown else ""
-    console.print(
-        f"{planned.n_runs} runs: {len(planned.recorded)} in the table, {to_run} to run in "
-        f"{len(planned.passes)} passes ({took}{unknown})"
-    )
-    for note in planned.notes:
-        console.print(f"note: {note}", markup=False)
-    for missing in planned.missing:
-        n = len(missing.cells)
-        console.print(f"{n} runs of {missing.task}, {missing.backbone}: {missing.problem}", markup=False)
-        if missing.command:
-            console.print(f"  {missing.command}", markup=False)
 
 
 @app.command()
@@ -547,7 +546,7 @@ def certify(
     ] = None,
     readout: Annotated[str | None, typer.Option(help="One of the task's, or several with commas.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first run.")] = 0,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A setting such as lr=1e-4.")] = None,
+    set_: SetOption = None,
     device: Device = "auto",
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
@@ -566,6 +565,7 @@ def certify(
     plain, shuffled = backbone.removesuffix("_shuffled"), "_shuffled" * backbone.endswith("_shuffled")
     known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
     loaded = load_task(task, known)
+    where: dict[str, object] = {"data_dir": data_dir, "cache_dir": cache_dir, "manifest": manifest}
     splits = open_task_splits(
         cache_dir,
         loaded.name,
@@ -573,6 +573,7 @@ def certify(
         layer=layer,
         fingerprint=fingerprint,
         roles=("train", "val"),
+        extract=extract_command(backbone, loaded.name, **where),
     )
     command = command_line(
         "certify",
@@ -586,9 +587,7 @@ def certify(
         readout=readout,
         seed=seed,
         set=set_,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        manifest=manifest,
+        **where,
     )
     configured = configure(
         loaded,
@@ -621,6 +620,7 @@ def _both_ways(found: "Certificate") -> list[dict[str, object]]:
         {
             "readout": head.readout,
             f"{found.metric} online": f"{head.metric_online:.4f}",
+            "online, rounded": None if head.metric_rounded is None else f"{head.metric_rounded:.4f}",
             "cached": f"{head.metric_cached:.4f}",
             "gap": f"{head.gap:+.2g}",
             "95 %": None if head.gap_low is None else f"{head.gap_low:+.2g} to {head.gap_high:+.2g}",
@@ -642,7 +642,7 @@ def compare(
     manifest: ManifestFile = None,
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
-    from readouts.bootstrap import interval, paired_difference, paired_evidence, units_of
+    from readouts.bootstrap import NoIntervalError, interval, paired_difference, paired_evidence, units_of
     from readouts.features import evaluated_store
     from readouts.results import find_row
     from readouts.tasks import load_task
@@ -655,12 +655,19 @@ def compare(
     if targets is None:
         raise CallError(f"{task.name} has no targets: nothing to resample.")
     units = units_of(targets, clips)
+    found: object
     for row, of in zip(rows, evidence, strict=True):
-        found = interval(task, of, units, n=resamples, level=level)
+        try:
+            found = interval(task, of, units, n=resamples, level=level)
+        except NoIntervalError as none:
+            found = none
         console.print(f"{_run_title(row)}: {chosen} {row['metric']} {row[chosen]:.4f}, {found}", markup=False)
-    difference = paired_difference(task, evidence[0], evidence[1], units, n=resamples, level=level)
+    try:
+        found = paired_difference(task, evidence[0], evidence[1], units, n=resamples, level=level)
+    except NoIntervalError as none:
+        found = f"{rows[0][chosen] - rows[1][chosen]:+.4g}, {none}"
     better = "higher is better" if task.higher_is_better else "lower is better"
-    console.print(f"first - second: {difference} ({better})", markup=False)
+    console.print(f"first - second: {found} ({better})", markup=False)
     if chosen == "val":
         console.print("note: val also selects, so its best run looks better than it is: compare on test")
 
@@ -675,7 +682,7 @@ def report(
     csv: Annotated[Path | None, typer.Option(help="Its rows as CSV, too.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Its tables as Markdown, too.")] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Every run's curve as TensorBoard events (scivid[tensorboard]).")
+        Path | None, typer.Option(help="Every run's curve as TensorBoard events (needs tensorboard).")
     ] = None,
     results_dir: ResultsDir = RESULTS_DIR,
     cache_dir: CacheDir = CACHE_DIR,
@@ -740,10 +747,24 @@ def _manifest(extra: Path | None) -> "Manifest":
     return load_manifest(extra)
 
 
-def _readout_rows() -> list[dict[str, object]]:
-    from readouts.heads import HEADS
+def _readout_rows(known: "Manifest") -> list[dict[str, object]]:
+    from readouts.grid import readout_rows
+    from readouts.probe_runs import probes_of
+    from readouts.tasks import KINDS, load_task
 
-    return [{"readout": name, "class": head.__name__} for name, head in HEADS.items()]
+    tasks = {name: load_task(name, known) for name, task in known.tasks.items() if task.kind in KINDS}
+    return readout_rows(tasks, {name: probes_of(task) for name, task in tasks.items()})
+
+
+def _setting_rows(task: str | None, known: "Manifest") -> list[dict[str, object]]:
+    from readouts.grid import setting_rows
+    from readouts.probe_runs import probes_of
+    from readouts.tasks import load_task
+
+    if task is None:
+        raise CallError("scivid list settings: say of which --task, for defaults differ.")
+    loaded = load_task(task, known)
+    return setting_rows(loaded, probes_of(loaded))
 
 
 def _show(rows: list[dict[str, object]], *, empty: str) -> None:

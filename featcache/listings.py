@@ -7,9 +7,10 @@ answer at once.
 from pathlib import Path
 
 from featcache.backbones import backbone_table
+from featcache.errors import StoreError
 from featcache.manifest import Manifest, Task
 from featcache.readers import data_status
-from featcache.store import find_stores
+from featcache.store import open_features, store_paths
 
 Row = dict[str, object]
 
@@ -42,34 +43,51 @@ def task_rows(manifest: Manifest) -> list[Row]:
 
 
 def store_rows(cache_dir: Path) -> list[Row]:
-    """Every store of a cache, finished or not."""
-    return [
-        {
-            "store": store.path,
-            "complete": "yes" if store.complete else "no: run the same extract again",
-            "clips": store.spec.n_clips,
-            "views": store.spec.n_views,
-            "layers": " ".join(layer.name for layer in store.spec.layers),
-            "MB": f"{store.spec.payload_bytes / 1e6:,.1f}",
-        }
-        for store in find_stores(cache_dir)
-    ]
+    """Every store of a cache, finished, unfinished or damaged."""
+    return [_store_row(path) for path in store_paths(cache_dir) if not path.name.startswith("targets-")]
 
 
-def data_rows(manifest: Manifest, data_dir: Path) -> list[Row]:
-    """Every split: how many of its files are there, and what to do about those that are not."""
-    return [
-        {
-            "data": f"{dataset.name}/{split}",
-            "files": f"{status.n_found}" + (f" of {status.n_expected}" if status.n_expected else ""),
-            "clips": status.n_clips,
-            "MB": f"{status.n_bytes / 1e6:,.1f}",
-            "frames": None if dataset.frame_size is None else "{}x{}".format(*dataset.frame_size),
-            "state": "; ".join((*status.problems, *status.notes)) or "complete",
-        }
-        for dataset in manifest.datasets.values()
-        for split, status in data_status(dataset, data_dir).items()
-    ]
+def data_rows(manifest: Manifest, data_dir: Path) -> tuple[list[Row], list[str]]:
+    """Every split: how many of its files are there; and a line, to be copied, for each that needs doing."""
+    rows: list[Row] = []
+    lines: list[str] = []
+    for dataset in manifest.datasets.values():
+        for split, status in data_status(dataset, data_dir).items():
+            rows.append(
+                {
+                    "data": f"{dataset.name}/{split}",
+                    "files": f"{status.n_found}" + (f" of {status.n_expected}" if status.n_expected else ""),
+                    "clips": status.n_clips,
+                    "MB": f"{status.n_bytes / 1e6:,.1f}",
+                    "frames": None if dataset.frame_size is None else "{}x{}".format(*dataset.frame_size),
+                    "state": "complete" if status.complete else "see below" if status.n_found else "missing",
+                }
+            )
+            lines += [_below(f"{dataset.name}/{split}", line) for line in (*status.problems, *status.notes)]
+    return rows, lines
+
+
+def _below(split: str, message: str) -> str:
+    """What a split's reader says, the command that it may end with on a line of its own."""
+    named = message if message.startswith(split) else f"{split}: {message}"
+    return named.replace(" Get it: ", " Get it:\n  ")
+
+
+def _store_row(path: Path) -> Row:
+    try:
+        store = open_features(path, allow_incomplete=True)
+    except StoreError:
+        return {"store": path, "complete": "damaged: `scivid validate` says how"}
+    return {
+        "store": path,
+        "complete": "yes" if store.complete else "no: run the same extract again",
+        "clips": store.spec.n_clips,
+        "views": store.spec.n_views,
+        "layers": " ".join(layer.name for layer in store.spec.layers),
+        "tokens": store.spec.dtype,
+        "computed in": store.parts["backbone"].get("precision"),
+        "MB": f"{store.spec.payload_bytes / 1e6:,.1f}",
+    }
 
 
 def _sources(task: Task) -> Row:

@@ -373,5 +373,8 @@ def _look_up(entries: Mapping[str, _Entry], name: str, what: str) -> _Entry:
     if name not in entries:
         near = get_close_matches(name, entries, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise CallError(f"no {what} is called {name!r}: known are {', '.join(entries)}.{hint}")
+        raise CallError(
+            f"no {what} is called {name!r}: known are {', '.join(entries)}.{hint} One of your own is in a "
+            "manifest: --manifest FILE."
+        )
     return entries[name]

@@ -58,10 +58,18 @@ class Speed:
         """Of a pass that ends after the deepest layer; None where nobody counted the model's operations."""
         if self.clips_per_second is not None:
             return 1 / self.clips_per_second
-        if info.gflop is None:
+        if not info.gflop:  # nor is a model without any what its time goes to
             return None
         deepest = max(layer.block for layer in layers)
         return info.gflop * (deepest / info.n_blocks if info.n_blocks else 1.0) / 1e3 / self.tflops
+
+    def __str__(self) -> str:
+        if self.clips_per_second is not None:
+            return f"{self.clips_per_second:g} clips a second, as given"
+        whose = (
+            "a fifth of an H100's data sheet in bfloat16" if self.tflops == SUSTAINED_TFLOPS else "as given"
+        )
+        return f"{self.tflops:g} TFLOP/s ({whose}), an assumption: measure, and give --clips-per-second"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,10 +130,12 @@ class Plan:
     clip_bytes: int
     """One clip and view of one layer, as a readout reads it."""
     weight_bytes: int
-    """On the device; activations come on top."""
+    """On the device, in `precision`; activations come on top."""
+    precision: str
     host_bytes: int
     """Of the two shards that are filled and written at a time."""
     seconds_a_clip: float | None
+    speed: Speed
     training: Training
 
     @property
@@ -160,12 +170,15 @@ class Plan:
     def rows(self) -> list[Row]:
         """A row a split and one for all, for `featcache.terminal.show_table`."""
         rows = [_row(split, self._hours(split.passes)) for split in self.splits]
+        counted = [split for split in self.splits if split.n_clips is not None]
         total: Row = {
-            "split": "together",
+            "split": "together"
+            if len(counted) == len(rows)
+            else f"only {', '.join(s.role for s in counted)}",
             "bytes": size(self.n_bytes),
             "device hours": _hours(self.device_hours),
         }
-        return [*rows, total] if len(rows) > 1 else rows
+        return [*rows, total] if len(rows) > 1 and counted else rows
 
     def sentences(self) -> list[str]:
         """What the table does not say, a line each."""
@@ -176,10 +189,16 @@ class Plan:
             f"{what}, {size(self.clip_bytes)} a clip, view and layer.",
             *self._uncounted(),
             *self._sharing(),
-            f"memory: {weights} of weights, and a batch, on the device; {size(self.host_bytes)} here.",
+            *([] if self.seconds_a_clip is None else [f"hours: of one device at {self.speed}."]),
+            f"memory of the device: a batch and {weights} of weights{self._precision()}.",
+            f"memory of the machine: {size(self.host_bytes)}, for two shards.",
             f"a readout reads {a_step} a step: {rate} a second at {training.steps_per_second:g} steps/s.",
             *self._pay(),
         ]
+
+    def _precision(self) -> str:
+        on_a_gpu = " (on a GPU extract takes bfloat16, half of it)" if self.precision == "float32" else ""
+        return f" in {self.precision}{on_a_gpu}" if self.weight_bytes else ""
 
     def _uncounted(self) -> list[str]:
         roles = [split.role for split in self.splits if split.n_clips is None]
@@ -231,8 +250,10 @@ def make_plan(
         splits=tuple(_split_plan(job, clips[job.role], shard_bytes) for job in jobs),
         clip_bytes=a_clip.payload_bytes // (a_clip.n_views * len(a_clip.layers)),
         weight_bytes=round(first.backbone.info.params_m * 1e6) * torch.empty(0, dtype=first.dtype).itemsize,
+        precision=str(first.dtype).removeprefix("torch."),
         host_bytes=2 * max(shards),
         seconds_a_clip=speed.seconds_a_clip(first.backbone.info, first.layers),
+        speed=speed,
         training=training,
     )
 
@@ -245,6 +266,23 @@ def count_clips(job: Extraction, data_dir: Path) -> int | None:
     status = split_status(job.dataset, job.split, data_dir)
     known = job.dataset.split(job.split).n_clips
     return known if not status.complete or status.n_clips is None else status.n_clips
+
+
+def clip_numbers(given: Sequence[str], roles: Sequence[str]) -> dict[str, int]:
+    """Role -> number of clips, from words such as `val=5000`.
+
+    Raises:
+        CallError: not of this form, or not one of the splits that are planned.
+    """
+    numbers = {}
+    for item in given:
+        role, _, number = item.partition("=")
+        if role not in roles or not number.isdigit():
+            raise CallError(
+                f"--clips {item}: write role=number, for example {roles[0]}=5000, of {', '.join(roles)}."
+            )
+        numbers[role] = int(number)
+    return numbers
 
 
 def planned_targets(job: Extraction, n_clips: int) -> dict[str, TargetArray]:

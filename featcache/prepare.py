@@ -4,8 +4,10 @@ A disk that is too small, a record that is broken, a clip with too many starts a
 for every split asked for, not after the first has run for a day.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,10 @@ WAY_OUT = (
     "give another folder with --cache-dir, or ask for less with --layers or --split. "
     "With --force it goes on until the disk is full; what was written by then is kept."
 )
+
+
+OWN_VIDEOS = "video_file"
+"""The reader whose clips are listed by the user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,10 +91,12 @@ def prepare(
     for job in jobs:
         job.backbone.weights_digest()
     opened = [readers.open_reader(job.dataset, job.split, data_dir) for job in jobs]
-    return [
+    prepared = [
         _prepared(job, reader, data_dir, cache_dir, skip_bad, progress)
         for job, reader in zip(jobs, opened, strict=True)
     ]
+    _warn_of_shared_clips(prepared)
+    return prepared
 
 
 def refuse_full_disk(cache_dir: Path, prepared: Sequence[Prepared]) -> None:
@@ -119,6 +127,7 @@ def _prepared(
             f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
         )
     _refuse_uncuttable(job, scan.index)
+    scan = replace(scan, notes=(*scan.notes, *_short_clips(job, scan.index)))
     one = Prepared(
         job=job,
         reader=reader,
@@ -142,3 +151,36 @@ def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
         except DataError as problem:
             clip = index.clip(lengths.to_pylist().index(n_source))
             raise DataError(f"{clip.place}: {problem}") from None
+
+
+def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:
+    """What to say of a user's own clips that run past the end of their videos: perhaps a slip of the list."""
+    spec = job.clip_spec
+    if job.dataset.reader != OWN_VIDEOS or spec.sampling == "linspace_clip":
+        return []
+    wanted = (spec.n_frames - 1) * spec.stride + 1
+    short = [row for row, n in enumerate(index.clips.column("n_source").to_pylist()) if n < wanted]
+    if not short:
+        return []
+    first = index.clip(short[0])
+    note = (
+        f"{job.role}: {len(short)} of {len(index)} clips run past the end of their videos, whose last frame "
+        f"is repeated then; the first: {first.source} from frame {first.record}, {first.n_source} of the "
+        f"{wanted} frames that a clip takes"
+    )
+    return [note]
+
+
+def _warn_of_shared_clips(prepared: Sequence[Prepared]) -> None:
+    """Scores on clips that were trained on say nothing: a slip of a user's own lists."""
+    of_role = {one.job.role: _frames_of(one) for one in prepared if one.job.dataset.reader == OWN_VIDEOS}
+    for (role, clips), (other, others) in combinations(of_role.items(), 2):
+        if n_shared := len(clips & others):
+            logging.getLogger(__name__).warning(
+                f"{n_shared} of the {len(others)} clips of {other} are clips of {role} as well"
+            )
+
+
+def _frames_of(one: Prepared) -> set[tuple[str, int]]:
+    """Digest of the video and first frame of each clip."""
+    return set(zip(*(one.index.clips.column(name).to_pylist() for name in ("digest", "record")), strict=True))

@@ -45,8 +45,10 @@ class Reporter:
             self._move(self.bars, what, done, total, rate)
         elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
+            # The first word of a piece of work says how much of it is done, and not how fast.
+            speed = f", {rate:.1f}/s" if rate else ""
             left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-            self.console.print(f"{what}: {done:,} of {total:,}, {rate:.1f}/s{left}", markup=False)
+            self.console.print(f"{what}: {done:,} of {total:,}{speed}{left}", markup=False)
 
     def of(self, what: str) -> Callable[[int, int], None]:
         """The same for a caller that says only how much is done, and of how much."""

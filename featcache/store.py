@@ -41,9 +41,8 @@ class FeatureStore:
     def __init__(self, path: Path, header: StoreHeader) -> None:
         self.path = path
         self.header = header
-        arrays = {layer: self.spec.arrays(layer) for layer in self.spec.layers}
-        shards = OpenShards(self.spec.all_arrays[0].chunks_per_shard)
-        self._readers = {layer: LayerReader(path, arrays[layer], shards) for layer in self.spec.layers}
+        shards, layers = OpenShards(self.spec.all_arrays[0].chunks_per_shard), self.spec.layers
+        self._readers = {layer: LayerReader(path, self.spec.arrays(layer), shards) for layer in layers}
         self._threads = Threads()
 
     def __repr__(self) -> str:
@@ -347,13 +346,18 @@ def open_features(
     return store
 
 
+def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:
+    """What is named as a store in a cache, readable or not; of all backbones, `targets` are among them."""
+    names = (name if name == "*" else escape(name) for name in (task, split, backbone))
+    return sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr"))
+
+
 def find_stores(
     cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
 ) -> tuple[FeatureStore, ...]:
     """The stores in a cache by path, finished or not; what cannot be read as a store is left out."""
-    names = (name if name == "*" else escape(name) for name in (task, split, backbone))
     found = []
-    for path in sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr")):
+    for path in store_paths(cache_dir, task, split, backbone):
         with suppress(StoreError):
             found.append(FeatureStore(path, read_header(path)))
     return tuple(found)

@@ -21,8 +21,9 @@ from torch import Tensor
 from featcache.compatibility import compatible
 from featcache.errors import CallError, StoreError
 from featcache.spec import Layer, Starts
-from featcache.store import FeatureStore, find_stores, open_features
+from featcache.store import FeatureStore, find_stores, open_features, store_paths
 from featcache.targets import Targets
+from featcache.terminal import extract_command
 from readouts.draws import Draws
 from readouts.tokens import Native, QuantizedTokens
 
@@ -308,23 +309,25 @@ def open_task_splits(
     roles: Sequence[str],
     layer: str | None = None,
     fingerprint: str | None = None,
+    extract: str | None = None,
 ) -> dict[str, FeatureSplit]:
     """Role -> the finished store of `backbone` for that role, all of them extracted alike.
 
     `fingerprint` chooses among several training stores by its first digits; the stores of the other roles
-    are those that fit it.
+    are those that fit it. `extract` is the command that would make them, for messages; "" says none.
 
     Raises:
         StoreError: a store is missing or unfinished, several would fit, or they were not extracted alike.
     """
     cache_dir, chosen = Path(cache_dir), None if layer is None else Layer.parse(layer)
-    train = open_split(_only_store(cache_dir, task, "train", backbone, fingerprint), chosen)
+    if extract is None:
+        extract = extract_command(backbone, task, cache_dir=cache_dir)
+    train = open_split(_only_store(cache_dir, task, "train", backbone, fingerprint, extract), chosen)
     splits = {"train": train}
     for role in roles:
         if role != "train":
-            splits[role] = open_split(
-                _fitting_store(cache_dir, task, role, backbone, train.store), train.layer
-            )
+            path = _fitting_store(cache_dir, task, role, backbone, train.store, extract)
+            splits[role] = open_split(path, train.layer)
     return splits
 
 
@@ -343,25 +346,29 @@ def evaluated_store(cache_dir: Path, row: Mapping[str, Any], role: str) -> Featu
     )
 
 
-def _only_store(cache_dir: Path, task: str, role: str, backbone: str, fingerprint: str | None) -> Path:
+def _only_store(
+    cache_dir: Path, task: str, role: str, backbone: str, fingerprint: str | None, extract: str
+) -> Path:
     found = find_stores(cache_dir, task, role, backbone)
-    extract = f"`scivid extract --backbone {backbone} --task {task}`"
     if not found:
-        raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}: make one with {extract}.")
+        for path in store_paths(cache_dir, task, role, backbone):
+            open_features(path)  # it is there and cannot be read: says why
+        way_out = f": make one with `{extract}`" if extract else ""
+        raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.")
     fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
     if len(fitting) != 1:
         listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
-        wanted = (
-            f"{len(fitting)} of them begin with --fingerprint {fingerprint}" if fingerprint else "say which"
-        )
+        wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
         raise StoreError(
-            f"{len(found)} {role} stores of {backbone} for {task} are in {cache_dir}; {wanted} "
-            f"(--fingerprint, first digits):{listed}"
+            f"{len(found)} {role} stores of {backbone} for {task} are in {cache_dir}; {wanted} by the first "
+            f"digits of its fingerprint (--fingerprint, in a grid fingerprint=):{listed}"
         )
     return fitting[0].path
 
 
-def _fitting_store(cache_dir: Path, task: str, role: str, backbone: str, train: FeatureStore) -> Path:
+def _fitting_store(
+    cache_dir: Path, task: str, role: str, backbone: str, train: FeatureStore, extract: str
+) -> Path:
     """The one store of `role` that was extracted like `train`; the refusal says in what others differ."""
     found = find_stores(cache_dir, task, role, backbone)
     fitting, refusals = [], []
@@ -378,10 +385,14 @@ def _fitting_store(cache_dir: Path, task: str, role: str, backbone: str, train: 
         )
     if not fitting and refusals:
         raise StoreError(refusals[0])
-    return fitting[0].path if fitting else _only_store(cache_dir, task, role, backbone, None)
+    return fitting[0].path if fitting else _only_store(cache_dir, task, role, backbone, None, extract)
 
 
 def _about(store: FeatureStore) -> str:
     layers = " ".join(layer.name for layer in store.spec.layers)
+    views = f"{store.spec.n_views} views"
+    if store.spec.n_views > 1:
+        views += f" of seed {_of_views(store, 'seed')}"
+    numbers = f"{store.spec.dtype}, computed in {store.parts['backbone'].get('precision')}"
     state = "complete" if store.complete else "unfinished"
-    return f"layers {layers}, {store.spec.n_views} views, {store.spec.n_clips} clips, {state}"
+    return f"layers {layers}, {views}, {store.spec.n_clips} clips, {numbers}, {state}"

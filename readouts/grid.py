@@ -6,7 +6,7 @@ does not have must neither multiply its runs nor be refused because another read
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 from featcache.errors import CallError
-from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
-from readouts.run import fitting_readouts
+from readouts.heads import HEADS
+from readouts.run import fitting_readouts, settable
 from readouts.tasks.base import Recipe, Task
 
 AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
@@ -144,8 +144,37 @@ def tasks_of(grids: Sequence[Grid]) -> list[str]:
 
 def head_settings(task: Task, readout: str) -> set[str]:
     """The numbers that can be set of a head: those of the task's own settings, and its other arguments."""
-    numbers = {name for name, default in settings_of(readout).items() if type(default) in (int, float)}
-    return (numbers | set(task.head_config(readout))) - SHAPE_SETTINGS
+    return set(settable(readout, task.head_config(readout)))
+
+
+def readout_rows(tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> list[dict[str, object]]:
+    """Every readout: the tasks that it answers, and what makes it; arguments as those of `expand`."""
+    trained = {name: fitting_readouts(task) for name, task in tasks.items()}
+    rows: list[dict[str, object]] = []
+    for way, answers, kinds in (
+        ("scivid train-readout, scivid sweep", trained, HEADS),
+        (
+            "no training, scivid sweep",
+            probes,
+            {kind: None for of_task in probes.values() for kind in of_task},
+        ),
+    ):
+        for kind in kinds:
+            fits = " ".join(name for name in tasks if kind in answers[name])
+            rows.append({"readout": kind, "made by": way, "tasks": fits})
+    return rows
+
+
+def setting_rows(task: Task, probes: Probes) -> list[dict[str, object]]:
+    """Every setting that `--set` or a grid may change for a task, of what, and the benchmark's value."""
+    given: dict[str, Mapping[str, Any]] = {"recipe": asdict(task.recipe)}
+    given |= {kind: settable(kind, task.head_config(kind)) for kind in fitting_readouts(task)}
+    given |= probes
+    return [
+        {"setting": name, "of": owner, "default": "none" if value is None else value}
+        for owner, settings in given.items()
+        for name, value in settings.items()
+    ]
 
 
 def _cells(

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from featcache.device import device_name
 from featcache.errors import CallError, StoreError
 from featcache.progress import Progress
+from featcache.terminal import command_line
 from readouts.checkpoint import hold, write_evidence, write_predictions
 from readouts.features import FeatureSplit, split_decisions
 from readouts.probes import PROBES, check_probe, fit_pooled, pool_split
@@ -88,6 +89,18 @@ def probes_of(task: Task) -> dict[str, dict[str, Any]]:
         for name, probe in PROBES.items()
         if wanted is None or wanted in probe.takes
     }
+
+
+def refuse_probes(readouts: Sequence[str], *, task: str, backbone: str, **options: object) -> None:
+    """Refuse to train what is not trained.
+
+    Raises:
+        CallError: gives the call that fits them; `options` are those that it has in common.
+    """
+    if probes := [kind for kind in readouts if kind in PROBES]:
+        names = ",".join(probes)
+        call = command_line("sweep", grid=f"task={task} backbone={backbone} readout={names}", **options)
+        raise CallError(f"--readout {names} needs no training, and a sweep fits it: {call}")
 
 
 def configure_probe(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featcache.errors import CallError
+from featcache.manifest import Manifest
 from readouts.draws import Draws
 from readouts.features import FeatureSplit, draws_of, split_decisions
 from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
@@ -107,6 +108,21 @@ def check_seed(seed: int) -> None:
         raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
 
 
+def roles_of(task: Task, manifest: Manifest, *, test: bool) -> tuple[str, ...]:
+    """The splits that a run reads: train and val, and test where it is to be scored.
+
+    Raises:
+        CallError: test is to be scored, and the manifest has none for this task.
+    """
+    entry = manifest.tasks.get(task.name)  # a task of a user's file may be in no manifest
+    if test and entry is not None and "test" not in entry.splits:
+        raise CallError(
+            f"--test: task {task.name} has no test split, only {', '.join(entry.splits)}: leave --test out, "
+            "or add one to its splits in the manifest."
+        )
+    return ("train", "val", *(["test"] * test))
+
+
 def configure(
     task: Task,
     splits: Mapping[str, FeatureSplit],
@@ -136,19 +152,19 @@ def configure(
     recipe: dict[str, Any] = {}
     for setting in settings:
         name, given, text = setting.partition("=")
-        owners = {kind: config for kind, config in configs.items() if name in _settable(kind, config)}
+        owners = {kind: config for kind, config in configs.items() if name in settable(kind, config)}
         if given and name in (field.name for field in fields(Recipe)):
             recipe[name] = _parse(setting, text, getattr(task.recipe, name))
         elif given and owners:
             for kind, config in owners.items():
-                config[name] = _parse(setting, text, _settable(kind, config)[name])
+                config[name] = _parse(setting, text, settable(kind, config)[name])
                 if name == "dropout" and not 0 <= config[name] < 1:
                     raise CallError(f"--set {setting}: dropout is a probability, from 0 to below 1.")
                 if isinstance(config[name], int) and config[name] < 1:
                     raise CallError(f"--set {setting}: must be at least 1.")
         else:
             known = [f.name for f in fields(Recipe)] + sorted(
-                {key for kind, config in configs.items() for key in _settable(kind, config)}
+                {key for kind, config in configs.items() for key in settable(kind, config)}
             )
             raise CallError(f"--set {setting}: write name=value with one of {', '.join(known)}.")
     run = Run(task=task, splits=splits, readouts=configs, recipe=replace(task.recipe, **recipe), seed=seed)
@@ -165,7 +181,7 @@ def fitting_readouts(task: Task) -> list[str]:
     return [*task.readouts, *others]
 
 
-def _settable(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+def settable(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Setting -> value so far, of those numbers of a head that do not follow from the data."""
     numbers = {name: value for name, value in settings_of(kind).items() if type(value) in (int, float)}
     if kind == "attention":

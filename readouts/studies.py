@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from featcache.errors import CallError
 from featcache.manifest import Manifest, PublishedResult
+from featcache.terminal import SHUFFLED
 from readouts.grid import EVERY_LAYER, Grid
 from readouts.probe_runs import probes_of
 from readouts.run import fitting_readouts
-from readouts.sweep_plan import SHUFFLED
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 

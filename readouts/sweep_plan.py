@@ -13,20 +13,17 @@ from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store import FeatureStore, find_stores
-from featcache.terminal import command_line
+from featcache.terminal import command_line, extract_command
 from readouts.features import FeatureSplit, open_task_splits
 from readouts.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
 from readouts.probe_runs import ProbeRun, configure_probe, probes_of
 from readouts.results import load_results, load_run
-from readouts.run import Run, configure
+from readouts.run import Run, configure, roles_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 
 TOGETHER = 16
 """Runs in one pass unless told otherwise: heads, gradients and moments of all of them are in memory."""
-
-SHUFFLED = "_shuffled"
-"""Ending of a backbone whose clips had their frames shuffled (`scivid extract --shuffle-frames`)."""
 
 DEPTHS = "0.25,0.5,0.75,0.95"
 """Layers to extract where a store has too few for a curve."""
@@ -88,18 +85,53 @@ class Plan:
     @property
     def n_runs(self) -> int:
         """Runs that are asked for, those without a store included."""
-        return len(self.trials) + sum(len(one.cells) for one in self.missing)
+        return len(self.trials) + self.n_missing
+
+    @property
+    def n_missing(self) -> int:
+        """Runs without a store."""
+        return sum(len(one.cells) for one in self.missing)
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row a pass, for `featcache.terminal.show_table`."""
+        return [
+            {
+                "pass": number, "task": one[0].cell.task, "backbone": one[0].cell.backbone,
+                "runs": len(one), "the first": one[0].cell.label,
+            }
+            for number, one in enumerate(self.passes, 1)
+        ]  # fmt: skip
+
+    def sentences(self) -> list[str]:
+        """What the table does not say, a line each."""
+        to_run, parts = sum(len(one) for one in self.passes), [f"{len(self.recorded)} in the table"]
+        if self.n_missing:
+            parts.append(f"{self.n_missing} without a store")
+        took = f"about {self.seconds / 60:,.0f} minutes" if self.seconds else "nobody knows yet how long"
+        unknown = f", besides {self.n_unknown} passes whose like never ran" if self.n_unknown else ""
+        if to_run:
+            parts.append(f"{to_run} to run in {len(self.passes)} passes ({took}{unknown})")
+        lines = [f"{self.n_runs} runs: {', '.join(parts)}", *(f"note: {note}" for note in self.notes)]
+        for one in self.missing:
+            lines.append(f"{len(one.cells)} runs of {one.task}, {one.backbone}: {one.problem}")
+            lines += [f"  {one.command}"] if one.command else []
+        return lines
 
 
-def plan_sweep(grids: Sequence[Grid], places: Places, *, together: int = TOGETHER) -> Plan:
+def plan_sweep(
+    grids: Sequence[Grid], places: Places, *, together: int = TOGETHER, test: bool = False
+) -> Plan:
     """What the runs of `grids` need, with at most `together` runs in one pass.
 
     Raises:
-        CallError: as `expand`; or a setting whose value cannot be, which would fail for every store.
+        CallError: as `expand`; or a setting whose value cannot be, which would fail for every store; or
+            `test` is to be scored of a task that has none.
     """
     if together < 1:
         raise CallError(f"--together {together} must be at least 1.")
     tasks = {name: load_task(name, places.manifest) for name in tasks_of(grids)}
+    for task in tasks.values():
+        roles_of(task, places.manifest, test=test)
     asked = expand(grids, tasks, {name: probes_of(task) for name, task in tasks.items()})
     trials: dict[str, Trial] = {}
     missing, notes, n_alike = [], list(asked.notes), 0
@@ -157,25 +189,24 @@ def open_splits(cell: Cell, task: Task, places: Places, *, test: bool = False) -
         places.cache_dir,
         task.name,
         cell.backbone,
-        roles=("train", "val", *(["test"] * test)),
+        roles=roles_of(task, places.manifest, test=test),
         layer=cell.layer,
         fingerprint=cell.fingerprint,
+        extract="",  # one command for all cells of a store is told beside
     )
 
 
-def extract_command(cells: Sequence[Cell], task: Task, places: Places) -> str:
+def store_command(cells: Sequence[Cell], task: Task, places: Places) -> str:
     """The call that makes the store which all of these cells of one backbone can share."""
     layers, every, views = _needs(cells)
     backbone, entry = cells[0].backbone, places.manifest.tasks.get(task.name)
     # Of clips with several starts all are stored, each a view.
     counted = entry is None or entry.starts is None
-    return command_line(
-        "extract",
-        backbone=backbone.removesuffix(SHUFFLED),
-        task=task.name,
+    return extract_command(
+        backbone,
+        task.name,
         layers=DEPTHS if every else ",".join(sorted(layers)) or None,
         views=views if views > 1 and counted else None,
-        shuffle_frames=backbone.endswith(SHUFFLED),
         cache_dir=places.cache_dir,
         manifest=places.manifest_file,
     )
@@ -185,7 +216,7 @@ def _of_one_store(
     cells: Sequence[Cell], task: Task, places: Places
 ) -> tuple[list[Trial], list[MissingStore], list[str]]:
     """Runs, runs without a store, and remarks of the cells that name one backbone for one task."""
-    command, remarks = extract_command(cells, task, places), []
+    command, remarks = store_command(cells, task, places), []
     try:
         chosen = _choose(cells, task, places)
     except StoreError as problem:

@@ -61,7 +61,5 @@ def _writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise CallError(
-            "event files need the tensorboard package: pip install 'scivid[tensorboard]'."
-        ) from None
+        raise CallError("event files need the tensorboard package: pip install tensorboard.") from None
     return SummaryWriter

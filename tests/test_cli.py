@@ -1,7 +1,9 @@
 """The command line as a user meets it: exit codes, one message an error, and the way through on tiny data."""
 
 import json
+import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,70 @@ def scivid(*words: object) -> tuple[int, str]:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.output
+
+
+def test_the_version_is_said() -> None:
+    assert scivid("--version") == (0, f"scivid {version('scivid')}\n")
+
+
+def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("featcache.listings.store_rows", stopped)
+    code, shown = scivid("list", "stores")
+    assert (code, shown) == (130, "\nscivid: stopped. Run the same command again to go on from here.\n")
+
+
+OWN_MODEL = """
+from featcache.backbones.base import BackboneInfo, preprocessing
+from featcache.spec import Layer, TokenGrid
+
+class Mine:
+    info = BackboneInfo(
+        name="mine", title="Mine", source="me", licence="none", commercial=True, public=False, params_m=0.0,
+        n_blocks=1, input_size=(16, 16), grid=TokenGrid(steps=16, rows=2, columns=2, channels=4),
+        final_norm=False, default_layers=(Layer(1),),
+    )
+    weights_digest = lambda self: "none"
+    architecture = lambda self: {}
+    preprocessing = lambda self: preprocessing(self.info)
+
+    def load(self, layers, device, dtype):
+        return lambda pixels: pixels.nothing
+
+BACKBONE = Mine()
+"""
+
+
+def test_a_mistake_in_ones_own_model_is_one_message(tiny_data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(OWN_MODEL)
+    call = ("extract", "--backbone", f"{file}:BACKBONE", "--task", "flyvsfly", "--split", "val")
+    where = ("--data-dir", tiny_data, "--cache-dir", tmp_path)
+    code, shown = scivid(*call, *where)
+    line = OWN_MODEL[: OWN_MODEL.index("pixels.nothing")].count("\n") + 1
+    assert code == 1
+    assert f"scivid: {file}, line {line}: AttributeError: 'Tensor' object has no attribute 'nothing'" in shown
+    with pytest.raises(AttributeError):
+        scivid("--debug", *call, *where)
+
+
+def test_a_sweep_without_stores_says_so_once_and_how_to_make_them(tmp_path: Path) -> None:
+    grid = "task=flyvsfly backbone=videomae_random_shuffled readout=linear seed=0,1"
+    where = ("--cache-dir", tmp_path / "f", "--results-dir", tmp_path / "r")
+    for more, code in (("--dry-run",), 1), ((), 1):
+        found, shown = scivid("sweep", "--grid", grid, *more, *where)
+        assert found == code
+        assert shown.count("no train store of videomae_random_shuffled") == 1
+        assert shown.count("scivid extract --backbone videomae_random --task flyvsfly --shuffle-frames") == 1
+        assert "nothing can be trained yet" in shown and "nobody knows" not in shown
+
+
+def test_settings_are_listed_of_a_task() -> None:
+    code, shown = scivid("list", "settings", "--task", "flyvsfly")
+    assert code == 0
+    assert re.search(r"^steps +recipe +40000", shown, flags=re.MULTILINE)
 
 
 @pytest.mark.parametrize("what", ["backbones", "tasks", "readouts", "stores"])
@@ -49,6 +115,9 @@ def test_lists(what: str, tmp_path: Path) -> None:
         ("extract --backbone resize --task flyvsfly --precision half", "float32, bfloat16 or auto"),
         ("train-readout --backbone x --task stir --resident perhaps", "perhaps: one of auto, yes, no"),
         ("list tasks --manifest /nowhere.yaml", "/nowhere.yaml cannot be read"),
+        ("list settings", "say of which --task"),
+        ("plan --backbone resize --task flyvsfly --clips trian=97", "--clips trian=97: write role=number"),
+        ("train-readout --backbone resize --task flyvsfly --readout knn", "a sweep fits it: scivid sweep"),
     ],
 )
 def test_a_wrong_call_is_one_message_and_exit_code_2(words: str, message: str) -> None:

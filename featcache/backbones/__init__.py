@@ -18,6 +18,7 @@ from featcache.backbones.video_catalogue import VIDEO_FILES
 from featcache.backbones.vit_catalogue import FILES, VIT_HUB
 from featcache.backbones.weights import find_weights
 from featcache.errors import CallError, WeightsError
+from featcache.terminal import OWN_MODULE
 
 BACKBONES: dict[str, str] = {
     "resize": "featcache.backbones.resize:open_resize",
@@ -156,7 +157,7 @@ def _run_file(path: Path) -> Any:
         raise CallError(
             f"there is no file {path}: give the path of the Python file that defines your backbone."
         )
-    spec = spec_from_file_location(f"scivid_own_{path.stem}", path)
+    spec = spec_from_file_location(f"{OWN_MODULE}{path.stem}", path)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = module_from_spec(spec)
     # Where pickling, dataclasses and warnings look a class's module up.
@@ -172,6 +173,6 @@ def _unknown(name: str) -> str:
     near = get_close_matches(name, BACKBONES, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"no backbone is called {name!r}: known are {', '.join(BACKBONES)}.{hint} "
+        f"no backbone is called {name!r}.{hint} Known are {', '.join(BACKBONES)}. "
         "A model of your own is given as my_model.py:BACKBONE, a saved VideoMAE as its folder."
     )

@@ -7,6 +7,7 @@ a key that nobody reads is how a model comes out silently wrong.
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.backbones.weights import download_command
 from featcache.errors import WeightsError
 
 _MOST_LISTED = 6
@@ -47,15 +48,15 @@ class ReleasedFile:
     def _missing(self, name: str, weights_dir: Path | None) -> str:
         size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e9 else f"{self.n_bytes / 1e6:.0f} MB"
         place = (weights_dir if weights_dir is not None else Path("<folder>")) / name / self.file
-        setting = "" if weights_dir is not None else "\nThen set SCIVID_WEIGHTS_DIR=<folder>"
+        setting = "" if weights_dir is not None else ", where SCIVID_WEIGHTS_DIR=<folder>"
         way_out = (
-            f"Where there is a network: curl -L --create-dirs -o {place} {self.url}"
+            f"Where there is a network: {download_command(name, weights_dir)}\n(it comes from {self.url})"
             if self.url is not None
-            else "It was never released; a file of your own in that layout can take its place"
+            else "It was never released; a file of your own in that layout can take its place."
         )
         return (
             f"the weights of {name} are not here: {self.file} ({size}), by {self.owner}, "
-            f"licence {self.licence}.\nLooked for {place}.\n{way_out}{setting}"
+            f"licence {self.licence}.\nLooked for {place}{setting}.\n{way_out}"
         )
 
 

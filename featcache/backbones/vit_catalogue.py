@@ -77,6 +77,7 @@ def _hub(name: str) -> HubWeights:
         licence=_DINOV3_LICENCE if gated else _APACHE,
         commercial=True,
         n_bytes=4 * (_SIZES[name].n_params + extra),
+        gated=gated,
         in_shards=name == "dinov3_7b",
     )
 

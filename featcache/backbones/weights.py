@@ -41,6 +41,8 @@ class HubWeights:
     commercial: bool
     n_bytes: int
     """Size of the weights, for messages."""
+    gated: bool = False
+    """Whether they are given only to an account that has accepted the licence."""
     in_shards: bool = False
     """Whether they come in several files with an index."""
 
@@ -135,10 +137,8 @@ def obtain_weights(name: str, hub: HubWeights, weights_dir: Path | None) -> Weig
 def missing_message(name: str, hub: HubWeights, weights_dir: Path | None, reason: str) -> str:
     """All a user needs in order to get the files."""
     looked = [f"the Hugging Face cache {constants.HF_HUB_CACHE}"]
-    target = ""
     if weights_dir is not None:
         looked.insert(0, f"the folder {weights_dir / name}")
-        target = f" --local-dir {weights_dir / name}"
     size = f"{hub.n_bytes / 1e9:.2f} GB" if hub.n_bytes >= 1e9 else f"{hub.n_bytes / 1e6:.0f} MB"
     terms = hub.licence if hub.commercial else f"{hub.licence}, not for commercial use"
     place = (
@@ -150,8 +150,23 @@ def missing_message(name: str, hub: HubWeights, weights_dir: Path | None, reason
         f"the weights of {name} are not here: {hub.files} ({size}) of {hub.hub_id}, "
         f"by {hub.owner}, licence {terms}.\n"
         f"Looked in {' and in '.join(looked)}; {reason}.\n"
-        f"Where there is a network: hf download {hub.wanted} --revision {hub.revision}{target}\n"
+        f"{_way_to_get(name, hub, weights_dir)}\n"
         f"Or put these files (the weights also as {WEIGHT_FILES[1]}) into {place}"
+    )
+
+
+def download_command(name: str, weights_dir: Path | None) -> str:
+    """The call that fetches a registered backbone's weights, where anybody may have them."""
+    return f"scivid data download --weights {name} --weights-dir {weights_dir or '<folder>'}"
+
+
+def _way_to_get(name: str, hub: HubWeights, weights_dir: Path | None) -> str:
+    if not hub.gated:
+        return f"Where there is a network: {download_command(name, weights_dir)}"
+    target = "" if weights_dir is None else f" --local-dir {weights_dir / name}"
+    return (
+        f"Accept the licence at {hub.url} with an account of your own, then: hf auth login && "
+        f"hf download {hub.wanted} --revision {hub.revision}{target}"
     )
 
 

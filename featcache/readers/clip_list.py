@@ -44,7 +44,12 @@ def read_clip_list(path: Path, sources: Sequence[str], classes: Sequence[str]) -
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             clips = tuple(_clips(path, csv.DictReader(file), names, classes))
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+    except OSError as problem:
+        raise DataError(
+            f"{path} cannot be read ({problem.strerror}): put the list of clips there, or correct `clips` in "
+            "the manifest."
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path} is not a CSV file ({problem}): correct `clips` in the manifest.") from None
     if not clips:
         raise DataError(f"{path} lists no clip: add rows below the line {','.join(COLUMNS)}.")

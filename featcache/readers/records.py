@@ -51,9 +51,9 @@ class ShardFiles:
         names = ", ".join(islice(map(_file_name, self.missing), 3))
         more = f" and {len(self.missing) - 3} more" if len(self.missing) > 3 else ""
         have = f"{self.dataset.name}/{self.split.name} has {len(self.found)} of its {self.n_shards} files"
-        elsewhere = "" if self.found else " If they are in another data folder, name it: SCIVID_DATA_DIR."
+        elsewhere = "" if self.found else "If they are in another data folder, name it: SCIVID_DATA_DIR. "
         way_out = self.way_out(*self.missing)
-        return f"{have} below {self.data_dir}; missing: {names}{more}. {way_out}{elsewhere}"
+        return f"{have} below {self.data_dir}; missing: {names}{more}. {elsewhere}{way_out}"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -89,7 +89,8 @@ class VideoFileReader:
         skipped = tuple(_skipped(start, videos[start.source]) for start in outside)
         if skipped and (not skip_bad or not inside):
             what = f"{outside[0].place}: {skipped[0].reason}"
-            raise DataError(f"{what}. Correct it, or leave such rows out with --skip-bad.")
+            way_out = "It is so with every row" if skip_bad else "Or leave such rows out with --skip-bad"
+            raise DataError(f"{what}. Correct it. {way_out}.")
         clips = ClipIndex.from_clips(_clip(start, videos[start.source]) for start in inside)
         return Scan(index=clips, skipped=skipped)
 

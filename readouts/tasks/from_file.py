@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from featcache.errors import CallError, ScividError
+from featcache.terminal import OWN_MODULE
 from readouts.tasks.base import TAKES, Recipe, clip_rows, no_inputs, no_score_of
 
 
@@ -85,7 +86,7 @@ def task_from_file(place: str) -> FileTask:
 
 
 def _module(place: str, file: Path) -> ModuleType:
-    spec = spec_from_file_location(file.stem, file)
+    spec = spec_from_file_location(f"{OWN_MODULE}{file.stem}", file)
     if spec is None or spec.loader is None or not file.is_file():
         raise CallError(f"--task {place}: there is no Python file {file}.")
     module = module_from_spec(spec)

@@ -1,9 +1,13 @@
 """Rows of `scivid list` and `scivid data status`."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from featcache.listings import backbone_rows, data_rows, store_rows, task_rows
 from featcache.manifest import load_manifest
+from featcache.store import FeatureStore
 
 
 def test_a_backbone_says_what_it_costs_and_allows() -> None:
@@ -21,8 +25,25 @@ def test_a_task_names_its_data() -> None:
 
 
 def test_an_empty_folder_says_what_is_missing(tmp_path: Path) -> None:
-    rows = data_rows(load_manifest(), tmp_path)
+    rows, lines = data_rows(load_manifest(), tmp_path)
     assert [row["data"] for row in rows][:3] == ["flyvsfly/train", "flyvsfly/val", "flyvsfly/test"]
     assert rows[0]["files"] == "0 of 100"
-    assert "gs://scivid/full/fly_vs_fly" in str(rows[0]["state"])
+    assert rows[0]["state"] == "missing"
+    # Below the table, on a line of its own that can be copied.
+    assert lines[0].splitlines()[1].startswith("  mkdir -p ")
+    assert lines[0].startswith("flyvsfly/train has 0 of its 100 files")
+    assert "gcloud storage cp 'gs://scivid/full/fly_vs_fly/train_fly_" in lines[0]
     assert store_rows(tmp_path) == []
+
+
+def test_stores_are_told_apart_and_a_damaged_one_is_listed(
+    make_split: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    for dtype in ("float16", "int8"):
+        make_split("val", np.ones((3, 1, 1, 1, 1, 4)), np.zeros((3, 7), int), dtype=dtype)
+    rows = store_rows(tmp_path / "features")
+    assert sorted(str(row["tokens"]) for row in rows) == ["float16", "int8"]
+    damaged = Path(str(rows[0]["store"]))
+    (damaged / "zarr.json").write_text("{")
+    (row,) = [row for row in store_rows(tmp_path / "features") if row["store"] == damaged]
+    assert row["complete"] == "damaged: `scivid validate` says how"

@@ -14,7 +14,7 @@ from featcache.errors import CallError
 from featcache.extract import Machine, extract_all
 from featcache.job import Extraction, plan_extraction
 from featcache.manifest import load_manifest
-from featcache.plan import Plan, Speed, Training, count_clips, make_plan
+from featcache.plan import Plan, Speed, Training, clip_numbers, count_clips, make_plan
 from featcache.spec import TokenDtype
 
 NOWHERE = Path("/nowhere")
@@ -160,7 +160,29 @@ def test_what_nobody_counted_is_said(data_dir: Path) -> None:
     plan = planned(some)
     assert any("train, val: nobody counted the clips" in line for line in plan.sentences())
     assert [row.get("clips") for row in plan.rows()] == ["unknown", "unknown", "60", None]
+    assert plan.rows()[-1]["split"] == "only test"
     assert plan.break_even is None
+
+
+def test_numbers_of_clips_are_those_of_splits_that_are_planned() -> None:
+    assert clip_numbers(["train=9700", "val=3"], ["train", "val"]) == {"train": 9700, "val": 3}
+    for wrong in ("trian=9700", "train", "train=many"):
+        with pytest.raises(CallError, match=f"--clips {wrong}: .* train=5000, of train, val"):
+            clip_numbers([wrong], ["train", "val"])
+
+
+def test_what_hours_and_memory_rest_on_is_said() -> None:
+    some = jobs("typhoon", "videomae_b", roles=("train",))
+    said = "\n".join(planned(some).sentences())
+    assert "hours: of one device at 200 TFLOP/s (a fifth of an H100's data sheet" in said
+    assert "weights in float32 (on a GPU extract takes bfloat16, half of it)" in said
+    assert "7 clips a second, as given" in "\n".join(
+        planned(some, speed=Speed(clips_per_second=7.0)).sentences()
+    )
+    # Nobody counts the time of a model without operations: it is that of reading.
+    resize = planned(jobs("typhoon", "resize", roles=("train",)))
+    assert resize.rows()[0]["device hours"] is None
+    assert not any("hours" in line or "float32" in line for line in resize.sentences())
 
 
 def test_frames_that_the_starts_of_a_clip_share_are_counted_once() -> None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from PIL import Image
 
 from featcache.backbones import load_backbone
 from featcache.clips import Clip, ClipIndex
@@ -12,7 +13,8 @@ from featcache.errors import DataError, StoreError
 from featcache.extract import Machine, extract, extract_all
 from featcache.job import Extraction, plan_extraction
 from featcache.manifest import load_manifest
-from featcache.prepare import _refuse_uncuttable, prepare
+from featcache.prepare import Prepared, _refuse_uncuttable, prepare
+from featcache.progress import silent
 from featcache.store import find_stores
 from featcache.writer import StoreWriter
 
@@ -83,3 +85,48 @@ def test_a_clip_with_too_few_frames_is_named() -> None:
     )
     with pytest.raises(DataError, match=r"a\.record, record 1: 15 frames have 0 windows of 16"):
         _refuse_uncuttable(job("train", "stir"), index)
+
+
+OWN = """
+datasets:
+  cages:
+    {title: Cages, source: lab, licence: none, citation: none, version: "1", reader: video_file,
+     classes: [rest, dig], splits: {train: {files: "*.gif", clips: train.csv},
+     val: {files: "*.gif", clips: val.csv}}}
+tasks:
+  cages: {title: What, kind: classification, splits: {train: cages/train, val: cages/val}}
+"""
+
+
+def own_clips(folder: Path, train: str, val: str) -> list[Prepared]:
+    """A video of 20 frames, and clips that begin at the given frames of it."""
+    frames = [Image.new("L", (32, 32), 12 * k) for k in range(20)]
+    frames[0].save(folder / "a.gif", save_all=True, append_images=frames[1:], duration=40)
+    for name, starts in (("train", train), ("val", val)):
+        rows = "".join(f"a.gif,{start},rest\n" for start in starts.split())
+        (folder / f"{name}.csv").write_text(f"video,first_frame,labels\n{rows}")
+    (folder / "own.yaml").write_text(OWN)
+    manifest, backbone = load_manifest(folder / "own.yaml"), load_backbone("resize")
+    jobs = [
+        plan_extraction(
+            manifest, task="cages", role=role, backbone=backbone, layers=backbone.info.default_layers,
+            n_views=1, seed=0, dtype=torch.float32,
+        )
+        for role in ("train", "val")
+    ]  # fmt: skip
+    return prepare(jobs, data_dir=folder, cache_dir=folder / "features", skip_bad=False, progress=silent)
+
+
+def test_clips_that_run_past_the_end_are_noted(tmp_path: Path) -> None:
+    train, val = own_clips(tmp_path, train="0 4", val="5 19")
+    assert train.scan.notes == ()  # frames 4 to 19 are the last that fit
+    (note,) = val.scan.notes
+    assert "val: 2 of 2 clips run past the end" in note
+    assert "the first: a.gif from frame 5, 15 of the 16 frames" in note
+
+
+def test_clips_of_two_splits_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own_clips(tmp_path, train="0 2", val="1 3")
+    assert not caplog.messages
+    own_clips(tmp_path, train="0 2 3", val="2 4")
+    assert caplog.messages == ["1 of the 2 clips of val are clips of train as well"]

@@ -24,6 +24,16 @@ def test_a_log_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
     ]
 
 
+def test_work_that_is_done_at_the_first_word_has_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    out = StringIO()
+    with reporter(Console(file=out, width=100)) as report:
+        now[0] = 16.0
+        report("scoring val", 2, 2)
+    assert out.getvalue() == "scoring val: 2 of 2\n"
+
+
 def test_a_terminal_gets_a_bar() -> None:
     out = StringIO()
     with reporter(Console(file=out, width=100, force_terminal=True)) as report:

@@ -1,11 +1,13 @@
 """Tables have a column a key; a command names every option that has a value, and a shell reads it back."""
 
 import shlex
+from collections.abc import Callable
 from io import StringIO
 
 from rich.console import Console
 
-from featcache.terminal import command_line, show_table
+from featcache.errors import CallError
+from featcache.terminal import OWN_MODULE, command_line, extract_command, message_of, show_table
 
 
 def printed(rows: list[dict[str, object]]) -> str:
@@ -31,3 +33,27 @@ def test_a_command_can_be_pasted_into_a_shell() -> None:
         "scivid", "train-readout", "--task", "my task", "--seed", "0", "--set", "lr=1", "--set",
         "a=b c", "--test",
     ]  # fmt: skip
+
+
+def test_stores_of_shuffled_frames_are_made_of_the_backbone_itself() -> None:
+    assert extract_command("videomae_random_shuffled", "calms21", manifest="my.yaml") == (
+        "scivid extract --backbone videomae_random --task calms21 --shuffle-frames --manifest my.yaml"
+    )
+
+
+def test_an_error_is_a_message_a_bug_of_ours_is_none_and_one_of_the_users_own_names_the_line() -> None:
+    def raised(work: Callable[[], object]) -> Exception:
+        try:
+            work()
+        except Exception as problem:
+            return problem
+        raise AssertionError
+
+    assert message_of(CallError("say which")) == "say which"
+    assert message_of(FileNotFoundError(2, "No such file", "a.bin")) == "No such file: a.bin"
+    assert message_of(raised(lambda: 1 / 0)) is None
+    own: dict[str, Callable[[], object]] = {"__name__": f"{OWN_MODULE}my_model"}  # type: ignore[dict-item]
+    exec(compile("def encode():\n    return 1 / 0", "my_model.py", "exec"), own)
+    said = message_of(raised(own["encode"]))
+    assert said is not None
+    assert said.startswith("my_model.py, line 2: ZeroDivisionError: division by zero\n")

@@ -5,7 +5,16 @@ import pytest
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from readouts.grid import Cell, Expansion, expand, parse_grid, read_grids, tasks_of
+from readouts.grid import (
+    Cell,
+    Expansion,
+    expand,
+    parse_grid,
+    read_grids,
+    readout_rows,
+    setting_rows,
+    tasks_of,
+)
 from readouts.probe_runs import probes_of
 from readouts.tasks import load_task
 
@@ -139,3 +148,21 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, said: str)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="give a file of grids"):
         read_grids(tmp_path / "none.yaml")
+
+
+def test_every_readout_is_listed_with_what_makes_it() -> None:
+    tasks = {name: load_task(name, load_manifest()) for name in ("flyvsfly", "typhoon")}
+    rows = {row["readout"]: row for row in readout_rows(tasks, {n: probes_of(t) for n, t in tasks.items()})}
+    assert rows["linear"]["tasks"] == "flyvsfly typhoon"
+    assert (rows["knn"]["made by"], rows["knn"]["tasks"]) == ("no training, scivid sweep", "flyvsfly typhoon")
+    assert (rows["ridge"]["tasks"], rows["dpt"]["tasks"]) == ("typhoon", "")
+
+
+def test_settings_are_listed_with_the_tasks_own_defaults() -> None:
+    task = load_task("flyvsfly", load_manifest())
+    rows = {(row["of"], row["setting"]): row["default"] for row in setting_rows(task, probes_of(task))}
+    assert (rows["recipe", "steps"], rows["recipe", "weight_decay"]) == (40_000, 0.0)
+    assert rows["attention", "heads"] == task.head_config("attention")["heads"]
+    assert ("knn", "k") in rows
+    # What is listed is what can be set.
+    assert ("attention", "n_queries") not in rows

@@ -15,7 +15,7 @@ from readouts import probe_runs
 from readouts.bootstrap import load_evidence
 from readouts.checkpoint import read_predictions
 from readouts.features import FeatureSplit, open_task_splits
-from readouts.probe_runs import ProbeRun, configure_probe, fit_and_record, probes_of
+from readouts.probe_runs import ProbeRun, configure_probe, fit_and_record, probes_of, refuse_probes
 from readouts.probes import fit_probe
 from readouts.results import load_results
 from readouts.tasks import load_task
@@ -141,3 +141,10 @@ def test_values_that_cannot_be_are_refused(splits: dict[str, FeatureSplit], sett
 )
 def test_probes_are_those_that_can_answer_the_task(task: str, kinds: set[str]) -> None:
     assert set(probes_of(load_task(task, load_manifest()))) == kinds
+
+
+def test_what_is_fitted_is_not_trained_and_the_call_that_fits_it_is_said() -> None:
+    refuse_probes(["linear", "attention"], task="flyvsfly", backbone="toy")
+    call = "scivid sweep --grid 'task=flyvsfly backbone=toy readout=knn' --test --cache-dir here"
+    with pytest.raises(CallError, match=f"--readout knn needs no training, and a sweep fits it: {call}"):
+        refuse_probes(["linear", "knn"], task="flyvsfly", backbone="toy", test=True, cache_dir="here")

@@ -8,7 +8,7 @@ from featcache.errors import CallError, StoreError
 from featcache.header import TargetsReference
 from featcache.manifest import load_manifest
 from featcache.store import FeatureStore
-from readouts.run import Run, configure
+from readouts.run import Run, configure, roles_of
 from readouts.tasks import load_task
 
 
@@ -112,3 +112,15 @@ def test_what_follows_from_the_data_is_no_setting(run: Run) -> None:
             configure(Maps(), run.splits, settings=[setting])
     with pytest.raises(CallError, match="features=0: must be at least 1"):
         configure(Maps(), run.splits, settings=["features=0"])
+
+
+def test_test_is_refused_where_a_task_has_none() -> None:
+    manifest = load_manifest()
+    entry = manifest.tasks["flyvsfly"]
+    without = {role: source for role, source in entry.splits.items() if role != "test"}
+    own = replace(manifest, tasks={"flyvsfly": replace(entry, splits=without)})
+    task = load_task("flyvsfly", manifest)
+    assert roles_of(task, manifest, test=True) == ("train", "val", "test")
+    assert roles_of(task, own, test=False) == ("train", "val")
+    with pytest.raises(CallError, match="--test: task flyvsfly has no test split, only train, val"):
+        roles_of(task, own, test=True)

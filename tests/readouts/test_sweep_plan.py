@@ -82,9 +82,15 @@ def test_a_missing_store_comes_with_its_command(places: Places) -> None:
     plan = planned(places, "task=flyvsfly backbone=toy_shuffled layer=1,2 train_views=1,4 readout=linear")
     (missing,) = plan.missing
     assert (len(missing.cells), plan.n_runs, plan.passes) == (4, 4, ())
-    assert "no train store of toy_shuffled for flyvsfly" in missing.problem
+    # The one command for all of them stands below it, not another one in it.
+    assert missing.problem == f"no train store of toy_shuffled for flyvsfly in {places.cache_dir}."
+    assert plan.sentences() == [
+        "4 runs: 0 in the table, 4 without a store",
+        f"4 runs of flyvsfly, toy_shuffled: {missing.problem}",
+        f"  {missing.command}",
+    ]
     assert missing.command == (
-        f"scivid extract --backbone toy --task flyvsfly --layers 1,2 --views 4 --shuffle-frames "
+        f"scivid extract --backbone toy --task flyvsfly --shuffle-frames --layers 1,2 --views 4 "
         f"--cache-dir {places.cache_dir}"
     )
 
@@ -122,7 +128,7 @@ def test_the_store_is_the_one_that_holds_what_is_asked_for(
     plan = planned(places, TINY + "train_views=1,3 readout=linear")
     assert plan.missing == () or "val stores fit" in plan.missing[0].problem
     ambiguous = planned(places, TINY + "readout=linear").missing[0]
-    assert "say which (--fingerprint" in ambiguous.problem and ambiguous.command == ""
+    assert "in a grid fingerprint=" in ambiguous.problem and ambiguous.command == ""
 
 
 @pytest.mark.usefixtures("stores")

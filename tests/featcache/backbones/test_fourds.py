@@ -218,7 +218,7 @@ def test_a_registered_name_finds_its_file_and_takes_only_its_own_size(
     tmp_path: Path, tiny: dict[str, np.ndarray]
 ) -> None:
     backbone = load_backbone("4ds_b_dist_e", tmp_path)
-    with pytest.raises(WeightsError, match=r"(?s)350 MB.*CC-BY-4\.0.*curl .*scaling4d_dist_b\.npz"):
+    with pytest.raises(WeightsError, match=r"(?s)350 MB.*CC-BY-4\.0.*data download .*scaling4d_dist_b\.npz"):
         backbone.load((Layer(0),), CPU, torch.float32)
     (tmp_path / "4ds_b_dist_e").mkdir()
     np.savez(tmp_path / "4ds_b_dist_e/scaling4d_dist_b.npz", **tiny)  # type: ignore[arg-type]

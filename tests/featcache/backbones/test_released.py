@@ -34,7 +34,8 @@ def test_a_missing_file_says_all_there_is_to_know(tmp_path: Path) -> None:
     assert str(error.value).splitlines() == [
         "the weights of mine are not here: model.npz (1.50 GB), by Somebody, licence CC-BY-4.0.",
         f"Looked for {place}.",
-        f"Where there is a network: curl -L --create-dirs -o {place} https://example.org/model.npz",
+        f"Where there is a network: scivid data download --weights mine --weights-dir {tmp_path}",
+        "(it comes from https://example.org/model.npz)",
     ]
     with pytest.raises(WeightsError, match="SCIVID_WEIGHTS_DIR=<folder>"):
         FILE.obtain("mine", None)

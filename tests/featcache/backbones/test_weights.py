@@ -49,13 +49,23 @@ def test_missing_weights_say_what_whose_and_how(tmp_path: Path) -> None:
         "licence CC-BY-NC-4.0, not for commercial use",
         f"the folder {tmp_path / 'weights/videomae_b'} and in the Hugging Face cache {tmp_path / 'hub'}",
         "HF_HUB_OFFLINE is set",
-        "hf download MCG-NJU/videomae-base config.json model.safetensors --revision dc740ced",
-        f"--local-dir {tmp_path / 'weights/videomae_b'}",
+        f"scivid data download --weights videomae_b --weights-dir {tmp_path / 'weights'}\n",
         "pytorch_model.bin",
     ):
         assert part in message
     with pytest.raises(WeightsError, match=r"(?s)2\.53 GB.*SCIVID_WEIGHTS_DIR"):
         load_backbone("videomae_h").architecture()
+
+
+def test_what_nobody_may_fetch_for_you_says_how_to_ask(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        load_backbone("dinov3_b", tmp_path).weights_digest()
+    asked = "Accept the licence at https://huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m "
+    assert asked in str(error.value)
+    assert "hf auth login && hf download facebook/dinov3-vitb16-pretrain-lvd1689m config.json" in str(
+        error.value
+    )
+    assert "scivid data download" not in str(error.value)
 
 
 def test_folder_of_weights_comes_first(tmp_path: Path, empty_cache: Path) -> None:

@@ -200,6 +200,9 @@ def test_clips_from_a_list(tmp_path: Path) -> None:
     ]
     (skipped,) = scan.skipped
     assert (skipped.id, skipped.record) == ("videos/b.mp4/20", 20)
+    (tmp_path / "videos" / "clips.csv").write_text("video,first_frame,labels\nb.mp4,20,run\n")
+    with pytest.raises(DataError, match=r"Correct it\. It is so with every row\.$"):
+        open_reader(listed, "all", tmp_path).scan(skip_bad=True)
 
 
 def test_a_list_with_a_mistake_costs_no_decoding(tmp_path: Path) -> None:
