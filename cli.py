@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from featcache.job import Extraction
     from featcache.manifest import Manifest
     from readouts.certificates import Certificate
+    from readouts.sweep import Outcome
 
 
 class _Commands(TyperGroup):
@@ -521,13 +522,18 @@ def sweep(
             progress=progress,
         )
     _show([*summary(outcome.rows), *beside], empty="no run ended")
+    _tell(outcome, planned.n_runs)
+
+
+def _tell(outcome: "Outcome", n_runs: int) -> None:
+    """Which runs of a sweep others have, and which failed."""
     for label in outcome.busy:
         console.print(f"another process is training {label}: run this again when it has ended", markup=False)
     for failure in outcome.failures:
         if failure.run:  # what has no store is said with the plan
             console.print(f"failed: {failure.label}: {failure.error}", markup=False)
     if outcome.failures:
-        raise TrainingError(f"{len(outcome.failures)} of {planned.n_runs} runs failed, see above.")
+        raise TrainingError(f"{len(outcome.failures)} of {n_runs} runs failed, see above.")
 
 
 @app.command()
