@@ -201,9 +201,8 @@ def judge(found: Findings) -> tuple[Verdict, str]:
     head = found.headline
     n, m = found.train_tokens.n_clip_views, found.val_tokens.n_clip_views
     rest = max(found.train_tokens.beyond_rounding, found.val_tokens.beyond_rounding)
-    tokens = (
-        f"{n} training and {m} validation clip views agree to the rounding of {found.dtype} ({rest:.0e} more)"
-    )
+    more = f" ({rest:.0e} more)" if rest else ""
+    tokens = f"{n} training and {m} validation clip views agree to the rounding of {found.dtype}{more}"
     if found.exact and (shown := _rounding_shown(found)):
         return "within rounding", (
             f"within rounding, as good as {found.coarsest} can be: {tokens}. The rounding moves tokens by "
