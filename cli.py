@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.progress import reporter
+from featcache.spec import SHUFFLED
 from featcache.terminal import command_line, extract_command, message_of, show_table
 
 # Before torch is loaded: its OpenMP threads would otherwise spin between kernels and starve the threads
@@ -398,19 +399,18 @@ def train_readout(
     known = _manifest(manifest)
     loaded = load_task(task, known)
     where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
-    refuse_probes(
-        readouts or [], task=task, backbone=store_name(backbone), test=test, results_dir=results_dir, **where
-    )
+    extract = extract_command(backbone, loaded.name, **where)
+    backbone = store_name(backbone)
+    refuse_probes(readouts or [], task=task, backbone=backbone, test=test, results_dir=results_dir, **where)
     splits = open_task_splits(
         cache_dir,
         loaded.name,
-        store_name(backbone),
+        backbone,
         layer=layer,
         fingerprint=fingerprint,
         roles=roles_of(loaded, known, test=test),
-        extract=extract_command(backbone, loaded.name, **where),
+        extract=extract,
     )
-    backbone = store_name(backbone)
     command = command_line(
         "train-readout",
         backbone=backbone,
@@ -568,7 +568,7 @@ def certify(
     from readouts.tasks import load_task
 
     # Stores of shuffled frames have the name of the backbone and this.
-    plain, shuffled = backbone.removesuffix("_shuffled"), "_shuffled" * backbone.endswith("_shuffled")
+    plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
     known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
     loaded = load_task(task, known)
     where: dict[str, object] = {"data_dir": data_dir, "cache_dir": cache_dir, "manifest": manifest}

@@ -232,7 +232,7 @@ class _Worker:
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
-        todo, rows = self.writer.todo(), self.spec.all_arrays[0].axes[0]
+        todo, rows = self.writer.todo(), self.spec.row_axis
         left = sum(len(self.spec.rows_of_shard(shard)) for shard in todo)
         what, done = f"extracting {self.job.role}", self.spec.n_rows - left
         if self.spec.n_frames is not None:
@@ -354,7 +354,7 @@ class _Worker:
         # A set: a clip that is left out may be asked for again, for its preview.
         self.left_out.add(number)
         if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_rows):
-            rows = f"{self.spec.n_rows} {self.spec.all_arrays[0].axes[0]}s"
+            rows = f"{self.spec.n_rows} {self.spec.row_axis}s"
             raise DataError(
                 f"{len(self.left_out)} of {rows} cannot be read, too many to leave out; the last: {problem}"
             )

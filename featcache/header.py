@@ -89,7 +89,7 @@ class StoreHeader:
     @property
     def skipped_rows(self) -> dict[int, str]:
         """Row of the arrays (clip, or distinct frame) -> why it was not written."""
-        row = "clip" if self.spec.n_frames is None else "frame"
+        row = self.spec.row_axis
         listed_ones = self.provenance.get(f"skipped_{row}s", ())
         return {entry[row]: entry["reason"] for entry in listed_ones}
 

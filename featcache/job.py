@@ -21,6 +21,7 @@ from featcache.manifest import Dataset, Manifest, Task
 from featcache.readers.base import Scan
 from featcache.shards import shard_bytes as bytes_of_shard
 from featcache.spec import (
+    SHUFFLED,
     TARGET_SHARD_BYTES,
     ClipSpec,
     FeatureSpec,
@@ -55,7 +56,7 @@ class Extraction:
     @property
     def name(self) -> str:
         """The backbone as it appears in paths and tables."""
-        return self.backbone.info.name + ("_shuffled" if self.shuffle_frames else "")
+        return self.backbone.info.name + (SHUFFLED if self.shuffle_frames else "")
 
     @property
     def clip_spec(self) -> ClipSpec:

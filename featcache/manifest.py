@@ -15,7 +15,10 @@ from featcache.entries import Node, overlay, read_entries
 from featcache.errors import CallError
 from featcache.spec import ClipSpec, Sampling, StartRule, Starts
 
-READERS = ("sequence_example", "video_file", "weather_zarr")
+OWN_VIDEOS = "video_file"
+"""The reader of a user's own videos: there, a clip's source is the video it was cut from."""
+
+READERS = ("sequence_example", OWN_VIDEOS, "weather_zarr")
 KINDS = ("classification", "tracking", "regression", "forecast", "features")
 """What a task trains: `features` has no readout, it only extracts."""
 TokenSteps = Literal["all", "last"]

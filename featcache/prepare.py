@@ -22,6 +22,7 @@ from featcache.ground_truth import GroundTruth, ground_truth
 from featcache.header import read_header
 from featcache.index_cache import scan_once
 from featcache.job import Extraction, feature_spec, fingerprint_parts, store_bytes
+from featcache.manifest import OWN_VIDEOS
 from featcache.progress import Progress
 from featcache.readers.base import Reader, Scan
 from featcache.shards import DAMAGED
@@ -32,10 +33,6 @@ WAY_OUT = (
     "give another folder with --cache-dir, or ask for less with --layers or --split. "
     "With --force it goes on until the disk is full; what was written by then is kept."
 )
-
-
-OWN_VIDEOS = "video_file"
-"""The reader whose clips are listed by the user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

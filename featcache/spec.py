@@ -20,6 +20,9 @@ TOKEN_AXES = ("clip", "view", "step", "row", "column", "channel")
 FRAME_AXES = ("frame", "row", "column", "channel")
 """The same, where every distinct frame of the clips is stored once."""
 
+SHUFFLED = "_shuffled"
+"""Ending of a backbone, in paths and tables, whose clips had their frames shuffled."""
+
 TARGET_SHARD_BYTES = 256 * 2**20
 """A shard is the unit of writing and of loss in a crash: large enough to stream, small enough to lose."""
 
@@ -254,6 +257,11 @@ class FeatureSpec:
         for name in ("n_clips", "n_views", "clips_per_shard", "n_frames"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise CallError(f"a store with {name}={getattr(self, name)} would be empty.")
+
+    @property
+    def row_axis(self) -> Literal["clip", "frame"]:
+        """What a row is, and what the first axis is called."""
+        return "clip" if self.n_frames is None else "frame"
 
     @property
     def n_rows(self) -> int:

@@ -6,12 +6,10 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from featcache.errors import ScividError
+from featcache.spec import SHUFFLED
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-SHUFFLED = "_shuffled"
-"""Ending of a backbone whose clips had their frames shuffled (`scivid extract --shuffle-frames`)."""
 
 OWN_MODULE = "scivid_own_"
 """Beginning of the names under which Python files of the user's own are loaded: a backbone, a task."""

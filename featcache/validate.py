@@ -320,12 +320,11 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
     """Chunks that are absent though nothing says so, or there though their clip is said to be skipped."""
     if audit.present is None or not store.complete:
         return
-    kind = store.spec.all_arrays[0].axes[0]
     for row, there in zip(store.spec.rows_of_shard(audit.shard), audit.present, strict=True):
         skipped = row in store.skipped_rows
         for view in np.flatnonzero(there == skipped):
             what = (
-                f"holds a chunk of a {kind} listed as skipped"
+                f"holds a chunk of a {store.spec.row_axis} listed as skipped"
                 if skipped
                 else "lacks a chunk without a reason"
             )
@@ -358,4 +357,4 @@ def _who(store: FeatureStore, row: int) -> str:
     try:
         return store.describe_row(row)
     except (OSError, KeyError, IndexError, pa.ArrowException, StoreError):
-        return f"{store.spec.all_arrays[0].axes[0]} {row}"
+        return f"{store.spec.row_axis} {row}"

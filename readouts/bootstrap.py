@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
 from featcache.errors import CallError, StoreError
+from featcache.manifest import OWN_VIDEOS
 from featcache.store import find_stores
 from featcache.targets import CLIP_UNITS, Targets
 from readouts.results import run_folder
@@ -110,7 +111,7 @@ def _video_files(targets: Targets) -> Int64[np.ndarray, " n"] | None:
     split = targets.path.parent
     for store in find_stores(split.parents[1], split.parent.name, split.name):
         named = store.header.targets
-        from_videos = store.parts.get("decoding", {}).get("reader") == "video_file"
+        from_videos = store.parts.get("decoding", {}).get("reader") == OWN_VIDEOS
         if from_videos and named is not None and named.fingerprint == targets.fingerprint:
             # A list that cannot be read in one store may be whole in another.
             with suppress(OSError, ValueError):

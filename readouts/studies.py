@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from featcache.errors import CallError
 from featcache.manifest import Manifest, PublishedResult
-from featcache.terminal import SHUFFLED
+from featcache.spec import SHUFFLED
 from readouts.grid import EVERY_LAYER, Grid
 from readouts.probe_runs import probes_of
 from readouts.run import fitting_readouts
