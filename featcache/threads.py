@@ -1,9 +1,15 @@
 """Threads for work that is already split among them, where torch would split each piece once more."""
 
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from threading import Barrier
+from typing import TypeVar
 
 import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def lone_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
@@ -27,3 +33,20 @@ def lone_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
     # Each thread has its own number, but all share what a new thread begins with: give that back.
     torch.set_num_threads(common)
     return pool
+
+
+def deal(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`work` of every item, in order: an item on one thread, and as many threads as torch has here.
+
+    What it gives for an item depends neither on the others nor on the threads. `work` may not deal itself.
+    """
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        return [work(item) for item in items]
+    return list(_common_threads(n_threads).map(work, items))
+
+
+@cache
+def _common_threads(n_threads: int) -> ThreadPoolExecutor:
+    """One set a process."""
+    return lone_threads(n_threads, "dealt")

@@ -36,7 +36,7 @@ from readouts.draws import Draws
 from readouts.online import OnlineTokens, replanned
 from readouts.run import Run
 from readouts.tasks.base import Metric, evidence_of
-from readouts.trainee import Learner, build_preparation, outputs_of, training_arithmetic
+from readouts.trainee import Learner, build_preparation, take_step, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
 """Enough to see a difference, and little enough for a CPU."""
@@ -95,7 +95,7 @@ def certify(
     train = OnlineTokens(sources["train"], run.training, encoder, device, batch)
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)
     clips = _evenly(val.split.usable, val_clips)
-    with training_arithmetic(device):
+    with training_arithmetic():
         pairs = [_Pair(_of_seed(run, i), device) for i in range(n_seeds)]
         train_tokens = _train(pairs, train, progress)
         val_tokens = _score(pairs, val, clips, progress)
@@ -147,12 +147,9 @@ class _Heads(Learner):
 
     def learn(self, tokens: Float[Tensor, "B T N C"], targets: Mapping[str, Tensor]) -> None:
         """One training step, as `readouts.training` takes it; the same dropout both ways."""
-        (outputs,) = outputs_of([self], self.prepare(tokens), targets)
-        losses = self.losses(outputs, targets)
+        (losses,) = take_step([self], self.prepare(tokens), targets)
         for kind, loss in losses.items():
-            self.series[kind].append(float(loss.detach()))
-        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-        self.update()
+            self.series[kind].append(float(loss))
 
     @torch.inference_mode()
     def score(

@@ -5,15 +5,13 @@ Clips are dealt to threads, not split among them, so results do not depend on ho
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from queue import SimpleQueue
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.threads import lone_threads
+from featcache.threads import deal
 
 _CLIPS_AT_ONCE_ON_A_DEVICE = 4
 """A GPU wants more work a call than one clip has, and has more memory than a cache."""
@@ -53,8 +51,7 @@ class Workspace:
             for clips in chunks:
                 one(clips)
         else:
-            # list: an error of any clip is raised here.
-            list(_threads(torch.get_num_threads()).map(one, chunks))
+            deal(one, chunks)
 
     def whole(self, shape: torch.Size, device: torch.device) -> Float[Tensor, "B ..."]:
         """Room for a whole batch in float32; the next call gives the same memory away again."""
@@ -74,9 +71,3 @@ def _lasting(shape: tuple[int, ...], device: torch.device) -> Tensor:
     # The first batch may be an evaluation's, and training can do nothing with inference tensors.
     with torch.inference_mode(False):
         return torch.empty(shape, device=device)
-
-
-@cache
-def _threads(n_threads: int) -> ThreadPoolExecutor:
-    """One set a process: a clip is too small to be split."""
-    return lone_threads(n_threads, "clips")

@@ -2,13 +2,14 @@
 
 With its query and key matrix folded into keys (see `readouts.heads.attention`), a head asks one thing of
 the tokens: the softmax of their products with a few keys, and their sums under it. Tokens that need no
-gradient are gone through clip by clip, forward and backward: a clip is cast once a pass, and every head's
-products meet it while it is in cache. Each head's products are its own, so that its numbers are the same
-bits in any company. The backward pass casts again, as that costs a tenth of keeping float32 would.
+gradient are gone through clip by clip, forward and backward: a clip is cast once a pass, and all heads' keys
+meet it together while it is in cache, with the bits that each has in any company (`readouts.row_products`).
+The backward pass casts again, as that costs a tenth of keeping float32 would.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from readouts.row_products import filled_up, row_products
 from readouts.tokens import ImplicitTokens, PreparedTokens, QuantizedTokens
 
 
@@ -44,16 +46,19 @@ def pool(tokens: PreparedTokens, asks: Sequence[Ask]) -> list[Answer]:
     """The answers, in order; one pass over the batch for all that ask of standardised constant tokens."""
     if tokens.differentiable is not None:
         return [attend(_as_asked(tokens, ask), ask) for ask in asks]
-    together = [ask for ask in asks if ask.standardised]
-    if together:
-        parts = (part for ask in together for part in (ask.keys, ask.offset))
-        found = iter(_Pooling.apply(tokens, *parts))  # type: ignore[no-untyped-call]
-    return [
-        Answer(pooled=next(found), mass=next(found))
-        if ask.standardised
-        else attend(_as_asked(tokens, ask), ask)
-        for ask in asks
-    ]
+    together = iter(_pool_together(tokens, [ask for ask in asks if ask.standardised]))
+    return [next(together) if ask.standardised else attend(_as_asked(tokens, ask), ask) for ask in asks]
+
+
+def _pool_together(tokens: PreparedTokens, asks: Sequence[Ask]) -> list[Answer]:
+    if not asks:
+        return []
+    keys = [filled_up(ask.keys) for ask in asks]
+    offset = torch.cat([filled_up(ask.offset) for ask in asks])
+    sizes = [len(of_one) for of_one in keys]
+    pooled, mass = _Pooling.apply(tokens, sizes, torch.cat(keys), offset)  # type: ignore[no-untyped-call]
+    parts = zip(asks, pooled.split(sizes, dim=1), mass.split(sizes, dim=1), strict=True)
+    return [Answer(pooled=p[:, : len(ask.keys)], mass=m[:, : len(ask.keys)]) for ask, p, m in parts]
 
 
 def attend(tokens: ImplicitTokens, ask: Ask) -> Answer:
@@ -68,60 +73,61 @@ def _as_asked(tokens: PreparedTokens, ask: Ask) -> ImplicitTokens:
 
 
 class _Pooling(torch.autograd.Function):
-    """`attend` for many asks, whose parts come and go flat: keys, offset, keys, ... to pooled, mass, ...
+    """`attend` for the keys of many asks, one below the other: `sizes[i]` of the i-th.
 
     With w the softmax and z the tokens, pooled = sum w z and mass_u = sum_n w, the gradient of a weight is
     d_pooled . z + d_mass_u, of a score the softmax's of that, of the keys the sums of it times z.
     """
 
     @staticmethod
-    def forward(ctx: Any, tokens: PreparedTokens, *asked: Tensor) -> tuple[Tensor, ...]:
-        asks = list(zip(asked[::2], asked[1::2], strict=True))
+    def forward(
+        ctx: Any, tokens: PreparedTokens, sizes: Sequence[int], keys: Tensor, offset: Tensor
+    ) -> tuple[Tensor, Tensor]:
         n_clips, _, n_tokens, _ = tokens.native.shape
-        new = [keys.new_empty for keys, _ in asks]
-        pooled = [n(n_clips, *keys.shape) for n, (keys, _) in zip(new, asks, strict=True)]
-        mass = [n(n_clips, *offset.shape) for n, (_, offset) in zip(new, asks, strict=True)]
+        pooled = keys.new_empty(n_clips, *keys.shape)
+        mass = keys.new_empty(n_clips, *offset.shape)
         trains = any(ctx.needs_input_grad)
-        kept = [n(n_clips if trains else 0, *o.shape, n_tokens) for n, (_, o) in zip(new, asks, strict=True)]
+        kept = keys.new_empty(n_clips if trains else 0, *offset.shape, n_tokens)
+        product = partial(row_products, sizes=sizes)
 
         def work(clips: slice, centred: Tensor, gain: Tensor | None) -> None:
             implicit = ImplicitTokens(native=centred, matrix=tokens.matrix, gain=gain)
-            for i, (keys, offset) in enumerate(asks):
-                scores = implicit.dot(keys).add_(offset[..., None])
-                weights = kept[i][clips] if trains else torch.empty_like(scores)
-                torch.softmax(scores.flatten(2), dim=-1, out=weights.flatten(2))
-                pooled[i][clips] = implicit.pool(weights)
-                mass[i][clips] = weights.sum(dim=-1)
+            scores = implicit.dot(keys, product).add_(offset[..., None])
+            weights = kept[clips] if trains else torch.empty_like(scores)
+            torch.softmax(scores.flatten(2), dim=-1, out=weights.flatten(2))
+            pooled[clips] = implicit.pool(weights, product)
+            torch.sum(weights, dim=-1, out=mass[clips])
 
         tokens.visit(work, gains=True)
         if trains:
-            ctx.tokens = tokens
+            ctx.tokens, ctx.sizes = tokens, sizes
             native = tokens.native
             parts = (native.values, native.scales) if isinstance(native, QuantizedTokens) else (native,)
             # The native tokens only to be told if they have changed by the time of the backward pass.
-            ctx.save_for_backward(*kept, *parts)
-        return tuple(part for answer in zip(pooled, mass, strict=True) for part in answer)
+            ctx.save_for_backward(kept, *parts)
+        return pooled, mass
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_pooled: Tensor, d_mass: Tensor) -> tuple[Tensor | None, ...]:
         tokens: PreparedTokens = ctx.tokens
-        d_pooled, d_mass = given[::2], given[1::2]
-        kept = ctx.saved_tensors[: len(d_pooled)]
+        kept, product = ctx.saved_tensors[0], partial(row_products, sizes=ctx.sizes)
         # By clip, summed at the end: the sums do not depend on the order in which threads finish.
-        d_keys, d_offset = ([torch.empty_like(d) for d in of] for of in (d_pooled, d_mass))
+        d_keys, d_offset = torch.empty_like(d_pooled), torch.empty_like(d_mass)
 
         def work(clips: slice, centred: Tensor, gain: Tensor | None) -> None:
             implicit = ImplicitTokens(native=centred, matrix=tokens.matrix, gain=gain)
-            for i, weights in enumerate(kept):
-                d_weights = implicit.dot(d_pooled[i][clips]).add_(d_mass[i][clips][..., None])
-                flat = torch._softmax_backward_data(
-                    d_weights.flatten(2), weights[clips].flatten(2), -1, weights.dtype
-                )
-                d_scores = rearrange(flat, "b k (u n) -> b k u n", u=tokens.steps)
-                d_offset[i][clips] = d_scores.sum(dim=-1)
-                d_keys[i][clips] = implicit.pool(d_scores)
+            d_weights = implicit.dot(d_pooled[clips], product).add_(d_mass[clips][..., None])
+            weights = kept[clips].flatten(2)
+            flat = torch._softmax_backward_data(d_weights.flatten(2), weights, -1, weights.dtype)
+            d_scores = rearrange(flat, "b k (u n) -> b k u n", u=tokens.steps)
+            torch.sum(d_scores, dim=-1, out=d_offset[clips])
+            d_keys[clips] = implicit.pool(d_scores, product)
 
         tokens.visit(work, gains=True)
-        summed = (d.sum(dim=0) for both in zip(d_keys, d_offset, strict=True) for d in both)
-        return None, *summed
+        return None, None, *(_sum_over_clips(d, ctx.sizes) for d in (d_keys, d_offset))
+
+
+def _sum_over_clips(gradients: Float[Tensor, "B K *X"], sizes: Sequence[int]) -> Float[Tensor, "K *X"]:
+    """By ask: in which order torch sums a number depends on its place and on the size of the whole."""
+    return torch.cat([of_one.sum(dim=0) for of_one in torch.split(gradients, list(sizes), dim=1)])

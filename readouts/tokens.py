@@ -23,6 +23,10 @@ LAYER_NORM_EPS = 1e-6
 """Flax's default; torch's 1e-5 shifts a readout by 1e-4 and more (REFERENCE: tolerances)."""
 
 
+Product = Callable[[Float[Tensor, "B K X"], Float[Tensor, "B X Y"]], Float[Tensor, "B K Y"]]
+"""How matrices are multiplied: `torch.bmm`, or what gives its numbers in another order of sums."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ImplicitTokens:
     """Tokens `z[u, n] = gain[u, n] * sum_t matrix[u, t] * native[t, n]`, used but never written.
@@ -51,18 +55,18 @@ class ImplicitTokens:
         """U."""
         return self.native.shape[1] if self.matrix is None else len(self.matrix)
 
-    def dot(self, keys: Float[Tensor, "*B K C"]) -> Float[Tensor, "B K U N"]:
+    def dot(self, keys: Float[Tensor, "*B K C"], product: Product = torch.bmm) -> Float[Tensor, "B K U N"]:
         """The products of every token with every key; keys may differ by clip."""
         flat = self.native.flatten(1, 2)
-        products = torch.bmm(keys.expand(len(flat), -1, -1), flat.mT)
+        products = product(keys.expand(len(flat), -1, -1), flat.mT)
         products = _mix(self.matrix, rearrange(products, "b k (t n) -> b k t n", t=self.native.shape[1]))
         return products if self.gain is None else products * self.gain[:, None]
 
-    def pool(self, weights: Float[Tensor, "B K U N"]) -> Float[Tensor, "B K C"]:
+    def pool(self, weights: Float[Tensor, "B K U N"], product: Product = torch.bmm) -> Float[Tensor, "B K C"]:
         """The sums of all tokens of a clip under `weights`."""
         gained = weights if self.gain is None else weights * self.gain[:, None]
         spread = _mix(None if self.matrix is None else self.matrix.mT, gained)
-        return torch.bmm(spread.flatten(2), self.native.flatten(1, 2))
+        return product(spread.flatten(2), self.native.flatten(1, 2))
 
     def written(self) -> Float[Tensor, "B U N C"]:
         """The tokens themselves, for heads that project each."""

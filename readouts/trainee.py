@@ -33,10 +33,11 @@ from readouts.checkpoint import (
 )
 from readouts.features import FeatureSplit, splits_summary
 from readouts.heads import build_head
-from readouts.heads.base import Readout, forward_together
+from readouts.heads.base import Readout
 from readouts.optim import ReferenceAdamW, WarmupCosine
 from readouts.run import Run
 from readouts.scoring import Scored
+from readouts.step import descend, on_threads
 from readouts.tasks.base import Recipe, Rows, Task
 from readouts.tokens import PreparedTokens, TokenPreparation
 
@@ -60,13 +61,9 @@ class Learner:
         """The heads by kind."""
         return {kind: cast("Readout", head) for kind, head in self.heads.items()}
 
-    def seed_dropout(self) -> None:
-        """Make what is drawn next a function of seed and step; for each head anew."""
-        torch.manual_seed((self.run.seed << 32) + self.step)
-
-    def losses(self, outputs: Mapping[str, Tensor], targets: Rows) -> dict[str, Float[Tensor, ""]]:
-        """Of each head, what it is to minimise on one batch."""
-        return {kind: self.run.task.loss(found, targets) for kind, found in outputs.items()}
+    def seed_dropout(self, head: Readout) -> None:
+        """Make what a head drops next a function of seed and step."""
+        head.draw_dropout_from(torch.Generator(self.device).manual_seed((self.run.seed << 32) + self.step))
 
     def update(self) -> None:
         """Take one step down the gradients that are there."""
@@ -75,29 +72,34 @@ class Learner:
         self.step += 1
 
 
-def outputs_of(learners: Sequence[Learner], tokens: PreparedTokens, targets: Rows) -> list[dict[str, Tensor]]:
-    """What the heads of each run make of one training batch: all of them in one pass over its tokens."""
-    whose: dict[str, Learner] = {}
-    heads: dict[str, Readout] = {}
+def take_step(
+    learners: Sequence[Learner], tokens: PreparedTokens, targets: Rows
+) -> list[dict[str, Float[Tensor, ""]]]:
+    """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
+
+    Runs share the pass over the tokens and nothing else: each has, to the bit, the numbers it has alone.
+    """
+    task, device = learners[0].run.task, learners[0].device
+    heads: dict[tuple[int, str], Readout] = {}
     for i, one in enumerate(learners):
         one.heads.train()
         for kind, head in one.readouts.items():
-            heads[f"{i}/{kind}"], whose[f"{i}/{kind}"] = head, one
-    inputs = learners[0].run.task.inputs(targets)
-    found = forward_together(heads, tokens, inputs, before=lambda name: whose[name].seed_dropout())
-    return [{kind: found[f"{i}/{kind}"] for kind in one.heads} for i, one in enumerate(learners)]
+            one.seed_dropout(head)
+            heads[i, kind] = head
+    losses = descend(
+        heads,
+        tokens,
+        task.inputs(targets),
+        lambda place, outputs: learners[place[0]].run.task.loss(outputs, targets),
+    )
+    on_threads(Learner.update, learners, device)
+    return [{kind: losses[i, kind] for kind in one.readouts} for i, one in enumerate(learners)]
 
 
 @contextmanager
-def training_arithmetic(device: torch.device) -> Iterator[None]:
-    """The caller's random state stays untouched, and convolutions are as exact as products.
-
-    By default a GPU rounds their inputs to ten bits.
-    """
-    with (
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-    ):
+def training_arithmetic() -> Iterator[None]:
+    """Convolutions are as exact as products: by default a GPU rounds their inputs to ten bits."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 
 
@@ -133,12 +135,10 @@ class Trainee(Learner):
         """Whether the curve has this step: a resumed run starts at one that was evaluated before."""
         return any(row["step"] == self.step for row in self.history.rows)
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Rows) -> Float[Tensor, ""]:
-        """The sum of the heads' losses on one batch, each remembered for the curve."""
-        losses = self.losses(outputs, targets)
+    def remember(self, losses: Mapping[str, Float[Tensor, ""]]) -> None:
+        """Keep the heads' losses on one batch for the curve."""
         for kind, loss in losses.items():
-            self._losses[kind].append(loss.detach())
-        return torch.stack(list(losses.values())).sum()
+            self._losses[kind].append(loss)
 
     def refuse_divergence(self) -> None:
         """Refuse to go on with a loss that is no longer a number.

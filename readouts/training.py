@@ -22,7 +22,7 @@ from readouts.resident import Residence, make_resident, resident_batches
 from readouts.results import add_run, load_run, recorded, scored_later
 from readouts.run import Run
 from readouts.scoring import Scored, score
-from readouts.trainee import Trainee, build_preparation, outputs_of, training_arithmetic
+from readouts.trainee import Trainee, build_preparation, take_step, training_arithmetic
 
 
 def train(
@@ -90,7 +90,7 @@ def train_together(
             if again:
                 forget(run.folder(results_dir))
         if left:
-            with training_arithmetic(device):
+            with training_arithmetic():
                 one_pass = _Pass(left, results_dir, device, progress)
                 one_pass.fit(resident)
                 one_pass.finish(results_dir, commands or {}, sweep_name)
@@ -161,12 +161,9 @@ class _Pass:
         learning = [trainee for trainee in self.trainees if trainee.step == step]
         if not learning:
             return
-        outputs = outputs_of(learning, self.prepare(batch.tokens), batch.targets)
-        losses = [one.loss(found, batch.targets) for one, found in zip(learning, outputs, strict=True)]
-        # One backward, so that the tokens are gone through once more and not once a run.
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
-        for trainee in learning:
-            trainee.update()
+        losses = take_step(learning, self.prepare(batch.tokens), batch.targets)
+        for trainee, of_heads in zip(learning, losses, strict=True):
+            trainee.remember(of_heads)
 
     def _evaluate(self, step: int) -> None:
         """One point of the curve of every run that is here and has none yet."""

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads.base import Readout, dense, layer_norm, mlp, normal_parameter
+from readouts.heads.base import Dropout, Readout, dense, layer_norm, mlp, normal_parameter
 from readouts.pooling import Answer, Ask, attend
 from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
 
@@ -122,7 +122,7 @@ class Trunk(nn.Module):
         self.attention = CrossAttention(
             channels=channels, width=width, heads=heads, bias=self.biased, generator=generator
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]

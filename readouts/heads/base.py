@@ -4,8 +4,8 @@ A readout maps the tokens of a clip to its outputs. All randomness of a new one 
 `torch.Generator`, so that a seed names a head, on any device.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,26 @@ from readouts.tokens import LAYER_NORM_EPS, Native, PreparedTokens, prepared
 
 _TRUNCATED_STD = 0.8796256610342398
 """Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
+
+
+Name = TypeVar("Name", bound=Hashable)
+
+
+class Dropout(nn.Dropout):
+    """torch's, but what is dropped can follow from a generator of its own.
+
+    torch draws from one generator of the process, for which heads on several threads would race.
+    """
+
+    generator: Generator | None = None
+    """None for the process's."""
+
+    def forward(self, values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """In training, the numbers that are kept, scaled to keep the mean."""
+        if not self.training or self.p == 0.0:
+            return values
+        kept = torch.empty_like(values).bernoulli_(1.0 - self.p, generator=self.generator)
+        return values * kept.div_(1.0 - self.p)
 
 
 class Readout(nn.Module):
@@ -51,26 +71,33 @@ class Readout(nn.Module):
         """What the head makes of the answer to what it asked."""
         raise NotImplementedError
 
+    def draw_dropout_from(self, generator: Generator) -> None:
+        """Let what is dropped follow from `generator`, which is on the head's device."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
 
 def forward_together(
     heads: Mapping[str, Readout],
     tokens: PreparedTokens,
     inputs: Mapping[str, Any],
-    *,
-    before: Callable[[str], object] = lambda name: None,
 ) -> dict[str, Float[Tensor, "B *outputs"]]:
-    """The outputs of every head, in one pass over the tokens for all that ask of them; and one backward.
+    """The outputs of every head, in one pass over the tokens for all that ask of them.
 
-    Outputs and gradients are those of `head(tokens, **inputs)`, to the bit. All is asked before any head
-    reads; `before` is called with each head's name right before it does, in order (to seed its dropout).
+    They are those of `head(tokens, **inputs)`, to the bit.
     """
+    answers = answers_of(heads, tokens)
+    return {
+        name: head.read(answers[name]) if name in answers else head(tokens, **inputs)
+        for name, head in heads.items()
+    }
+
+
+def answers_of(heads: Mapping[Name, Readout], tokens: PreparedTokens) -> dict[Name, Answer]:
+    """What the tokens answer to each head that asks, in one pass forward; and, for all of them, backward."""
     asks = {name: ask for name, head in heads.items() if (ask := head.ask(tokens)) is not None}
-    answers = dict(zip(asks, pool(tokens, list(asks.values())), strict=True))
-    outputs = {}
-    for name, head in heads.items():
-        before(name)
-        outputs[name] = head.read(answers[name]) if name in answers else head(tokens, **inputs)
-    return outputs
+    return dict(zip(asks, pool(tokens, list(asks.values())), strict=True))
 
 
 def lecun_normal_(weight: Float[Tensor, "..."], generator: Generator | None, *, fan_in: int) -> None:

@@ -7,9 +7,9 @@ a transformer have norms far above the rest (Darcet et al. 2024) and would be ev
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from readouts.heads.base import Readout, mlp
+from readouts.heads.base import Dropout, Readout, mlp
 from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
 
 
@@ -27,7 +27,7 @@ class PooledMLPReadout(Readout):
     ) -> None:
         """Draw a new head; `dropout` acts on what was pooled."""
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.mlp = mlp(2 * channels, hidden, n_outputs, generator=generator)
 
     def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:

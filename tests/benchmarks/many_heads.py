@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from readouts.heads import AttentionReadout
-from readouts.heads.base import forward_together
+from readouts.heads.base import Readout
 from readouts.optim import ReferenceAdamW, WarmupCosine
+from readouts.step import descend, on_threads
 from readouts.tokens import TokenPreparation
 from tests.benchmarks.attention_step import CHANNELS, STEPS, draw_tokens
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
@@ -46,15 +47,18 @@ def draw_runs(small: bool) -> dict[str, Trained]:
 
 def step(runs: Mapping[str, Trained], prepare: TokenPreparation, tokens: Tensor) -> dict[str, Tensor]:
     """One training step of all of them, in one pass; returns the losses."""
-    heads = {name: head for name, (head, _) in runs.items()}
-    outputs = forward_together(heads, prepare(tokens), {}, before=lambda name: torch.manual_seed(int(name)))
-    losses = {name: found.square().mean() for name, found in outputs.items()}
-    for _, optimizer in runs.values():
-        optimizer.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()
-    for _, optimizer in runs.values():
+    heads: dict[str, Readout] = {name: head for name, (head, _) in runs.items()}
+    for name, head in heads.items():
+        head.draw_dropout_from(torch.Generator().manual_seed(int(name)))
+    losses = descend(heads, prepare(tokens), {}, lambda name, outputs: outputs.square().mean())
+
+    def update(trained: Trained) -> None:
+        _, optimizer = trained
         optimizer.step()
-    return {name: loss.detach() for name, loss in losses.items()}
+        optimizer.zero_grad()
+
+    on_threads(update, runs.values(), tokens.device)
+    return losses
 
 
 def measure(small: bool) -> list[Claim]:

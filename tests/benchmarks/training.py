@@ -6,11 +6,12 @@ on batches of 32 random clips. The rival's batches lie in memory as float16, lab
 
 from collections.abc import Iterator
 
-import torch
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from readouts.features import Batch
 from readouts.heads import AttentionReadout
 from readouts.optim import ReferenceAdamW
+from readouts.step import descend, on_threads
 from readouts.tokens import TokenPreparation
 from tests.benchmarks.feed import feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
@@ -29,10 +30,13 @@ class Loop:
 
     def run(self, batches: Iterator[Batch]) -> None:
         for batch in batches:
-            outputs = self.head(self.prepare(batch.tokens))
-            labels = batch.targets["labels"].float()
-            torch.nn.functional.binary_cross_entropy_with_logits(outputs, labels).backward()
-            self.optimizer.step()
+            descend(
+                {"attention": self.head},
+                self.prepare(batch.tokens),
+                {},
+                lambda _, outputs, batch=batch: bce(outputs, batch.targets["labels"].float()),
+            )
+            on_threads(ReferenceAdamW.step, [self.optimizer], batch.tokens.device)
             self.optimizer.zero_grad()
 
 

@@ -17,7 +17,7 @@ from featcache.manifest import load_manifest
 from readouts.features import Batch, draws_of, open_task_splits, wanted_at
 from readouts.run import configure
 from readouts.tasks import load_task
-from readouts.trainee import Trainee, build_preparation, outputs_of
+from readouts.trainee import Trainee, build_preparation, take_step
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 TASK, BACKBONE = "weatherbench2", "resize"
@@ -54,9 +54,7 @@ def measure(small: bool) -> list[Claim]:
 
         def compute() -> None:
             (found,) = held
-            (outputs,) = outputs_of([trainee], prepare(found.tokens), found.targets)
-            trainee.loss(outputs, found.targets).backward()
-            trainee.update()
+            take_step([trainee], prepare(found.tokens), found.targets)
 
         data()
         n_bytes = sum(np.prod(rows.shape) * rows.element_size() for rows in held[0].targets.values())

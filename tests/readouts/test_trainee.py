@@ -19,12 +19,12 @@ from featcache.errors import TrainingError
 from featcache.manifest import load_manifest
 from readouts.features import Batch
 from readouts.heads import HEADS, build_head, settings_of
-from readouts.heads.base import forward_together
 from readouts.optim import ReferenceAdamW
 from readouts.run import Run
+from readouts.step import descend
 from readouts.tasks import load_task
 from readouts.tokens import QuantizedTokens, TemporalResize, TokenPreparation
-from readouts.trainee import Trainee, build_heads, build_preparation, outputs_of, schedule_of
+from readouts.trainee import Trainee, build_heads, build_preparation, schedule_of, take_step
 
 CPU = torch.device("cpu")
 
@@ -43,21 +43,42 @@ def test_initial_weights_follow_from_the_seed_and_not_from_company(run: Run) -> 
     assert not torch.equal(ours["query"], other["query"])
 
 
+def losses_at(step: int, run: Run, batch: Batch, folder: Path) -> dict[str, Tensor]:
+    trainee = Trainee(run, folder, CPU)
+    trainee.step = step
+    (losses,) = take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
+    return losses
+
+
 def test_dropout_is_that_of_seed_and_step(run: Run, batch: Batch, tmp_path: Path) -> None:
-    tokens = build_preparation(run)(batch.tokens)
-    trainee = Trainee(run, tmp_path, CPU)
-    first, again = (outputs_of([trainee], tokens, batch.targets)[0] for _ in range(2))
+    first, again, later = (losses_at(step, run, batch, tmp_path) for step in (0, 0, 1))
     assert torch.equal(first["attention"], again["attention"])
-    trainee.step += 1
-    assert not torch.equal(outputs_of([trainee], tokens, batch.targets)[0]["attention"], first["attention"])
+    assert not torch.equal(first["attention"], later["attention"])
+    assert torch.equal(first["linear"], later["linear"]), "which drops nothing"
+
+
+def test_a_step_changes_all_that_is_learned_and_nothing_of_the_process(
+    run: Run, batch: Batch, tmp_path: Path
+) -> None:
+    trainee, state = Trainee(run, tmp_path, CPU), torch.random.get_rng_state()
+    before = {name: value.clone() for name, value in trainee.heads.state_dict().items()}
+    for _ in range(2):  # the first at a rate of 0
+        take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
+    assert trainee.step == 2
+    # A key's bias shifts all scores of a query alike: it has no part in the gradient but rounding.
+    learns = {name: value for name, value in trainee.heads.named_parameters() if "key.bias" not in name}
+    assert all(not torch.equal(before[name], value) for name, value in learns.items())
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: Path) -> None:
     trainee = Trainee(run, tmp_path, CPU)
     trainee.refuse_divergence()
-    outputs = outputs_of([trainee], build_preparation(run)(batch.tokens), batch.targets)[0]
-    trainee.loss({kind: found * torch.inf for kind, found in outputs.items()}, batch.targets)
-    with pytest.raises(TrainingError, match="seed 3, is no number before step 0"):
+    with torch.no_grad():
+        trainee.heads["attention"].classifier.bias.fill_(torch.inf)
+    (losses,) = take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
+    trainee.remember(losses)
+    with pytest.raises(TrainingError, match=r"loss of attention .* seed 3, is no number before step 1"):
         trainee.refuse_divergence()
 
 
@@ -91,12 +112,15 @@ def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
         for tokens in (zeros(6, 2, 8, 8, dtype=torch.float16), quantized):
             for watched in (False, True):
                 with watching() if watched else nullcontext():
-                    found = forward_together({kind: head}, prepare(tokens), task.inputs(targets))
-                    loss = task.loss(found[kind], targets)
-                    loss.backward()
+                    losses = descend(
+                        {kind: head},
+                        prepare(tokens),
+                        task.inputs(targets),
+                        lambda _, outputs, task=task, targets=targets: task.loss(outputs, targets),
+                    )
                     optimizer.step()
                     optimizer.zero_grad()
-            yield kind, loss
+            yield kind, losses[kind]
 
 
 class Watch(TorchDispatchMode):

@@ -24,7 +24,7 @@ from readouts.heads import (
     settings_of,
     to_reference,
 )
-from readouts.heads.base import dense, mlp, normal_parameter
+from readouts.heads.base import Dropout, dense, mlp, normal_parameter
 from readouts.heads.convolution import same_conv, same_conv_transpose
 from readouts.heads.reference_places import conv_places, places_of
 
@@ -233,3 +233,25 @@ def test_unknown_heads_and_settings_are_refused() -> None:
         build_head("linear", channels=4, steps=1, n_outputs=1, width=2)
     with pytest.raises(CallError, match="width=10 must be a multiple of heads=4"):
         build_head("attention", channels=4, steps=1, n_outputs=1, width=10, heads=4)
+
+
+def test_dropout_drops_what_torch_does_with_the_same_seed() -> None:
+    values, ours = torch.randn(5, 300), Dropout(0.3)
+    ours.generator = torch.Generator().manual_seed(11)
+    torch.manual_seed(11)
+    assert torch.equal(ours(values), nn.Dropout(0.3)(values))
+    assert torch.equal(ours.eval()(values), values)
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_all_that_a_head_drops_follows_from_one_generator(kind: str) -> None:
+    settings = settings_of(kind)
+    head = build_head(
+        kind, channels=16, steps=2, n_outputs=3, rows=2, columns=4,
+        **SMALL[kind] | ({"dropout": 0.5} if "dropout" in settings else {}),
+    )  # fmt: skip
+    generator = torch.Generator()
+    head.draw_dropout_from(generator)
+    drops = [module for module in head.modules() if isinstance(module, nn.Dropout)]
+    assert bool(drops) == ("dropout" in settings)
+    assert all(isinstance(module, Dropout) and module.generator is generator for module in drops)
