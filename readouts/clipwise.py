@@ -13,8 +13,8 @@ from torch import Tensor
 
 from featcache.threads import deal
 
-_CLIPS_AT_ONCE_ON_A_DEVICE = 4
-"""A GPU wants more work a call than one clip has, and has more memory than a cache."""
+_DEVICE_TILE_BYTES = 2**28
+"""Of clips at once on a GPU: a call costs it microseconds, in which it goes through many megabytes."""
 
 Work = Callable[[slice, Tensor], None]
 """What to do with some clips of a batch, given a tile to cast them into."""
@@ -29,9 +29,10 @@ class Workspace:
 
     def run(self, work: Work, *, n_clips: int, clip: torch.Size, device: torch.device) -> None:
         """Call `work` for all clips, some at a time, without autograd; `clip` is the shape of one."""
-        at_once = 1 if device.type == "cpu" else _CLIPS_AT_ONCE_ON_A_DEVICE
+        on_cpu = device.type == "cpu"
+        at_once = 1 if on_cpu else min(n_clips, max(1, _DEVICE_TILE_BYTES // (4 * clip.numel())))
         chunks = [slice(i, min(i + at_once, n_clips)) for i in range(0, n_clips, at_once)]
-        n_threads = min(torch.get_num_threads(), len(chunks)) if device.type == "cpu" else 1
+        n_threads = min(torch.get_num_threads(), len(chunks)) if on_cpu else 1
         free: SimpleQueue[Tensor] = SimpleQueue()
         for tile in self._tiles_for((at_once, *clip), n_threads, device):
             free.put(tile)

@@ -1,13 +1,17 @@
 """The one-query attention readout's forward and backward pass, beside the textbook's and beside the bytes.
 
 The textbook is `nn.MultiheadAttention` over up-sampled, normalised tokens in float32, with the same
-parameters. The floor is one pass over the same float16 bytes: a clip after another copied into one buffer.
+parameters. The floor is one pass over the same float16 bytes: a clip after another copied into one buffer,
+on a GPU all of them at once. There the tokens lie in its memory.
 """
+
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from featcache.device import choose_device
 from featcache.upsample import temporal_matrix
 from readouts.heads import AttentionReadout
 from readouts.tokens import LAYER_NORM_EPS, TokenPreparation
@@ -43,19 +47,20 @@ class PlainAttention(nn.Module):
 def _multihead(query: Tensor, tokens: Tensor, attention: nn.Module) -> Tensor:
     """`nn.MultiheadAttention`'s own function with identities where the readout has no projection."""
     width = query.shape[-1]
-    identity = torch.eye(width)
+    identity = torch.eye(width, device=tokens.device)
+    nothing = identity.new_zeros(width)
     found, _ = nn.functional.multi_head_attention_forward(
         *(rearrange(part, "b s c -> s b c") for part in (query, tokens, tokens)),
         embed_dim_to_check=width,
         num_heads=attention.heads,
         in_proj_weight=None,
-        in_proj_bias=torch.cat([torch.zeros(width), attention.key.bias, attention.value.bias]),
+        in_proj_bias=torch.cat([nothing, attention.key.bias, attention.value.bias]),
         bias_k=None,
         bias_v=None,
         add_zero_attn=False,
         dropout_p=0.0,
         out_proj_weight=identity,
-        out_proj_bias=torch.zeros(width),
+        out_proj_bias=nothing,
         need_weights=False,
         use_separate_proj_weight=True,
         q_proj_weight=identity,
@@ -66,10 +71,10 @@ def _multihead(query: Tensor, tokens: Tensor, attention: nn.Module) -> Tensor:
 
 
 def draw_tokens(small: bool) -> Tensor:
-    """A batch of float16 tokens: 32 clips of ViT-B's, or a few small ones."""
+    """A batch of float16 tokens: 32 clips of ViT-B's, or a few small ones; on the GPU where there is one."""
     generator = torch.Generator().manual_seed(0)
     shape = (2, STEPS, 9, CHANNELS) if small else (32, STEPS, 196, CHANNELS)
-    return torch.randn(shape, generator=generator).half()
+    return torch.randn(shape, generator=generator).half().to(choose_device("auto"))
 
 
 def draw_head(small: bool, *, seed: int = 0) -> AttentionReadout:
@@ -83,25 +88,30 @@ def draw_head(small: bool, *, seed: int = 0) -> AttentionReadout:
 
 def read_once(tokens: Tensor) -> None:
     """One pass over the bytes: every clip into the same buffer."""
-    buffer = torch.empty_like(tokens[0])
-    for clip in tokens:
-        buffer.copy_(clip)
+    parts = _in_cache(tokens)
+    buffer = torch.empty_like(parts[0])
+    for part in parts:
+        buffer.copy_(part)
 
 
 def cast_once(tokens: Tensor) -> None:
     """One pass with the cast to float32, in a buffer that stays in cache."""
-    buffer = torch.empty(tokens.shape[1:])
-    for clip in tokens:
-        buffer.copy_(clip)
+    parts = _in_cache(tokens)
+    buffer = torch.empty_like(parts[0], dtype=torch.float32)
+    for part in parts:
+        buffer.copy_(part)
+
+
+def _in_cache(tokens: Tensor) -> Sequence[Tensor]:
+    return [tokens] if tokens.is_cuda else list(tokens)
 
 
 def measure(small: bool) -> list[Claim]:
     """Ours over the textbook, and over two passes over the bytes."""
-    tokens, head = draw_tokens(small), draw_head(small)
-    plain, prepare = (
-        PlainAttention(head),
-        TokenPreparation(steps_in=STEPS, steps_out=2 * STEPS, method="linear"),
-    )
+    tokens = draw_tokens(small)
+    head = draw_head(small).to(tokens.device)
+    plain = PlainAttention(head).to(tokens.device)
+    prepare = TokenPreparation(steps_in=STEPS, steps_out=2 * STEPS, method="linear").to(tokens.device)
     group = "attention step, forward and backward"
     step = lambda: head(prepare(tokens)).square().sum().backward()  # noqa: E731
     rivals = {"ours": step, "bytes twice": lambda: [read_once(tokens) for _ in range(2)]}

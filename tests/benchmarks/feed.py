@@ -27,9 +27,9 @@ class Feed:
     def read(self, device: torch.device = CPU) -> Iterator[Batch]:
         return training_batches(self.split, clip_rows, self.draws, self.steps, device)
 
-    def held(self) -> list[Batch]:
+    def held(self, device: torch.device = CPU) -> list[Batch]:
         """The same batches, in memory of their own: a reader uses its own again."""
-        return [Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets) for b in self.read()]
+        return [Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets) for b in self.read(device)]
 
 
 @contextmanager

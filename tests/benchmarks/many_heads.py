@@ -20,13 +20,14 @@ N_HEADS = 16
 WIDTHS = (1024, 512, 256, 128)
 DROPOUTS = (0.0, 0.1)
 RATES = (1e-4, 3e-4)
+CPU = torch.device("cpu")
 DIM = 64
 """Of an attention head; a readout of width 1024 has 16 of them."""
 
 Trained = tuple[AttentionReadout, ReferenceAdamW]
 
 
-def draw_runs(small: bool) -> dict[str, Trained]:
+def draw_runs(small: bool, device: torch.device = CPU) -> dict[str, Trained]:
     """Readouts and their optimisers by name; the first is the benchmark's own."""
     runs = {}
     for i in range(N_HEADS):
@@ -39,7 +40,7 @@ def draw_runs(small: bool) -> dict[str, Trained]:
             heads=max(1, width // DIM),
             dropout=DROPOUTS[i // 4 % 2],
             generator=torch.Generator().manual_seed(i),
-        )
+        ).to(device)
         schedule = WarmupCosine(peak=RATES[i // 8], steps=1000, warmup=10)
         runs[str(i)] = head, ReferenceAdamW(head.parameters(), schedule=schedule)
     return runs
@@ -49,7 +50,7 @@ def step(runs: Mapping[str, Trained], prepare: TokenPreparation, tokens: Tensor)
     """One training step of all of them, in one pass; returns the losses."""
     heads: dict[str, Readout] = {name: head for name, (head, _) in runs.items()}
     for name, head in heads.items():
-        head.draw_dropout_from(torch.Generator().manual_seed(int(name)))
+        head.draw_dropout_from(torch.Generator(tokens.device).manual_seed(int(name)))
     losses = descend(heads, prepare(tokens), {}, lambda name, outputs: outputs.square().mean())
 
     def update(trained: Trained) -> None:
@@ -63,8 +64,9 @@ def step(runs: Mapping[str, Trained], prepare: TokenPreparation, tokens: Tensor)
 
 def measure(small: bool) -> list[Claim]:
     """One pass for sixteen over one readout alone, and sixteen passes over one."""
-    tokens, runs = draw_tokens(small), draw_runs(small)
-    prepare = TokenPreparation(steps_in=STEPS, steps_out=2 * STEPS, method="linear")
+    tokens = draw_tokens(small)
+    runs = draw_runs(small, tokens.device)
+    prepare = TokenPreparation(steps_in=STEPS, steps_out=2 * STEPS, method="linear").to(tokens.device)
     first = {"0": runs["0"]}
 
     def apart() -> None:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-import torch
-
+from featcache.device import choose_device
 from readouts.features import Batch
 from readouts.resident import make_resident, resident_batches
 from readouts.tasks.base import clip_rows
@@ -14,7 +13,7 @@ from tests.benchmarks.stores import FULL, SMALL
 
 def measure(small: bool) -> list[Claim]:
     """Batches with nothing done to them: what `--resident` saves at the most."""
-    setting, device = SMALL if small else FULL, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    setting, device = SMALL if small else FULL, choose_device("auto")
     with feed_of(setting, 2 if small else 12) as feed:
         held = make_resident(feed.split, device, "yes", lambda what, done, total: None)
         assert held is not None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
+import torch
 
 Times = Mapping[str, list[float]]
 """Rival -> seconds of one call, a round each."""
@@ -26,9 +27,16 @@ def in_turn(rivals: Mapping[str, Callable[[], object]], *, rounds: int, warm_up:
         for name in names[first:] + names[:first]:
             started = perf_counter()
             rivals[name]()
+            _wait_for_gpu()
             if number >= warm_up:
                 times[name].append(perf_counter() - started)
     return times
+
+
+def _wait_for_gpu() -> None:
+    """A GPU's calls return when they are queued, not when they are done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
