@@ -15,9 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from einops import rearrange
+from fastcrc import crc32
 from jaxtyping import Bool, Shaped, UInt64
 
 from featcache.errors import StoreError
@@ -278,8 +278,15 @@ def presence(path: Path, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"
 
 
 def checksum(data: Shaped[np.ndarray, "..."] | bytes) -> bytes:
-    """crc32c of a C-contiguous array's bytes, as the four bytes that follow them on disk."""
-    return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+    """crc32c of a C-contiguous array's bytes, as the four bytes that follow them on disk.
+
+    Other Python threads run meanwhile, if there are many bytes.
+
+    Raises:
+        BufferError: the array is not C-contiguous.
+    """
+    buffer = data if isinstance(data, bytes) else data.data
+    return crc32.iscsi(buffer).to_bytes(CRC_BYTES, "little")
 
 
 def write_all(fd: int, pieces: Sequence[memoryview | bytes]) -> None:

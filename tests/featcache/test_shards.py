@@ -1,6 +1,8 @@
 """The bytes of a shard, counted by hand; damage anywhere in them is found."""
 
 import os
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,12 +52,89 @@ def u64(*numbers: int) -> bytes:
 
 
 def crc(data: bytes) -> bytes:
-    return google_crc32c.value(data).to_bytes(4, "little")
+    return int(google_crc32c.value(data)).to_bytes(4, "little")
 
 
-def test_crc32c_is_the_one_of_the_standard() -> None:
-    assert shards.checksum(b"123456789") == (0xE3069283).to_bytes(4, "little")
-    assert shards.checksum(np.frombuffer(b"123456789", np.uint8)) == shards.checksum(b"123456789")
+@pytest.mark.parametrize(
+    ("data", "known"),
+    [
+        (b"", 0),
+        (b"123456789", 0xE3069283),
+        (bytes(32), 0x8A9136AA),
+        (b"\xff" * 32, 0x62A8AB43),
+        (bytes(range(32)), 0x46DD794E),
+        (bytes(reversed(range(32))), 0x113FDB5C),
+    ],
+    ids=["nothing", "check", "zeros", "ones", "rising", "falling"],
+)
+def test_crc32c_is_the_one_of_the_standard(data: bytes, known: int) -> None:
+    # RFC 3720 (iSCSI), B.4, and the check value every catalogue of checksums gives.
+    assert shards.checksum(data) == known.to_bytes(4, "little")
+    assert shards.checksum(np.frombuffer(data, np.uint8)) == known.to_bytes(4, "little")
+
+
+@given(st.binary(max_size=2000), st.integers(0, 70))
+def test_another_crc32c_agrees_on_any_bytes(data: bytes, start: int) -> None:
+    assert shards.checksum(np.frombuffer(data, np.uint8)[start:]) == crc(data[start:])
+
+
+@pytest.mark.parametrize("nbytes", [2**14 - 1, 2**14, 2**20 + 3, 2_408_448])
+@pytest.mark.parametrize("start", [0, 1, 13])
+def test_another_crc32c_agrees_on_many_bytes(nbytes: int, start: int) -> None:
+    data = np.random.default_rng(nbytes).integers(256, size=nbytes + start, dtype=np.uint8)[start:]
+    assert shards.checksum(data) == crc(data.tobytes())
+
+
+def test_the_checksum_of_an_array_is_that_of_its_bytes() -> None:
+    tokens = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float16)
+    assert shards.checksum(tokens) == crc(tokens.tobytes())
+    for gaps in (tokens[:, ::2], tokens.T):
+        with pytest.raises(BufferError):
+            shards.checksum(gaps)
+
+
+def test_other_threads_run_while_many_bytes_are_summed() -> None:
+    many, patience = np.zeros(2**27, np.uint8), sys.getswitchinterval()
+
+    def lets_us_in() -> bool:
+        """Whether this thread sees the other one between the two: it is never made to give way."""
+        seen: list[str] = []
+
+        def summing() -> None:
+            seen.append("in")
+            shards.checksum(many)
+            seen.append("out")
+
+        other = threading.Thread(target=summing)
+        other.start()
+        between = seen == ["in"]
+        other.join()
+        return between
+
+    sys.setswitchinterval(60.0)
+    try:
+        # A busy machine may wake us too late, many times.
+        assert any(lets_us_in() for _ in range(50))
+    finally:
+        sys.setswitchinterval(patience)
+
+
+def test_a_changed_byte_is_found_wherever_it_lies_in_a_large_chunk(tmp_path: Path) -> None:
+    grid = TokenGrid(steps=2, rows=14, columns=14, channels=96)  # 75,264 bytes a chunk
+    (array,) = replace(SPEC, grid=grid).arrays(Layer(3))
+    tokens = np.random.default_rng(0).standard_normal(grid.shape).astype(np.float16)
+    path, out = write(tmp_path / "0", [tokens], array), np.empty_like(tokens)
+    edges = {at + near for at in (0, 16, 64, 256, 4096, 16384, 65536, 75264) for near in (-1, 0, 1)}
+    spots = sorted(spot for spot in edges | {75267} if 0 <= spot < 75268)
+    with path.open("r+b", buffering=0) as file:
+        for spot in spots:
+            (was,) = os.pread(file.fileno(), 1, spot)
+            os.pwrite(file.fileno(), bytes([was ^ 0x80]), spot)
+            with pytest.raises(DamagedShard, match="fails the checksum of the chunk at byte 0"):
+                read_chunk_into(file.fileno(), 0, out)
+            os.pwrite(file.fileno(), bytes([was]), spot)
+        read_chunk_into(file.fileno(), 0, out)
+    assert np.array_equal(out, tokens)
 
 
 def test_a_shard_byte_by_byte(tmp_path: Path) -> None:
