@@ -16,9 +16,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featcache.clip_views import ClipViews
-from featcache.clips import ClipIndex
+from featcache.clips import Clip, ClipIndex
 from featcache.errors import DataError
 from featcache.previews import preview_clips
+from featcache.readers.base import Frames
 from featcache.threads import lone_threads
 
 Place = tuple[int, int]
@@ -100,17 +101,18 @@ class ClipBatches(Batches):
                 yield from (((number, view), pixels) for view, pixels in enumerate(views))
 
     def _pixels(self, number: int) -> Iterable[Tensor]:
-        """What the backbone is shown of each view; of several all would be kept: they are made one by one."""
+        """What the backbone is shown of each view; many large ones, all kept, are made one by one."""
         clip = self.index.clip(number)
         n_views = self.views.job.views.views_of(clip.n_source)
         frames = self.views.read(clip, n_views)
-        pixels = self._noted(number, self.views.pixels(clip, frames, n_views))
-        return list(pixels) if n_views == 1 and self.views.device.type == "cpu" else pixels
+        pixels = self._noted(number, clip, frames, n_views)
+        at_once = n_views == 1 or self.views.job.shown_size is not None
+        return list(pixels) if at_once and self.views.device.type == "cpu" else pixels
 
-    def _noted(self, number: int, views: Iterable[Tensor]) -> Iterator[Tensor]:
-        for view, pixels in enumerate(views):
+    def _noted(self, number: int, clip: Clip, frames: Frames, n_views: int) -> Iterator[Tensor]:
+        for view, pixels in enumerate(self.views.pixels(clip, frames, n_views)):
             if view == 0 and number in self.strips:
-                self.strips[number] = self.views.strip_of(pixels)
+                self.strips[number] = self.views.strip_of(clip, frames, n_views, pixels)
             yield pixels
 
 

@@ -33,15 +33,20 @@ class ClipViews:
         self, clip: Clip, frames: Frames, n_views: int
     ) -> Iterator[Float[Tensor, "F rgb height width"]]:
         """What the backbone is shown of each view, from the frames that `read` gave for as many views."""
+        return self._pixels(clip, frames, n_views, self.job.shown_size)
+
+    def _pixels(
+        self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None
+    ) -> Iterator[Float[Tensor, "F rgb height width"]]:
         spec, plan, scaling = self.job.clip_spec, self.job.views, self.job.dataset.pixels
         chosen = self.frames(clip, n_views)
         read = torch.from_numpy(frames).to(self.device)
         # Views that differ in their start alone show the same frames in the same way: resize each once.
-        shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling)
+        shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling, size)
         for view, places in enumerate(np.searchsorted(np.unique(chosen), chosen)):
             drawn = draw_view(plan, clip.id, view, spec.height, spec.width)
             if shared is None:
-                yield clip_pixels(_taken(read, places), spec, drawn, scaling)
+                yield clip_pixels(_taken(read, places), spec, drawn, scaling, size)
             else:
                 yield stretched(_taken(shared, places))
 
@@ -54,12 +59,23 @@ class ClipViews:
 
     def strip(self, clip: Clip) -> bytes:
         """A contact strip of the evaluation view, as JPEG."""
-        (pixels,) = self.pixels(clip, self.read(clip, 1), 1)
-        return self.strip_of(pixels)
+        return self.strip_of(clip, self.read(clip, 1), 1)
 
-    def strip_of(self, pixels: Float[Tensor, "F rgb height width"]) -> bytes:
-        """The same, of the evaluation view's pixels."""
+    def strip_of(
+        self,
+        clip: Clip,
+        frames: Frames,
+        n_views: int,
+        pixels: Float[Tensor, "shown rgb height width"] | None = None,
+    ) -> bytes:
+        """The same, from the frames that `read` gave for so many views, or the first one's `pixels`.
+
+        What a model that sees tiny frames is shown would be no picture: it shows what these are made of.
+        """
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
+        if pixels is None or self.job.shown_size is not None:
+            size = None if self.job.shown_size is None else (height, height)
+            pixels = next(self._pixels(clip, frames, n_views, size))
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
 

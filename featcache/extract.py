@@ -326,14 +326,7 @@ class _Worker:
                 for layer, values in features.items()
             }
         on_gpu = self.machine.device.type == "cuda"
-        # Rounded on the device: half the bytes to copy. What does not fit becomes infinite, and is refused
-        # with the clip's name when the shard is written.
-        host = {
-            layer: torch.empty(values.shape, dtype=torch.float16, pin_memory=on_gpu).copy_(
-                values.half(), non_blocking=True
-            )
-            for layer, values in features.items()
-        }
+        host = {layer: _rounded(values) for layer, values in features.items()}
         return host, torch.cuda.current_stream(self.machine.device).record_event() if on_gpu else None
 
     def _check_shapes(self, features: Mapping[Layer, Tensor]) -> None:
@@ -358,6 +351,21 @@ class _Worker:
             raise DataError(
                 f"{len(self.left_out)} of {rows} cannot be read, too many to leave out; the last: {problem}"
             )
+
+
+def _rounded(tokens: Float[Tensor, "B T H W C"]) -> Float16[Tensor, "B T H W C"]:
+    """On the host, or on their way there.
+
+    What does not fit becomes infinite, and is refused with the clip's name when the shard is written.
+    """
+    room = torch.empty(tokens.shape, dtype=torch.float16, pin_memory=tokens.is_cuda)
+    if tokens.is_cuda:
+        # Rounded on the device: half the bytes to copy.
+        return room.copy_(tokens.half(), non_blocking=True)
+    # Few numbers at a time stay on this thread, where others would wait for a core that decodes.
+    for clip, rounded in zip(tokens, room, strict=True):
+        rounded.copy_(clip)
+    return room
 
 
 def _arrived(

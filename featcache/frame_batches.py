@@ -87,7 +87,8 @@ class FrameBatches(Batches):
 
     def _scaled(self, frames: Tensor) -> Iterator[Float[Tensor, "rgb Y X"]]:
         job = self.views.job
-        pixels = frame_pixels(frames.to(self.views.device), job.clip_spec, View(), job.dataset.pixels)
+        shown = frames.to(self.views.device)
+        pixels = frame_pixels(shown, job.clip_spec, View(), job.dataset.pixels, job.shown_size)
         yield from in_three_channels(pixels)
 
     @property

@@ -70,6 +70,12 @@ class Extraction:
         return native if self.task.tokens == "all" else replace(native, steps=1)
 
     @property
+    def shown_size(self) -> tuple[int, int] | None:
+        """Rows and columns of the frames that the backbone is given; None: those of the task's clips."""
+        info = self.backbone.info
+        return info.input_size if info.resize_once else None
+
+    @property
     def step_weights(self) -> Float[Tensor, " T"] | None:
         """What the only stored step is in native ones, where the readout reads the last step only.
 

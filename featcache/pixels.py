@@ -1,4 +1,4 @@
-"""The reference's pixel arithmetic in torch: two resizes, the blur, the value range.
+"""The reference's pixel arithmetic in torch: two resizes, apart and in one, the blur, the value range.
 
 Each matches the TensorFlow operation the reference runs, which look-alikes do not: `mode="area"` of torch
 is another operator when sizes do not divide (0.2 of full range apart), and an anti-aliased bilinear
@@ -6,11 +6,17 @@ resize is another image. Area resize and blur are products with small matrices, 
 long as float32 products are exact (`torch.set_float32_matmul_precision("highest")`, the default).
 """
 
+from dataclasses import dataclass
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
-from einops import einsum
-from jaxtyping import Float
+from einops import einsum, rearrange, repeat
+from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
+
+FEW_COLUMNS = 32
+"""So few new columns are made faster by a dense product than by turning frames round."""
 
 BLUR_TAPS = 37
 """Width of the blur kernel: the reference's `kernel_size=36` becomes 2 * 18 + 1."""
@@ -44,6 +50,21 @@ def area_operator(n_in: int, n_out: int) -> Float[Tensor, "n_out n_in"]:
     return (overlap / overlap.sum(dim=1, keepdim=True)).float()
 
 
+def resize_once(
+    frames: Shaped[Tensor, "F Y X C"], through: tuple[int, int], size: tuple[int, int]
+) -> Float[Tensor, "F y x C"]:
+    """`resize_bilinear` to `through`, then `resize_area` to `size`: the same function, rounded less often.
+
+    Two linear maps of an axis are one, whose rows sum a few neighbouring pixels where `size` is small: no
+    frame of `through` rows and columns is ever made.
+    """
+    new_rows = _rows_resized_once(frames, through[0], size[0])
+    if size[1] <= FEW_COLUMNS:
+        return _columns_resized_once(new_rows, through[1], size[1])
+    columns_first = rearrange(new_rows, "f y x c -> f x y c")
+    return rearrange(_rows_resized_once(columns_first, through[1], size[1]), "f x y c -> f y x c")
+
+
 def gaussian_blur(
     frames: Float[Tensor, "F C Y X"], sigma: float, taps: int = BLUR_TAPS
 ) -> Float[Tensor, "F C Y X"]:
@@ -61,6 +82,64 @@ def value_range(
 ) -> Float[Tensor, "*axes"]:
     """Values from `low..high` to 0..1, clipped there (`kd.data.ValueRange`); in `out` where it is given."""
     return torch.div((frames - low) if low else frames, high - low, out=out).clamp_(0.0, 1.0)
+
+
+def _rows_resized_once(
+    frames: Shaped[Tensor, "F Y X C"], through: int, n_out: int
+) -> Float[Tensor, "F n_out X C"]:
+    n_frames, n_rows, _, n_channels = frames.shape
+    sums = _row_sums(n_frames, n_rows, through, n_out, frames.device)
+    table = rearrange(frames, "f y x c -> (f y) (x c)").float()
+    # Of torch's ways to add up a few rows each the one that is as fast as memory.
+    new = F.embedding_bag(sums.rows, table, sums.begins, mode="sum", per_sample_weights=sums.weights)
+    return rearrange(new, "(f y) (x c) -> f y x c", f=n_frames, c=n_channels)
+
+
+def _columns_resized_once(
+    frames: Float[Tensor, "F y X C"], through: int, n_out: int
+) -> Float[Tensor, "F y n_out C"]:
+    n_frames, _, n_columns, n_channels = frames.shape
+    operator = _column_operator(n_columns, through, n_out, n_channels, frames.device)
+    new = rearrange(frames, "f y x c -> (f y) (x c)") @ operator
+    return rearrange(new, "(f y) (x c) -> f y x c", f=n_frames, c=n_channels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _RowSums:
+    """Which rows of all frames, one below the other, are added up for each new row, and how much of each."""
+
+    rows: Int64[Tensor, " n"]
+    weights: Float[Tensor, " n"]
+    begins: Int64[Tensor, " new"]
+    """Where the rows of each new one begin."""
+
+
+@lru_cache(maxsize=16)
+def _row_sums(n_frames: int, n_in: int, through: int, n_out: int, device: torch.device) -> _RowSums:
+    operator = _one_operator(n_in, through, n_out)
+    new, old = torch.nonzero(operator, as_tuple=True)
+    frames, begins = torch.arange(n_frames)[:, None], torch.searchsorted(new, torch.arange(n_out))
+    return _RowSums(
+        rows=(frames * n_in + old).flatten().to(device),
+        weights=repeat(operator[new, old].float(), "n -> (f n)", f=n_frames).to(device),
+        begins=(frames * len(old) + begins).flatten().to(device),
+    )
+
+
+@lru_cache(maxsize=16)
+def _column_operator(
+    n_in: int, through: int, n_out: int, n_channels: int, device: torch.device
+) -> Float[Tensor, "old new"]:
+    """For columns whose channels lie side by side."""
+    apart = torch.eye(n_channels, dtype=torch.float64)
+    return torch.kron(_one_operator(n_in, through, n_out).T.contiguous(), apart).float().to(device)
+
+
+def _one_operator(n_in: int, through: int, n_out: int) -> Float64[Tensor, "n_out n_in"]:
+    """Both resizes of an axis."""
+    columns = torch.eye(n_in, dtype=torch.float64)[None, None]
+    bilinear = resize_bilinear(columns, through, n_in)[0, 0]
+    return area_operator(through, n_out).double() @ bilinear
 
 
 def _blur_operator(n: int, sigma: float, taps: int) -> Float[Tensor, "n n"]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from featcache.clips import repeat_frames
 from featcache.errors import CallError
 from featcache.manifest import Augmentation, Pixels
-from featcache.pixels import gaussian_blur, resize_bilinear, value_range
+from featcache.pixels import gaussian_blur, resize_area, resize_bilinear, resize_once, value_range
 from featcache.spec import ClipSpec, Starts
 
 BLUR_SIGMA = (0.1, 2.0)
@@ -28,6 +28,9 @@ BLUR_SIGMA = (0.1, 2.0)
 
 CACHE_BYTES = 2**21
 """That a core has nearest to itself, roughly; twice or half of it costs a tenth of the speed."""
+
+ROOM_BYTES = 2**24
+"""For frames in float32, where that many bytes at a time cost less than going through them in more pieces."""
 
 BYTES = Pixels()
 """Frames decoded from images, 0 to 255."""
@@ -122,12 +125,13 @@ def clip_pixels(
     spec: ClipSpec,
     view: View,
     pixels: Pixels = BYTES,
+    size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "frames 3 height width"]:
     """A clip's frames as the model sees them: resized, viewed, scaled, stretched in time.
 
-    Runs on the device `frames` are on.
+    Runs on the device `frames` are on; `size` as in `frame_pixels`.
     """
-    return stretched(frame_pixels(frames, spec, view, pixels))
+    return stretched(frame_pixels(frames, spec, view, pixels, size))
 
 
 def frame_pixels(
@@ -135,8 +139,25 @@ def frame_pixels(
     spec: ClipSpec,
     view: View,
     pixels: Pixels = BYTES,
+    size: tuple[int, int] | None = None,
 ) -> Float[Tensor, "F C height width"]:
-    """Frames resized, viewed and scaled to 0..1 or standardised, each by itself."""
+    """Frames resized, viewed and scaled to 0..1 or standardised, each by itself.
+
+    With `size`, then resized to it by area: in one with the first resize where nothing lies between them.
+    """
+    if size is None:
+        return _full_pixels(frames, spec, view, pixels)
+    if view != View(start=view.start) or not pixels.are_bytes:
+        return resize_area(_full_pixels(frames, spec, view, pixels), *size)
+    at_once = max(1, ROOM_BYTES // (4 * prod(frames.shape[1:])))
+    small = [resize_once(some, (spec.height, spec.width), size) for some in torch.split(frames, at_once)]
+    joined = small[0] if len(small) == 1 else torch.cat(small)
+    return rearrange(value_range(joined, pixels.low, pixels.high, out=joined), "f y x c -> f c y x")
+
+
+def _full_pixels(
+    frames: UInt8[Tensor, "F Y X C"] | Float[Tensor, "F Y X C"], spec: ClipSpec, view: View, pixels: Pixels
+) -> Float[Tensor, "F C height width"]:
     planes = rearrange(frames, "f y x c -> f c y x")
     # Laid out as the frames are, channels last: models meet other kernels, so other last bits, otherwise.
     shape = (len(planes), spec.height, spec.width, planes.shape[1])

@@ -53,6 +53,10 @@ class BackboneInfo:
     default_layers: tuple[Layer, ...]
     upsampling: Upsampling | None = None
     """How the benchmark stretches the tokens in time before a readout; never stored."""
+    resize_once: bool = False
+    """Whether the task's resize and that to `input_size` are done in one, so that frames of the task's size
+    are never made: for a model that sees tiny ones. Last bits differ from those of two resizes.
+    """
     frame_level: bool = False
     """Whether each step's tokens are of its own frame alone, whatever the others are: an image model. Then
     frames that clips share are computed and stored once.
@@ -152,7 +156,7 @@ def preprocessing(info: BackboneInfo) -> JSON:
     return {
         "n_frames": info.n_frames,
         "input_size": list(info.input_size),
-        "resize": "area",
+        "resize": "area, in one with the task's" if info.resize_once else "area",
         "range": [0.0, 1.0],
         "mean": None if info.mean is None else list(info.mean),
         "std": None if info.std is None else list(info.std),

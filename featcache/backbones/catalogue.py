@@ -15,8 +15,6 @@ from featcache.backbones.weights import HubWeights
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
 
-RESIZE_PATCH = (1, 14, 14)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoMAESize:
@@ -147,7 +145,7 @@ def videomae_info(
 
 
 def resize_info(name: str = "resize") -> BackboneInfo:
-    """The benchmark's 16 x 16 x 16 patch means of a 224 x 224 clip."""
+    """The benchmark's 16 x 16 x 16 means over patches of a 224 x 224 clip: an area resize, as it happens."""
     return BackboneInfo(
         name=name,
         title="Resize: mean colour of each patch, no parameters",
@@ -158,8 +156,9 @@ def resize_info(name: str = "resize") -> BackboneInfo:
         params_m=0.0,
         gflop=0.0,
         n_blocks=0,
-        input_size=(224, 224),
+        input_size=(16, 16),
         grid=TokenGrid(steps=16, rows=16, columns=16, channels=3),
+        resize_once=True,
         final_norm=False,
         default_layers=(Layer(0),),
         control="no model",

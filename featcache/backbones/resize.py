@@ -1,20 +1,21 @@
 """The benchmark's baseline without parameters: the mean colour of each patch.
 
 It shows what a readout makes of a small blurred video, so what a frozen model adds. Same function as the
-reference's PassThroughModel with patches of 1 x 14 x 14 pixels, without mean, std or stretch in time.
+reference's PassThroughModel with patches of 1 x 14 x 14 pixels, without mean, std or stretch in time: means
+over a grid of 16 x 16 patches are an area resize to 16 x 16, so the resize to the model's size is all of it.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from einops import reduce
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
 from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
-from featcache.backbones.catalogue import RESIZE_PATCH, resize_info
+from featcache.backbones.catalogue import resize_info
 from featcache.backbones.inputs import model_input
 from featcache.errors import CallError
 from featcache.spec import Layer
@@ -25,8 +26,8 @@ class ResizeTokens:
     """Patch means as a backbone."""
 
     info: BackboneInfo
-    patch: tuple[int, int, int] = RESIZE_PATCH
-    """(frames, rows, columns) averaged into one token."""
+    patch: tuple[int, int, int] = (1, 1, 1)
+    """(frames, rows, columns) of `info.input_size` averaged into one token."""
 
     def __post_init__(self) -> None:
         sizes = (self.info.n_frames, *self.info.input_size)
@@ -67,6 +68,8 @@ class _Encoder:
 def patch_mean(pixels: Float[Tensor, "B F C Y X"], patch: tuple[int, int, int]) -> Float[Tensor, "B T H W C"]:
     """The mean over each patch of (frames, rows, columns), which must divide the clip."""
     frames, rows, columns = patch
+    if patch == (1, 1, 1):
+        return rearrange(pixels, "b t c h w -> b t h w c")
     return reduce(
         pixels, "b (t f) c (h y) (w x) -> b t h w c", "mean", f=frames, y=rows, x=columns
     )  # fmt: skip

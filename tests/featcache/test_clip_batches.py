@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,17 +20,17 @@ class Numbered(ClipViews):
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
-        self.job = SimpleNamespace(views=SimpleNamespace(views_of=lambda n_source: n_source))
+        self.job = SimpleNamespace(views=SimpleNamespace(views_of=lambda n_source: n_source), shown_size=None)
 
-    def read(self, clip: Clip, n_views: int) -> Clip:
+    def read(self, clip: Clip, n_views: int) -> np.ndarray:
         if clip.record == 3:
             raise DataError("record 3 is broken")
-        return clip
+        return np.zeros((1, 1, 1, 1), np.uint8)
 
-    def pixels(self, clip: Clip, frames: Clip, n_views: int) -> list[torch.Tensor]:
+    def pixels(self, clip: Clip, frames: np.ndarray, n_views: int) -> list[torch.Tensor]:
         return [torch.full(SHAPE, 10.0 * clip.record + view) for view in range(n_views)]
 
-    def strip_of(self, pixels: torch.Tensor) -> bytes:
+    def strip_of(self, clip: Clip, frames: np.ndarray, n_views: int, pixels: torch.Tensor) -> bytes:
         return f"{float(pixels[0, 0, 0, 0]):g}".encode()
 
 

@@ -1,12 +1,14 @@
 """Every view of every task's clips as the reference shows it to the model, from records to pixels."""
 
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from einops import rearrange
+from PIL import Image
 
 from featcache.backbones import load_backbone
 from featcache.clip_views import ClipViews, shuffled_order
@@ -22,10 +24,10 @@ TOLERANCES = {"typhoon": 1e-4, "weatherbench2": 3e-4}
 """What the golden files ask for; all else 1e-5."""
 
 
-def job(task: str, role: str, **options: object) -> Extraction:
-    backbone = load_backbone("resize", None)
+def job(task: str, role: str, backbone: str = "videomae_random", **options: object) -> Extraction:
+    model = load_backbone(backbone, None)
     return plan_extraction(
-        load_manifest(), task=task, role=role, backbone=backbone, layers=backbone.info.default_layers,
+        load_manifest(), task=task, role=role, backbone=model, layers=model.info.default_layers,
         **{"n_views": 1, "seed": 0, "dtype": torch.float32, **options},
     )  # fmt: skip
 
@@ -76,6 +78,38 @@ def test_a_view_of_a_training_scene_is_the_references_window(shared: Path) -> No
         shown = list(views.pixels(clip, views.read(clip, 9), 9))
         assert len(shown) == 9
         assert_shown(shown[int(case["chosen/start"])], case, "video", 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "role", "stage"),
+    [
+        ("flyvsfly", "val", "flyvsfly_eval"),
+        ("calms21", "test", "calms21_eval"),
+        ("stir", "train", "movi_train_samples"),
+        ("typhoon", "test", "typhoon_eval"),
+        ("weatherbench2", "val", "weatherbench_eval"),
+    ],
+)
+def test_tiny_frames_are_the_shown_ones_resized(shared: Path, task: str, role: str, stage: str) -> None:
+    """One product an axis instead of two resizes: as far apart as rounding in float32 is."""
+    small = job(task, role, "resize", n_views=9 if role == "train" else 1)
+    assert small.shown_size == (16, 16)
+    for views, clip, _ in golden_clips(shared, task, role, stage):
+        tiny_views, n_views = ClipViews(small, views.reader, views.device), small.views.n_views
+        frames = views.read(clip, n_views)
+        tiny = list(tiny_views.pixels(clip, frames, n_views))
+        assert len(tiny) == n_views
+        for found, shown in zip(tiny, views.pixels(clip, frames, n_views), strict=True):
+            torch.testing.assert_close(found, resize_area(shown, 16, 16), atol=3e-6, rtol=1e-5)
+
+
+def test_a_strip_of_tiny_frames_shows_what_they_are_made_of(shared: Path) -> None:
+    for views, clip, _ in golden_clips(shared, "flyvsfly", "val", "flyvsfly_eval"):
+        tiny_views = ClipViews(job("flyvsfly", "val", "resize"), views.reader, views.device)
+        found, full = (np.asarray(Image.open(BytesIO(each.strip(clip))), int) for each in (tiny_views, views))
+        assert found.shape == full.shape == (112, 896, 3)
+        # Rounded once instead of twice, then compressed.
+        assert np.abs(found - full).mean() < 1
 
 
 class NumberedFrames:

@@ -50,7 +50,7 @@ def test_every_frame_is_as_its_clip_shows_it(
     batches = FrameBatches(views, index, table, size=size, threads=threads, leave_out=refuse)
     places: list[tuple[int, int]] = []
     for batch in batches.of(rows):
-        assert batch.pixels.shape == (size // 16, 16, 3, 224, 224)
+        assert batch.pixels.shape == (size // 16, 16, 3, 16, 16)
         frames = batch.pixels.flatten(0, 1)
         for (row, _), pixels in zip(batch.places, frames, strict=False):
             number, _, step = table.first_shown[row].tolist()

@@ -7,7 +7,14 @@ import pytest
 import torch
 from einops import rearrange
 
-from featcache.pixels import area_operator, gaussian_blur, resize_area, resize_bilinear, value_range
+from featcache.pixels import (
+    area_operator,
+    gaussian_blur,
+    resize_area,
+    resize_bilinear,
+    resize_once,
+    value_range,
+)
 
 
 def golden(shared: Path, name: str) -> dict[str, np.ndarray]:
@@ -95,3 +102,19 @@ def test_value_range_clips() -> None:
         1,
         1,
     ]
+
+
+def test_two_resizes_in_one_by_hand() -> None:
+    # 2 -> 4 at half-pixel centres: a, (3a + b) / 4, (a + 3b) / 4, b; then the means of pairs.
+    frames = torch.tensor([[0, 8], [16, 240]], dtype=torch.uint8)[None, :, :, None]
+    assert resize_once(frames, (2, 4), (2, 2)).flatten().tolist() == [1, 7, 44, 212]
+    assert resize_once(frames, (4, 2), (1, 2)).flatten().tolist() == [8, 124]
+
+
+@pytest.mark.parametrize("through", [(224, 224), (50, 31), (9, 7)])
+@pytest.mark.parametrize("size", [(16, 16), (5, 112), (9, 7)])
+def test_two_resizes_in_one_are_the_two(through: tuple[int, int], size: tuple[int, int]) -> None:
+    frames = torch.randint(256, (3, 37, 52, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = resize_once(frames, through, size)
+    two = resize_area(resize_bilinear(frames.movedim(-1, 1).double(), *through), *size)
+    torch.testing.assert_close(found.movedim(-1, 1).double(), two, atol=1e-4, rtol=0)

@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 MANIFEST = load_manifest()
 COARSE = ResizeTokens(
     info=replace(backbone_info("resize"), grid=TokenGrid(steps=4, rows=4, columns=4, channels=3)),
-    patch=(4, 56, 56),
+    patch=(4, 4, 4),
 )
 """The benchmark's patch means, 64 tokens a clip: heads take no time."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from featcache.backbones import load_backbone
+from featcache.backbones.base import preprocessing
 from featcache.backbones.catalogue import resize_info
 from featcache.backbones.resize import ResizeTokens, patch_mean
 from featcache.errors import CallError
@@ -60,9 +61,12 @@ def test_what_goes_into_a_fingerprint() -> None:
     backbone = load_backbone("resize")
     assert backbone.weights_digest() == "no weights"
     assert backbone.preprocessing()["mean"] is None
+    # Other last bits than two resizes give, so another fingerprint.
+    assert backbone.preprocessing()["resize"] == "area, in one with the task's"
+    assert preprocessing(replace(backbone.info, resize_once=False))["resize"] == "area"
     assert backbone.architecture() == {
         "family": "patch mean",
-        "patch": [1, 14, 14],
+        "patch": [1, 1, 1],
         "grid": {"steps": 16, "rows": 16, "columns": 16, "channels": 3},
     }
 
