@@ -77,7 +77,8 @@ def take_step(
 ) -> list[dict[str, Float[Tensor, ""]]]:
     """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
 
-    Runs share the pass over the tokens and nothing else: each has, to the bit, the numbers it has alone.
+    They are of one task, and share the pass over the tokens and nothing else: each has, to the bit, the
+    numbers it has alone.
     """
     task, device = learners[0].run.task, learners[0].device
     heads: dict[tuple[int, str], Readout] = {}
@@ -86,12 +87,7 @@ def take_step(
         for kind, head in one.readouts.items():
             one.seed_dropout(head)
             heads[i, kind] = head
-    losses = descend(
-        heads,
-        tokens,
-        task.inputs(targets),
-        lambda place, outputs: learners[place[0]].run.task.loss(outputs, targets),
-    )
+    losses = descend(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
     on_threads(Learner.update, learners, device)
     return [{kind: losses[i, kind] for kind in one.readouts} for i, one in enumerate(learners)]
 

@@ -155,21 +155,20 @@ for number in (3, 8, 13):
     while extraction(name, lambda: at_call(number)) != 0:
         killed, number = killed + 1, number + 23
     assert tree(name) == whole
-assert killed > 6, killed
-# At any moment of the time that one takes.
+# At any moment of the time that one takes, which varies: so many times that enough are killed.
 random.seed(0)
 began = time.monotonic()
 assert extraction("timed") == 0
 longest = time.monotonic() - began
-killed = 0
-for trial in range(6):
+trial = 0
+while trial < 6 or (killed <= 20 and trial < 30):
     name = f"at random {trial}"
     for _ in range(3):
         killed += extraction(name, lambda: after(random.uniform(0.001, longest))) != 0
     assert extraction(name) == 0
     assert tree(name) == whole
-# Of 18: how long one takes varies.
-assert killed > 2, killed
+    trial += 1
+assert killed > 20, killed
 """
 
 
