@@ -16,9 +16,8 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from featcache.errors import CallError, StoreError, TrainingError
-from featcache.progress import reporter
 from featcache.spec import SHUFFLED
-from featcache.terminal import command_line, extract_command, message_of, show_table
+from featcache.system.console import command_line, extract_command, message_of, reporter, show_table
 
 # Before torch is loaded: its OpenMP threads would otherwise spin between kernels and starve the threads
 # that decode and read ahead (a readout's 200 steps took 33 s instead of 5 on two cores).
@@ -27,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     import torch
 
-    from featcache.job import Extraction
+    from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
     from readouts.certificates import Certificate
     from readouts.sweep import Outcome
@@ -108,7 +107,7 @@ def options(
 ) -> None:
     """Options that go for every command; `_Commands` reads them."""
     if context.invoked_subcommand == "extract":
-        from featcache.device import return_freed_buffers
+        from featcache.system.device import return_freed_buffers
 
         return_freed_buffers()
 
@@ -157,7 +156,7 @@ def data_download(
     weights_dir: WeightsDir = None,
 ) -> None:
     """Fetch a backbone's weights from their authors. Goes on where an earlier call stopped."""
-    from featcache.download import download_weights
+    from featcache.backbones.download import download_weights
 
     with reporter(console) as progress:
         paths = download_weights(weights, weights_dir, progress=progress, say=console.out)
@@ -216,7 +215,7 @@ def extract(
     manifest: ManifestFile = None,
 ) -> None:
     """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
-    from featcache.extract import Machine, extract_all
+    from featcache.extract.run import Machine, extract_all
 
     chosen, jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
@@ -260,9 +259,9 @@ def _jobs(
     """The device, and an extraction for every split that is asked for."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
-    from featcache.device import choose_device, choose_precision
-    from featcache.job import plan_extraction, split_roles
-    from featcache.spec import TokenDtype
+    from featcache.extract.job import plan_extraction, split_roles
+    from featcache.store.spec import TokenDtype
+    from featcache.system.device import choose_device, choose_precision
 
     dtypes: dict[str, TokenDtype] = {name: name for name in get_args(TokenDtype)}
     if store_dtype not in dtypes:
@@ -309,7 +308,7 @@ def plan(
     manifest: ManifestFile = None,
 ) -> None:
     """What an extraction will cost: bytes, hours, read rate, and after how many readouts it pays."""
-    from featcache.plan import Speed, Training, clip_numbers, count_clips, make_plan
+    from featcache.extract.plan import Speed, Training, clip_numbers, count_clips, make_plan
     from readouts.tasks import load_task
 
     known = _manifest(manifest)
@@ -344,7 +343,7 @@ def validate(
 
 def _broken(stores: list[Path]) -> int:
     """Checks each and says what was found; how many are not what they claim to be."""
-    from featcache.validate import validate as check
+    from featcache.store.validate import validate as check
 
     bad = 0
     for path in stores:
@@ -387,7 +386,7 @@ def train_readout(
 ) -> None:
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
     from featcache.backbones import store_name
-    from featcache.device import choose_device
+    from featcache.system.device import choose_device
     from readouts.features import open_task_splits
     from readouts.probe_runs import refuse_probes
     from readouts.resident import residence
@@ -468,7 +467,7 @@ def sweep(
     manifest: ManifestFile = None,
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
-    from featcache.device import choose_device
+    from featcache.system.device import choose_device
     from readouts.grid import parse_grid, read_grids
     from readouts.studies import published_beside, study_grids, study_of
     from readouts.sweep import run_sweep, summary, sweep_name
@@ -561,7 +560,7 @@ def certify(
 ) -> None:
     """Hold a store against its backbone: the same steps online and from the cache, side by side."""
     from featcache.backbones import load_backbone
-    from featcache.device import choose_device
+    from featcache.system.device import choose_device
     from readouts.certify import certify as run
     from readouts.features import open_task_splits
     from readouts.run import configure
@@ -717,7 +716,7 @@ def demo(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
-    from featcache.store import find_stores
+    from featcache.store.feature_store import find_stores
     from readouts.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featcache.manifest import load_manifest
-    from featcache.store import FeatureStore, find_stores, open_features
+    from featcache.store.feature_store import FeatureStore, find_stores, open_features
 
 __all__ = ["FeatureStore", "find_stores", "load_manifest", "open_features"]
 
 _HOMES = {"load_manifest": "manifest"}
-"""Name -> module, where it is not `store`."""
+"""Name -> module, where it is not `store.feature_store`."""
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +27,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"featcache has no {name}: it has {', '.join(__all__)}")
     from importlib import import_module
 
-    return getattr(import_module(f"featcache.{_HOMES.get(name, 'store')}"), name)
+    return getattr(import_module(f"featcache.{_HOMES.get(name, 'store.feature_store')}"), name)

@@ -7,10 +7,10 @@ answer at once.
 from pathlib import Path
 
 from featcache.backbones import backbone_table
+from featcache.data.readers import data_status
 from featcache.errors import StoreError
 from featcache.manifest import Manifest, Task
-from featcache.readers import data_status
-from featcache.store import open_features, store_paths
+from featcache.store.feature_store import open_features, store_paths
 
 Row = dict[str, object]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from featcache.durable import make_directory, publish
 from featcache.spec import Layer
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
+from featcache.system.files import make_directory, publish
 from readouts import pictures
 
 ATLAS_VERSION = 2

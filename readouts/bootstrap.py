@@ -32,8 +32,8 @@ from jaxtyping import Float64, Int64
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import OWN_VIDEOS
-from featcache.store import find_stores
-from featcache.targets import CLIP_UNITS, Targets
+from featcache.store.feature_store import find_stores
+from featcache.store.targets import CLIP_UNITS, Targets
 from readouts.results import run_folder
 from readouts.tasks.base import Evidence
 

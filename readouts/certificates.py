@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, Literal
 
-from featcache.durable import publish
 from featcache.errors import StoreError
+from featcache.system.files import publish
 
 FILE = "certificate.json"
 """In the folder of the train store."""

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.backbones.base import Backbone
-from featcache.device import device_name
 from featcache.errors import CallError
 from featcache.manifest import Manifest
-from featcache.progress import Progress, silent
+from featcache.system.console import Progress, silent
+from featcache.system.device import device_name
 from readouts.bootstrap import Units, resamples
 from readouts.certificates import (
     Certificate,

@@ -19,9 +19,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from featcache.durable import Lock, Staged, make_directory, publish
 from featcache.errors import StoreError
-from featcache.shards import write_all
+from featcache.system.files import Lock, Staged, make_directory, publish, write_all
 from readouts.optim import ReferenceAdamW
 
 LEFT_BEHIND = (

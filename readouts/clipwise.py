@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.threads import deal
+from featcache.system.threads import deal
 
 _DEVICE_TILE_BYTES = 2**28
 """Of clips at once on a GPU: a call costs it microseconds, in which it goes through many megabytes."""

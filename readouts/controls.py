@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from featcache.durable import make_directory, publish
-from featcache.targets import Targets
+from featcache.store.targets import Targets
+from featcache.system.files import make_directory, publish
 from readouts.tasks.base import Task
 
 CLIPS_AT_ONCE = 16

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

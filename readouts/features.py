@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from featcache.compatibility import compatible
 from featcache.errors import CallError, StoreError
 from featcache.spec import Layer, Starts
-from featcache.store import FeatureStore, find_stores, open_features, store_paths
-from featcache.targets import Targets
-from featcache.terminal import extract_command
+from featcache.store.feature_store import FeatureStore, find_stores, open_features, store_paths
+from featcache.store.matching import compatible
+from featcache.store.targets import Targets
+from featcache.system.console import extract_command
 from readouts.draws import Draws
 from readouts.tokens import Native, QuantizedTokens
 

@@ -15,8 +15,8 @@ from einops import rearrange
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
-from featcache.store import FeatureStore
-from featcache.targets import CLIP_UNITS, Targets
+from featcache.store.feature_store import FeatureStore
+from featcache.store.targets import CLIP_UNITS, Targets
 from readouts import pictures
 from readouts.checkpoint import read_predictions
 from readouts.controls import ControlRow

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from featcache.durable import make_directory, publish
 from featcache.errors import ScividError, StoreError
-from featcache.targets import Targets
+from featcache.store.targets import Targets
+from featcache.system.files import make_directory, publish
 from readouts.bootstrap import (
     Difference,
     Interval,

@@ -16,23 +16,24 @@ from einops import einsum, rearrange, reduce
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from featcache import readers
 from featcache.backbones.base import Backbone, Encoder
-from featcache.clip_views import shuffled_order
-from featcache.clips import ClipIndex, frame_indices
-from featcache.device import PRECISIONS
+from featcache.clips import ClipIndex
+from featcache.data import readers
+from featcache.data.index_cache import scan_once
+from featcache.data.readers.base import Reader
+from featcache.data.sampling import frame_indices
+from featcache.data.views import clip_pixels, draw_view
 from featcache.errors import StoreError
+from featcache.extract.clip_views import shuffled_order
+from featcache.extract.job import Extraction, fingerprint_parts, plan_extraction
 from featcache.fingerprint import differences
-from featcache.header import listed
-from featcache.index_cache import scan_once
-from featcache.job import Extraction, fingerprint_parts, plan_extraction
 from featcache.manifest import Manifest
-from featcache.progress import Progress
-from featcache.quantize import LEVELS, dequantize_into, quantize
-from featcache.readers.base import Reader
 from featcache.spec import Layer
-from featcache.store import FeatureStore
-from featcache.views import clip_pixels, draw_view
+from featcache.store.dtypes import LEVELS, dequantize_into, quantize
+from featcache.store.feature_store import FeatureStore
+from featcache.store.header import listed
+from featcache.system.console import Progress
+from featcache.system.device import PRECISIONS
 from readouts.bootstrap import Units, units_of
 from readouts.certificates import TokenAgreement
 from readouts.features import FeatureSplit

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts import pictures
 from readouts.costs import cost_of
 from readouts.standings import Configuration

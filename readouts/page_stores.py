@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import ScividError
-from featcache.store import FeatureStore
-from featcache.terminal import command_line
+from featcache.store.feature_store import FeatureStore
+from featcache.system.console import command_line
 from readouts import pictures
 from readouts.atlas import LayerAtlas, atlas_of
 from readouts.certificates import read_certificate

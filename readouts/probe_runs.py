@@ -16,10 +16,9 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float
 
-from featcache.device import device_name
 from featcache.errors import CallError, StoreError
-from featcache.progress import Progress
-from featcache.terminal import command_line
+from featcache.system.console import Progress, command_line
+from featcache.system.device import device_name
 from readouts.checkpoint import hold, write_evidence, write_predictions
 from readouts.features import FeatureSplit, split_decisions
 from readouts.probes import PROBES, check_probe, fit_pooled, pool_split

@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, ScividError
-from featcache.progress import Progress, silent
+from featcache.system.console import Progress, silent
 from readouts.features import Batch, FeatureSplit, draws_of, evaluation_batches, training_batches
 from readouts.tasks.base import Task
 from readouts.tokens import prepared

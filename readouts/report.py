@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from featcache.errors import CallError
 from featcache.manifest import Manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts.page_costs import cost_pictures
 from readouts.page_overview import overview
 from readouts.page_stores import store_sections

@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from featcache.errors import CallError
-from featcache.progress import Progress
+from featcache.system.console import Progress
 from readouts.draws import Draws
 from readouts.features import (
     Batch,

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featcache.durable import Staged
 from featcache.errors import CallError, StoreError
+from featcache.system.files import Staged
 
 SCHEMA = pa.schema(
     [

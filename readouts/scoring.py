@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 
-from featcache.progress import Progress
+from featcache.system.console import Progress
 from readouts.features import FeatureSplit, evaluation_batches
 from readouts.heads.base import Readout, forward_together
 from readouts.tasks.base import Rows, Task, evidence_of

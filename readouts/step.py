@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.threads import Item, Result, deal
+from featcache.system.threads import Item, Result, deal
 from readouts.heads.base import Name, Readout, answers_of
 from readouts.pooling import Answer
 from readouts.tokens import PreparedTokens

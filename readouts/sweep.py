@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from featcache.durable import append_line, make_directory, publish
 from featcache.errors import CallError, ScividError, StoreError
-from featcache.progress import Progress, silent
+from featcache.system.console import Progress, silent
+from featcache.system.files import append_line, make_directory, publish
 from readouts.grid import Grid
 from readouts.probe_runs import ProbeRun, fit_and_record
 from readouts.results import recorded

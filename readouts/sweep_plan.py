@@ -12,8 +12,8 @@ from typing import Any
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.spec import Layer
-from featcache.store import FeatureStore, find_stores
-from featcache.terminal import command_line, extract_command
+from featcache.store.feature_store import FeatureStore, find_stores
+from featcache.system.console import command_line, extract_command
 from readouts.features import FeatureSplit, open_task_splits
 from readouts.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
 from readouts.probe_runs import ProbeRun, configure_probe, probes_of
@@ -93,7 +93,7 @@ class Plan:
         return sum(len(one.cells) for one in self.missing)
 
     def rows(self) -> list[dict[str, object]]:
-        """A row a pass, for `featcache.terminal.show_table`."""
+        """A row a pass, for `featcache.system.console.show_table`."""
         return [
             {
                 "pass": number, "task": one[0].cell.task, "backbone": one[0].cell.backbone,

@@ -6,8 +6,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from featcache.durable import publish
 from featcache.errors import CallError
+from featcache.system.files import publish
 from readouts.page_overview import bracketed
 from readouts.results import SCHEMA
 from readouts.standings import as_published, counted, written, written_mean, written_settings

@@ -12,7 +12,7 @@ import numpy as np
 
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
-from featcache.store import FeatureStore, find_stores, open_features
+from featcache.store.feature_store import FeatureStore, find_stores, open_features
 from readouts.bootstrap import Difference, Interval
 from readouts.controls import ControlRow, control_rows
 from readouts.intervals import Intervals

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from featcache.upsample import Method, temporal_matrix
+from featcache.resampling import Method, temporal_matrix
 from readouts.clipwise import Workspace
 
 LAYER_NORM_EPS = 1e-6

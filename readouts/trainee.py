@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featcache.device import device_name
 from featcache.errors import TrainingError
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
+from featcache.system.device import device_name
 from readouts.checkpoint import (
     History,
     load_state,

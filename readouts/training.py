@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from featcache.durable import sweep
 from featcache.errors import CallError, TrainingError
-from featcache.progress import Progress, silent
+from featcache.system.console import Progress, silent
+from featcache.system.files import sweep
 from readouts.checkpoint import forget, hold
 from readouts.features import Batch, training_batches
 from readouts.resident import Residence, make_resident, resident_batches

@@ -22,10 +22,11 @@ import torch
 
 from featcache.clips import Clip, ClipIndex
 from featcache.fingerprint import fingerprint
-from featcache.spec import FeatureSpec, Layer, TokenDtype, TokenGrid
-from featcache.store import FeatureStore
-from featcache.targets import TargetArray, Targets, open_targets, write_targets
-from featcache.writer import create_or_resume
+from featcache.spec import Layer, TokenGrid
+from featcache.store.feature_store import FeatureStore
+from featcache.store.spec import FeatureSpec, TokenDtype
+from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
+from featcache.store.writer import create_or_resume
 
 # Many small tensors, a worker a core: one thread is faster and makes sums repeatable. Children inherit it.
 torch.set_num_threads(1)

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from cli import app
-from featcache.store import find_stores
+from featcache.store.feature_store import find_stores
 
 ROOT = Path(__file__).resolve().parents[1]
 N_KILLS = 20
 IMPORTED = [
     "cli",
-    "featcache.extract",
-    "featcache.readers.sequence_example",
+    "featcache.extract.run",
+    "featcache.data.readers.sequence_example.reader",
     "array_record.python.array_record_module",
 ]
 """By the process that the killed ones are forks of: imports, most of a short extraction, write nothing."""

@@ -25,13 +25,13 @@ from PIL import Image, ImageSequence
 from cli import extract, report, train_readout, validate
 from featcache.backbones import load_backbone
 from featcache.clips import ClipIndex
+from featcache.data.readers import open_reader
+from featcache.data.readers.base import FieldReader, Reader
+from featcache.data.views import View, clip_pixels
 from featcache.manifest import Dataset, Manifest, load_manifest
-from featcache.readers import open_reader
-from featcache.readers.base import FieldReader, Reader
 from featcache.spec import ClipSpec
-from featcache.store import FeatureStore, find_stores, open_features
+from featcache.store.feature_store import FeatureStore, find_stores, open_features
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
-from featcache.views import View, clip_pixels
 from readouts.area import latitude_weights
 from readouts.checkpoint import read_predictions
 from readouts.controls import scored

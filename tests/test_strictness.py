@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from featcache.pixels import resize_bilinear
+from featcache.resampling import resize_bilinear
 from readouts.area import latitude_weights
 
 

@@ -33,7 +33,7 @@ def imported_by(module: str) -> set[str]:
             {"torch", "transformers", "av", "zarr", "xarray", "dask", "matplotlib", "sklearn", "pyarrow"},
         ),
         ("featcache.spec", {"torch", "numpy"}),
-        ("featcache.store", {"torch", "transformers", "av", "xarray", "dask"}),
+        ("featcache.store.feature_store", {"torch", "transformers", "av", "xarray", "dask"}),
         (
             "readouts.training",
             {"transformers", "av", "dask", "xarray", "matplotlib", "array_record", "simplejpeg"},

@@ -16,44 +16,44 @@ from featcache.backbones.base import Backbone, BackboneInfo
 from featcache.backbones.catalogue import HUB, INFOS
 from featcache.backbones.video_catalogue import VIDEO_FILES
 from featcache.backbones.vit_catalogue import FILES, VIT_HUB
-from featcache.backbones.weights import find_weights
+from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError
-from featcache.terminal import OWN_MODULE
+from featcache.system.console import OWN_MODULE
 
 BACKBONES: dict[str, str] = {
-    "resize": "featcache.backbones.resize:open_resize",
-    "videomae_b": "featcache.backbones.hf:open_videomae",
-    "videomae_l": "featcache.backbones.hf:open_videomae",
-    "videomae_h": "featcache.backbones.hf:open_videomae",
-    "videomae_random": "featcache.backbones.hf:open_random",
-    "videomae_random_s": "featcache.backbones.hf:open_random",
-    "videomae_random_b": "featcache.backbones.hf:open_random",
-    "dinov2_s": "featcache.backbones.dino:open_dinov2",
-    "dinov2_b": "featcache.backbones.dino:open_dinov2",
-    "dinov2_l": "featcache.backbones.dino:open_dinov2",
-    "dinov2_g": "featcache.backbones.dino:open_dinov2",
-    "videoprism_b": "featcache.backbones.videoprism:open_videoprism",
-    "videoprism_l": "featcache.backbones.videoprism:open_videoprism",
-    "videoprism_g": "featcache.backbones.videoprism:open_videoprism",
-    "vjepa2_l": "featcache.backbones.vjepa2:open_vjepa2",
-    "vjepa2_h": "featcache.backbones.vjepa2:open_vjepa2",
-    "vjepa2_g": "featcache.backbones.vjepa2:open_vjepa2",
-    "vjepa2_g384": "featcache.backbones.vjepa2:open_vjepa2",
-    "dinov3_s": "featcache.backbones.dinov3:open_dinov3",
-    "dinov3_b": "featcache.backbones.dinov3:open_dinov3",
-    "dinov3_l": "featcache.backbones.dinov3:open_dinov3",
-    "dinov3_hplus": "featcache.backbones.dinov3:open_dinov3",
-    "dinov3_7b": "featcache.backbones.dinov3:open_dinov3",
-    "4ds_b_dist_e": "featcache.backbones.fourds:open_fourds",
-    "4ds_l": "featcache.backbones.fourds:open_fourds",
-    "4ds_e": "featcache.backbones.fourds:open_fourds",
-    "vjepa_l": "featcache.backbones.vjepa:open_vjepa",
-    "vjepa_h": "featcache.backbones.vjepa:open_vjepa",
-    "vjepa_h384": "featcache.backbones.vjepa:open_vjepa",
-    "videomaev2_b": "featcache.backbones.videomaev2:open_videomaev2",
-    "videomaev2_l": "featcache.backbones.videomaev2:open_videomaev2",
-    "videomaev2_h": "featcache.backbones.videomaev2:open_videomaev2",
-    "videomaev2_g": "featcache.backbones.videomaev2:open_videomaev2",
+    "resize": "featcache.backbones.families.resize:open_resize",
+    "videomae_b": "featcache.backbones.families.videomae:open_videomae",
+    "videomae_l": "featcache.backbones.families.videomae:open_videomae",
+    "videomae_h": "featcache.backbones.families.videomae:open_videomae",
+    "videomae_random": "featcache.backbones.families.videomae:open_random",
+    "videomae_random_s": "featcache.backbones.families.videomae:open_random",
+    "videomae_random_b": "featcache.backbones.families.videomae:open_random",
+    "dinov2_s": "featcache.backbones.families.dinov2:open_dinov2",
+    "dinov2_b": "featcache.backbones.families.dinov2:open_dinov2",
+    "dinov2_l": "featcache.backbones.families.dinov2:open_dinov2",
+    "dinov2_g": "featcache.backbones.families.dinov2:open_dinov2",
+    "videoprism_b": "featcache.backbones.families.videoprism:open_videoprism",
+    "videoprism_l": "featcache.backbones.families.videoprism:open_videoprism",
+    "videoprism_g": "featcache.backbones.families.videoprism:open_videoprism",
+    "vjepa2_l": "featcache.backbones.families.vjepa2:open_vjepa2",
+    "vjepa2_h": "featcache.backbones.families.vjepa2:open_vjepa2",
+    "vjepa2_g": "featcache.backbones.families.vjepa2:open_vjepa2",
+    "vjepa2_g384": "featcache.backbones.families.vjepa2:open_vjepa2",
+    "dinov3_s": "featcache.backbones.families.dinov3:open_dinov3",
+    "dinov3_b": "featcache.backbones.families.dinov3:open_dinov3",
+    "dinov3_l": "featcache.backbones.families.dinov3:open_dinov3",
+    "dinov3_hplus": "featcache.backbones.families.dinov3:open_dinov3",
+    "dinov3_7b": "featcache.backbones.families.dinov3:open_dinov3",
+    "4ds_b_dist_e": "featcache.backbones.families.fourds:open_fourds",
+    "4ds_l": "featcache.backbones.families.fourds:open_fourds",
+    "4ds_e": "featcache.backbones.families.fourds:open_fourds",
+    "vjepa_l": "featcache.backbones.families.vjepa:open_vjepa",
+    "vjepa_h": "featcache.backbones.families.vjepa:open_vjepa",
+    "vjepa_h384": "featcache.backbones.families.vjepa:open_vjepa",
+    "videomaev2_b": "featcache.backbones.families.videomaev2:open_videomaev2",
+    "videomaev2_l": "featcache.backbones.families.videomaev2:open_videomaev2",
+    "videomaev2_h": "featcache.backbones.families.videomaev2:open_videomaev2",
+    "videomaev2_g": "featcache.backbones.families.videomaev2:open_videomaev2",
 }
 """Name -> the function of (name, folder of weights) that makes the backbone."""
 
@@ -90,7 +90,7 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
     if colon and path.endswith(".py"):
         return _own_backbone(Path(path), attribute)
     if Path(name).is_dir():
-        from featcache.backbones.hf import open_folder  # a heavy import, needed only here
+        from featcache.backbones.families.videomae import open_folder  # a heavy import, needed only here
 
         return open_folder(Path(name))
     raise CallError(_unknown(name))

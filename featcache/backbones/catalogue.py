@@ -11,7 +11,7 @@ from featcache.backbones.base import BackboneInfo
 from featcache.backbones.sizes import IMAGENET_MEAN, IMAGENET_STD
 from featcache.backbones.video_catalogue import VIDEO_INFOS
 from featcache.backbones.vit_catalogue import VIT_INFOS
-from featcache.backbones.weights import HubWeights
+from featcache.backbones.weights.locate import HubWeights
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
 

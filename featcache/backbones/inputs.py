@@ -7,7 +7,7 @@ from torch import Tensor
 
 from featcache.backbones.base import BackboneInfo
 from featcache.errors import CallError
-from featcache.pixels import resize_area
+from featcache.resampling import resize_area
 
 
 def model_input(

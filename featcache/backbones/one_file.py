@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
-from featcache.backbones.clip_encoder import ClipEncoder, deepest
-from featcache.backbones.weights import file_digest
+from featcache.backbones.encoder import ClipEncoder, deepest
+from featcache.backbones.weights.locate import file_digest
 from featcache.spec import Layer
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.backbones.base import BackboneInfo, block_at_fraction
-from featcache.backbones.released import ReleasedFile
+from featcache.backbones.releases import ReleasedFile
 from featcache.backbones.sizes import IMAGENET_MEAN, IMAGENET_STD, BlockSize, ViTSize
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer

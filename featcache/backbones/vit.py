@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featcache.backbones import base
-from featcache.backbones.checkpoint import Shapes, TensorFile, open_tensors
-from featcache.backbones.clip_encoder import PatchEmbedding, states_after
+from featcache.backbones.encoder import PatchEmbedding, states_after
 from featcache.backbones.one_file import OneFileBackbone
-from featcache.backbones.released import check_keys
+from featcache.backbones.releases import check_keys
 from featcache.backbones.sizes import size_entry
 from featcache.backbones.video_catalogue import VideoViTSize
+from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tensors
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 

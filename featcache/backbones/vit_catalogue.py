@@ -4,7 +4,7 @@ Part of the catalogue: plain values, neither torch nor transformers is imported.
 """
 
 from featcache.backbones.base import BackboneInfo, Upsampling
-from featcache.backbones.released import ReleasedFile
+from featcache.backbones.releases import ReleasedFile
 from featcache.backbones.sizes import (
     DINOV2_SIZES,
     DINOV3_SIZES,
@@ -17,7 +17,7 @@ from featcache.backbones.sizes import (
     VideoPrismSize,
     Vjepa2Size,
 )
-from featcache.backbones.weights import WEIGHT_FILES, HubWeights
+from featcache.backbones.weights.locate import WEIGHT_FILES, HubWeights
 from featcache.spec import Layer
 
 AnySize = Dinov2Size | Dinov3Size | Vjepa2Size | VideoPrismSize

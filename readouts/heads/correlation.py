@@ -24,7 +24,7 @@ from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
-from featcache.upsample import temporal_matrix
+from featcache.resampling import temporal_matrix
 from readouts.heads.base import Readout, dense, mlp
 from readouts.tokens import Native, PreparedTokens, prepared
 

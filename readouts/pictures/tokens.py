@@ -11,7 +11,7 @@ from readouts.pictures.base import png
 PCA_TOKENS = 20_000
 """Tokens that the components are fitted on."""
 TILES = 8
-"""Of a strip, one below each frame of the contact strip that a store keeps (`featcache.previews`)."""
+"""Of a strip, one below each frame of the contact strip that a store keeps (`featcache.data.previews`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

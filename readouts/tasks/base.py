@@ -13,7 +13,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

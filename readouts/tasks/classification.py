@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Dataset, Manifest
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 from readouts.losses import sigmoid_cross_entropy
 from readouts.metrics import MeanAveragePrecision, frequency_scores
 from readouts.tasks.base import Control, Evidence, Recipe, Rows

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 from readouts.area import latitude_weights
 from readouts.field_metrics import FieldRMSE
 from readouts.heads.dpt import add_residual

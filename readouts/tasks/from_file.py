@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from featcache.errors import CallError, ScividError
-from featcache.terminal import OWN_MODULE
+from featcache.system.console import OWN_MODULE
 from readouts.tasks.base import TAKES, Recipe, clip_rows, no_inputs, no_score_of
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 from readouts.losses import squared_error
 from readouts.series_metrics import PressureErrors
 from readouts.tasks.base import Control, Evidence, Recipe, Rows

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from featcache.errors import StoreError
 from featcache.manifest import Manifest
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 from readouts.heads.tracking import as_tracks
 from readouts.losses import total_of, track_losses
 from readouts.point_metrics import TrackAccuracy

@@ -11,8 +11,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from featcache.device import choose_device
-from featcache.upsample import temporal_matrix
+from featcache.resampling import temporal_matrix
+from featcache.system.device import choose_device
 from readouts.heads import AttentionReadout
 from readouts.tokens import LAYER_NORM_EPS, TokenPreparation
 from tests.benchmarks.side_by_side import Claim, claim, in_turn

@@ -31,18 +31,21 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from featcache.backbones import BACKBONES, dino, dinov3, fourds, hf, load_backbone, videomaev2, vjepa, vjepa2
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import Backbone, Encoder, block_at_fraction
 from featcache.backbones.catalogue import HUB, VIDEOMAE_SIZES, VideoMAESize
-from featcache.backbones.checkpoint import Shapes
-from featcache.backbones.random_weights import random_tensors
+from featcache.backbones.families import dinov2 as dino
+from featcache.backbones.families import dinov3, fourds, videomaev2, vjepa, vjepa2
+from featcache.backbones.families import videomae as hf
+from featcache.backbones.families.videoprism import flax_places
 from featcache.backbones.sizes import DINOV2_SIZES, DINOV3_SIZES, VIDEOPRISM_SIZES, VJEPA2_SIZES
 from featcache.backbones.video_catalogue import FOURDS_SIZES, VIDEO_FILES, VIDEOMAEV2_SIZES, VJEPA_SIZES
-from featcache.backbones.videoprism import flax_places
 from featcache.backbones.vit_catalogue import FILES
-from featcache.backbones.weights import CONFIG_FILE, WEIGHT_FILES
-from featcache.device import choose_device, choose_precision, device_name, return_freed_buffers
+from featcache.backbones.weights.checkpoint import Shapes
+from featcache.backbones.weights.locate import CONFIG_FILE, WEIGHT_FILES
+from featcache.backbones.weights.random import random_tensors
 from featcache.spec import Layer
+from featcache.system.device import choose_device, choose_precision, device_name, return_freed_buffers
 from tests.benchmarks.peak_memory import status_of
 
 T = TypeVar("T")

@@ -18,16 +18,16 @@ import torch
 from featcache import synthetic
 from featcache.backbones import backbone_info, load_backbone
 from featcache.backbones.base import Backbone, Encoder
-from featcache.backbones.resize import ResizeTokens
-from featcache.clip_views import ClipViews
+from featcache.backbones.families.resize import ResizeTokens
 from featcache.clips import ClipIndex
-from featcache.extract import Machine, extract
-from featcache.job import Extraction, plan_extraction
+from featcache.data.readers import open_reader
+from featcache.data.readers.base import Reader
+from featcache.extract.clip_views import ClipViews
+from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.run import Machine, extract
 from featcache.manifest import load_manifest
-from featcache.readers import open_reader
-from featcache.readers.base import Reader
 from featcache.spec import Layer
-from featcache.threads import lone_threads
+from featcache.system.threads import lone_threads
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from featcache.quantize import dequantize_into, quantize
-from featcache.store import FeatureStore
+from featcache.store.dtypes import dequantize_into, quantize
+from featcache.store.feature_store import FeatureStore
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.benchmarks.stores import FULL, LAYER, SMALL, Setting, draws, shards_of_tokens, write_store
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from featcache.backbones import load_backbone
-from featcache.device import choose_device, choose_precision
+from featcache.system.device import choose_device, choose_precision
 from tests.benchmarks.feed import feed_of
 from tests.benchmarks.side_by_side import Claim, in_turn
 from tests.benchmarks.stores import FULL, SMALL

@@ -23,9 +23,9 @@ from pathlib import Path
 from statistics import median
 
 from featcache import synthetic
+from featcache.data.readers.sequence_example.records import find_shards
 from featcache.manifest import Dataset, Manifest, Split, load_manifest
-from featcache.readers.records import find_shards
-from featcache.store import find_stores
+from featcache.store.feature_store import find_stores
 from readouts.demo import DEMO
 
 BACKBONE = "resize"

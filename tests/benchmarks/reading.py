@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from featcache.store import FeatureStore, open_features
+from featcache.store.feature_store import FeatureStore, open_features
 from tests.benchmarks.rivals import OWN_COPY, SAME_STORE, Batch, Read, opened
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.benchmarks.stores import FULL, LAYER, SMALL, Setting, draws, write_store

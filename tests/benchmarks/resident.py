@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from featcache.device import choose_device
+from featcache.system.device import choose_device
 from readouts.features import Batch
 from readouts.resident import make_resident, resident_batches
 from readouts.tasks.base import clip_rows

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from tests.benchmarks.stores import LAYER, Setting
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]

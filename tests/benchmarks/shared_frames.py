@@ -14,11 +14,11 @@ import simplejpeg
 import torch
 
 from featcache.backbones import load_backbone
-from featcache.extract import Machine, extract
-from featcache.job import plan_extraction
+from featcache.extract.job import plan_extraction
+from featcache.extract.run import Machine, extract
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from featcache.synthetic.records import encode_sequence_example, write_records
 from tests.benchmarks.backbone_speed import write_weights
 from tests.benchmarks.side_by_side import Claim, claim, in_turn

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from featcache.clips import Clip, ClipIndex
-from featcache.spec import FeatureSpec, Layer, TokenDtype, TokenGrid
-from featcache.store import FeatureStore
-from featcache.writer import create_or_resume, write_targets
+from featcache.spec import Layer, TokenGrid
+from featcache.store.feature_store import FeatureStore
+from featcache.store.spec import FeatureSpec, TokenDtype
+from featcache.store.writer import create_or_resume, write_targets
 
 LAYER = Layer(12)
 N_CLASSES = 4

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from featcache import synthetic
+from featcache.data.readers import open_reader
 from featcache.manifest import load_manifest
-from featcache.readers import open_reader
 from tests.benchmarks import peak_memory as script
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from featcache.device import choose_device
+from featcache.system.device import choose_device
 from readouts.features import Batch
 from readouts.heads import AttentionReadout
 from readouts.optim import ReferenceAdamW

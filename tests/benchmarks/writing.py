@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from featcache.spec import TokenDtype
-from featcache.writer import create_or_resume
+from featcache.store.spec import TokenDtype
+from featcache.store.writer import create_or_resume
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.benchmarks.stores import FULL, LAYER, SMALL, Setting, clips_of, shards_of_tokens, spec_of
 

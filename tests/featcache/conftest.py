@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from featcache.clips import Clip, ClipIndex
-from featcache.spec import FeatureSpec, Layer, TokenDtype, TokenGrid
-from featcache.store import FeatureStore
-from featcache.writer import StoreWriter, create_or_resume, write_targets
+from featcache.spec import Layer, TokenGrid
+from featcache.store.feature_store import FeatureStore
+from featcache.store.spec import FeatureSpec, TokenDtype
+from featcache.store.writer import StoreWriter, create_or_resume, write_targets
 
 GRID = TokenGrid(steps=2, rows=3, columns=2, channels=5)
 
@@ -174,7 +175,7 @@ def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    from featcache.backbones.dino import HUB_LAYOUT, Dinov2, released_shapes
+    from featcache.backbones.families.dinov2 import HUB_LAYOUT, Dinov2, released_shapes
     from featcache.backbones.sizes import BlockSize, Dinov2Size
     from featcache.backbones.vit_catalogue import vit_info
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from featcache.listings import backbone_rows, data_rows, store_rows, task_rows
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 
 
 def test_a_backbone_says_what_it_costs_and_allows() -> None:

@@ -5,7 +5,8 @@ from typing import get_args
 import pytest
 
 from featcache.errors import CallError, DataError
-from featcache.spec import ClipSpec, FeatureSpec, Layer, StartRule, Starts, TokenGrid, clips_per_shard_for
+from featcache.spec import ClipSpec, Layer, StartRule, Starts, TokenGrid
+from featcache.store.spec import FeatureSpec
 
 VIT_B = TokenGrid(steps=8, rows=14, columns=14, channels=768)
 
@@ -14,45 +15,6 @@ def test_a_clip_of_vit_b_tokens_is_two_and_a_half_megabytes() -> None:
     # 8 steps x 196 tokens x 768 channels x 2 bytes
     assert VIT_B.tokens_per_step == 196
     assert VIT_B.nbytes == 2_408_448
-
-
-def test_a_store_counts_every_clip_view_and_layer() -> None:
-    spec = FeatureSpec(
-        grid=VIT_B, layers=(Layer(0), Layer(12, normed=True)), n_clips=1000, n_views=2, clips_per_shard=55
-    )
-    assert spec.payload_bytes == 1000 * 2 * 2 * 2_408_448
-    assert spec.n_shards == 19  # 18 x 55 = 990, and 10 clips are left
-    assert spec.rows_of_shard(18) == range(990, 1000)
-    assert spec.array_shape == (1000, 2, 8, 14, 14, 768)
-    (tokens,) = spec.arrays(Layer(12, normed=True))
-    assert (tokens.name, tokens.dtype, tokens.shape) == ("tokens_12_normed", "float16", spec.array_shape)
-    assert tokens.axes == ("clip", "view", "step", "row", "column", "channel")
-    assert tokens.chunk_shape == (1, 1, 8, 14, 14, 768)
-    assert tokens.shard_shape == (55, 2, 8, 14, 14, 768)
-    assert (tokens.chunk_bytes, tokens.chunks_per_shard) == (2_408_448, 110)
-
-
-def test_an_int8_store_has_a_scale_a_token_beside_the_tokens() -> None:
-    spec = FeatureSpec(
-        grid=VIT_B, layers=(Layer(0), Layer(12)), n_clips=100, n_views=3, clips_per_shard=32, dtype="int8"
-    )
-    tokens, scales = spec.arrays(Layer(12))
-    assert (tokens.name, tokens.dtype, tokens.chunk_bytes) == ("tokens_12", "int8", 1_204_224)
-    assert (scales.name, scales.dtype, scales.chunk_bytes) == ("scales_12", "float32", 8 * 196 * 4)
-    assert scales.axes == ("clip", "view", "step", "row", "column")
-    assert scales.shape == (100, 3, 8, 14, 14)
-    assert [array.name for array in spec.all_arrays] == ["tokens_0", "scales_0", "tokens_12", "scales_12"]
-    # 0.5026 of the same store in float16: a byte a number, and four for its 768 channels.
-    assert spec.payload_bytes == 100 * 3 * 2 * (1_204_224 + 6_272)
-
-
-def test_a_shard_stays_below_256_mib_unless_one_clip_is_larger() -> None:
-    # 268,435,456 / 2,408,448 = 111.4, so 96 is the largest multiple of 32; with two views 55.7, so 32
-    assert clips_per_shard_for(VIT_B, n_views=1, n_clips=10_000) == 96
-    assert clips_per_shard_for(VIT_B, n_views=2, n_clips=10_000) == 32
-    assert clips_per_shard_for(VIT_B, n_views=4, n_clips=10_000) == 27
-    assert clips_per_shard_for(VIT_B, n_views=1, n_clips=30) == 30
-    assert clips_per_shard_for(VIT_B, n_views=1000, n_clips=30) == 1
 
 
 @pytest.mark.parametrize("layer", [Layer(0), Layer(11), Layer(12, normed=True)])

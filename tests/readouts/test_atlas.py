@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts.atlas import atlas_of
 
 MakeSplit = Callable[..., FeatureStore]

@@ -14,8 +14,8 @@ from scipy.stats import t as student
 
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
-from featcache.store import FeatureStore
-from featcache.targets import TargetArray, Targets
+from featcache.store.feature_store import FeatureStore
+from featcache.store.targets import TargetArray, Targets
 from readouts.bootstrap import (
     NoIntervalError,
     Units,

@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache import clip_views, synthetic
+from featcache import synthetic
 from featcache.backbones import backbone_info
 from featcache.backbones.base import Backbone
-from featcache.backbones.resize import ResizeTokens
+from featcache.backbones.families.resize import ResizeTokens
+from featcache.data.views import View, ViewPlan, draw_view
 from featcache.errors import CallError, StoreError
-from featcache.extract import Machine, extract
-from featcache.job import plan_extraction
+from featcache.extract import clip_views
+from featcache.extract.job import plan_extraction
+from featcache.extract.run import Machine, extract
 from featcache.manifest import Augmentation, Manifest, load_manifest
 from featcache.spec import TokenGrid
-from featcache.store import FeatureStore, open_features
-from featcache.views import View, ViewPlan, draw_view
+from featcache.store.feature_store import FeatureStore, open_features
 from readouts.certificates import LOSS_TOLERANCE, Certificate, read_certificate
 from readouts.certify import certify
 from readouts.features import open_task_splits

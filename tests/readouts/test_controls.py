@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from featcache.manifest import load_manifest
-from featcache.targets import TargetArray, Targets
+from featcache.store.targets import TargetArray, Targets
 from readouts.controls import CLIPS_AT_ONCE, ControlRow, control_rows, scored
 from readouts.tasks.base import Control
 from readouts.tasks.regression import Regression

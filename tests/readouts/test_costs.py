@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts.costs import cost_of
 
 MakeSplit = Callable[..., FeatureStore]

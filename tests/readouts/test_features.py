@@ -13,8 +13,8 @@ import torch
 
 from featcache.errors import StoreError
 from featcache.spec import Layer
-from featcache.store import FeatureStore
-from featcache.targets import Targets
+from featcache.store.feature_store import FeatureStore
+from featcache.store.targets import Targets
 from readouts import features
 from readouts.draws import Draws
 from readouts.features import (

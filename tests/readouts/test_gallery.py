@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 from featcache.clips import Clip, ClipIndex
-from featcache.header import TargetsReference
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
-from featcache.targets import TargetArray, Targets, open_targets, write_targets
-from featcache.writer import attach
+from featcache.store.feature_store import FeatureStore
+from featcache.store.header import TargetsReference
+from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
+from featcache.store.writer import attach
 from readouts import pictures
 from readouts.checkpoint import write_predictions
 from readouts.controls import ControlRow, scored

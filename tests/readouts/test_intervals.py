@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from featcache.manifest import load_manifest
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 from readouts import intervals
 from readouts.bootstrap import interval, paired_difference, units_of
 from readouts.intervals import Intervals, MeanOfSeeds

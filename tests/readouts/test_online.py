@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from featcache.quantize import dequantize_into, quantize
+from featcache.store.dtypes import dequantize_into, quantize
 from readouts.online import as_stored, beyond_rounding
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts import pictures
 from readouts.page_costs import cost_pictures
 from readouts.results import add_run

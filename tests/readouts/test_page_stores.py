@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts import page_stores
 from readouts.page_stores import store_sections
 

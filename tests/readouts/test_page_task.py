@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts.page_task import ROWS_SHOWN, TaskSection, task_section
 from readouts.results import add_run, run_folder
 from readouts.task_results import load_task_results

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache.upsample import temporal_matrix
+from featcache.resampling import temporal_matrix
 from readouts.pooling import Answer, Ask, attend, pool
 from readouts.tokens import PreparedTokens, prepared
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from featcache.durable import Lock
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from featcache.progress import silent
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
+from featcache.system.console import silent
+from featcache.system.files import Lock
 from readouts import probe_runs
 from readouts.bootstrap import load_evidence
 from readouts.checkpoint import read_predictions

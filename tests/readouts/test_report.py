@@ -10,8 +10,8 @@ import torch
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore, find_stores
-from featcache.targets import TargetArray, Targets
+from featcache.store.feature_store import FeatureStore, find_stores
+from featcache.store.targets import TargetArray, Targets
 from readouts import intervals
 from readouts.checkpoint import read_predictions
 from readouts.features import open_task_splits

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from featcache.errors import CallError
-from featcache.progress import silent
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
+from featcache.system.console import silent
 from readouts import resident
 from readouts.features import draws_of, open_split, training_batches
 from readouts.resident import make_resident, resident_batches, resident_bytes

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from featcache.errors import CallError, StoreError
-from featcache.header import TargetsReference
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
+from featcache.store.header import TargetsReference
 from readouts.run import Run, configure, roles_of
 from readouts.tasks import load_task
 

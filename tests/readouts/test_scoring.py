@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from featcache.progress import silent
+from featcache.system.console import silent
 from readouts.run import Run
 from readouts.scoring import Scored, score
 from readouts.trainee import Trainee, build_preparation

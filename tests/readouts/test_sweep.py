@@ -17,7 +17,7 @@ import torch
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts import sweep
 from readouts.grid import parse_grid
 from readouts.results import SCHEMA, load_results

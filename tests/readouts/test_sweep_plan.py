@@ -6,7 +6,7 @@ import pytest
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from featcache.store import FeatureStore
+from featcache.store.feature_store import FeatureStore
 from readouts.grid import parse_grid
 from readouts.results import add_run
 from readouts.sweep_plan import Places, Plan, plan_sweep

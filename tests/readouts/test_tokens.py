@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from featcache.errors import CallError
-from featcache.upsample import temporal_matrix
+from featcache.resampling import temporal_matrix
 from readouts import tokens as tokens_module
 from readouts.heads import AttentionReadout, LinearReadout, QueriedAttentionReadout, Readout
 from readouts.heads.attention import Trunk

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from featcache.durable import Lock
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.manifest import load_manifest
-from featcache.progress import silent
-from featcache.store import FeatureStore
-from featcache.targets import Targets
+from featcache.store.feature_store import FeatureStore
+from featcache.store.targets import Targets
+from featcache.system.console import silent
+from featcache.system.files import Lock
 from readouts.bootstrap import load_evidence
 from readouts.checkpoint import load_state, read_history, read_predictions, save_state
 from readouts.features import open_task_splits

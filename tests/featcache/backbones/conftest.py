@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from featcache.backbones.base import Backbone, BackboneInfo, block_at_fraction
-from featcache.backbones.checkpoint import TensorFile, open_tensors
+from featcache.backbones.weights.checkpoint import TensorFile, open_tensors
 from featcache.spec import Layer
 
 CPU = torch.device("cpu")

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from featcache.backbones import vit
-from featcache.backbones.checkpoint import TensorFile
-from featcache.backbones.fourds import fourds, layout
+from featcache.backbones.families.fourds import fourds, layout
 from featcache.backbones.sizes import BlockSize
 from featcache.backbones.video_catalogue import VideoViTSize
 from featcache.backbones.vit import Block, VideoViT, VideoViTBackbone
+from featcache.backbones.weights.checkpoint import TensorFile
 from featcache.errors import CallError
 from featcache.spec import Layer
 
@@ -184,7 +184,7 @@ LOADING = """
 import sys, threading
 from pathlib import Path
 import numpy as np, torch
-from featcache.backbones.fourds import fourds, layout
+from featcache.backbones.families.fourds import fourds, layout
 from featcache.backbones.sizes import BlockSize
 from featcache.backbones.video_catalogue import VideoViTSize
 from featcache.backbones.vit import meta_model

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from featcache.data.readers.sequence_example.tensors import parse_tensor
+from featcache.data.readers.sequence_example.wire import feature_values, parse_sequence_example
 from featcache.errors import DataError
-from featcache.readers.tensors import parse_tensor
-from featcache.readers.wire import feature_values, parse_sequence_example
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
 
 

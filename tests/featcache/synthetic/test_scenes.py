@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from featcache.data.readers.sequence_example.tensors import parse_tensor
+from featcache.data.readers.sequence_example.wire import feature_values, parse_sequence_example
 from featcache.manifest import load_manifest
-from featcache.readers.tensors import parse_tensor
-from featcache.readers.wire import feature_values, parse_sequence_example
 from featcache.synthetic import scenes
 from featcache.synthetic.base import stream
 from featcache.synthetic.motion import sample

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from featcache.data.readers.sequence_example.wire import feature_values, parse_sequence_example
 from featcache.manifest import load_manifest
-from featcache.readers.wire import feature_values, parse_sequence_example
 from featcache.synthetic import tissue
 from featcache.synthetic.base import stream
 from featcache.synthetic.motion import PIXELS, sample

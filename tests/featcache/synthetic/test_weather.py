@@ -13,7 +13,7 @@ import pytest
 from einops import einsum, rearrange, reduce
 
 from featcache.manifest import load_manifest
-from featcache.pixels import area_operator
+from featcache.resampling import area_operator
 from featcache.synthetic import generate
 from featcache.synthetic.weather import LATITUDES, VARIABLES, WAVES, WEATHER, Climate, Spell, shorten
 

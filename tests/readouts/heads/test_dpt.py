@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from featcache.upsample import temporal_matrix
+from featcache.resampling import temporal_matrix
 from readouts.heads import DPTReadout, add_residual
 from readouts.tokens import prepared
 

@@ -64,7 +64,7 @@ def test_a_strip_has_a_tile_for_each_frame_above_it(pixels_of, rows: int, size: 
     [
         (2, False, [0, 0, 0, 0, 1, 1, 1, 1]),
         (8, False, [0, 1, 2, 3, 4, 5, 6, 7]),
-        (16, False, [0, 2, 4, 6, 9, 11, 13, 15]),  # as `featcache.previews` chooses 8 of 16 frames
+        (16, False, [0, 2, 4, 6, 9, 11, 13, 15]),  # as `featcache.data.previews` chooses 8 of 16 frames
         (1, True, [None] * 7 + [0]),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
-from featcache.targets import TargetArray, Targets
+from featcache.store.targets import TargetArray, Targets
 from readouts.area import latitude_weights
 from readouts.controls import scored
 from readouts.heads import load_reference

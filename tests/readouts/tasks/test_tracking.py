@@ -11,7 +11,7 @@ import torch
 
 from featcache.errors import StoreError
 from featcache.manifest import load_manifest
-from featcache.targets import Targets
+from featcache.store.targets import Targets
 from readouts.controls import scored
 from readouts.heads.tracking import as_tracks
 from readouts.tasks import load_task

@@ -1,0 +1,209 @@
+"""Tensors of a weight file by name: all names and shapes first, then only the tensors that are asked for.
+
+A file is checked against a model by its header, so early exit never reads the blocks it will not run. Nothing
+in a file is executed: safetensors, npz without pickled objects, torch pickles of tensors only.
+"""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from featcache.backbones.releases import check_keys
+from featcache.backbones.weights.npz import BROKEN, npz_arrays
+from featcache.backbones.weights.shard_index import files_of, files_of_tensors, is_index
+from featcache.errors import WeightsError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFile:
+    """An open weight file."""
+
+    shapes: Shapes
+    """Name -> shape of every tensor in it."""
+    read: Callable[[str], Tensor]
+    """Name -> tensor, on the CPU, in the file's own dtype; memory-mapped where the format allows."""
+
+
+@contextmanager
+def open_tensors(
+    path: Path, *, sections: tuple[str, ...] = (), left_out: tuple[str, ...] = ()
+) -> Iterator[TensorFile]:
+    """The tensors of `.safetensors` (or the index of several), `.npz` or a torch pickle (any other suffix).
+
+    A pickle may be a dict of state dicts, as training scripts save it: then the first of `sections` that is
+    there is taken. `left_out` names state dicts beside it that are known and not needed; optimiser states
+    and numbers may be there too.
+
+    Raises:
+        WeightsError: the file cannot be read, holds something other than tensors, or state dicts that are
+            not known.
+    """
+    if path.suffix == ".safetensors":
+        with _safetensors(path) as file:
+            names = file.keys()
+            yield TensorFile(
+                {name: tuple(file.get_slice(name).get_shape()) for name in names}, file.get_tensor
+            )
+    elif is_index(path):
+        with ExitStack() as opened:
+            yield _indexed(path, opened)
+    elif path.suffix == ".npz":
+        yield _npz(path)
+    else:
+        tensors = _pickled(path, sections, left_out)
+        yield TensorFile({name: tuple(t.shape) for name, t in tensors.items()}, tensors.__getitem__)
+
+
+def tensor_shapes(path: Path) -> Shapes:
+    """Name -> shape of every tensor in a flat weight file.
+
+    Raises:
+        WeightsError: as `open_tensors`.
+    """
+    with open_tensors(path) as file:
+        return file.shapes
+
+
+def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors called `names`, on the CPU, in the file's own dtype.
+
+    Raises:
+        WeightsError: as `open_tensors`.
+    """
+    with open_tensors(path) as file:
+        return {name: file.read(name) for name in names}
+
+
+def read_checked(
+    path: Path,
+    keys: Mapping[str, str],
+    *,
+    of: Shapes,
+    left_out: tuple[str, ...],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> dict[str, Tensor]:
+    """Parameters from a file whose every key is accounted for: of the whole model, or known to be left out.
+
+    Args:
+        path: of the file.
+        keys: parameter -> its key in the file, of those that are wanted.
+        of: key -> shape of the whole model.
+        left_out: as `released.check_keys`.
+        device: where the parameters go, one after the other.
+        dtype: what they become.
+
+    Raises:
+        WeightsError: as `open_tensors` and `released.check_keys`.
+    """
+    with open_tensors(path) as file:
+        check_keys(file.shapes, of, left_out=left_out, origin=str(path))
+        return {name: file.read(key).to(device, dtype) for name, key in keys.items()}
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _indexed(index: Path, opened: ExitStack) -> TensorFile:
+    home = files_of_tensors(index)
+    files = {path: opened.enter_context(_safetensors(path)) for path in files_of(index)}
+    shapes: Shapes = {}
+    for path, file in files.items():
+        names = set(file.keys())
+        if lacking := [name for name, of in home.items() if of == path and name not in names]:
+            raise WeightsError(
+                f"{path} lacks {lacking[0]}, which {index.name} says is there: fetch it again."
+            )
+        # Those that the index does not name are told as well: none goes unaccounted for.
+        shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
+        home |= dict.fromkeys(names - home.keys(), path)
+    return TensorFile(shapes, lambda name: files[home[name]].get_tensor(name))
+
+
+def _npz(path: Path) -> TensorFile:
+    try:
+        arrays = npz_arrays(path)
+    except BROKEN as problem:
+        raise _unreadable(path, problem) from problem
+
+    def read(name: str) -> Tensor:
+        try:
+            array = arrays[name].read()
+        except BROKEN as problem:
+            raise _unreadable(path, problem) from problem
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=False))
+
+    return TensorFile({name: array.shape for name, array in arrays.items()}, read)
+
+
+def _pickled(path: Path, sections: tuple[str, ...], left_out: tuple[str, ...]) -> dict[str, Tensor]:
+    content = _unpickled(path)
+    if not isinstance(content, dict):
+        raise _not_tensors(path, sections)
+    chosen = next((name for name in sections if name in content), None)
+    if chosen is None:
+        tensors = content
+    else:
+        tensors = content[chosen]
+        others = [name for name, value in content.items() if name != chosen and _is_model(value)]
+        _refuse_unknown_models(path, chosen, [name for name in others if name not in left_out])
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise _not_tensors(path, sections)
+    return tensors
+
+
+def _unpickled(path: Path) -> Any:
+    try:
+        # weights_only refuses code in the pickle; a Namespace is inert, and training scripts save their
+        # arguments as one. mmap leaves the tensors on disk until they are used; files older than torch 1.6
+        # cannot be mapped.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _is_model(value: object) -> bool:
+    return isinstance(value, Tensor) or (
+        isinstance(value, dict) and any(isinstance(entry, Tensor) for entry in value.values())
+    )
+
+
+def _refuse_unknown_models(path: Path, chosen: str, unknown: list[str]) -> None:
+    if unknown:
+        raise WeightsError(
+            f"{path} holds tensors under {', '.join(map(repr, unknown))} beside {chosen!r}, which scivid "
+            "does not know: use the file as it was released."
+        )
+
+
+def _not_tensors(path: Path, sections: tuple[str, ...]) -> WeightsError:
+    under = (
+        f", as it is or under {' or '.join(map(repr, sections))}" if sections else " and nothing around it"
+    )
+    return WeightsError(f"{path} is not a flat dict of tensors: save the model's state_dict(){under}.")
+
+
+def _unreadable(path: Path, problem: Exception) -> WeightsError:
+    reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+    if isinstance(problem, pickle.UnpicklingError):
+        # torch's own message advises to run the code that it found.
+        reason = "it is damaged, or holds more than tensors, of which nothing was run"
+    return WeightsError(
+        f"{path} cannot be read ({reason}): the download may be incomplete, fetch the file again."
+    )

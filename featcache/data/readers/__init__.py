@@ -1,0 +1,46 @@
+"""Containers to clips: which clips a split has, and the pixels of the frames that are asked for.
+
+Offers `READERS`, `open_reader`, `data_status`, `split_status` and `UnreadableFileError`. A member is a class
+with the interface of `featcache.data.readers.base.Reader`, named by its import path, so that listing them
+opens no library.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from featcache.data.readers.base import Reader, ReaderType, SplitStatus
+from featcache.data.readers.base import UnreadableFileError as UnreadableFileError
+from featcache.manifest import Dataset
+
+READERS: dict[str, str] = {
+    "sequence_example": "featcache.data.readers.sequence_example.reader:SequenceExampleReader",
+    "video_file": "featcache.data.readers.video.reader:VideoFileReader",
+    "weather_zarr": "featcache.data.readers.weather.reader:WeatherZarrReader",
+}
+"""A data set's `reader` in the manifest -> where its class is."""
+
+
+def open_reader(dataset: Dataset, split: str, data_dir: Path) -> Reader:
+    """The reader of one split of `dataset`, whose files lie below `data_dir`.
+
+    Raises:
+        CallError: there is no such split.
+        DataError: files are missing; names them, and how to get them.
+    """
+    return _reader_type(dataset)(dataset, split, data_dir)
+
+
+def data_status(dataset: Dataset, data_dir: Path) -> dict[str, SplitStatus]:
+    """What there is of each split below `data_dir`: looks at files and their ends, reads no clip."""
+    return {split: split_status(dataset, split, data_dir) for split in dataset.splits}
+
+
+def split_status(dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
+    """What there is of one split, as `data_status`."""
+    return _reader_type(dataset).status(dataset, split, data_dir)
+
+
+def _reader_type(dataset: Dataset) -> ReaderType:
+    module, _, name = READERS[dataset.reader].partition(":")
+    return cast(ReaderType, getattr(import_module(module), name))

@@ -1,0 +1,188 @@
+"""What every reader does: list a split's clips once, then give the frames that are asked for.
+
+Sampling, resizing and views are not a reader's business: it turns (clip, frame numbers) into the bytes of
+those frames as they were stored, decoded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Int, Int64, UInt8
+
+from featcache.clips import Clip, ClipIndex
+from featcache.errors import DataError
+from featcache.manifest import Dataset
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as a scan goes on, from the thread that called it."""
+
+FrameNumbers = Sequence[int] | Int[np.ndarray, " F"]
+"""Of a clip, from 0: as `featcache.data.sampling.frame_indices` gives them, or any others."""
+
+Frames = UInt8[np.ndarray, "F Y X C"] | Float32[np.ndarray, "F Y X C"]
+"""Decoded images, or fields in the unit they are stored in (`Dataset.pixels` says how to scale them)."""
+
+SCAN_THREADS = 4
+"""Reading, hashing and decoding release the interpreter; more threads than this only wait for the disk."""
+
+
+class UnreadableError(ValueError):
+    """Why a piece of a file cannot be read; the reader adds which file, record and frame, and the way out."""
+
+    def as_data_error(self, message: str) -> DataError:
+        """What the user is told, once the reader knows the whole `message`."""
+        return DataError(message)
+
+
+class WholeFileError(UnreadableError):
+    """Why nothing of a file can be read, or can be trusted to be what was scanned."""
+
+    def as_data_error(self, message: str) -> DataError:
+        """An error of the kind that is never skipped."""
+        return UnreadableFileError(message)
+
+
+class UnreadableFileError(DataError):
+    """A whole file is missing, cut short, or refused by the disk: never skippable.
+
+    A clip left out of a store stays out. What is wrong with a file is often over in a minute (a mount that
+    went away, a quota, a copy that still runs), and would take all of its clips along.
+    """
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedClip:
+    """A clip that a scan left out because it cannot be read, and why."""
+
+    id: str
+    source: str
+    record: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """Every clip of a split in file order, those left out, and what the user should know of the files."""
+
+    index: ClipIndex
+    skipped: tuple[SkippedClip, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitStatus:
+    """The files of one split as they lie on disk."""
+
+    files: str
+    """The pattern they were looked for by, below the data folder."""
+    n_found: int = 0
+    n_expected: int | None = None
+    """Of the official release; None where there is none."""
+    n_clips: int | None = None
+    """Counted from the files; None where that would mean reading them."""
+    n_bytes: int = 0
+    problems: tuple[str, ...] = ()
+    """Why the split cannot be read: each says what is missing or broken and where to get it."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the split can be scanned."""
+        return not self.problems
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """One split of one data set. Safe to use from several threads, and in forked or spawned workers."""
+
+    def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
+        """Read everything once and list the clips in file order.
+
+        Raises:
+            UnreadableFileError: a file cannot be read, `skip_bad` or not.
+            DataError: a clip cannot be read, unless `skip_bad`.
+        """
+
+    def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
+        """Decode the frames with these numbers, in their order, repeats allowed; others are not touched.
+
+        Raises:
+            UnreadableFileError: the file cannot be read.
+            DataError: the clip, or one of these frames, cannot be decoded; names file, record and frame.
+        """
+
+    def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
+        """What the file says of a clip beside its frames and labels, by the manifest's names, as stored.
+
+        Raises:
+            UnreadableFileError: the file cannot be read.
+            DataError: the clip lacks one of them, or it cannot be decoded; names file, record and feature.
+        """
+
+
+@runtime_checkable
+class FilesReader(Reader, Protocol):
+    """A reader whose scan reads whole files, so what it finds is kept as long as they do not change."""
+
+    def files(self) -> Sequence[str]:
+        """All that a scan reads, as paths below the data folder."""
+
+
+@runtime_checkable
+class FrameKeysReader(Reader, Protocol):
+    """A reader whose clips may share frames, and that can tell without decoding them."""
+
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """Sixteen bytes a frame: the same for two frames of a split only where `read` gives the same.
+
+        Raises:
+            DataError: as `read`, but that the frames' bytes need not be an image.
+        """
+
+
+@runtime_checkable
+class FieldReader(Reader, Protocol):
+    """A reader of fields at regular times, whose clips are overlapping windows of one series."""
+
+    @property
+    def latitude(self) -> Float32[np.ndarray, " Y"]:
+        """Of the rows, in degrees, as stored."""
+
+    @property
+    def longitude(self) -> Float32[np.ndarray, " X"]:
+        """Of the columns, in degrees, as stored."""
+
+    def time_steps(self, clip: Clip, frames: FrameNumbers) -> Int64[np.ndarray, " F"]:
+        """Where frames of a clip stand in the whole series."""
+
+    def times(self, steps: Int64[np.ndarray, " n"]) -> np.ndarray:
+        """The times of places in the series, datetime64[h]."""
+
+    def fields(self, steps: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
+        """The fields at places in the series, in physical units; raises as `read`."""
+
+
+@runtime_checkable
+class ReaderType(Protocol):
+    """The class of a reader."""
+
+    def __call__(self, dataset: Dataset, split: str, data_dir: Path) -> Reader:
+        """Find the split's files; raises DataError where they are not all there."""
+
+    def status(self, dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
+        """What there is of the split, without reading a clip; never raises for what it finds."""
+
+
+def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> Frames:
+    """The decoded frames [Y X C] of these numbers as one array, those that repeat repeated.
+
+    Raises:
+        UnreadableError: they differ in size.
+    """
+    sizes = {decoded[frame].shape for frame in frames}
+    if len(sizes) != 1:
+        raise UnreadableError(f"its frames differ in size: {sorted(size[:2] for size in sizes)}")
+    return np.stack([decoded[frame] for frame in frames])

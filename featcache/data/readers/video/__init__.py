@@ -1,0 +1,1 @@
+"""A scientist's own videos, cut into clips by a rule or by a list."""

@@ -1,0 +1,1 @@
+"""Fields on a regular time axis in one Zarr store (WeatherBench 2)."""

@@ -1,0 +1,1 @@
+"""Where data, backbone and store meet: clips to pixels to tokens to disk."""

@@ -1,0 +1,310 @@
+"""What an extraction is: one split of one task through one backbone, and all that follows from that.
+
+The fingerprint, the shape of the store, what is written into it about itself. Nothing is read or run here.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from featcache.backbones.base import Backbone
+from featcache.clips import ClipIndex, label_matrix
+from featcache.data.readers.base import Scan
+from featcache.data.views import ViewPlan
+from featcache.errors import CallError
+from featcache.fingerprint import FEATURE_VERSION
+from featcache.manifest import Dataset, Manifest, Task
+from featcache.resampling import temporal_matrix
+from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
+from featcache.store.frame_table import table_bytes
+from featcache.store.shards import shard_bytes as bytes_of_shard
+from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, clips_per_shard_for
+
+MOST_UNCOUNTED = 352
+"""The reference's label counts leave out its last batches: none of fly's clips, 346 of mouse's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extraction:
+    """What to extract: one split of one task through one backbone."""
+
+    task: Task
+    role: str
+    dataset: Dataset
+    split: str
+    backbone: Backbone
+    layers: tuple[Layer, ...]
+    views: ViewPlan
+    dtype: torch.dtype
+    shuffle_frames: bool = False
+    """Frames in a random order, the same for every run: what does time matter to this model?"""
+    store_dtype: TokenDtype = "float16"
+
+    @property
+    def name(self) -> str:
+        """The backbone as it appears in paths and tables."""
+        return self.backbone.info.name + (SHUFFLED if self.shuffle_frames else "")
+
+    @property
+    def clip_spec(self) -> ClipSpec:
+        """How the split's clips are cut."""
+        return self.task.clip_of(self.role)
+
+    @property
+    def grid(self) -> TokenGrid:
+        """What is stored of the backbone's grid."""
+        native = self.backbone.info.grid
+        return native if self.task.tokens == "all" else replace(native, steps=1)
+
+    @property
+    def shown_size(self) -> tuple[int, int] | None:
+        """Rows and columns of the frames that the backbone is given; None: those of the task's clips."""
+        info = self.backbone.info
+        return info.input_size if info.resize_once else None
+
+    @property
+    def step_weights(self) -> Float[Tensor, " T"] | None:
+        """What the only stored step is in native ones, where the readout reads the last step only.
+
+        The last of the up-sampled steps, as the reference's readout sees it: under a cubic resize it is a
+        mix of the last two native ones, and storing the mix takes half the bytes.
+        """
+        info = self.backbone.info
+        if self.task.tokens == "all":
+            return None
+        if info.upsampling is None:
+            return torch.eye(info.grid.steps)[-1]
+        return temporal_matrix(info.grid.steps, info.readout_steps or info.grid.steps, info.upsampling)[-1]
+
+    @property
+    def frame_steps(self) -> tuple[int, ...] | None:
+        """The native steps that are stored, where each is of one frame as it was filmed; else None.
+
+        So it is with an image model, unless a view draws more than its start.
+        """
+        drawn = self.views.n_views > 1 and self.views.starts is None
+        if drawn or not self.backbone.info.frame_level:
+            return None
+        if self.step_weights is None:
+            return tuple(range(self.backbone.info.grid.steps))
+        kept = torch.nonzero(self.step_weights).flatten().tolist()
+        return tuple(kept) if len(kept) == 1 else None
+
+    @property
+    def exactness(self) -> str:
+        """Whether stage two sees what the online pipeline would show it, or frozen samples of that."""
+        views = f"{self.views.n_views} view{'s' if self.views.n_views > 1 else ''}"
+        if self.role == "train" and not self.task.augmentation.is_identity:
+            seen = views.replace("view", "frozen view")
+        else:
+            seen = "exact" if self.views.n_views == 1 else f"exact, {views}"
+        return seen if self.store_dtype == "float16" else f"{seen}, rounded to {self.store_dtype}"
+
+
+def plan_extraction(
+    manifest: Manifest,
+    *,
+    task: str,
+    role: str,
+    backbone: Backbone,
+    layers: tuple[Layer, ...],
+    n_views: int,
+    seed: int,
+    dtype: torch.dtype,
+    shuffle_frames: bool = False,
+    store_dtype: TokenDtype = "float16",
+) -> Extraction:
+    """Look everything up and refuse what cannot be; opens no data.
+
+    Raises:
+        CallError: an unknown task or role, or views asked for that would all be alike.
+    """
+    entry = manifest.task(task)
+    dataset, split = entry.source_of(role)
+    return Extraction(
+        task=entry, role=role, dataset=manifest.dataset(dataset), split=split, backbone=backbone,
+        layers=layers, views=_view_plan(entry, role, n_views, seed), dtype=dtype,
+        shuffle_frames=shuffle_frames, store_dtype=store_dtype,
+    )  # fmt: skip
+
+
+def _view_plan(task: Task, role: str, n_views: int, seed: int) -> ViewPlan:
+    starts = task.starts if role == "train" else None
+    if starts is not None:
+        if n_views not in (1, starts.n_starts):
+            raise CallError(
+                f"--views {n_views}: the training clips of {task.name} have {starts.n_starts} starts, a view "
+                "each, and all are stored: leave --views out."
+            )
+        return ViewPlan(augmentation=task.augmentation, n_views=starts.n_starts, seed=seed, starts=starts)
+    augmented = role == "train" and not task.augmentation.is_identity
+    if n_views > 1 and not augmented and role == "train":
+        raise CallError(
+            f"--views {n_views}: task {task.name} has no augmentation, so its views are all alike."
+        )
+    return ViewPlan(augmentation=task.augmentation, n_views=n_views if augmented else 1, seed=seed)
+
+
+def split_roles(manifest: Manifest, task: str, text: str) -> list[str]:
+    """The splits of a task that `text` names: `all`, or some of them with commas.
+
+    Raises:
+        CallError: the task has no such split.
+    """
+    known = list(manifest.task(task).splits)
+    wanted = known if text == "all" else [role.strip() for role in text.split(",")]
+    for role in wanted:
+        manifest.task(task).source_of(role)
+    return wanted
+
+
+def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
+    """Everything that changes a feature, readable; batch size, device and paths are not in it."""
+    return {
+        "feature_version": FEATURE_VERSION,
+        "backbone": {
+            "name": job.backbone.info.name,
+            "architecture": job.backbone.architecture(),
+            "weights": job.backbone.weights_digest(),
+            "precision": str(job.dtype).removeprefix("torch."),
+        },
+        "preprocessing": job.backbone.preprocessing(),
+        "layers": [layer.name for layer in job.layers],
+        "tokens": _token_part(job),
+        "decoding": _decoding_part(job.dataset),
+        "frames": {**asdict(job.task.clip), "order": "shuffled" if job.shuffle_frames else "as filmed"},
+        # Labels are not in it: correcting one does not change a token.
+        "clips": {
+            "dataset": job.dataset.name,
+            "split": job.split,
+            "data_version": job.dataset.version,
+            "n_clips": len(index),
+            "index": index.frames_digest,
+            # Here, for a readout is tested on clips that are cut in another way than those it learned from.
+            **({} if job.clip_spec == job.task.clip else {"cut": asdict(job.clip_spec)}),
+        },
+        "views": job.views.as_dict(),
+    }
+
+
+def _token_part(job: Extraction) -> dict[str, object]:
+    weights = job.step_weights
+    kept: object = "all" if weights is None else {"last": weights.tolist()}
+    return {"dtype": job.store_dtype, "steps": kept}
+
+
+def _decoding_part(dataset: Dataset) -> dict[str, object]:
+    part: dict[str, object] = {
+        "reader": dataset.reader,
+        "channels": dataset.channels,
+        "image": dataset.features.get("image", dataset.features.get("values")),
+    }
+    if not dataset.pixels.are_bytes:
+        part["pixels"] = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in asdict(dataset.pixels).items()
+        }
+    return part | ({"variables": list(dataset.variables)} if dataset.variables else {})
+
+
+def feature_spec(
+    job: Extraction,
+    n_clips: int,
+    shard_bytes: int = TARGET_SHARD_BYTES,
+    batch: int = 1,
+    n_frames: int | None = None,
+) -> FeatureSpec:
+    """The store's shape, from arithmetic alone.
+
+    Args:
+        job: the extraction.
+        n_clips: of the split.
+        shard_bytes: what a shard is to hold at the most, in float16.
+        batch: clip views that the model takes at once; a shard holds such a number that few are padding.
+        n_frames: distinct ones, where these are stored once.
+    """
+    n_views, grid, n_rows = job.views.n_views, job.grid, n_clips
+    if n_frames is not None:
+        n_views, grid, n_rows, batch = 1, replace(grid, steps=1), n_frames, batch * job.backbone.info.n_frames
+    most = clips_per_shard_for(grid, n_views=n_views, n_clips=n_rows, shard_bytes=shard_bytes)
+    return FeatureSpec(
+        grid=job.grid,
+        layers=job.layers,
+        n_clips=n_clips,
+        n_views=job.views.n_views,
+        clips_per_shard=most if most == n_rows else _least_padded(most, n_views, batch),
+        dtype=job.store_dtype,
+        n_frames=n_frames,
+    )
+
+
+def _least_padded(most: int, n_views: int, batch: int) -> int:
+    """The number of rows, from `most` down to half of it, whose views fill their last batch best."""
+    return min(range(most, most // 2, -1), key=lambda n_clips: -n_clips * n_views % batch / n_clips)
+
+
+def store_bytes(spec: FeatureSpec) -> int:
+    """Exact size of all shard files of a store that lacks no clip, and of its table of distinct frames."""
+    full, rest = divmod(spec.n_rows, spec.clips_per_shard)
+    a_layer = full * bytes_of_shard(spec, spec.clips_per_shard * spec.row_shape[0])
+    if rest:
+        a_layer += bytes_of_shard(spec, rest * spec.row_shape[0])
+    return len(spec.layers) * a_layer + table_bytes(spec)
+
+
+def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:
+    """What the store says of itself beside its fingerprint."""
+    info = job.backbone.info
+    return {
+        "task": job.task.name,
+        "role": job.role,
+        "backbone": job.name,
+        "backbone_title": info.title + (", frames shuffled" if job.shuffle_frames else ""),
+        "control": info.control,
+        "licence": info.licence,
+        "exactness": job.exactness,
+        "upsampling": info.upsampling if job.task.tokens == "all" else None,
+        "readout_steps": info.readout_steps if job.task.tokens == "all" else 1,
+        "targets": targets,
+    }
+
+
+def provenance_of(job: Extraction, scan: Scan) -> dict[str, Any]:
+    """Where the data came from, what was left out of them, what they were read and run with."""
+    return {
+        "data": _data_credits(job.dataset),
+        "skipped_records": [asdict(bad) for bad in scan.skipped],
+        "notes": [*scan.notes, *_label_notes(job, scan.index)],
+        **_software(),
+    }
+
+
+def _software() -> dict[str, object]:
+    packages = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
+    return {"software": {name: version(name) for name in packages}}
+
+
+def _data_credits(dataset: Dataset) -> dict[str, str]:
+    return {
+        "title": dataset.title,
+        "source": dataset.source,
+        "licence": dataset.licence,
+        "citation": dataset.citation,
+    }
+
+
+def _label_notes(job: Extraction, index: ClipIndex) -> list[str]:
+    """Whether the labels are those of the official release, where it is the one that was counted."""
+    split = job.dataset.split(job.split)
+    if not split.label_counts or split.label_counts_of is None:
+        return []
+    counts = label_matrix(index, len(job.dataset.classes)).sum(axis=0, dtype=np.int64)
+    uncounted = len(index) - split.label_counts_of
+    missing = counts - np.array(split.label_counts)
+    if 0 <= uncounted < MOST_UNCOUNTED and ((missing < 0) | (missing > uncounted)).any():
+        return [f"labels count {counts.tolist()}, the official release {list(split.label_counts)}"]
+    return []

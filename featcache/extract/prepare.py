@@ -1,0 +1,183 @@
+"""All that is known of extractions before the first of them begins: their clips, targets, and bytes to write.
+
+A disk that is too small, a record that is broken, a clip with too many starts are told in the first minutes
+for every split asked for, not after the first has run for a day.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from featcache.clips import ClipIndex
+from featcache.data import readers
+from featcache.data.index_cache import scan_once
+from featcache.data.readers.base import Reader, Scan
+from featcache.errors import DataError
+from featcache.extract.job import Extraction, feature_spec, fingerprint_parts, store_bytes
+from featcache.extract.shared_frames import shared_frames
+from featcache.extract.target_builders import GroundTruth, ground_truth
+from featcache.fingerprint import SHORT, fingerprint
+from featcache.manifest import OWN_VIDEOS
+from featcache.store.frame_table import FrameTable
+from featcache.store.header import read_header
+from featcache.store.shards import DAMAGED
+from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
+from featcache.store.targets import bytes_to_write
+from featcache.system.console import Progress
+from featcache.system.files import require_room
+
+WAY_OUT = (
+    "give another folder with --cache-dir, or ask for less with --layers or --split. "
+    "With --force it goes on until the disk is full; what was written by then is kept."
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """One extraction with its clips listed."""
+
+    job: Extraction
+    reader: Reader
+    scan: Scan
+    truth: GroundTruth | None
+    parts: dict[str, Any]
+    """Of the fingerprint."""
+    folder: Path
+    """Of the split, in the cache."""
+    frames: FrameTable | None
+    """Which distinct frame each clip shows, where these are encoded and stored once."""
+
+    @property
+    def index(self) -> ClipIndex:
+        """The clips."""
+        return self.scan.index
+
+    @property
+    def path(self) -> Path:
+        """Of the store."""
+        return self.folder / f"{self.job.name}-{fingerprint(self.parts)[:SHORT]}.zarr"
+
+    def spec(self, shard_bytes: int = TARGET_SHARD_BYTES, batch: int = 1) -> FeatureSpec:
+        """The store's shape; arguments as `featcache.extract.job.feature_spec`."""
+        n_frames = None if self.frames is None else self.frames.n_frames
+        return feature_spec(self.job, len(self.index), shard_bytes, batch, n_frames)
+
+    def bytes_to_write(self) -> int:
+        """Of features and targets that are not on disk yet."""
+        shards = (file for file in self.path.glob("*/c.*") if not file.name.endswith(DAMAGED))
+        features = store_bytes(self.spec())
+        left = max(0, features - sum(file.stat().st_size for file in shards))
+        if self.truth is None:
+            return left
+        return left + bytes_to_write(self.folder, self.index, self.truth.arrays, self.truth.parts)
+
+
+def prepare(
+    jobs: Sequence[Extraction], *, data_dir: Path, cache_dir: Path, skip_bad: bool, progress: Progress
+) -> list[Prepared]:
+    """List the clips of every job, and what else can be known before the model runs.
+
+    Raises:
+        DataError: files are missing or broken, or a clip cannot be cut as the task wants it; names it.
+        WeightsError: the backbone's weights are missing.
+    """
+    # What can be refused in a second is refused before every record is read.
+    for job in jobs:
+        job.backbone.weights_digest()
+    opened = [readers.open_reader(job.dataset, job.split, data_dir) for job in jobs]
+    prepared = [
+        _prepared(job, reader, data_dir, cache_dir, skip_bad, progress)
+        for job, reader in zip(jobs, opened, strict=True)
+    ]
+    _warn_of_shared_clips(prepared)
+    return prepared
+
+
+def refuse_full_disk(cache_dir: Path, prepared: Sequence[Prepared]) -> None:
+    """Refuse to begin what the disk would not hold all of.
+
+    Raises:
+        StoreError: says what is needed, what is free, and the ways out.
+    """
+    what = ", ".join(f"{one.job.task.name}/{one.job.role}" for one in prepared)
+    needed = sum(one.bytes_to_write() for one in prepared)
+    require_room(cache_dir, needed, what=f"{prepared[0].job.name} on {what}", way_out=WAY_OUT)
+
+
+def _prepared(
+    job: Extraction, reader: Reader, data_dir: Path, cache_dir: Path, skip_bad: bool, progress: Progress
+) -> Prepared:
+    scan = scan_once(
+        reader,
+        job.dataset,
+        job.split,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        skip_bad=skip_bad,
+        progress=lambda done, total: progress(f"reading the clip index of {job.role}", done, total),
+    )
+    if len(scan.index) == 0:
+        raise DataError(
+            f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
+        )
+    _refuse_uncuttable(job, scan.index)
+    scan = replace(scan, notes=(*scan.notes, *_short_clips(job, scan.index)))
+    one = Prepared(
+        job=job,
+        reader=reader,
+        scan=scan,
+        truth=ground_truth(job, scan.index, reader),
+        parts=fingerprint_parts(job, scan.index),
+        folder=cache_dir / job.task.name / job.role,
+        frames=None,
+    )
+    if (one.path / "zarr.json").exists() and read_header(one.path).spec.n_frames is None:
+        return one  # begun clip by clip, and to be finished so
+    frames = shared_frames(job, scan.index, reader, cache_dir=cache_dir, progress=progress)
+    return replace(one, frames=frames)
+
+
+def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
+    lengths = index.clips.column("n_source")
+    for n_source in lengths.unique().to_pylist():
+        try:
+            job.views.views_of(n_source)
+        except DataError as problem:
+            clip = index.clip(lengths.to_pylist().index(n_source))
+            raise DataError(f"{clip.place}: {problem}") from None
+
+
+def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:
+    """What to say of a user's own clips that run past the end of their videos: perhaps a slip of the list."""
+    spec = job.clip_spec
+    if job.dataset.reader != OWN_VIDEOS or spec.sampling == "linspace_clip":
+        return []
+    wanted = (spec.n_frames - 1) * spec.stride + 1
+    short = [row for row, n in enumerate(index.clips.column("n_source").to_pylist()) if n < wanted]
+    if not short:
+        return []
+    first = index.clip(short[0])
+    note = (
+        f"{job.role}: {len(short)} of {len(index)} clips run past the end of their videos, whose last frame "
+        f"is repeated then; the first: {first.source} from frame {first.record}, {first.n_source} of the "
+        f"{wanted} frames that a clip takes"
+    )
+    return [note]
+
+
+def _warn_of_shared_clips(prepared: Sequence[Prepared]) -> None:
+    """Scores on clips that were trained on say nothing: a slip of a user's own lists."""
+    of_role = {one.job.role: _frames_of(one) for one in prepared if one.job.dataset.reader == OWN_VIDEOS}
+    for (role, clips), (other, others) in combinations(of_role.items(), 2):
+        if n_shared := len(clips & others):
+            logging.getLogger(__name__).warning(
+                f"{n_shared} of the {len(others)} clips of {other} are clips of {role} as well"
+            )
+
+
+def _frames_of(one: Prepared) -> set[tuple[str, int]]:
+    """Digest of the video and first frame of each clip."""
+    return set(zip(*(one.index.clips.column(name).to_pylist() for name in ("digest", "record")), strict=True))

@@ -1,0 +1,204 @@
+"""What the manifest says, as frozen values: data sets, splits, tasks, published results."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Literal, TypeVar
+
+from featcache.errors import CallError
+from featcache.spec import ClipSpec, Starts
+
+OWN_VIDEOS = "video_file"
+"""The reader of a user's own videos: there, a clip's source is the video it was cut from."""
+
+
+READERS = ("sequence_example", OWN_VIDEOS, "weather_zarr")
+
+
+KINDS = ("classification", "tracking", "regression", "forecast", "features")
+"""What a task trains: `features` has no readout, it only extracts."""
+
+
+TokenSteps = Literal["all", "last"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Windows:
+    """Clips cut from one long series of fields at regular times, as the reference counts them."""
+
+    first: str
+    """The first and the last time of the split, ISO dates of any precision, both inclusive: `2017` is all
+    of it.
+    """
+    last: str
+    n_frames: int
+    """Of one window: input frames and those to be forecast."""
+    step_hours: int
+    """From one frame of a window to the next."""
+    every_hours: int
+    """From the start of one window to that of the next."""
+    offset_hours: int = 0
+    """From `first` to the start of the first window."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """One split's files, and what is known of them in advance."""
+
+    name: str
+    files: str
+    """Path below the data folder. Records: with `{shard:05d}` and `{n_shards:05d}`. Videos: a glob."""
+    n_shards: int | None = None
+    n_clips: int | None = None
+    """Of the official release; other complete sets of files are read as well, and reported as such."""
+    label_counts: tuple[int, ...] = ()
+    label_counts_of: int | None = None
+    """How many clips `label_counts` was counted over."""
+    also: str | None = None
+    """Another name that `files` may have."""
+    windows: Windows | None = None
+    """Weather: which windows of the series are this split."""
+    clips: str | None = None
+    """Videos: a CSV file, a row a clip, with columns video, first_frame, labels (names joined by `;`)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pixels:
+    """How stored values become what a backbone sees: a range scaled to 0..1, or standardised."""
+
+    low: float = 0.0
+    high: float = 255.0
+    mean: tuple[float, ...] = ()
+    """A number a channel; where given, (value - mean) / std, without a range."""
+    std: tuple[float, ...] = ()
+
+    @property
+    def are_bytes(self) -> bool:
+        """Whether frames are decoded images, 0 to 255."""
+        return self == Pixels()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dataset:
+    """One data set: provenance, layout on disk, classes."""
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    citation: str
+    version: str
+    """Enters every fingerprint: raise it when the files' content changes."""
+    reader: str
+    splits: Mapping[str, Split]
+    bucket: str | None = None
+    features: Mapping[str, str] = field(default_factory=dict)
+    """Our name of a record feature -> its key in the records."""
+    channels: int = 3
+    """Channels of the stored frames: 1 (grey) or 3 (RGB, or three fields)."""
+    frame_size: tuple[int, int] | None = None
+    """Rows and columns of the encoded frames, where they are all alike."""
+    pixels: Pixels = field(default_factory=Pixels)
+    variables: tuple[str, ...] = ()
+    """Weather: the fields that are the channels, in their order."""
+    clip_every: int | None = None
+    """Videos without a `clips` file: frames from one clip's first to the next's; absent, one clip a video."""
+    classes: tuple[str, ...] = ()
+    background: str | None = None
+    rare: tuple[str, ...] = ()
+
+    def split(self, name: str) -> Split:
+        """The split called `name`, or an error that lists what there is."""
+        return _look_up(self.splits, name, f"split of {self.name}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """The random view of a training clip, one draw for all its frames: resize, crop, blur, flip."""
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    """Range of the resize factor; the crop goes back to the clip's size."""
+    blur: float = 0.0
+    """Probability of the Gaussian blur (37 taps, sigma 0.1 to 2)."""
+    flip: float = 0.0
+    """Probability of the left-right flip."""
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every view would be the evaluation view."""
+        return self == Augmentation()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedResult:
+    """One number of the paper, to print beside ours."""
+
+    backbone: str
+    readout: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What was published for a task."""
+
+    source: str = ""
+    metric: str = ""
+    rows: tuple[PublishedResult, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One question asked of the features: its data, clips, views and published results."""
+
+    name: str
+    title: str
+    kind: str
+    splits: Mapping[str, tuple[str, str]]
+    """Role (train, val, test) -> (data set, split)."""
+    clip: ClipSpec = field(default_factory=ClipSpec)
+    evaluation_clip: ClipSpec | None = None
+    """Where val and test clips are cut in another way."""
+    starts: Starts | None = None
+    tokens: TokenSteps = "all"
+    """The steps whose tokens the readout reads; of others none are stored."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    published: Published = field(default_factory=Published)
+
+    def clip_of(self, role: str) -> ClipSpec:
+        """How the clips of train, val or test are cut."""
+        return self.clip if role == "train" or self.evaluation_clip is None else self.evaluation_clip
+
+    def source_of(self, role: str) -> tuple[str, str]:
+        """Data set and split that play `role`."""
+        return _look_up(self.splits, role, f"split of task {self.name}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """All data sets and tasks that are known."""
+
+    datasets: Mapping[str, Dataset]
+    tasks: Mapping[str, Task]
+
+    def dataset(self, name: str) -> Dataset:
+        """The data set called `name`, or an error that lists what there is."""
+        return _look_up(self.datasets, name, "data set")
+
+    def task(self, name: str) -> Task:
+        """The task called `name`, or an error that lists what there is."""
+        return _look_up(self.tasks, name, "task")
+
+
+_Entry = TypeVar("_Entry")
+
+
+def _look_up(entries: Mapping[str, _Entry], name: str, what: str) -> _Entry:
+    if name not in entries:
+        near = get_close_matches(name, entries, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise CallError(
+            f"no {what} is called {name!r}: known are {', '.join(entries)}.{hint} One of your own is in a "
+            "manifest: --manifest FILE."
+        )
+    return entries[name]

@@ -1,0 +1,400 @@
+"""What is on disk: open it, refuse it, read from it.
+
+A store is complete and the one that was asked for, or it is refused with what differs. Threads read straight
+from shard files into the caller's buffer, a chunk a clip and view (or a distinct frame); a chunk's checksum is
+verified the first time it is read. The same files open in any Zarr client (`to_xarray`).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from einops import rearrange
+from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
+
+from featcache.errors import CallError, StoreError
+from featcache.fingerprint import SHORT
+from featcache.spec import Layer
+from featcache.store.frame_table import FrameTable, read_frame_table
+from featcache.store.header import StoreHeader, read_header, refuse_other
+from featcache.store.reading import Destination, LayerReader, Rows, Threads, UnreadableChunk, buffer_for
+from featcache.store.shards import OpenShards, file_bytes
+from featcache.store.spec import ArraySpec, FeatureSpec
+from featcache.store.targets import Targets, open_targets
+from featcache.store.zarr_format import shard_key
+
+if TYPE_CHECKING:
+    import xarray
+
+READ_THREADS = 4
+"""Enough to keep a local disk or the page cache busy."""
+
+
+class FeatureStore:
+    """A feature store opened for reading, from any number of threads; made by `open_features`."""
+
+    def __init__(self, path: Path, header: StoreHeader) -> None:
+        self.path = path
+        self.header = header
+        shards, layers = OpenShards(self.spec.all_arrays[0].chunks_per_shard), self.spec.layers
+        self._readers = {layer: LayerReader(path, self.spec.arrays(layer), shards) for layer in layers}
+        self._threads = Threads()
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}: {self.spec.n_clips} clips, {self._layer_names})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FeatureStore, (self.path, self.header)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Shape of the store."""
+        return self.header.spec
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of `parts`."""
+        return self.header.fingerprint
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """Everything that changes a feature."""
+        return self.header.parts
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """How the store came about: software, skipped clips and why."""
+        return self.header.provenance
+
+    @property
+    def attrs(self) -> Mapping[str, Any]:
+        """What the extraction says of itself: task, backbone, exactness, ..."""
+        return self.header.attrs
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard was seen when the store was finished."""
+        return self.header.complete
+
+    @cached_property
+    def clips(self) -> pa.Table:
+        """A row a clip: id, source, record, n_source, labels, digest, shard, position in the shard.
+
+        Without the last two where frames are stored once.
+        """
+        return pq.read_table(self.path / "clips.parquet")
+
+    @cached_property
+    def skipped_clips(self) -> frozenset[int]:
+        """Clips without features: their source could not be read (`provenance["skipped_clips"]` says why)."""
+        return frozenset(entry["clip"] for entry in self.provenance.get("skipped_clips", ()))
+
+    @cached_property
+    def skipped_rows(self) -> frozenset[int]:
+        """Rows of the arrays that were not written: skipped clips, or distinct frames that cannot be read."""
+        return frozenset(self.header.skipped_rows)
+
+    @cached_property
+    def frame_table(self) -> FrameTable:
+        """Which distinct frame each clip shows, of a store that keeps every frame once (`spec.n_frames`).
+
+        Raises:
+            StoreError: it is missing or damaged.
+        """
+        assert self.spec.n_frames is not None
+        return read_frame_table(self.path, self.spec, self.header.frame_table)
+
+    def shards_of(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
+        """The shard of each clip; where frames are stored once, of the frame that it begins with."""
+        firsts = clips if self.spec.n_frames is None else self.frame_table.numbers[clips, 0, 0]
+        return firsts.astype(np.int64) // self.spec.clips_per_shard
+
+    @property
+    def targets(self) -> Targets | None:
+        """The targets of the split, shared with other backbones' stores; None where the task has none.
+
+        Raises:
+            StoreError: they are missing, or not those this store was extracted with.
+        """
+        reference = self.header.targets
+        if reference is None:
+            return None
+        return open_targets(self.path / reference.path, expected=reference.fingerprint)
+
+    def load_targets(self) -> dict[str, np.ndarray]:
+        """All targets, in memory: name -> array with a row a clip.
+
+        Raises:
+            StoreError: as `targets`, or a file of theirs is damaged.
+        """
+        targets = self.targets
+        return {} if targets is None else {name: targets.read(name) for name in targets.metadata}
+
+    def shard_path(self, layer: Layer, shard: int) -> Path:
+        """The file of one shard of a layer's tokens."""
+        return self.path / shard_key(self.spec.arrays(layer)[0], shard)
+
+    def read(
+        self,
+        clips: Sequence[int] | Integer[np.ndarray, " B"],
+        *,
+        views: int | Sequence[int] | Integer[np.ndarray, " B"] = 0,
+        layer: Layer | None = None,
+        out: Float16[np.ndarray, "B T H W C"] | None = None,
+        verify: bool = True,
+        threads: int = READ_THREADS,
+    ) -> Float16[np.ndarray, "B T H W C"]:
+        """Tokens of the given clips, in the order given; those of an int8 store are widened.
+
+        Args:
+            clips: clip numbers; a number may come more than once.
+            views: the view of each clip, or one view for all.
+            layer: None is the store's only layer.
+            out: the buffer to fill, C-contiguous; a fresh one costs as much as the read itself.
+            verify: check the checksum of every chunk that this object has not checked before.
+            threads: 1 reads in the calling thread.
+
+        Raises:
+            CallError: no such clip, view or layer, or `out` does not fit.
+            StoreError: a chunk is damaged or missing, or its clip was skipped; names file, clip and view.
+        """
+        numbers, view_of = self._wanted(clips, views)
+        layer = self._layer(layer)
+        out = buffer_for("out", out, np.float16, (len(numbers), *self.spec.grid.shape))
+        chunks, rows = self._chunks(numbers, view_of), self._by_chunk(out)
+        self._read(layer, chunks, self._float16_rows(rows), verify, threads)
+        return out
+
+    def read_quantized(
+        self,
+        clips: Sequence[int] | Integer[np.ndarray, " B"],
+        *,
+        views: int | Sequence[int] | Integer[np.ndarray, " B"] = 0,
+        layer: Layer | None = None,
+        out: tuple[Int8[np.ndarray, "B T H W C"], Float32[np.ndarray, "B T H W"]] | None = None,
+        verify: bool = True,
+        threads: int = READ_THREADS,
+    ) -> tuple[Int8[np.ndarray, "B T H W C"], Float32[np.ndarray, "B T H W"]]:
+        """Tokens of an int8 store as they are on disk, and their scales: a token is `int8 * scale`.
+
+        Half the bytes of `read`, for those who widen on the device or fold the scale into their arithmetic.
+
+        Args:
+            clips: as `read`.
+            views: as `read`.
+            layer: as `read`.
+            out: the two buffers to fill.
+            verify: as `read`.
+            threads: as `read`.
+
+        Raises:
+            CallError: as `read`, or the store holds float16.
+            StoreError: as `read`.
+        """
+        if self.spec.dtype != "int8":
+            raise CallError(f"{self.path} holds {self.spec.dtype} tokens, not int8: use `read`.")
+        numbers, view_of = self._wanted(clips, views)
+        layer = self._layer(layer)
+        shape = (len(numbers), *self.spec.grid.shape)
+        levels, scales = out or (None, None)
+        levels = buffer_for("out[0]", levels, np.int8, shape)
+        scales = buffer_for("out[1]", scales, np.float32, shape[:-1])
+        rows = self._by_chunk(levels), self._by_chunk(scales)
+        self._read(layer, self._chunks(numbers, view_of), lambda: Rows(*rows), verify, threads)
+        return levels, scales
+
+    def previews(self) -> dict[int, bytes]:
+        """Clip number -> JPEG strip of a few clips as the backbone saw them; empty where none were kept."""
+        path = self.path / "previews.parquet"
+        if not path.is_file():
+            return {}
+        rows = pq.read_table(path).to_pydict()
+        return dict(zip(rows["clip"], rows["jpeg"], strict=True))
+
+    def to_xarray(self) -> "xarray.Dataset":
+        """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside.
+
+        Where frames are stored once a chunk is a frame, and `data.tokens_12[data.frames[clip, 0]]` a clip.
+
+        Of an int8 store two arrays a layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
+        in float32 (NaN where a clip was skipped). `FeatureStore.read` rounds them to float16.
+        """
+        import xarray
+
+        dataset = xarray.open_zarr(self.path, chunks={}, consolidated=True)
+        return cast("xarray.Dataset", dataset.assign_coords(id=("clip", self.clips["id"].to_pylist())))
+
+    def describe(self, clip: int) -> str:
+        """A clip as messages name it: `clip 12 (mouse/007.mp4)`."""
+        return f"clip {clip} ({self.clips['id'][clip]})"
+
+    def describe_row(self, row: int) -> str:
+        """A row of the arrays as messages name it: a clip, or a frame by a clip that shows it."""
+        if self.spec.n_frames is None:
+            return self.describe(row)
+        clip, _, step = self.frame_table.first_shown[row].tolist()
+        return f"frame {row} (step {step} of {self.describe(clip)})"
+
+    def _read(
+        self,
+        layer: Layer,
+        chunks: Int64[np.ndarray, " B"],
+        destination: Callable[[], Destination],
+        verify: bool,
+        threads: int,
+    ) -> None:
+        if not len(chunks):
+            return
+        try:
+            self._readers[layer].read(chunks, destination, verify=verify, threads=threads, pool=self._threads)
+        except UnreadableChunk as found:
+            raise StoreError(self._unreadable(layer, found)) from found.__cause__
+
+    def _float16_rows(self, out: Float16[np.ndarray, "B T H W C"]) -> Callable[[], Destination]:
+        if self.spec.dtype == "float16":
+            return lambda: Rows(out)
+        # Here, for it takes torch, and a look at stores does without.
+        from featcache.store.dtypes import Widened
+
+        return lambda: Widened(out)
+
+    def _unreadable(self, layer: Layer, found: UnreadableChunk) -> str:
+        row, view = divmod(found.chunk, found.array.chunks_per_row)
+        path = self.path / shard_key(found.array, row // self.spec.clips_per_shard)
+        what = f"{self.describe_row(row)}, view {view}, layer {layer.name}"
+        if found.problem is None:
+            return f"{path} has no chunk for {what}: it {self._why_absent(row)}."
+        return (
+            f"{path} {found.problem}; {what} was being read. "
+            "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
+        )
+
+    def _why_absent(self, row: int) -> str:
+        why = self.header.skipped_rows
+        if row in why:
+            return f"was skipped at extraction ({why[row]}): leave it out, `skipped_clips` lists them"
+        return "was never written: run the same `scivid extract` again"
+
+    @property
+    def _layer_names(self) -> str:
+        return ", ".join(layer.name for layer in self.spec.layers)
+
+    def _wanted(self, clips: Any, views: Any) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
+        """Clip and view of each row of a batch."""
+        numbers = np.asarray(clips, np.int64)
+        view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
+        for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
+            outside = values[(values < 0) | (values >= end)]
+            if outside.size:
+                raise CallError(f"{self.path} has no {name} {outside[0]}: there are {end}, counted from 0.")
+        return numbers, view_of
+
+    def _chunks(
+        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
+    ) -> Int64[np.ndarray, " n"]:
+        """The chunks that make up clips and views: one each, or one a step."""
+        if self.spec.n_frames is None:
+            return np.asarray(clips * self.spec.n_views + views)
+        return np.asarray(self.frame_table.numbers[clips, views].ravel(), np.int64)
+
+    def _by_chunk(self, out: Shaped[np.ndarray, "B T ..."]) -> Shaped[np.ndarray, "n ..."]:
+        """The same memory with a row a chunk."""
+        return out if self.spec.n_frames is None else rearrange(out, "b t ... -> (b t) 1 ...")
+
+    def _layer(self, layer: Layer | None) -> Layer:
+        names = self._layer_names
+        if layer is None and len(self.spec.layers) > 1:
+            raise CallError(f"{self.path} holds layers {names}: say which.")
+        chosen = layer or self.spec.layers[0]
+        if chosen not in self.spec.layers:
+            raise CallError(
+                f"{self.path} holds layers {names}: extract {chosen.name} with --layers {chosen.name}."
+            )
+        return chosen
+
+
+def open_features(
+    path: Path | str,
+    *,
+    fingerprint: str | None = None,
+    parts: Mapping[str, Any] | None = None,
+    allow_incomplete: bool = False,
+) -> FeatureStore:
+    """Open a feature store that is finished, whole, and the one that was meant.
+
+    Args:
+        path: of the store.
+        fingerprint: refuse another one.
+        parts: refuse a store whose fingerprint is not theirs, and say what differs.
+        allow_incomplete: open what there is, as it is.
+
+    Raises:
+        StoreError: not a store, not finished, another fingerprint, or a shard file is missing or truncated.
+    """
+    path = Path(path)
+    header = read_header(path)
+    refuse_other(path, header, fingerprint=fingerprint, parts=parts)
+    store = FeatureStore(path, header)
+    if not allow_incomplete:
+        _refuse_unfinished(store)
+        _refuse_broken(store)
+    return store
+
+
+def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:
+    """What is named as a store in a cache, readable or not; of all backbones, `targets` are among them."""
+    names = (name if name == "*" else escape(name) for name in (task, split, backbone))
+    return sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr"))
+
+
+def find_stores(
+    cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
+) -> tuple[FeatureStore, ...]:
+    """The stores in a cache by path, finished or not; what cannot be read as a store is left out."""
+    found = []
+    for path in store_paths(cache_dir, task, split, backbone):
+        with suppress(StoreError):
+            found.append(FeatureStore(path, read_header(path)))
+    return tuple(found)
+
+
+def _refuse_unfinished(store: FeatureStore) -> None:
+    if not store.complete:
+        spec = store.spec
+        there = sum(
+            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
+        )
+        raise StoreError(
+            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
+            "Run the same `scivid extract` again: it goes on where it stopped."
+        )
+
+
+def _refuse_broken(store: FeatureStore) -> None:
+    broken = [problem for array in store.spec.all_arrays for problem in _misshapen(store, array)]
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise StoreError(
+            f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
+            "it makes only these shards anew. `scivid validate` finds all damage."
+        )
+
+
+def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
+    """Shard files that are missing or not of the one size they can have, from a `stat` each."""
+    for shard in range(store.spec.n_shards):
+        kept = len(set(store.spec.rows_of_shard(shard)) - store.skipped_rows)
+        path, wanted = store.path / shard_key(array, shard), file_bytes(array, kept * array.chunks_per_row)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            yield f"{path} is missing"
+        else:
+            if size != wanted:
+                yield f"{path} has {size} bytes instead of {wanted}"

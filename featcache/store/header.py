@@ -1,0 +1,219 @@
+"""What a store says of itself: the attributes of its `zarr.json`, as one frozen value.
+
+`complete` is the promise everything else rests on: it is written last, after every shard was seen.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import CallError, StoreError
+from featcache.fingerprint import differences
+from featcache.fingerprint import fingerprint as digest_of
+from featcache.spec import Layer, TokenGrid
+from featcache.store.frame_table import ARRAY as FRAMES
+from featcache.store.frame_table import array_metadata as frames_metadata
+from featcache.store.spec import FeatureSpec
+from featcache.store.zarr_format import array_metadata, group_metadata
+
+OF_THE_SCAN = ("skipped_records", "notes")
+"""Provenance that tells of the source files and their labels, so that the last scan is right about it."""
+
+STORE_VERSION = 1
+"""Of the layout on disk; raised when older code could misread it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetsReference:
+    """Which targets belong to a store."""
+
+    path: str
+    """From the store's own folder, so that the cache can be moved."""
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreHeader:
+    """A store's shape, origin and state."""
+
+    spec: FeatureSpec
+    fingerprint: str
+    parts: Mapping[str, Any]
+    """Everything that changes a feature: what the fingerprint is the digest of."""
+    frames_digest: str
+    """Of the clip index without its labels: whose features these are."""
+    clips_digest: str
+    """Of the clip index, whose rows are in clips.parquet."""
+    frame_table: str | None = None
+    """Digest of the table of distinct frames, where these are stored once."""
+    targets: TargetsReference | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """How the store came about (software, skipped clips): nothing here changes a feature."""
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    """What else the extraction says of itself: task, backbone, exactness, ..."""
+    complete: bool = False
+
+    def __post_init__(self) -> None:
+        if taken := self.attrs.keys() & _RESERVED:
+            raise CallError(f"store attributes {sorted(taken)} are the store's own: choose other names.")
+        assert (self.frame_table is None) == (self.spec.n_frames is None)
+        tokens = self.parts.get("tokens")
+        stated = tokens.get("dtype") if isinstance(tokens, Mapping) else None
+        if self.spec.dtype != "float16" and stated != self.spec.dtype:
+            raise CallError(
+                f"tokens are to be stored as {self.spec.dtype}, the fingerprint's parts say {stated} "
+                "(tokens.dtype): give both alike, so that no other store passes for this one."
+            )
+
+    def metadata(self) -> dict[str, Any]:
+        """The root `zarr.json` of the store."""
+        spec = asdict(self.spec) | {"layers": [layer.name for layer in self.spec.layers]}
+        # What is as it always was is not said: stores of before there was a choice stay the same to the byte.
+        if self.spec.dtype == "float16":
+            del spec["dtype"]
+        if self.spec.n_frames is None:
+            del spec["n_frames"]
+        named = {"kind": "features", "store_version": STORE_VERSION, "spec": spec}
+        own = {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("spec", "attrs", "targets")
+        }
+        if self.frame_table is None:
+            del own["frame_table"]
+        targets = None if self.targets is None else asdict(self.targets)
+        arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
+        if self.spec.n_frames is not None:
+            arrays[FRAMES] = frames_metadata(self.spec)
+        return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, arrays)
+
+    @property
+    def skipped_rows(self) -> dict[int, str]:
+        """Row of the arrays (clip, or distinct frame) -> why it was not written."""
+        row = self.spec.row_axis
+        listed_ones = self.provenance.get(f"skipped_{row}s", ())
+        return {entry[row]: entry["reason"] for entry in listed_ones}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> "StoreHeader":
+        """Read back what `metadata` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not the `zarr.json` of a feature store.
+        """
+        attrs = dict(metadata["attributes"]["scivid"])
+        if attrs.pop("kind") != "features":
+            raise ValueError("it does not hold features")
+        if attrs.pop("store_version") != STORE_VERSION:
+            raise ValueError(
+                "it was written by another version of scivid; install that one, or extract again"
+            )
+        spec = attrs.pop("spec")
+        grid, layers = TokenGrid(**spec.pop("grid")), tuple(map(Layer.parse, spec.pop("layers")))
+        targets = attrs.pop("targets")
+        own = {name: attrs.pop(name) for name in _RESERVED & attrs.keys()}
+        return cls(
+            spec=FeatureSpec(grid=grid, layers=layers, **spec),
+            targets=None if targets is None else TargetsReference(**targets),
+            attrs=attrs,
+            **own,
+        )
+
+
+_RESERVED = {f.name for f in fields(StoreHeader)} - {"attrs", "targets"} | {"kind", "store_version"}
+
+
+def read_header(path: Path) -> StoreHeader:
+    """The header of the store at `path`, finished or not.
+
+    Raises:
+        StoreError: there is no store, or its `zarr.json` cannot be read as one.
+    """
+    if not path.is_dir():
+        raise StoreError(
+            f"{path} is not there: `scivid list stores` shows what is, `scivid extract` makes one."
+        )
+    try:
+        return StoreHeader.from_metadata(json.loads((path / "zarr.json").read_bytes()))
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path} is not a feature store: it has no zarr.json. `scivid list stores` shows those there are."
+        ) from None
+    except (OSError, KeyError, TypeError, ValueError) as problem:
+        raise StoreError(
+            f"{path} is not a feature store that this version reads: its zarr.json gives {problem!r}. "
+            "`scivid list stores` shows those there are; a damaged one has to be deleted and extracted again."
+        ) from problem
+
+
+def refuse_other(
+    path: Path, header: StoreHeader, *, fingerprint: str | None, parts: Mapping[str, Any] | None
+) -> None:
+    """Refuse a store that was edited, or is not the one meant (None: whichever it is).
+
+    Raises:
+        StoreError: says in what it differs.
+    """
+    if (own := digest_of(header.parts)) != header.fingerprint:
+        raise StoreError(
+            f"{path}/zarr.json was edited: its parts have the fingerprint {own}, it states "
+            f"{header.fingerprint}. Put the file back, or delete the store and extract again."
+        )
+    if parts is not None and (unlike := differences(header.parts, parts)):
+        raise StoreError(
+            f"{path} holds other features than those asked for:\n{listed(unlike)}\n"
+            "Ask for what is here, or run `scivid extract` with the options you want: it makes its own store."
+        )
+    if fingerprint is not None and fingerprint != header.fingerprint:
+        raise StoreError(
+            f"{path} holds the features {header.fingerprint}, you asked for {fingerprint}: "
+            "the backbone, preprocessing or clips changed. `scivid extract` makes a new store beside it."
+        )
+
+
+def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeader:
+    """The header to go on with, if the store found is of the same features.
+
+    Its shards stay as they are laid out; what is said of them (labels, targets, attributes) becomes what is
+    wanted now. A complete store of which nothing else is said keeps its header, whatever software looks.
+
+    Raises:
+        StoreError: it is not; says in what.
+    """
+    refuse_other(path, found, fingerprint=wanted.fingerprint, parts=wanted.parts)
+    if unlike := differences(_shape(found), _shape(wanted)):
+        raise StoreError(
+            f"{path} holds these features in another shape:\n{listed(unlike)}\n"
+            "Ask for the shape that is here, or delete the store."
+        )
+    of_the_scan = {name: wanted.provenance[name] for name in OF_THE_SCAN if name in wanted.provenance}
+    now = replace(
+        found,
+        attrs=wanted.attrs,
+        targets=wanted.targets,
+        clips_digest=wanted.clips_digest,
+        provenance={**found.provenance, **of_the_scan},
+    )
+    if found.complete and now == found:
+        return found
+    return replace(now, provenance=_resumed(now, wanted))
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Lines of a message, indented."""
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def _shape(header: StoreHeader) -> dict[str, Any]:
+    # How many clips share a file is the business of whoever began the store.
+    spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
+    return {"spec": spec, "frames": header.frames_digest, "frame table": header.frame_table}
+
+
+def _resumed(found: StoreHeader, wanted: StoreHeader) -> dict[str, Any]:
+    """The first run's provenance, and what of later ones differs from it."""
+    first = dict(found.provenance)
+    news = {name: value for name, value in wanted.provenance.items() if first.get(name) != value}
+    if news and news not in first.get("resumed_with", []):
+        first["resumed_with"] = [*first.get("resumed_with", []), news]
+    return first

@@ -1,0 +1,353 @@
+"""Is a store what it claims to be? Every byte is read and every claim computed again.
+
+Complete, sizes, index and payload checksums, finite numbers, clip table, fingerprint, skipped clips, targets.
+A problem is one line that names layer, shard file, clip and view; an empty list is the answer one wants.
+Shards are read chunk by chunk, a few threads side by side, so memory stays flat.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Int64
+
+from featcache.clips import CLIP_SCHEMA, ClipIndex
+from featcache.errors import DataError, StoreError
+from featcache.spec import Layer
+from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
+from featcache.store.feature_store import FeatureStore
+from featcache.store.frame_table import ARRAY as FRAMES
+from featcache.store.frame_table import array_metadata as frames_metadata
+from featcache.store.header import read_header, refuse_other
+from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
+from featcache.store.spec import ArraySpec
+from featcache.store.targets import Targets
+from featcache.store.zarr_format import array_metadata, shard_key
+
+Progress = Callable[[int, int], None]
+"""Called with shards done and shards in all."""
+
+THREADS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """What was found."""
+
+    path: Path
+    problems: tuple[str, ...]
+    """One line each; none if the store is what it claims."""
+    notes: tuple[str, ...]
+    """No problem but worth knowing: magnitudes near float16's end, files set aside, what was skipped, how the
+    files differ from the official ones."""
+    damaged: tuple[Path, ...]
+    """Shard files of which a chunk, or the index, is not what it should be."""
+    n_shards: int
+    """Shard files read, of all arrays."""
+    n_chunks: int
+    """Chunks whose checksum was right."""
+    n_bytes: int
+    """Bytes of the shard files read."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no problems."""
+        return not self.problems
+
+    @property
+    def way_out(self) -> str | None:
+        """What to do about damaged shards: extraction itself looks at their indexes, not at every chunk."""
+        if not self.damaged:
+            return None
+        files = " ".join(str(path) for path in self.damaged)
+        return f"rm {files}\nand run the same `scivid extract` again: it makes only these shards anew."
+
+
+def validate(path: Path, progress: Progress | None = None, *, threads: int = THREADS) -> Report:
+    """Check everything about the store at `path`; raises nothing about its content.
+
+    Args:
+        path: of the store, finished or not.
+        progress: called after each shard.
+        threads: shards read at the same time.
+    """
+    try:
+        store = FeatureStore(path, read_header(path))
+    except StoreError as problem:
+        return _report(path, [str(problem)], [], [])
+    problems = [*_header_problems(store), *_metadata_problems(store), *_clip_problems(store)]
+    problems += [*_frame_problems(store), *_target_problems(store)]
+    audits = _audit_all(store, progress or (lambda done, total: None), threads)
+    problems += _completeness_problems(store, audits)
+    for audit in audits:
+        problems += audit.problems
+        problems += _skip_problems(store, audit)
+    return _report(path, problems, [*_magnitudes(store, audits), *_notes(store)], audits)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Audit:
+    """What one shard file is like."""
+
+    layer: Layer
+    path: Path
+    shard: int
+    problems: tuple[str, ...] = ()
+    present: Bool[np.ndarray, "B V"] | None = None
+    """Which chunks it holds; None where the file or its index could not be read."""
+    missing: bool = False
+    n_good: int = 0
+    n_bytes: int = 0
+    largest: float = 0.0
+    """Magnitude among its tokens, NaN left out; that of int8 tokens is in the file of their scales."""
+
+
+def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Audit]) -> Report:
+    return Report(
+        path=path,
+        problems=tuple(problems),
+        notes=tuple(notes),
+        damaged=tuple(audit.path for audit in audits if audit.problems),
+        n_shards=sum(not audit.missing for audit in audits),
+        n_chunks=sum(audit.n_good for audit in audits),
+        n_bytes=sum(audit.n_bytes for audit in audits),
+    )
+
+
+def _audit_all(store: FeatureStore, progress: Progress, threads: int) -> list[_Audit]:
+    pool = ThreadPoolExecutor(threads, "validate")
+    try:
+        futures = [
+            pool.submit(_audit, store, layer, array, shard)
+            for layer, array in _arrays(store)
+            for shard in range(store.spec.n_shards)
+        ]
+        for done, _ in enumerate(as_completed(futures), start=1):
+            progress(done, len(futures))
+    except BaseException:
+        # Ctrl-C: without this, every shard that was queued would still be read.
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+    return [future.result() for future in futures]
+
+
+def _arrays(store: FeatureStore) -> list[tuple[Layer, ArraySpec]]:
+    return [(layer, array) for layer in store.spec.layers for array in store.spec.arrays(layer)]
+
+
+def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _Audit:
+    path = store.path / shard_key(array, shard)
+    try:
+        present = presence(path, array, shard)
+    except FileNotFoundError:
+        return _Audit(layer=layer, path=path, shard=shard, missing=True)
+    except (DamagedShard, OSError) as problem:
+        rows = store.spec.rows_of_shard(shard)
+        who = f"{_who(store, rows.start)} to {_who(store, rows.stop - 1)}"
+        line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
+        return _Audit(layer=layer, path=path, shard=shard, problems=(line,))
+    with path.open("rb") as file:
+        found = list(_chunk_findings(array, file.fileno(), present))
+    first = store.spec.rows_of_shard(shard).start
+    return _Audit(
+        layer=layer,
+        path=path,
+        shard=shard,
+        problems=tuple(
+            f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
+            for row, view, what, _ in found
+            if what
+        ),
+        present=present,
+        n_good=sum(largest is not None for *_, largest in found),
+        n_bytes=path.stat().st_size,
+        largest=max((largest for *_, largest in found if largest is not None), default=0.0),
+    )
+
+
+def _chunk_findings(
+    array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
+) -> Iterator[tuple[int, int, str, float | None]]:
+    """Of every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
+    chunk = np.empty(array.of_a_chunk, array.dtype)
+    offset = 0
+    for position, view in np.argwhere(present).tolist():
+        try:
+            read_chunk_into(fd, offset, chunk)
+        except DamagedShard as problem:
+            yield position, view, str(problem), None
+        else:
+            yield position, view, *_numbers(chunk)
+        offset += chunk.nbytes + CRC_BYTES
+
+
+def _numbers(chunk: np.ndarray) -> tuple[str, float]:
+    """What is wrong with the numbers of a chunk; else the largest magnitude of a token that they tell of."""
+    if chunk.dtype == np.int8:
+        return "", 0.0
+    if chunk.dtype == np.float16:
+        bits = largest_bits(chunk)
+        if bits > FLOAT16_MAX_BITS:
+            return "holds NaN or infinity", 0.0
+        return "", float(np.uint16(bits).view(np.float16))
+    # Of scales; of float16's largest number the scale may be rounded up.
+    if not ((chunk >= 0) & (chunk * LEVELS < FLOAT16_MAX + 1)).all():
+        return "holds a scale that is negative, not finite or beyond float16", 0.0
+    return "", float(chunk.max()) * LEVELS
+
+
+def _header_problems(store: FeatureStore) -> Iterator[str]:
+    try:
+        refuse_other(store.path, store.header, fingerprint=None, parts=None)
+    except StoreError as problem:
+        yield str(problem)
+
+
+def _metadata_problems(store: FeatureStore) -> Iterator[str]:
+    for layer, array in _arrays(store):
+        path, wanted = store.path / array.name / "zarr.json", array_metadata(array)
+        try:
+            found = json.loads(path.read_bytes())
+        except (OSError, ValueError) as problem:
+            yield f"layer {layer.name}, {path} cannot be read: {problem}. Other Zarr clients need it."
+            continue
+        if unlike := _unlike(found, wanted):
+            yield f"layer {layer.name}, {path} was edited: {', '.join(unlike)} do not describe this store."
+    root = json.loads((store.path / "zarr.json").read_bytes())
+    if root != json.loads(json.dumps(store.header.metadata())):
+        yield f"{store.path / 'zarr.json'} was edited: its inline metadata do not describe this store."
+
+
+def _clip_problems(store: FeatureStore) -> Iterator[str]:
+    path = store.path / "clips.parquet"
+    try:
+        table = store.clips
+        index = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
+        misplaced = _misplaced(store, table) if len(table) == store.spec.n_clips else ()
+    except (OSError, KeyError, pa.ArrowException, DataError) as problem:
+        yield f"{path} cannot be read as the clip table: {problem}."
+        return
+    if len(index) != store.spec.n_clips:
+        yield f"{path} has {len(index)} rows, the store has {store.spec.n_clips} clips."
+    for clip in list(misplaced)[:1]:
+        yield f"{path} places {_who(store, int(clip))} in another shard or position than the one it is in."
+    if index.digest != store.header.clips_digest:
+        yield f"{path} was edited: its rows have the digest {index.digest}, not {store.header.clips_digest}."
+
+
+def _misplaced(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
+    """Clips that the table puts elsewhere than they are; of frames that are stored once it tells nothing."""
+    if store.spec.n_frames is not None:
+        return np.empty(0, np.int64)
+    shards, positions = np.divmod(np.arange(store.spec.n_clips), store.spec.clips_per_shard)
+    return np.flatnonzero((table["shard"].to_numpy() != shards) | (table["position"].to_numpy() != positions))
+
+
+def _frame_problems(store: FeatureStore) -> Iterator[str]:
+    """Of the table by which clips are put together from frames."""
+    if store.spec.n_frames is None:
+        return
+    path, wanted = store.path / FRAMES / "zarr.json", frames_metadata(store.spec)
+    try:
+        if unlike := _unlike(json.loads(path.read_bytes()), wanted):
+            yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
+        if store.frame_table.n_frames != store.spec.n_frames:
+            shown = store.frame_table.n_frames
+            yield f"{store.path / FRAMES} shows {shown} frames, the store has {store.spec.n_frames}."
+    except (OSError, ValueError, StoreError) as problem:
+        yield f"{problem}"
+
+
+def _unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+
+
+def _target_problems(store: FeatureStore) -> Iterator[str]:
+    try:
+        targets = store.targets
+        if targets is not None:
+            for name in targets.metadata:
+                yield from _array_problems(store, targets, name)
+    except StoreError as problem:
+        yield str(problem)
+
+
+def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterator[str]:
+    """Reads all of it, a block at a time, and with it every checksum."""
+    n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
+    if first_axis == "clip" and n_rows != store.spec.n_clips:
+        yield f"targets {name!r} have {n_rows} rows, the store has {store.spec.n_clips} clips."
+    row = 0
+    for block in targets.blocks(name):
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            wrong = row + int(np.argwhere(~np.isfinite(block))[0][0])
+            yield f"targets {name!r} hold a value that is not finite, at {first_axis} {wrong}."
+            return
+        row += len(block)
+
+
+def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
+    missing = [audit for audit in audits if audit.missing]
+    if not store.complete:
+        n_shards = store.spec.n_shards
+        there = n_shards - len({audit.shard for audit in missing})
+        yield (
+            f"{store.path} is unfinished: {there} of {n_shards} shards are there. "
+            "Run the same `scivid extract` again: it goes on where it stopped."
+        )
+        return
+    for audit in missing:
+        yield (
+            f"layer {audit.layer.name}, {audit.path} is missing. "
+            "Run the same `scivid extract` again: it makes only this shard anew."
+        )
+
+
+def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
+    """Chunks that are absent though nothing says so, or there though their clip is said to be skipped."""
+    if audit.present is None or not store.complete:
+        return
+    for row, there in zip(store.spec.rows_of_shard(audit.shard), audit.present, strict=True):
+        skipped = row in store.skipped_rows
+        for view in np.flatnonzero(there == skipped):
+            what = (
+                f"holds a chunk of a {store.spec.row_axis} listed as skipped"
+                if skipped
+                else "lacks a chunk without a reason"
+            )
+            yield f"layer {audit.layer.name}, {audit.path} {what}: {_who(store, row)}, view {view}."
+
+
+def _magnitudes(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
+    for layer in store.spec.layers:
+        largest = max(audit.largest for audit in audits if audit.layer == layer)
+        if largest > FLOAT16_MAX / 4:
+            yield f"layer {layer.name}: largest magnitude {largest:.5g}, float16 ends at {FLOAT16_MAX:.0f}."
+
+
+def _notes(store: FeatureStore) -> list[str]:
+    aside = [
+        f"{path} was set aside as damaged ({path.stat().st_size} bytes): delete it when nobody needs it."
+        for array in store.spec.all_arrays
+        for path in (store.path / array.name).glob(f"*{DAMAGED}")
+    ]
+    skipped = [f"{_who(store, row)} was skipped: {why}" for row, why in store.header.skipped_rows.items()]
+    left_out = [
+        f"record {entry['record']} of {entry['source']} was left out by the scan: {entry['reason']}"
+        for entry in store.provenance.get("skipped_records", ())
+    ]
+    return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
+
+
+def _who(store: FeatureStore, row: int) -> str:
+    """`clip 12 (its id)`, or a frame, also where the clip table itself is broken."""
+    try:
+        return store.describe_row(row)
+    except (OSError, KeyError, IndexError, pa.ArrowException, StoreError):
+        return f"{store.spec.row_axis} {row}"

@@ -1,0 +1,376 @@
+"""Create a store, write it shard by shard, resume it, mark it complete.
+
+A shard is staged under a temporary name for every layer and then published, so what is done is what is on
+disk and passes its index checksum; there is no ledger to corrupt. Skipped clips leave their reason in a file
+a shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
+that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
+
+Several workers: one process holds the writer of `create_or_resume`, and with it the store's lock, from the
+beginning to `finish`; the others `attach` and write shards that nobody else writes. The unit is the shard,
+nothing is shared but folders, so workers need no lock on a network file system.
+"""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float
+
+from featcache.clips import ClipIndex
+from featcache.errors import CallError, StoreError
+from featcache.fingerprint import fingerprint as digest_of
+from featcache.spec import Layer
+from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
+from featcache.store.feature_store import FeatureStore, open_features
+from featcache.store.folder import few, header_from_disk, hold, lay_out, parquet_bytes, refuse_foreign
+from featcache.store.frame_table import FrameTable
+from featcache.store.header import StoreHeader, TargetsReference, continued, read_header
+from featcache.store.shards import DAMAGED, DamagedShard, presence, shard_bytes, write_chunks
+from featcache.store.spec import ArraySpec, FeatureSpec
+from featcache.store.targets import open_targets
+from featcache.store.targets import write_targets as write_targets
+from featcache.store.zarr_format import json_bytes, shard_key
+from featcache.system.files import (
+    Lock,
+    Staged,
+    append_line,
+    failures_explained,
+    make_directory,
+    publish,
+    sweep,
+)
+
+SKIPPED = "skipped"
+"""Folder of the reasons why clips were skipped, a file a shard, until the store is finished."""
+
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+def create_or_resume(
+    path: Path,
+    *,
+    spec: FeatureSpec,
+    parts: Mapping[str, Any],
+    clips: ClipIndex,
+    provenance: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    frames: FrameTable | None = None,
+) -> "StoreWriter":
+    """Start a store, or go on with the one at `path`, and hold its lock.
+
+    Damaged shard files are set aside (`StoreWriter.damaged`) and are to be written again. Labels, attributes
+    and targets are taken as given, of a complete store too: they change no feature. Shards stay as they are.
+
+    Args:
+        path: of the store.
+        spec: its shape; a store that is there keeps its own `clips_per_shard` (`StoreWriter.spec`).
+        parts: what the fingerprint is made of.
+        clips: the clip index.
+        provenance: how the store came about; of a resumed store the first run's stays, and what differs
+            goes to `resumed_with`.
+        attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
+        frames: which distinct frame each clip shows, where `spec` says that these are stored once.
+
+    Raises:
+        StoreError: something else is at `path`, or another process is writing there.
+    """
+    wanted = _header(path, spec, parts, clips, provenance, attrs, frames)
+    refuse_foreign(path)
+    with failures_explained(path, left=lambda: spec.payload_bytes):
+        make_directory(path)
+        lock = hold(path)
+        try:
+            header = wanted
+            if (path / "zarr.json").exists():
+                header = continued(path, read_header(path), wanted)
+            lay_out(path, header, clips, frames)
+            return StoreWriter(path, header, clips, lock, frames)
+        except BaseException:
+            lock.release()
+            raise
+
+
+def attach(path: Path, clips: ClipIndex, *, fingerprint: str) -> "StoreWriter":
+    """The writer of one more worker, for the time that another process holds that of `create_or_resume`.
+
+    It writes shards that nobody else writes; only the holder of the lock finishes the store.
+
+    Raises:
+        StoreError: there is no such store, or it has another fingerprint.
+    """
+    store = open_features(path, fingerprint=fingerprint, allow_incomplete=True)
+    frames = None if store.spec.n_frames is None else store.frame_table
+    return StoreWriter(path, store.header, clips, None, frames)
+
+
+class StoreWriter:
+    """Writes one store; made by `create_or_resume` or `attach`, used in a `with` statement or closed."""
+
+    def __init__(
+        self,
+        path: Path,
+        header: StoreHeader,
+        clips: ClipIndex,
+        lock: Lock | None,
+        frames: FrameTable | None,
+    ) -> None:
+        self.path = path
+        self.header = header
+        self.damaged: tuple[str, ...] = ()
+        """What was set aside when the store was opened, with the reasons."""
+        self._clips = clips
+        self._frames = frames
+        self._lock = lock
+        self._look()
+
+    def __enter__(self) -> "StoreWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Shape of the store."""
+        return self.header.spec
+
+    def todo(self) -> list[int]:
+        """The shards still to be written, in order."""
+        return [shard for shard in range(self.spec.n_shards) if shard not in self._absent_of]
+
+    def write_shard(
+        self,
+        shard: int,
+        tokens: Mapping[Layer, Float[np.ndarray, "B V T H W C"]],
+        skipped: Mapping[int, str] = NOTHING,
+    ) -> None:
+        """Write one shard of every layer, durably, or nothing of it.
+
+        Args:
+            shard: its number.
+            tokens: float16 or float32 of all rows of the shard (clips, or distinct frames: one view and one
+                step each), for each layer; stored in the store's dtype.
+            skipped: number of a row -> why it has no tokens; they are not looked at.
+
+        Raises:
+            CallError: layers or shapes are not the store's, or a skipped row is not of this shard.
+            StoreError: a value does not fit float16, or the disk is full. What was written before stays.
+        """
+        self._check_call(shard, tokens, skipped)
+        needed = self._bytes_of([shard])
+        with failures_explained(self.path, needed=needed, left=self._bytes_left), ExitStack() as staged:
+            if skipped:
+                reasons = {str(row): reason for row, reason in skipped.items()}
+                publish(self.path / SKIPPED / f"{shard}.json", json_bytes(reasons))
+            files = []
+            for layer in self.spec.layers:
+                arrays = self.spec.arrays(layer)
+                of_layer = [staged.enter_context(Staged(self.path / shard_key(a, shard))) for a in arrays]
+                chunks = self._chunks(shard, layer, tokens[layer], skipped)
+                write_chunks([file.fd for file in of_layer], chunks, arrays)
+                files += of_layer
+            for file in files:
+                file.publish()
+        self._absent_of[shard] = tuple(sorted(skipped))
+
+    def write_previews(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Keep JPEG strips of a few clips: (clip number, JPEG)."""
+        clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
+        table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
+        with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
+            publish(self.path / "previews.parquet", parquet_bytes(table))
+
+    def log_run(self, **facts: object) -> None:
+        """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
+
+    def finish(self, provenance: Mapping[str, Any] = NOTHING) -> FeatureStore:
+        """See every shard, mark the store complete, let go of the lock, open the store.
+
+        Args:
+            provenance: laid over what `create_or_resume` was given; of a complete store nothing changes.
+
+        Raises:
+            StoreError: shards are missing or damaged.
+        """
+        assert self._lock is not None, "only the holder of the lock finishes a store"
+        with failures_explained(self.path):
+            self._look()
+            if left := self.todo():
+                there, n = self.spec.n_shards - len(left), self.spec.n_shards
+                raise StoreError(
+                    f"{self.path} has {there} of {n} shards; missing or damaged: {few(left)}. "
+                    "Run the same `scivid extract` again: it writes what is left."
+                )
+            if not self.header.complete:
+                self._complete(provenance)
+        self.close()
+        return open_features(self.path, fingerprint=self.header.fingerprint)
+
+    def close(self) -> None:
+        """Let go of the lock; what was written stays and can be resumed."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _complete(self, provenance: Mapping[str, Any]) -> None:
+        known = self._reasons()
+        absent = {row: known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]}
+        merged = {**self.header.provenance, **provenance, **self._skipped(absent)}
+        # The reasons are in the header before their files go, and the files are gone before the mark is set.
+        self._publish_header(replace(self.header, provenance=merged))
+        shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
+        self._publish_header(replace(self.header, complete=True))
+
+    def _skipped(self, absent: Mapping[int, str]) -> dict[str, list[dict[str, Any]]]:
+        """The rows that were skipped, with their reasons, as provenance tells of them."""
+        ids = self._clips.clips["id"]
+        if self._frames is None:
+            rows = [{"clip": row, "id": ids[row].as_py(), "reason": why} for row, why in absent.items()]
+            return {"skipped_clips": rows}
+        frames = [{"frame": row, "reason": why} for row, why in absent.items()]
+        # Where one frame is missing there is no clip.
+        clips = {
+            int(clip): f"it shows frame {row}: {why}"
+            for row, why in sorted(absent.items(), reverse=True)
+            for clip in np.flatnonzero(self._frames.clips_with(np.array([row])))
+        }
+        shown = [{"clip": clip, "id": ids[clip].as_py(), "reason": clips[clip]} for clip in sorted(clips)]
+        return {"skipped_frames": frames, "skipped_clips": shown}
+
+    def _publish_header(self, header: StoreHeader) -> None:
+        publish(self.path / "zarr.json", json_bytes(header.metadata()))
+        self.header = header
+
+    def _look(self) -> None:
+        """See on disk which shards are done; the holder of the lock also clears away what is broken."""
+        reasons = self._reasons()
+        self._absent_of: dict[int, tuple[int, ...]] = {}
+        if self._lock is not None:
+            for array in self.spec.all_arrays:
+                sweep(self.path / array.name)
+        for shard in range(self.spec.n_shards):
+            absent = self._absent_rows(shard)
+            if absent is not None and reasons.keys() >= set(absent):
+                self._absent_of[shard] = absent
+        if self.header.complete and self.todo() and self._lock is not None:
+            self._publish_header(replace(self.header, complete=False))
+
+    def _absent_rows(self, shard: int) -> tuple[int, ...] | None:
+        """The rows that a shard on disk does not hold, in any array or view; None if it is not done."""
+        held = [self._presence(array, shard) for array in self.spec.all_arrays]
+        first = held[0]
+        if first is None or any(other is None or (other != first[:, :1]).any() for other in held):
+            return None
+        start = self.spec.rows_of_shard(shard).start
+        return tuple((start + np.flatnonzero(~first[:, 0])).tolist())
+
+    def _presence(self, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"] | None:
+        path = self.path / shard_key(array, shard)
+        try:
+            return presence(path, array, shard)
+        except FileNotFoundError:
+            return None
+        except DamagedShard as problem:
+            if self._lock is not None:
+                path.replace(path.with_name(path.name + DAMAGED))
+                self.damaged = (*self.damaged, f"{path} {problem}: set aside as {path.name}{DAMAGED}")
+            return None
+
+    def _reasons(self) -> dict[int, str]:
+        """Why rows were skipped, of all shards; of rows that are there after all as well."""
+        reasons = self.header.skipped_rows
+        for path in sorted((self.path / SKIPPED).glob("*.json")):
+            reasons |= {int(row): reason for row, reason in json.loads(path.read_bytes()).items()}
+        return reasons
+
+    def _bytes_left(self) -> int:
+        return self._bytes_of(self.todo())
+
+    def _bytes_of(self, shards: Iterable[int]) -> int:
+        n_rows, a_row = (len(self.spec.rows_of_shard(shard)) for shard in shards), self.spec.row_shape[0]
+        return sum(len(self.spec.layers) * shard_bytes(self.spec, n * a_row) for n in n_rows)
+
+    def _check_call(self, shard: int, tokens: Mapping[Layer, np.ndarray], skipped: Mapping[int, str]) -> None:
+        spec = self.spec
+        if not 0 <= shard < spec.n_shards:
+            raise CallError(f"{self.path} has no shard {shard}: there are {spec.n_shards}, counted from 0.")
+        if tokens.keys() != set(spec.layers):
+            came, has = ([layer.name for layer in layers] for layers in (tokens, spec.layers))
+            raise CallError(f"shard {shard} came with layers {came}: {self.path} has {has}.")
+        rows = spec.rows_of_shard(shard)
+        wanted = (len(rows), *spec.row_shape)
+        for layer, values in tokens.items():
+            if values.shape != wanted or values.dtype not in (np.float16, np.float32):
+                found = f"layer {layer.name}: {values.dtype}{list(values.shape)}"
+                raise CallError(f"shard {shard}, {found} is not float16/32 {list(wanted)}.")
+        if strangers := sorted(set(skipped) - set(rows)):
+            raise CallError(f"skipped {strangers}: shard {shard} has {rows.start} to {rows.stop - 1}.")
+
+    def _chunks(
+        self, shard: int, layer: Layer, tokens: Float[np.ndarray, "B V T H W C"], skipped: Mapping[int, str]
+    ) -> Iterator[tuple[np.ndarray, ...] | None]:
+        """The chunks of a shard in C order of (row, view), as stored; one buffer serves all of them."""
+        n_views, *of_a_view = self.spec.row_shape
+        buffer = np.empty(of_a_view, np.float16)
+        for row, values in zip(self.spec.rows_of_shard(shard), tokens, strict=True):
+            for view in range(n_views):
+                if row in skipped:
+                    yield None
+                    continue
+                chunk = as_float16(values[view], buffer)
+                if (found := first_unstorable(values[view], chunk)) is not None:
+                    raise StoreError(self._overflow(row, view, layer, *found))
+                yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
+
+    def _overflow(self, row: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
+        clip, step = row, ""
+        if self._frames is not None:
+            clip, view, at = self._frames.first_shown[row].tolist()
+            step = f", step {at}"
+        name = self._clips.clips["id"][clip]
+        return (
+            f"clip {clip} ({name}){step}, view {view}, layer {layer.name}: the value {value} "
+            f"at (step, row, column, channel) {place} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
+            "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
+            "The shards written before are kept."
+        )
+
+
+def _header(
+    path: Path,
+    spec: FeatureSpec,
+    parts: Mapping[str, Any],
+    clips: ClipIndex,
+    provenance: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    frames: FrameTable | None,
+) -> StoreHeader:
+    if len(clips) != spec.n_clips:
+        raise CallError(f"a store of {spec.n_clips} clips was asked for, the index has {len(clips)}.")
+    if spec.n_frames != (None if frames is None else frames.n_frames):
+        raise CallError(f"a store with n_frames={spec.n_frames} needs the table of as many distinct frames.")
+    targets = None
+    if attrs.get("targets") is not None:
+        found = open_targets(path.parent / attrs["targets"])
+        targets = TargetsReference(path=f"../{attrs['targets']}", fingerprint=found.fingerprint)
+    header = StoreHeader(
+        spec=spec,
+        fingerprint=digest_of(parts),
+        parts=parts,
+        frames_digest=clips.frames_digest,
+        clips_digest=clips.digest,
+        frame_table=None if frames is None else frames.digest,
+        targets=targets,
+        provenance=provenance,
+        attrs={name: value for name, value in attrs.items() if name != "targets"},
+    )
+    return header_from_disk(header)

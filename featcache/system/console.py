@@ -1,0 +1,142 @@
+"""Progress with rate and time left: a bar on a terminal, a line now and then in a log file.
+
+The library only calls back with numbers; what is made of them is decided here, at the edge.
+"""
+
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from traceback import walk_tb
+from typing import TYPE_CHECKING
+
+from featcache.errors import ScividError
+from featcache.spec import SHUFFLED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and of how much."""
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A `Progress` that nobody follows."""
+
+
+class Reporter:
+    """A `Progress` that shows what it is told."""
+
+    def __init__(self, console: "Console", bars: "Bars | None") -> None:
+        self.console, self.bars = console, bars
+        self.started: dict[str, tuple[float, int]] = {}
+        self.last_done: dict[str, int] = {}
+        self.bar_of: dict[str, TaskID] = {}
+        self.last_line = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` of `what` are done."""
+        if done < self.last_done.get(what, done):
+            # The same work begins anew, as the scoring of val does at every point of a curve.
+            self.started.pop(what, None)
+        self.last_done[what] = done
+        started, at = self.started.setdefault(what, (time.monotonic(), done))
+        rate = (done - at) / max(time.monotonic() - started, 1e-9)
+        if self.bars is not None:
+            self._move(self.bars, what, done, total, rate)
+        elif time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            # The first word of a piece of work says how much of it is done, and not how fast.
+            speed = f", {rate:.1f}/s" if rate else ""
+            left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+            self.console.print(f"{what}: {done:,} of {total:,}{speed}{left}", markup=False)
+
+    def of(self, what: str) -> Callable[[int, int], None]:
+        """The same for a caller that says only how much is done, and of how much."""
+        return lambda done, total: self(what, done, total)
+
+    def _move(self, bars: "Bars", what: str, done: int, total: int, rate: float) -> None:
+        if what not in self.bar_of:
+            self.bar_of[what] = bars.add_task(what, rate="")
+        bars.update(self.bar_of[what], completed=done, total=total, rate=f"{rate:.1f}/s" if rate else "")
+
+
+@contextmanager
+def reporter(console: "Console") -> Iterator[Reporter]:
+    """A reporter for the time of the block; its bars end with it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    if not console.is_terminal:
+        yield Reporter(console, None)
+        return
+    rate = TextColumn("{task.fields[rate]}")
+    name, left = TextColumn("{task.description}"), TimeRemainingColumn()
+    with Bars(name, BarColumn(), MofNCompleteColumn(), rate, left, console=console) as bars:
+        yield Reporter(console, bars)
+
+
+OWN_MODULE = "scivid_own_"
+"""Beginning of the names under which Python files of the user's own are loaded: a backbone, a task."""
+
+
+def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
+    """Rows as a table whose columns are their keys; `empty` where there are none."""
+    from rich.table import Table
+
+    if not rows:
+        console.print(empty)
+        return
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
+    console.print(table)
+
+
+def command_line(name: str, /, **options: object) -> str:
+    """The call of command `name` that repeats this one, with every option that has a value."""
+    words = ["scivid", name]
+    for option, value in options.items():
+        flag = "--" + option.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, list):
+            words += [word for entry in value for word in (flag, str(entry))]
+        elif value is not None and value is not False:
+            words += [flag, str(value)]
+    return shlex.join(words)
+
+
+def extract_command(backbone: str, task: str, **options: object) -> str:
+    """The call of `scivid extract` that makes the stores of `backbone`, named as the stores are."""
+    plain = backbone.removesuffix(SHUFFLED)
+    return command_line("extract", backbone=plain, task=task, shuffle_frames=plain != backbone, **options)
+
+
+def message_of(problem: Exception) -> str | None:
+    """What a user is told of an exception; None where it is a bug of ours, whose traceback is wanted.
+
+    An exception out of a file of the user's own is told with its place there: it is theirs to mend.
+    """
+    if isinstance(problem, ScividError):
+        return str(problem)
+    if isinstance(problem, OSError):
+        return ": ".join(map(str, filter(None, (problem.strerror, problem.filename)))) or repr(problem)
+    own = [
+        f"{frame.f_code.co_filename}, line {line}"
+        for frame, line in walk_tb(problem.__traceback__)
+        if frame.f_globals.get("__name__", "").startswith(OWN_MODULE)
+    ]
+    if not own:
+        return None
+    return f"{own[-1]}: {type(problem).__name__}: {problem}\n`scivid --debug ...` shows the whole traceback."

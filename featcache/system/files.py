@@ -1,0 +1,221 @@
+"""Files that appear whole or not at all, and one writer at a time.
+
+Write under a temporary name, fsync, rename, fsync the directory: after a crash or a power cut a name leads
+to all of its bytes or to nothing. What a kill leaves behind has a name of its own and is swept up later.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from featcache.errors import ScividError, StoreError
+
+PARTIAL = ".partial"
+"""Ending of a temporary name, which also begins with a dot."""
+
+NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+"""What flock says on a network file system that was mounted without locks."""
+
+
+class Staged:
+    """A file being written under a temporary name beside its own; a `with` block leaves it or nothing."""
+
+    def __init__(self, path: Path) -> None:
+        make_directory(path.parent)
+        self.path = path
+        # Random, so that two processes set on one file by mistake do not write into each other's.
+        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        self.fd = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def __enter__(self) -> "Staged":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        self.temporary.unlink(missing_ok=True)
+
+    def publish(self) -> None:
+        """Make the bytes durable, then the name."""
+        os.fsync(self.fd)
+        self._close()
+        self.temporary.replace(self.path)
+        sync_directory(self.path.parent)
+
+    def _close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Lock:
+    """An exclusive lock held through a file: gone with its process, however that ends."""
+
+    def __init__(self, path: Path, *, wait: bool, busy: str) -> None:
+        """Take the lock; when it is taken, wait for it or raise a StoreError with the text `busy`."""
+        self.path = path
+        self.fd = -1
+        while not self._is_of_the_path():
+            self.close()
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._acquire(wait=wait, busy=busy)
+
+    def release(self) -> None:
+        """Remove the file and let go of the lock."""
+        try:
+            if self.fd >= 0:
+                self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the lock and leave the file: what a kill does."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _acquire(self, *, wait: bool, busy: str) -> None:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as problem:
+            raise StoreError(busy) from problem
+        except OSError as problem:
+            # Without locks two writers cost time, not data: every file is published whole, with equal bytes.
+            if problem.errno not in NO_LOCKS_HERE:
+                raise
+
+    def _is_of_the_path(self) -> bool:
+        # The holder before us removes the file: then we hold the lock of a file that nobody else can find.
+        try:
+            return self.fd >= 0 and os.path.samestat(os.fstat(self.fd), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+
+def publish(path: Path, content: bytes) -> None:
+    """Put a small file in place, unless it is there with the same bytes."""
+    if path.is_file() and path.read_bytes() == content:
+        return
+    with Staged(path) as staged:
+        write_all(staged.fd, [content])
+        staged.publish()
+
+
+def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
+    """Write a file of a folder that is itself published whole."""
+    make_directory(path.parent)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        write_all(fd, pieces)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append to a log that people read; a line torn by a kill stays a line of its own."""
+    torn = path.is_file() and not path.read_bytes().endswith(b"\n")
+    with path.open("ab") as file:
+        file.write(("\n" if torn else "").encode() + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder (not below it)."""
+    if folder.is_dir():
+        for leftover in folder.glob(f".*{PARTIAL}"):
+            leftover.unlink()
+
+
+def make_directory(path: Path) -> None:
+    """Make a folder and those above it, each durable in the one that holds it."""
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def failures_explained(path: Path, *, needed: int = 0, left: Callable[[], int] = lambda: 0) -> Iterator[None]:
+    """Raise as a StoreError what the operating system refuses to a writer of the store at `path`.
+
+    Args:
+        path: of the store.
+        needed: bytes about to be written.
+        left: gives the bytes to the end of the extraction; called only where the disk is full.
+    """
+    try:
+        yield
+    except OSError as problem:
+        again = "What was written before is kept: run the same `scivid extract` again."
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"writing {path} failed: {problem}. {again}") from problem
+        raise StoreError(
+            f"the disk of {path} is full: {shutil.disk_usage(path.parent).free:,} bytes are free, {needed:,} "
+            f"are needed now and {left():,} to the end. Make room, or use a cache folder elsewhere. {again}"
+        ) from problem
+
+
+def require_room(
+    path: Path, needed: int, *, what: str, way_out: str, error: type[ScividError] = StoreError
+) -> None:
+    """Refuse to begin what the disk of `path` cannot hold; `path` itself need not be there yet.
+
+    Args:
+        path: where the bytes go.
+        needed: how many are still to come.
+        what: of what they are, as the message's subject.
+        way_out: what the user can do, beside making room.
+        error: class of the error.
+
+    Raises:
+        ScividError: of class `error`; names what is needed and what is free.
+    """
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise error(
+            f"{what} needs {size(needed)} more and the disk of {path} has {size(free)} free: make room, "
+            f"or {way_out}"
+        )
+
+
+def size(n_bytes: int) -> str:
+    """Bytes as people read them, by powers of ten."""
+    for unit, one in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if n_bytes >= one:
+            return f"{n_bytes / one:,.2f} {unit}"
+    return f"{n_bytes:,.0f} bytes"
+
+
+def write_all(fd: int, pieces: Sequence[memoryview | bytes]) -> None:
+    """Write all of `pieces`; the kernel may take less than it was offered."""
+    left = [memoryview(piece) for piece in pieces]
+    while left:
+        left = beyond(left, os.writev(fd, left))
+
+
+def beyond(pieces: list[memoryview], done: int) -> list[memoryview]:
+    """What is left of `pieces` after their first `done` bytes."""
+    for number, piece in enumerate(pieces):
+        if done < piece.nbytes:
+            return [piece[done:], *pieces[number + 1 :]]
+        done -= piece.nbytes
+    return []

@@ -1,0 +1,497 @@
+"""A file comes whole and right or not at all, from a server on this machine that misbehaves on request."""
+
+import errno
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from email.message import Message
+from functools import partial
+from http.client import HTTPMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.request import Request
+
+import pytest
+
+from featcache.backbones.weights.fetch import NotOnServerError, _Redirects, fetch
+from featcache.errors import CallError, WeightsError
+from featcache.system.files import Lock
+
+CONTENT = hashlib.shake_256(b"weights").digest(3_000_000)
+OTHER = hashlib.shake_256(b"other weights").digest(3_000_000)
+HALF = 1_500_000
+
+
+@dataclass(kw_only=True)
+class Page:
+    """What the server has under one path, and how it behaves."""
+
+    content: bytes = b""
+    etag: str | None = '"one"'
+    modified: str | None = None
+    ranges: bool = True
+    stop: int | None = None
+    """Bytes after which the connection ends."""
+    hang: bool = False
+    """Whether it stays open without a byte more, instead of ending."""
+    deaf: bool = False
+    """Whether it gives the range asked for, of whatever file it has by now."""
+    status: int = 200
+    length: bool = True
+    chunked: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Site:
+    """A server on 127.0.0.1, its pages, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, Page] = {}
+        self.asked: list[tuple[str, Message]] = []
+        self.free = threading.Event()
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.server.daemon_threads = True
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self.thread.start()
+
+    @property
+    def ranges(self) -> list[str | None]:
+        return [headers["Range"] for _, headers in self.asked]
+
+    def url(self, path: str = "/model.npz") -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}{path}"
+
+    def close(self) -> None:
+        self.free.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    def _handler(site) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append((self.path, self.headers))
+                site._answer(self, site.pages.get(self.path, Page(status=404)))
+
+            def log_message(self, *_: object) -> None: ...
+
+        return Handler
+
+    def _answer(self, to: BaseHTTPRequestHandler, page: Page) -> None:
+        start, size = self._start(to, page), len(page.content)
+        to.send_response(206 if start else page.status)
+        for name, value in page.headers.items():
+            to.send_header(name, value)
+        if page.etag:
+            to.send_header("ETag", page.etag)
+        if page.modified:
+            to.send_header("Last-Modified", page.modified)
+        if start:
+            to.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        if page.length:
+            to.send_header("Content-Length", str(size - start))
+        if page.chunked:
+            to.send_header("Transfer-Encoding", "chunked")
+        to.end_headers()
+        body = page.content[start : page.stop]
+        with suppress(ConnectionError):  # of a client that has read enough, or was killed
+            to.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if page.chunked else body)
+        if page.hang:
+            self.free.wait(20)
+
+    def _start(self, to: BaseHTTPRequestHandler, page: Page) -> int:
+        asked, same = to.headers["Range"], to.headers["If-Range"]
+        if (
+            asked is None
+            or page.status != 200
+            or not page.ranges
+            or not (page.deaf or same in (None, page.etag, page.modified))
+        ):
+            return 0
+        return int(asked.removeprefix("bytes=").removesuffix("-"))
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """The server; no other machine can be reached, whatever proxy is set."""
+    connect = socket.socket.connect
+
+    def only_here(self: socket.socket, address: Any) -> None:
+        assert address[0] == "127.0.0.1", f"the real network was asked: {address}"
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_here)
+    monkeypatch.setenv("no_proxy", "*")
+    server = Site()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@dataclass
+class Told:
+    """What was told on the way."""
+
+    done: list[tuple[int, int]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def get(site: Site, path: Path, told: Told | None = None, **options: Any) -> Path:
+    told = told or Told()
+    return fetch(
+        site.url(),
+        path,
+        n_bytes=options.pop("n_bytes", None),
+        sha256=options.pop("sha256", None),
+        progress=lambda done, total: told.done.append((done, total)),
+        say=told.said.append,
+        **options,
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def half_done(site: Site, path: Path, **page: Any) -> None:
+    """Leaves the first half of CONTENT as a part, and the page without the fault."""
+    site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF, **page)
+    with pytest.raises(WeightsError, match=r"connection ended after 1,500,000 of 3,000,000 bytes\. What has"):
+        get(site, path)
+    assert names(path.parent) == [f"{path.name}.part", f"{path.name}.part.json"]
+    site.pages["/model.npz"] = Page(content=CONTENT, **page)
+    site.asked.clear()
+
+
+def test_all_of_it(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    path, told = tmp_path / "weights/4ds/model.npz", Told()
+    assert get(site, path, told, n_bytes=len(CONTENT), sha256=sha(CONTENT)) == path
+    assert path.read_bytes() == CONTENT
+    assert names(path.parent) == ["model.npz"]
+    assert told.done[0] == (0, len(CONTENT)) and told.done[-1] == (len(CONTENT), len(CONTENT))
+    assert told.said == [] and site.asked[0][1]["User-Agent"].startswith("scivid")
+
+
+@pytest.mark.parametrize("validator", [{}, {"etag": None, "modified": "Mon, 02 Sep 2024 10:00:00 GMT"}])
+def test_only_the_rest_is_asked_for(site: Site, tmp_path: Path, validator: dict[str, Any]) -> None:
+    path, told = tmp_path / "model.npz", Told()
+    half_done(site, path, **validator)
+    get(site, path, told, sha256=sha(CONTENT))
+    assert path.read_bytes() == CONTENT and names(tmp_path) == ["model.npz"]
+    assert site.ranges == [f"bytes={HALF}-"]
+    assert site.asked[0][1]["If-Range"] == (validator.get("modified") or '"one"')
+    assert told.done[0] == (HALF, len(CONTENT))
+
+
+def test_a_digest_known_beforehand_does_not_hinder_going_on(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF)
+    with pytest.raises(WeightsError, match="connection ended"):
+        get(site, tmp_path / "model.npz", sha256=sha(CONTENT), n_bytes=len(CONTENT))
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    get(site, tmp_path / "model.npz", sha256=sha(CONTENT), n_bytes=len(CONTENT))
+    assert site.ranges == [None, f"bytes={HALF}-"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from featcache.backbones.weights.fetch import fetch
+fetch(sys.argv[1], Path(sys.argv[2]), n_bytes=None, sha256=None, progress=lambda *n: print(*n, flush=True))
+"""
+
+
+def test_a_kill_leaves_what_had_come(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    site.pages["/model.npz"] = Page(content=CONTENT, stop=2_500_000, hang=True)
+    command = [sys.executable, "-c", KILLED, site.url(), str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert next(line for line in process.stdout if int(line.split()[0]) >= 2_000_000)
+        process.send_signal(signal.SIGKILL)
+    came = (tmp_path / "model.npz.part").stat().st_size
+    assert 1_000_000 < came < 3_000_000 and not path.exists()
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    get(site, path)
+    assert path.read_bytes() == CONTENT and site.ranges == [None, f"bytes={came}-"]
+    assert names(tmp_path) == ["model.npz"]
+
+
+def test_an_interrupt_says_how_to_go_on(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    said: list[str] = []
+
+    def interrupt(done: int, _: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(
+            site.url(), tmp_path / "model.npz", n_bytes=None, sha256=None, progress=interrupt, say=said.append
+        )
+    assert len(said) == 1 and said[0].startswith(
+        "interrupted with 1,048,576 bytes of model.npz. What has come"
+    )
+    get(site, tmp_path / "model.npz")
+    assert (tmp_path / "model.npz").read_bytes() == CONTENT and site.ranges[1] == "bytes=1048576-"
+
+
+def test_a_server_without_ranges_sends_all_again(site: Site, tmp_path: Path) -> None:
+    path, told = tmp_path / "model.npz", Told()
+    half_done(site, path, ranges=False)
+    get(site, path, told)
+    assert path.read_bytes() == CONTENT and told.done[0] == (0, len(CONTENT))
+    assert "the server sends all of it again" in told.said[0]
+
+
+@pytest.mark.parametrize("honours_if_range", [True, False])
+def test_a_file_that_changed_begins_anew(site: Site, tmp_path: Path, honours_if_range: bool) -> None:
+    path, told = tmp_path / "model.npz", Told()
+    half_done(site, path)
+    site.pages["/model.npz"] = Page(content=OTHER, etag='"two"', deaf=not honours_if_range)
+    get(site, path, told)
+    assert path.read_bytes() == OTHER and names(tmp_path) == ["model.npz"]
+    assert site.ranges == [f"bytes={HALF}-", *([None] * (not honours_if_range))]
+    assert len(told.said) == 1
+
+
+def test_a_part_larger_than_the_file_begins_anew(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    half_done(site, path)
+    site.pages["/model.npz"] = Page(content=b"", status=416)
+    with pytest.raises(WeightsError, match="the server says 416"):
+        get(site, path)
+    assert site.ranges == [f"bytes={HALF}-", None]
+
+
+def test_another_piece_than_was_asked_for(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.npz"
+    half_done(site, path)
+    monkeypatch.setattr(site, "_start", lambda to, _: 7 if to.headers["Range"] else 0)
+    get(site, path)
+    assert path.read_bytes() == CONTENT and site.ranges == [f"bytes={HALF}-", None]
+
+
+@pytest.mark.parametrize("etag", [None, 'W/"weak"'])
+def test_a_server_that_cannot_tell_one_file_from_the_next(
+    site: Site, tmp_path: Path, etag: str | None
+) -> None:
+    path, told = tmp_path / "model.npz", Told()
+    half_done(site, path, etag=etag)
+    get(site, path, told)
+    assert path.read_bytes() == CONTENT and site.ranges == [None] and told.said == []
+
+
+def test_bytes_of_unknown_origin_are_not_built_upon(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    half_done(site, path)
+    (tmp_path / "model.npz.part.json").write_text("torn")
+    get(site, path)
+    assert path.read_bytes() == CONTENT and site.ranges == [None]
+
+
+def test_the_hub_tells_a_digest_before_it_sends_on(site: Site, tmp_path: Path) -> None:
+    # The ETag of its storage differs from server to server: only the digest says that it is the same file.
+    path = tmp_path / "model.npz"
+    told = {"X-Linked-Etag": f'"{sha(CONTENT)}"', "X-Linked-Size": str(len(CONTENT)), "Location": "/stored"}
+    site.pages["/model.npz"] = Page(status=302, headers=told)
+    site.pages["/stored"] = Page(content=CONTENT, stop=HALF, etag='"a"')
+    with pytest.raises(WeightsError, match="connection ended"):
+        get(site, path)
+    site.pages["/stored"] = Page(content=CONTENT, etag='"b"')
+    get(site, path)
+    assert path.read_bytes() == CONTENT
+    assert site.ranges[2:] == [f"bytes={HALF}-"] * 2
+    path.unlink()
+    site.pages["/stored"] = Page(content=CONTENT, stop=HALF, length=False)
+    with pytest.raises(WeightsError, match="ended after 1,500,000 of 3,000,000 bytes"):
+        get(site, path)
+    path.with_name("model.npz.part").unlink()
+    site.pages["/stored"] = Page(content=OTHER, etag=None)
+    with pytest.raises(
+        WeightsError, match=rf"is wrong, and removed: .*{sha(OTHER)} instead of .*{sha(CONTENT)}"
+    ):
+        get(site, path)
+    assert names(tmp_path) == []
+
+
+def test_a_wrong_size_is_refused_before_a_byte(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    with pytest.raises(WeightsError, match=r"has 3,000,000 bytes with any digest, wanted is 2,999,999 bytes"):
+        get(site, tmp_path / "model.npz", n_bytes=2_999_999)
+    with pytest.raises(WeightsError, match="perhaps a page that wants you to log in"):
+        get(site, tmp_path / "model.npz", about=15_000_000_000)
+    assert names(tmp_path) == []
+
+
+def test_a_wrong_digest_is_removed(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=OTHER)
+    with pytest.raises(
+        WeightsError, match=rf"{sha(OTHER)} instead of 3,000,000 bytes with sha256 {sha(CONTENT)}"
+    ):
+        get(site, tmp_path / "model.npz", sha256=sha(CONTENT))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "message"),
+    [
+        (404, NotOnServerError, r"the server says 404 Not Found\. The file has moved"),
+        (403, WeightsError, r"403 Forbidden\. It wants an account"),
+        (503, WeightsError, r"503 Service Unavailable\. Try again later"),
+    ],
+)
+def test_what_a_server_refuses(
+    site: Site, tmp_path: Path, status: int, kind: type[WeightsError], message: str
+) -> None:
+    site.pages["/model.npz"] = Page(status=status)
+    with pytest.raises(kind, match=message):
+        get(site, tmp_path / "model.npz")
+    assert names(tmp_path) == []
+    with pytest.raises(kind, match=message):
+        get(site, tmp_path / "folder/model.npz")
+    assert names(tmp_path) == []  # a folder that is there, and empty, is one that loaders complain of
+
+
+def test_nobody_answers(site: Site, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/model.npz"
+        with pytest.raises(WeightsError, match=r"gave no answer: .*refused"):
+            fetch(url, tmp_path / "m", n_bytes=None, sha256=None, progress=lambda *_: None)
+
+
+def test_a_server_falls_silent(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featcache.backbones.weights.fetch.TIMEOUT_SECONDS", 0.2)
+    site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF, hang=True)
+    with pytest.raises(WeightsError, match=r"the connection broke: timed out\. What has come is kept"):
+        get(site, tmp_path / "model.npz")
+    assert (tmp_path / "model.npz.part").stat().st_size >= 1 << 20
+
+
+def test_a_length_that_nobody_tells(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT, length=False)
+    with pytest.raises(WeightsError, match="does not say how much is to come"):
+        get(site, tmp_path / "model.npz")
+    assert names(tmp_path) == []
+    site.pages["/model.npz"] = Page(content=CONTENT, length=False, chunked=True)
+    get(site, tmp_path / "model.npz")
+    assert (tmp_path / "model.npz").read_bytes() == CONTENT and names(tmp_path) == ["model.npz"]
+    get(site, tmp_path / "told", n_bytes=len(CONTENT))
+    site.pages["/model.npz"] = Page(content=CONTENT, length=False, stop=HALF)
+    with pytest.raises(WeightsError, match="ended after 1,500,000 of 3,000,000"):
+        get(site, tmp_path / "short", n_bytes=len(CONTENT))
+
+
+def test_a_disk_too_small_for_the_rest(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.npz"
+    half_done(site, path)
+    free = HALF - 1
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(WeightsError, match=r"model\.npz needs 1\.50 MB more and the disk of .* has 1\.50 MB"):
+        get(site, path)
+    free = HALF
+    get(site, path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_disk_that_fills_meanwhile(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda fd: full(fd) if _is_part(fd) else None)
+        with pytest.raises(WeightsError, match=r"writing .*model\.npz\.part failed: .*No space left"):
+            get(site, tmp_path / "model.npz")
+    site.asked.clear()
+    get(site, tmp_path / "model.npz")
+    assert (tmp_path / "model.npz").read_bytes() == CONTENT and site.asked == []
+
+
+def _is_part(fd: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{fd}").endswith(".part")  # noqa: PTH115
+
+
+def test_there_already(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    path.write_bytes(CONTENT)
+    before, told = path.stat(), Told()
+    get(site, path, told, sha256=sha(CONTENT))
+    assert site.asked == []
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    get(site, path, told)  # nobody knows a digest: the server tells the size
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert len(site.asked) == 1 and told == Told() and names(tmp_path) == ["model.npz"]
+
+
+def test_a_wrong_one_is_set_aside_once_the_right_one_is_here(site: Site, tmp_path: Path) -> None:
+    path, told = tmp_path / "model.npz", Told()
+    path.write_bytes(b"mine")
+    site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF)
+    with pytest.raises(WeightsError):
+        get(site, path, told)
+    assert path.read_bytes() == b"mine"
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    get(site, path, told)
+    assert path.read_bytes() == CONTENT
+    assert (tmp_path / "model.npz.wrong").read_bytes() == b"mine"
+    assert told.said == [f"{path} was not the file that is offered: it is model.npz.wrong now."]
+    path.write_bytes(b"mine too")
+    get(site, path, told)
+    assert (tmp_path / "model.npz.wrong").read_bytes() == b"mine"
+    assert (tmp_path / "model.npz.wrong1").read_bytes() == b"mine too"
+
+
+def test_one_at_a_time(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    lock = Lock(tmp_path / "model.npz.part.lock", wait=False, busy="")
+    with pytest.raises(WeightsError, match=r"another process is downloading .*model\.npz: wait for it"):
+        get(site, tmp_path / "model.npz")
+    assert site.asked == []
+    lock.release()
+    get(site, tmp_path / "model.npz")
+    assert names(tmp_path) == ["model.npz"]
+
+
+def test_no_redirect_leaves_https() -> None:
+    class Body:
+        def close(self) -> None: ...
+
+    asked = Request("https://127.0.0.1/model.npz")
+    follow = partial(_Redirects().redirect_request, asked, Body(), 302, "Found", HTTPMessage())
+    with pytest.raises(WeightsError, match="is not https: not followed"):
+        follow("http://127.0.0.1/there")
+    there = follow("https://127.0.0.1/there")
+    assert there is not None and there.full_url == "https://127.0.0.1/there"
+
+
+def test_redirects_lead_to_the_web_only(site: Site, tmp_path: Path) -> None:
+    site.pages["/model.npz"] = Page(status=302, headers={"Location": "/there"})
+    site.pages["/there"] = Page(content=CONTENT)
+    get(site, tmp_path / "model.npz")
+    assert (tmp_path / "model.npz").read_bytes() == CONTENT
+    for address in ("file:///etc/hostname", "ftp://127.0.0.1/x"):
+        site.pages["/model.npz"] = replace(site.pages["/model.npz"], headers={"Location": address})
+        with pytest.raises(WeightsError):
+            get(site, tmp_path / "other")
+        with pytest.raises(CallError, match="neither http nor https"):
+            fetch(address, tmp_path / "other", n_bytes=None, sha256=None, progress=lambda *_: None)
+    assert names(tmp_path) == ["model.npz"]

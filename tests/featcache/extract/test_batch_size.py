@@ -1,0 +1,42 @@
+"""The size of a batch, from the memory that two trial passes took."""
+
+import pytest
+import torch
+
+from featcache.extract.batch_size import MOST, ON_CPU, Trial, chosen_batch, fitting_batch
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("peaks", "free", "batch"),
+    [
+        # 1 GB and 2 GB a clip: 0.8 x 80 = 64 >= 1 + 2 x 31.5, so 16 (33 GB) fits and 32 (65 GB) does not.
+        ((3 * GB, 5 * GB), 80 * GB, 16),
+        # Exactly: 1 + 2 x 16 = 33 = 0.8 x 41.25.
+        ((3 * GB, 5 * GB), 41 * GB + GB // 4, 16),
+        ((3 * GB, 5 * GB), 41 * GB, 8),
+        # A batch costs nothing, or less than a clip: never more than there is to fill.
+        ((GB, GB), 80 * GB, MOST),
+        ((5 * GB, 3 * GB), 80 * GB, MOST),
+        # Steeper than through nothing: a line through 0.
+        ((GB, 4 * GB), 80 * GB, 32),
+        # Not even one clip: one is tried all the same, and running out of memory says so.
+        ((3 * GB, 5 * GB), GB, 1),
+    ],
+)
+def test_the_largest_power_of_two_that_fits(peaks: tuple[int, int], free: int, batch: int) -> None:
+    small, large = Trial(batch=1, peak=peaks[0]), Trial(batch=2, peak=peaks[1])
+    assert fitting_batch(small, large, free=free) == batch
+
+
+def test_a_batch_is_no_larger_than_what_a_shard_holds() -> None:
+    small, large = Trial(batch=1, peak=1), Trial(batch=2, peak=2)
+    assert [fitting_batch(small, large, free=GB, most=most) for most in (1, 31, 32, 108)] == [1, 16, 32, 64]
+
+
+def test_a_cpu_is_not_tried() -> None:
+    def refuse(batch: int) -> None:
+        raise AssertionError(f"a pass of {batch}")
+
+    assert chosen_batch(refuse, torch.device("cpu")) == ON_CPU

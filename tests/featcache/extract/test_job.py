@@ -1,0 +1,211 @@
+"""What follows from a job without reading anything."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from featcache.backbones import load_backbone
+from featcache.backbones.base import Backbone, Upsampling
+from featcache.backbones.catalogue import resize_info
+from featcache.backbones.families.resize import ResizeTokens
+from featcache.clips import Clip, ClipIndex
+from featcache.errors import CallError
+from featcache.extract.job import (
+    Extraction,
+    feature_spec,
+    fingerprint_parts,
+    plan_extraction,
+    split_roles,
+    store_attributes,
+)
+from featcache.fingerprint import FEATURE_VERSION, fingerprint
+from featcache.manifest import load_manifest
+from featcache.resampling import temporal_matrix
+from featcache.spec import Layer
+
+
+def job(
+    role: str = "train", n_views: int = 1, task: str = "calms21", backbone: Backbone | None = None
+) -> Extraction:
+    return plan_extraction(
+        load_manifest(),
+        task=task,
+        role=role,
+        backbone=backbone or load_backbone("videomae_random"),
+        layers=(Layer(0),) if backbone else (Layer(1),),
+        n_views=n_views,
+        seed=0,
+        dtype=torch.float32,
+    )
+
+
+def stretched(method: Upsampling | None) -> Backbone:
+    """A backbone of 8 steps, stretched to 16 by `method`."""
+    info = resize_info("resize")
+    return ResizeTokens(info=replace(info, upsampling=method, grid=replace(info.grid, steps=8)))
+
+
+def parts(task: str, role: str = "train") -> dict[str, Any]:
+    index = ClipIndex.from_clips([Clip(id="a", source="s", record=0, n_source=16, digest="0" * 16)])
+    return fingerprint_parts(job(role, task=task, backbone=load_backbone("resize")), index)
+
+
+def test_the_stores_shape_follows_from_the_backbones_grid() -> None:
+    spec = feature_spec(job(n_views=3), n_clips=1000)
+    # 8 steps x 7 x 7 tokens x 192 channels
+    assert spec.array_shape == (1000, 3, 8, 7, 7, 192)
+    # 2^28 bytes / (3 views x 150,528 bytes) = 594.4, and 576 is the multiple of 32 below
+    assert spec.clips_per_shard == 576
+
+
+def test_what_a_store_says_of_itself() -> None:
+    attributes = store_attributes(job(n_views=3), "targets-0.zarr")
+    assert attributes["exactness"] == "3 frozen views"
+    assert attributes["control"] == "random weights"
+    assert (attributes["upsampling"], attributes["readout_steps"]) == ("linear", 16)
+    assert store_attributes(job("test"), None)["exactness"] == "exact"
+
+
+def test_splits_by_name() -> None:
+    manifest = load_manifest()
+    assert split_roles(manifest, "calms21", "all") == ["train", "val", "test"]
+    assert split_roles(manifest, "calms21", "val, test") == ["val", "test"]
+    with pytest.raises(CallError, match="no split of task calms21 is called 'dev'"):
+        split_roles(manifest, "calms21", "train,dev")
+
+
+def test_views_of_a_task_without_augmentation_are_refused(tmp_path: Path) -> None:
+    overlay = tmp_path / "m.yaml"
+    overlay.write_text("tasks: {calms21: {augmentation: {scale: [1.0, 1.0], blur: 0.0, flip: 0.0}}}")
+    with pytest.raises(CallError, match="views are all alike"):
+        plan_extraction(
+            load_manifest(overlay),
+            task="calms21",
+            role="train",
+            backbone=load_backbone("resize"),
+            layers=(Layer(0),),
+            n_views=4,
+            seed=0,
+            dtype=torch.float32,
+        )
+
+
+@pytest.mark.parametrize(
+    ("method", "last"),
+    [
+        # Centre 7.25 of the last of 16 steps: what it would take of step 8 is missing, and 7 is left.
+        ("linear", [0.0, 1.0]),
+        # Keys' kernel at distances 1.25 and 0.25 is -0.0703125 and 0.8671875, divided by their sum 0.796875.
+        ("cubic", [-0.0882353, 1.0882353]),
+        (None, [0.0, 1.0]),
+    ],
+)
+def test_only_the_last_step_is_stored_where_the_readout_reads_no_other(
+    method: Upsampling | None, last: list[float]
+) -> None:
+    weather = job(task="weatherbench2", backbone=stretched(method))
+    assert weather.step_weights is not None
+    torch.testing.assert_close(weather.step_weights, torch.tensor([0.0] * 6 + last), rtol=0, atol=1e-6)
+    assert feature_spec(weather, n_clips=5).array_shape == (5, 1, 1, 16, 16, 3)
+    attributes = store_attributes(weather, None)
+    assert (attributes["upsampling"], attributes["readout_steps"]) == (None, 1)
+    if method is not None:
+        every = temporal_matrix(8, 16, method)
+        torch.testing.assert_close(weather.step_weights, every[-1], rtol=0, atol=0)
+
+
+def test_all_steps_are_stored_otherwise() -> None:
+    mouse = job(backbone=stretched("cubic"))
+    assert mouse.step_weights is None
+    assert mouse.grid.steps == 8
+    assert (store_attributes(mouse, None)["upsampling"], store_attributes(mouse, None)["readout_steps"]) == (
+        "cubic",
+        16,
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "role", "n_views", "said"),
+    [
+        ("flyvsfly", "train", 1, "1 frozen view"),
+        ("flyvsfly", "train", 3, "3 frozen views"),
+        ("flyvsfly", "val", 3, "exact"),
+        ("stir", "train", 1, "exact, 9 views"),
+        ("stir", "test", 1, "exact"),
+        ("typhoon", "train", 8, "exact, 8 views"),
+        ("typhoon", "val", 1, "exact"),
+        ("weatherbench2", "train", 1, "exact"),
+    ],
+)
+def test_how_exact_a_store_is(task: str, role: str, n_views: int, said: str) -> None:
+    planned = job(role, n_views, task)
+    assert planned.exactness == store_attributes(planned, None)["exactness"] == said
+
+
+def test_all_starts_of_a_training_clip_are_stored_and_no_other_number_of_views() -> None:
+    for n_views in (1, 8):
+        assert job("train", n_views, "typhoon").views.n_views == 8
+    assert job("val", 1, "typhoon").views.starts is job("val", 4, "typhoon").views.starts is None
+    assert job("val", 4, "typhoon").views.n_views == 1
+    with pytest.raises(
+        CallError,
+        match=r"--views 4: the training clips of typhoon have 8 starts, a view each.*leave --views out",
+    ):
+        job("train", 4, "typhoon")
+
+
+def test_the_parts_of_a_task_of_images_in_full() -> None:
+    """Any key more or less would be another fingerprint: every store of these tasks extracted again."""
+    found = parts("calms21")
+    del found["backbone"], found["preprocessing"]
+    frame = {"n_frames": 16, "stride": 1, "sampling": "clip", "height": 224, "width": 224}
+    assert found == {
+        "feature_version": FEATURE_VERSION,
+        "layers": ["0"],
+        "tokens": {"dtype": "float16", "steps": "all"},
+        "decoding": {"reader": "sequence_example", "channels": 1, "image": "image/encoded"},
+        "frames": {**frame, "order": "as filmed"},
+        "clips": {
+            "dataset": "calms21",
+            "split": "train",
+            "data_version": "scivid-2025",
+            "n_clips": 1,
+            "index": found["clips"]["index"],
+        },
+        "views": {"n_views": 1, "seed": None, "augmentation": None},
+    }
+    for role in ("train", "val", "test"):
+        fly = parts("flyvsfly", role)
+        assert fly["decoding"] == {"reader": "sequence_example", "channels": 3, "image": "image/encoded"}
+        assert fly["clips"].keys() == found["clips"].keys()
+
+
+def test_clips_cut_in_another_way_than_those_of_training_say_so() -> None:
+    train, val = parts("stir"), parts("stir", "val")
+    assert "cut" not in train["clips"]
+    assert val["clips"]["cut"] == {
+        "n_frames": 16,
+        "stride": 1,
+        "sampling": "linspace_clip",
+        "height": 224,
+        "width": 224,
+    }
+    # A readout finds the stores of its other splits by what all of them share.
+    assert train["frames"] == val["frames"]
+    assert train["views"]["starts"] == {"rule": "window", "span": 16, "n_starts": 9}
+    assert "starts" not in val["views"]
+
+
+def test_values_variables_and_kept_steps_are_parts_where_they_are_not_the_usual() -> None:
+    typhoon, weather = parts("typhoon"), parts("weatherbench2")
+    assert typhoon["decoding"]["image"] == "image/infrared"
+    assert typhoon["decoding"]["pixels"] == {"low": 170.0, "high": 300.0, "mean": [], "std": []}
+    assert "variables" not in typhoon["decoding"]
+    dataset = load_manifest().dataset("weatherbench2")
+    assert weather["decoding"]["variables"] == list(dataset.variables)
+    assert weather["decoding"]["pixels"]["std"] == list(dataset.pixels.std)
+    assert weather["tokens"] == {"dtype": "float16", "steps": {"last": [0.0] * 15 + [1.0]}}
+    assert len(fingerprint(weather)) == len(fingerprint(typhoon)) == 64

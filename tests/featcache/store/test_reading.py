@@ -1,0 +1,130 @@
+"""A batch shared by threads: every chunk once, into its own row; problems are told when all have stopped."""
+
+import os
+import threading
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featcache.store.reading import LayerReader, Rows, Threads, UnreadableChunk
+from featcache.store.shards import OpenShards, write_chunks
+from featcache.store.spec import ArraySpec
+from featcache.store.zarr_format import shard_key
+
+ARRAYS = tuple(
+    ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, n_rows=8, n_views=2, rows_per_shard=2)
+    for name, dtype, shape in (("numbers", "int8", (3,)), ("beside", "float32", (1,)))
+)
+ABSENT_CHUNK, MISSING_SHARD = 4, 3
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> LayerReader:
+    """Chunk n holds n in the first array and n / 2 in the second; shard 3 is missing."""
+    for shard in range(MISSING_SHARD):
+        paths = [tmp_path / shard_key(array, shard) for array in ARRAYS]
+        for path in paths:
+            path.parent.mkdir(exist_ok=True)
+        chunks = (
+            None if n == ABSENT_CHUNK else (np.full(3, n, np.int8), np.full(1, n / 2, np.float32))
+            for n in range(4 * shard, 4 * shard + 4)
+        )
+        with paths[0].open("wb") as first, paths[1].open("wb") as second:
+            write_chunks([first.fileno(), second.fileno()], chunks, ARRAYS)
+    return LayerReader(tmp_path, ARRAYS, OpenShards(4))
+
+
+def read(
+    reader: LayerReader, chunks: list[int], *, threads: int = 1, verify: bool = True
+) -> list[np.ndarray]:
+    buffers = [np.full((len(chunks), *array.of_a_chunk), -1, array.dtype) for array in ARRAYS]
+    numbers = np.array(chunks, np.int64)
+    reader.read(numbers, lambda: Rows(*buffers), verify=verify, threads=threads, pool=Threads())
+    return buffers
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5, 40])
+@pytest.mark.parametrize("verify", [True, False])
+def test_rows_stay_in_the_order_of_the_call(reader: LayerReader, threads: int, verify: bool) -> None:
+    chunks = [11, 0, 7, 7, 3, 8, 1, 0]
+    first, second = read(reader, chunks, threads=threads, verify=verify)
+    assert first[:, 0].tolist() == chunks
+    assert second[:, 0].tolist() == [n / 2 for n in chunks]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_there(reader: LayerReader) -> None:
+    for threads in (1, 3):
+        with pytest.raises(UnreadableChunk) as found:
+            read(reader, [1, ABSENT_CHUNK], threads=threads)
+        assert (found.value.chunk, found.value.problem) == (ABSENT_CHUNK, None)
+        with pytest.raises(UnreadableChunk) as found:
+            read(reader, [14], threads=threads)
+        assert (found.value.chunk, found.value.problem) == (14, "is missing")
+        assert found.value.array is ARRAYS[0]
+
+
+def test_damage_in_either_array_is_found(reader: LayerReader, flip) -> None:
+    path = reader.path / shard_key(ARRAYS[1], 2)
+    flip(path, 8)  # the second chunk's four bytes, after the first's with its checksum
+    read(reader, [8])
+    with pytest.raises(UnreadableChunk) as found:
+        read(reader, [8, 9], threads=2)
+    assert (found.value.array, found.value.chunk) == (ARRAYS[1], 9)
+    assert found.value.problem == "fails the checksum of the chunk at byte 8"
+    assert read(reader, [9], verify=False)[0].tolist() == [[9, 9, 9]]
+
+
+def test_a_checksum_that_was_right_is_not_asked_again(reader: LayerReader, flip) -> None:
+    read(reader, [8])
+    flip(reader.path / shard_key(ARRAYS[0], 2), 0)
+    assert read(reader, [8])[0].tolist() == [[8 ^ 0x10, 8, 8]]
+
+
+def test_the_calling_thread_takes_part_and_all_stop_before_a_problem_is_told() -> None:
+    work, done = deque((n, 0, 0, False) for n in range(50)), []
+    both, caller = threading.Barrier(2, timeout=10), threading.get_ident()
+
+    def drain() -> None:
+        both.wait()
+        if threading.get_ident() == caller:
+            raise UnreadableChunk(ARRAYS[0], 7, "is missing")
+        while work:
+            time.sleep(0.001)
+            done.append(work.popleft())
+
+    with pytest.raises(UnreadableChunk, match="is missing"):
+        Threads().share(work, drain, threads=2)
+    assert len(done) == 50
+
+
+def test_helpers_problems_are_told_too() -> None:
+    work = deque((n, 0, 0, False) for n in range(2))
+    both = threading.Barrier(2, timeout=10)
+    caller = threading.get_ident()
+
+    def drain() -> None:
+        both.wait()
+        work.popleft()
+        if threading.get_ident() != caller:
+            raise UnreadableChunk(ARRAYS[0], 3, "is missing")
+
+    with pytest.raises(UnreadableChunk, match="is missing"):
+        Threads().share(work, drain, threads=2)
+
+
+def test_a_forked_child_has_threads_of_its_own(reader: LayerReader) -> None:
+    pool, buffers = Threads(), [np.zeros((4, *array.of_a_chunk), array.dtype) for array in ARRAYS]
+
+    def go() -> None:
+        reader.read(np.arange(4), lambda: Rows(*buffers), verify=True, threads=4, pool=pool)
+
+    go()
+    child = os.fork()
+    if child == 0:
+        buffers[0][:] = 0
+        go()
+        os._exit(0 if buffers[0][:, 0].tolist() == [0, 1, 2, 3] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

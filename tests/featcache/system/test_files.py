@@ -1,0 +1,163 @@
+"""A name leads to all of its bytes or to nothing, and there is one writer at a time."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from featcache.errors import StoreError
+from featcache.system.files import (
+    Lock,
+    Staged,
+    append_line,
+    failures_explained,
+    make_directory,
+    publish,
+    sweep,
+    write_file,
+)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_staged_file_has_its_name_only_once_it_is_published(tmp_path: Path) -> None:
+    with Staged(tmp_path / "deep" / "file") as staged:
+        os.write(staged.fd, b"content")
+        assert [n.startswith(".file.") and n.endswith(".partial") for n in names(tmp_path / "deep")] == [True]
+        staged.publish()
+    assert names(tmp_path / "deep") == ["file"]
+    assert (tmp_path / "deep" / "file").read_bytes() == b"content"
+
+
+def test_an_error_leaves_nothing_new_and_nothing_less(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), Staged(tmp_path / "file") as staged:
+        os.write(staged.fd, b"new")
+        raise KeyboardInterrupt
+    assert names(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    for name in ("writev", "fsync", "replace"):
+        real = getattr(os, name)
+
+        def spy(*args: object, real: object = real, name: str = name) -> object:
+            what = Path(f"/proc/self/fd/{args[0]}").readlink() if isinstance(args[0], int) else args[1]
+            path = Path(str(what))
+            calls.append((name, path.suffix or path.name))
+            return real(*args)  # type: ignore[operator]
+
+        monkeypatch.setattr(os, name, spy)
+    publish(tmp_path / "file", b"content")
+    folder = tmp_path.name
+    assert calls == [("writev", ".partial"), ("fsync", ".partial"), ("replace", "file"), ("fsync", folder)]
+
+
+def test_publishing_the_same_bytes_touches_nothing(tmp_path: Path) -> None:
+    publish(tmp_path / "file", b"content")
+    before = (tmp_path / "file").stat()
+    publish(tmp_path / "file", b"content")
+    assert (tmp_path / "file").stat().st_ino == before.st_ino
+    publish(tmp_path / "file", b"other")
+    assert (tmp_path / "file").read_bytes() == b"other"
+
+
+def test_sweeping_takes_only_what_killed_writers_left(tmp_path: Path) -> None:
+    for name in (".file.0a.partial", "file", "file.partial", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    sweep(tmp_path)
+    assert names(tmp_path) == [".hidden", "file", "file.partial"]
+    sweep(tmp_path / "none")
+
+
+def test_folders_and_files_of_a_folder(tmp_path: Path) -> None:
+    make_directory(tmp_path / "a" / "b")
+    make_directory(tmp_path / "a" / "b")
+    write_file(tmp_path / "a" / "c" / "file", [b"one", memoryview(b"two")])
+    assert (tmp_path / "a" / "c" / "file").read_bytes() == b"onetwo"
+
+
+def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    append_line(path, "one")
+    with path.open("ab") as file:
+        file.write(b'{"torn')
+    append_line(path, "two")
+    append_line(path, "three")
+    assert path.read_text().splitlines() == ["one", '{"torn', "two", "three"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from featcache.system.files import Lock
+lock = Lock(Path(sys.argv[1]), wait=False, busy="taken")
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_another_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match="taken"):
+            Lock(path, wait=False, busy="taken")
+        holder.send_signal(signal.SIGKILL)
+    Lock(path, wait=False, busy="taken").release()
+    assert names(tmp_path) == []
+
+
+def test_one_at_a_time_though_the_file_goes_with_every_holder(tmp_path: Path) -> None:
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(50):
+            lock = Lock(tmp_path / ".lock", wait=True, busy="")
+            inside += 1
+            most = max(most, inside)
+            inside -= 1
+            lock.release()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert names(tmp_path) == []
+
+
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    Lock(tmp_path / ".lock", wait=False, busy="taken").release()
+
+
+def test_a_full_disk_and_other_refusals_become_messages(tmp_path: Path) -> None:
+    with (
+        pytest.raises(
+            StoreError, match=r"disk of .* is full: [\d,]+ bytes are free, 1,000 are needed now and 5,000"
+        ),
+        failures_explained(tmp_path, needed=1000, left=lambda: 5000),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(StoreError, match="Permission denied"), failures_explained(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", "file")
