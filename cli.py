@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
-    from readouts.certificates import Certificate
-    from readouts.sweep import Outcome
+    from readouts.certify.certificate import Certificate
+    from readouts.sweeps.run import Outcome
 
 
 class _Commands(TyperGroup):
@@ -387,12 +387,12 @@ def train_readout(
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
     from featcache.backbones import store_name
     from featcache.system.device import choose_device
-    from readouts.features import open_task_splits
-    from readouts.probe_runs import refuse_probes
-    from readouts.resident import residence
-    from readouts.run import configure, roles_of
+    from readouts.features.resident import residence
+    from readouts.features.splits import open_task_splits
+    from readouts.probes.runs import refuse_probes
     from readouts.tasks import load_task
-    from readouts.training import train
+    from readouts.training.loop import train
+    from readouts.training.run import configure, roles_of
 
     wish, readouts = residence(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
@@ -468,10 +468,10 @@ def sweep(
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
     from featcache.system.device import choose_device
-    from readouts.grid import parse_grid, read_grids
-    from readouts.studies import published_beside, study_grids, study_of
-    from readouts.sweep import run_sweep, summary, sweep_name
-    from readouts.sweep_plan import Places, plan_sweep
+    from readouts.sweeps.grid import parse_grid, read_grids
+    from readouts.sweeps.plan import Places, plan_sweep
+    from readouts.sweeps.run import run_sweep, summary, sweep_name
+    from readouts.sweeps.studies import published_beside, study_grids, study_of
 
     known = _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
@@ -561,10 +561,10 @@ def certify(
     """Hold a store against its backbone: the same steps online and from the cache, side by side."""
     from featcache.backbones import load_backbone
     from featcache.system.device import choose_device
-    from readouts.certify import certify as run
-    from readouts.features import open_task_splits
-    from readouts.run import configure
+    from readouts.certify.compare import certify as run
+    from readouts.features.splits import open_task_splits
     from readouts.tasks import load_task
+    from readouts.training.run import configure
 
     # Stores of shuffled frames have the name of the backbone and this.
     plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
@@ -647,9 +647,15 @@ def compare(
     manifest: ManifestFile = None,
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
-    from readouts.bootstrap import NoIntervalError, interval, paired_difference, paired_evidence, units_of
-    from readouts.features import evaluated_store
-    from readouts.results import find_row
+    from readouts.features.splits import evaluated_store
+    from readouts.results.bootstrap import (
+        NoIntervalError,
+        interval,
+        paired_difference,
+        paired_evidence,
+        units_of,
+    )
+    from readouts.results.table import find_row
     from readouts.tasks import load_task
 
     rows = [find_row(results_dir, name) for name in (first, second)]
@@ -694,7 +700,7 @@ def report(
     manifest: ManifestFile = None,
 ) -> None:
     """One self-contained page: results beside the published ones, sweeps, cost, clips, tokens as pictures."""
-    from readouts.report import write_report
+    from readouts.report.page import write_report
 
     known = _manifest(manifest)
     write_report(
@@ -703,7 +709,7 @@ def report(
     for path in filter(None, (csv, markdown)):
         console.print(f"table: {path.resolve()}", markup=False)
     if tensorboard is not None:
-        from readouts.tensorboard import write_events
+        from readouts.report.tensorboard import write_events
 
         n_runs = write_events(tensorboard, results_dir=results_dir)
         console.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
@@ -717,7 +723,7 @@ def demo(
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
-    from readouts.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
+    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
@@ -753,8 +759,8 @@ def _manifest(extra: Path | None) -> "Manifest":
 
 
 def _readout_rows(known: "Manifest") -> list[dict[str, object]]:
-    from readouts.grid import readout_rows
-    from readouts.probe_runs import probes_of
+    from readouts.probes.runs import probes_of
+    from readouts.sweeps.grid import readout_rows
     from readouts.tasks import KINDS, load_task
 
     tasks = {name: load_task(name, known) for name, task in known.tasks.items() if task.kind in KINDS}
@@ -762,8 +768,8 @@ def _readout_rows(known: "Manifest") -> list[dict[str, object]]:
 
 
 def _setting_rows(task: str | None, known: "Manifest") -> list[dict[str, object]]:
-    from readouts.grid import setting_rows
-    from readouts.probe_runs import probes_of
+    from readouts.probes.runs import probes_of
+    from readouts.sweeps.grid import setting_rows
     from readouts.tasks import load_task
 
     if task is None:
@@ -777,7 +783,7 @@ def _show(rows: list[dict[str, object]], *, empty: str) -> None:
 
 
 def _show_comparison(results_dir: Path, cache_dir: Path, manifest: Path | None = None) -> None:
-    from readouts.report import comparison
+    from readouts.report.page import comparison
 
     for title, rows in comparison(results_dir, cache_dir, _manifest(manifest)):
         console.print(f"\n[bold]{title}[/bold]")

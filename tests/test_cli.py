@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from featcache.store.feature_store import find_stores
-from readouts.results import load_results
+from readouts.results.table import load_results
 
 runner = CliRunner()
 

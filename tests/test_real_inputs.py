@@ -32,13 +32,13 @@ from featcache.manifest import Dataset, Manifest, load_manifest
 from featcache.spec import ClipSpec
 from featcache.store.feature_store import FeatureStore, find_stores, open_features
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
-from readouts.area import latitude_weights
-from readouts.checkpoint import read_predictions
-from readouts.controls import scored
-from readouts.gallery import predictions_of
 from readouts.heads import as_tracks
-from readouts.results import load_results
+from readouts.metrics.area import latitude_weights
+from readouts.report.task_figures import predictions_of
+from readouts.results.baselines import scored
+from readouts.results.table import load_results
 from readouts.tasks import load_task
+from readouts.training.checkpoint import read_predictions
 
 
 @pytest.fixture(scope="module")

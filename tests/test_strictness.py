@@ -7,7 +7,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from featcache.resampling import resize_bilinear
-from readouts.area import latitude_weights
+from readouts.metrics.area import latitude_weights
 
 
 def test_shapes_in_signatures_are_checked() -> None:

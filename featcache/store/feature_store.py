@@ -1,8 +1,8 @@
 """What is on disk: open it, refuse it, read from it.
 
 A store is complete and the one that was asked for, or it is refused with what differs. Threads read straight
-from shard files into the caller's buffer, a chunk a clip and view (or a distinct frame); a chunk's checksum is
-verified the first time it is read. The same files open in any Zarr client (`to_xarray`).
+from shard files into the caller's buffer, a chunk a clip and view (or a distinct frame); its checksum is
+verified when it is first read. The same files open in any Zarr client (`to_xarray`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

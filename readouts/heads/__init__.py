@@ -23,7 +23,7 @@ from readouts.heads.dpt import DPTReadout, add_residual
 from readouts.heads.linear import LinearReadout
 from readouts.heads.multi_query import MultiQueryReadout
 from readouts.heads.pooled_mlp import PooledMLPReadout
-from readouts.heads.reference import gradients_to_reference, load_reference, to_reference
+from readouts.heads.reference.load import gradients_to_reference, load_reference, to_reference
 from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
 
 __all__ = [

@@ -4,8 +4,8 @@ Learned queries are the same for every clip, so no token meets a key or value ma
 normalised token, `q (W_k f) = (q W_k) f` and `sum_i a_i (W_v f_i) = W_v sum_i a_i f_i`. Folding W_k into the
 query and applying W_v after pooling is the same function of the same parameters, with 2 x C x heads
 multiplications a token and query instead of 2 x C x width a token. LayerNorm's scale and bias and the
-temporal embedding fold in the same way, its statistics and the resize in time do so in `readouts.tokens`,
-and `readouts.pooling` takes the folded queries through the tokens.
+temporal embedding fold in the same way, its statistics and the resize in time do so in
+`readouts.tokens.prepared`, and `readouts.tokens.pooling` takes the folded queries through the tokens.
 Queries from outside are many and differ by clip: they meet projected keys.
 
 In shapes, heads and dim are the attention's own: width = heads * dim.
@@ -22,8 +22,8 @@ from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from readouts.heads.base import Dropout, Readout, dense, layer_norm, mlp, normal_parameter
-from readouts.pooling import Answer, Ask, attend
-from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
+from readouts.tokens.pooling import Answer, Ask, attend
+from readouts.tokens.prepared import ImplicitTokens, Native, PreparedTokens, prepared
 
 
 class CrossAttention(nn.Module):

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from readouts.pooling import Answer, Ask, pool
-from readouts.tokens import LAYER_NORM_EPS, Native, PreparedTokens, prepared
+from readouts.tokens.pooling import Answer, Ask, pool
+from readouts.tokens.prepared import LAYER_NORM_EPS, Native, PreparedTokens, prepared
 
 _TRUNCATED_STD = 0.8796256610342398
 """Standard deviation of a unit normal cut at two: what the cut takes away is given back."""

@@ -26,7 +26,7 @@ from torch import Generator, Tensor, nn
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
 from readouts.heads.base import Readout, dense, mlp
-from readouts.tokens import Native, PreparedTokens, prepared
+from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 FINENESS = 4
 """Places of the fine grid to one token, along each side."""

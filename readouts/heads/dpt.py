@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from featcache.errors import CallError
 from readouts.heads.base import Readout
 from readouts.heads.convolution import SameConv, same_conv, same_conv_transpose
-from readouts.tokens import PreparedTokens, QuantizedTokens, prepared
+from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, prepared
 
 LEVELS = (32, 16, 8, 4)
 """Pixels of the image to one of a map, where a token is 16: the reference's names, coarse to fine."""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from readouts.heads.base import Readout, dense
-from readouts.tokens import Native, PreparedTokens, prepared
+from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 
 class LinearReadout(Readout):

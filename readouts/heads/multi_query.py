@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 
 from readouts.heads.attention import ResidualTrunk
 from readouts.heads.base import Readout, dense, normal_parameter
-from readouts.pooling import Answer, Ask
-from readouts.tokens import PreparedTokens
+from readouts.tokens.pooling import Answer, Ask
+from readouts.tokens.prepared import PreparedTokens
 
 
 class MultiQueryReadout(Readout):

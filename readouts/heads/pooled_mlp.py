@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from readouts.heads.base import Dropout, Readout, mlp
-from readouts.tokens import ImplicitTokens, Native, PreparedTokens, prepared
+from readouts.tokens.prepared import ImplicitTokens, Native, PreparedTokens, prepared
 
 
 class PooledMLPReadout(Readout):

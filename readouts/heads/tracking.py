@@ -15,7 +15,7 @@ from featcache.errors import CallError
 from readouts.heads.attention import QueriedAttentionReadout
 from readouts.heads.base import Readout, mlp, normal_parameter
 from readouts.heads.fourier import fourier_features
-from readouts.tokens import Native, PreparedTokens
+from readouts.tokens.prepared import Native, PreparedTokens
 
 _POINT_DIMS = 2
 

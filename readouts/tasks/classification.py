@@ -17,9 +17,9 @@ from torch import Tensor
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Dataset, Manifest
 from featcache.store.targets import Targets
-from readouts.losses import sigmoid_cross_entropy
-from readouts.metrics import MeanAveragePrecision, frequency_scores
+from readouts.metrics.average_precision import MeanAveragePrecision, frequency_scores
 from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.tasks.losses import sigmoid_cross_entropy
 
 ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dropout": 0.5})
 """The benchmark's cross-attention head where a task has no settings of its own."""

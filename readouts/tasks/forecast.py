@@ -18,11 +18,11 @@ from torch import Tensor
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.store.targets import Targets
-from readouts.area import latitude_weights
-from readouts.field_metrics import FieldRMSE
 from readouts.heads.dpt import add_residual
-from readouts.losses import area_weighted_l1
+from readouts.metrics.area import latitude_weights
+from readouts.metrics.fields import FieldRMSE
 from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.tasks.losses import area_weighted_l1
 
 RESIDUAL_STD = {"Z500": 404.18805465281133, "T850": 2.457512144662011, "Q700": 0.0012086132599619071}
 """Of the change from frame to frame, in m2/s2, K and kg/kg; its mean is taken as 0."""

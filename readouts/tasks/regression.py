@@ -13,9 +13,9 @@ from torch import Tensor
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.store.targets import Targets
-from readouts.losses import squared_error
-from readouts.series_metrics import PressureErrors
+from readouts.metrics.series import PressureErrors
 from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.tasks.losses import squared_error
 
 SCORE_STEPS = (0, 1, 2, 5, 11)
 """The hours ahead that the score averages over: 1, 2, 3, 6 and 12."""

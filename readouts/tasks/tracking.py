@@ -18,9 +18,9 @@ from featcache.errors import StoreError
 from featcache.manifest import Manifest
 from featcache.store.targets import Targets
 from readouts.heads.tracking import as_tracks
-from readouts.losses import total_of, track_losses
-from readouts.point_metrics import TrackAccuracy
+from readouts.metrics.tracking import TrackAccuracy
 from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.tasks.losses import total_of, track_losses
 
 FRAMES_PER_TILE = 2
 """Frames that one attention query answers for."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from featcache.resampling import temporal_matrix
 from featcache.system.device import choose_device
 from readouts.heads import AttentionReadout
-from readouts.tokens import LAYER_NORM_EPS, TokenPreparation
+from readouts.tokens.prepared import LAYER_NORM_EPS, TokenPreparation
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 STEPS, CHANNELS = 8, 768

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from readouts.bootstrap import Units, interval
-from readouts.metrics import ranked_precision, ranks_of
+from readouts.metrics.average_precision import ranked_precision, ranks_of
+from readouts.results.bootstrap import Units, interval
 
 Evidence = Mapping[str, np.ndarray]
 Drawn = tuple[dict[str, np.ndarray], Int64[np.ndarray, " n"]]

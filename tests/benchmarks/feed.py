@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from readouts.draws import Draws
-from readouts.features import Batch, FeatureSplit, draws_of, open_split, training_batches
+from readouts.features.draws import Draws
+from readouts.features.splits import Batch, FeatureSplit, draws_of, open_split, training_batches
 from readouts.tasks.base import clip_rows
 from tests.benchmarks.stores import Setting, write_store
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from readouts.heads import AttentionReadout
 from readouts.heads.base import Readout
-from readouts.optim import ReferenceAdamW, WarmupCosine
-from readouts.step import descend, on_threads
-from readouts.tokens import TokenPreparation
+from readouts.tokens.prepared import TokenPreparation
+from readouts.training.optim import ReferenceAdamW, WarmupCosine
+from readouts.training.step import descend, on_threads
 from tests.benchmarks.attention_step import CHANNELS, STEPS, draw_tokens
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 

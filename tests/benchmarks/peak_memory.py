@@ -26,7 +26,7 @@ from featcache import synthetic
 from featcache.data.readers.sequence_example.records import find_shards
 from featcache.manifest import Dataset, Manifest, Split, load_manifest
 from featcache.store.feature_store import find_stores
-from readouts.demo import DEMO
+from readouts.sweeps.demo import DEMO
 
 BACKBONE = "resize"
 STEPS = 30

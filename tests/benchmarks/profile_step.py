@@ -10,7 +10,7 @@ import argparse
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from readouts.tokens import TokenPreparation
+from readouts.tokens.prepared import TokenPreparation
 from tests.benchmarks.attention_step import STEPS, draw_tokens
 from tests.benchmarks.many_heads import draw_runs, step
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from featcache.system.device import choose_device
-from readouts.features import Batch
-from readouts.resident import make_resident, resident_batches
+from readouts.features.resident import make_resident, resident_batches
+from readouts.features.splits import Batch
 from readouts.tasks.base import clip_rows
 from tests.benchmarks.feed import feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn

@@ -2,7 +2,7 @@
 
 import torch
 
-from readouts.tokens import TokenPreparation
+from readouts.tokens.prepared import TokenPreparation
 from tests.benchmarks.attention_step import STEPS, draw_tokens
 from tests.benchmarks.many_heads import draw_runs, measure, step
 

@@ -11,11 +11,11 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from featcache.system.device import choose_device
-from readouts.features import Batch
+from readouts.features.splits import Batch
 from readouts.heads import AttentionReadout
-from readouts.optim import ReferenceAdamW
-from readouts.step import descend, on_threads
-from readouts.tokens import TokenPreparation
+from readouts.tokens.prepared import TokenPreparation
+from readouts.training.optim import ReferenceAdamW
+from readouts.training.step import descend, on_threads
 from tests.benchmarks.feed import CPU, feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.benchmarks.stores import FULL, N_CLASSES, SMALL

@@ -14,10 +14,10 @@ import torch
 import cli
 from featcache import synthetic
 from featcache.manifest import load_manifest
-from readouts.features import Batch, draws_of, open_task_splits, wanted_at
-from readouts.run import configure
+from readouts.features.splits import Batch, draws_of, open_task_splits, wanted_at
 from readouts.tasks import load_task
-from readouts.trainee import Trainee, build_preparation, take_step
+from readouts.training.run import configure
+from readouts.training.trainer import Trainee, build_preparation, take_step
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 TASK, BACKBONE = "weatherbench2", "resize"

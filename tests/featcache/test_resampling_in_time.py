@@ -9,7 +9,7 @@ import torch
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.tokens import TokenPreparation
+from readouts.tokens.prepared import TokenPreparation
 
 
 def test_matrices_of_the_backbones(shared: Path) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 from featcache.errors import CallError
 from readouts.heads import AttentionReadout, build_head
 from readouts.heads.attention import CrossAttention
-from readouts.tokens import ImplicitTokens
+from readouts.tokens.prepared import ImplicitTokens
 
 
 def test_folded_attention_is_projected_attention() -> None:

@@ -26,7 +26,7 @@ from readouts.heads import (
 )
 from readouts.heads.base import Dropout, dense, mlp, normal_parameter
 from readouts.heads.convolution import same_conv, same_conv_transpose
-from readouts.heads.reference_places import conv_places, places_of
+from readouts.heads.reference.parameters import conv_places, places_of
 
 SMALL: dict[str, dict[str, Any]] = {
     "linear": {},

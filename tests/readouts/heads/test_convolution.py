@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from readouts.heads.convolution import same_conv, same_conv_transpose
-from readouts.heads.reference_places import conv_places
+from readouts.heads.reference.parameters import conv_places
 
 
 def load(golden: Any) -> nn.Module:

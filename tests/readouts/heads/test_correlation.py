@@ -10,8 +10,8 @@ from torch import Tensor
 from featcache.errors import CallError
 from readouts.heads import CorrelationReadout, as_tracks
 from readouts.heads.correlation import patches, similarities, soft_argmax
-from readouts.losses import total_of, track_losses
-from readouts.tokens import prepared
+from readouts.tasks.losses import total_of, track_losses
+from readouts.tokens.prepared import prepared
 
 STEPS, SIDE, CHANNELS = 4, 8, 24
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
 from readouts.heads import DPTReadout, add_residual
-from readouts.tokens import prepared
+from readouts.tokens.prepared import prepared
 
 
 def tiny(**config: Any) -> DPTReadout:

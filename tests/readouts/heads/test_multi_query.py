@@ -9,7 +9,7 @@ from torch import Tensor
 
 from featcache.errors import CallError
 from readouts.heads import AttentionReadout, MultiQueryReadout
-from readouts.tokens import prepared
+from readouts.tokens.prepared import prepared
 
 SIZES: dict[str, Any] = {"channels": 6, "steps": 2, "n_outputs": 3, "width": 8, "heads": 2}
 

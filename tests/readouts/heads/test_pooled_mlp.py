@@ -7,7 +7,7 @@ from torch import Tensor
 
 from readouts.heads import PooledMLPReadout
 from readouts.heads.pooled_mlp import mean_and_max
-from readouts.tokens import prepared
+from readouts.tokens.prepared import prepared
 
 
 def tokens(*shape: int) -> Tensor:

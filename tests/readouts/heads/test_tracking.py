@@ -9,7 +9,7 @@ from torch import Tensor
 
 from featcache.errors import CallError
 from readouts.heads import TrackingReadout, as_tracks
-from readouts.tokens import prepared
+from readouts.tokens.prepared import prepared
 
 SIZES: dict[str, Any] = {
     "channels": 6, "steps": 2, "n_frames": 4, "temporal_tiles": 2, "width": 8, "heads": 2, "mlp_hidden": 8,

@@ -9,7 +9,7 @@ import torch
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
-from readouts.controls import scored
+from readouts.results.baselines import scored
 from readouts.tasks import load_task
 from readouts.tasks.base import Recipe
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
 from featcache.store.targets import TargetArray, Targets
-from readouts.area import latitude_weights
-from readouts.controls import scored
 from readouts.heads import load_reference
+from readouts.metrics.area import latitude_weights
+from readouts.results.baselines import scored
 from readouts.tasks import load_task
 from readouts.tasks.forecast import RESIDUAL_STD, Forecast
 

@@ -13,7 +13,7 @@ import torch
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
 from featcache.store.targets import TargetArray, Targets
-from readouts.controls import scored
+from readouts.results.baselines import scored
 from readouts.tasks import load_task
 from readouts.tasks.regression import Regression
 from readouts.tasks.typhoon import MEAN_PRESSURE

@@ -12,8 +12,8 @@ import torch
 from featcache.errors import StoreError
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
-from readouts.controls import scored
 from readouts.heads.tracking import as_tracks
+from readouts.results.baselines import scored
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking, masked_tracks
 

@@ -1,0 +1,1 @@
+"""Readouts trained by the reference implementation: its parameters in ours, and back."""

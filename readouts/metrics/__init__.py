@@ -1,0 +1,1 @@
+"""The benchmark's scores: pure functions of outputs and targets."""

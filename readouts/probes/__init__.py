@@ -1,0 +1,1 @@
+"""Readouts that need no training: neighbours, logistic and ridge regression."""

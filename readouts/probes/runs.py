@@ -1,0 +1,208 @@
+"""A probe as a run: the same identity, folder and row as a trained readout, after no step at all.
+
+Sweeps treat both alike, and the table shows what a readout adds to a look that costs one pass.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+
+from featcache.errors import CallError, StoreError
+from featcache.system.console import Progress, command_line
+from featcache.system.device import device_name
+from readouts.features.splits import FeatureSplit, split_decisions
+from readouts.probes.fits import PROBES, check_probe, fit_pooled, pool_split
+from readouts.results.table import add_run, load_run, recorded, run_folder, scored_later
+from readouts.tasks.base import Task, evidence_of
+from readouts.tasks.classification import Classification
+from readouts.tasks.regression import Regression
+from readouts.training.checkpoint import hold, write_evidence, write_predictions
+from readouts.training.run import check_seed, digest_of
+from readouts.training.trainer import row_of
+
+SHARES = {"train_fraction": 1.0, "train_views": 0}
+"""Settings of a recipe that a probe has as well."""
+
+BATCH = 64
+"""Clips scored at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeRun:
+    """Everything that decides a probe's numbers."""
+
+    task: Task
+    splits: Mapping[str, FeatureSplit]
+    """Role (train, val, perhaps test) -> features; train is the share that is used."""
+    kind: str
+    settings: Mapping[str, Any]
+    seed: int
+    """Draws the view of each training clip."""
+
+    @property
+    def decisions(self) -> dict[str, Any]:
+        """What identifies it, as `Run.decisions` does a run."""
+        train = self.splits["train"]
+        return {
+            "task": {"name": self.task.name, **self.task.identity()},
+            "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
+            "probe": {self.kind: {**PROBES[self.kind].settings, **self.settings}},
+            "train_fraction": train.fraction,
+            "train_views": train.first_views,
+            "seed": self.seed,
+        }
+
+    @property
+    def id(self) -> str:
+        """Twelve digits of the digest of `decisions`."""
+        return digest_of(self.decisions)
+
+    @property
+    def pass_key(self) -> str:
+        """Its own: probes are fitted one by one."""
+        return self.id
+
+    def folder(self, results_dir: Path) -> Path:
+        """Where its predictions and evidence are kept."""
+        backbone = self.splits["train"].store.attrs["backbone"]
+        return run_folder(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
+
+
+def probes_of(task: Task) -> dict[str, dict[str, Any]]:
+    """Setting -> default of each probe that can answer a task; of a user's own task, all that might."""
+    kinds = {Classification: "labels", Regression: "values"}
+    wanted = next((name for kind, name in kinds.items() if isinstance(task, kind)), None)
+    if getattr(task, "takes", "vector") != "vector":
+        return {}
+    return {
+        name: {**probe.settings, **SHARES}
+        for name, probe in PROBES.items()
+        if wanted is None or wanted in probe.takes
+    }
+
+
+def refuse_probes(readouts: Sequence[str], *, task: str, backbone: str, **options: object) -> None:
+    """Refuse to train what is not trained.
+
+    Raises:
+        CallError: gives the call that fits them; `options` are those that it has in common.
+    """
+    if probes := [kind for kind in readouts if kind in PROBES]:
+        names = ",".join(probes)
+        call = command_line("sweep", grid=f"task={task} backbone={backbone} readout={names}", **options)
+        raise CallError(f"--readout {names} needs no training, and a sweep fits it: {call}")
+
+
+def configure_probe(
+    task: Task, splits: Mapping[str, FeatureSplit], kind: str, *, settings: Sequence[str] = (), seed: int = 0
+) -> ProbeRun:
+    """A probe changed by `settings` such as `k=5` or `train_fraction=0.1`.
+
+    Raises:
+        CallError: no such probe or setting, a value of the wrong kind or out of range, or more views than
+            the store holds.
+    """
+    check_seed(seed)
+    check_probe(kind, {})
+    given = dict(setting.split("=", 1) for setting in settings)
+    known = {**PROBES[kind].settings, **SHARES}
+    values = {name: _number(name, text, known.get(name, 0.0)) for name, text in given.items()}
+    share = {**SHARES, **{name: values.pop(name) for name in SHARES if name in values}}
+    if not 0 < share["train_fraction"] <= 1 or share["train_views"] < 0:
+        raise CallError("train_fraction is above 0 and at most 1, train_views at least 0.")
+    check_probe(kind, values)
+    train = replace(splits["train"], fraction=share["train_fraction"], first_views=int(share["train_views"]))
+    return ProbeRun(task=task, splits={**splits, "train": train}, kind=kind, settings=values, seed=seed)
+
+
+def fit_and_record(
+    run: ProbeRun,
+    *,
+    results_dir: Path,
+    device: torch.device,
+    command: str = "",
+    sweep_name: str | None = None,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Fit, score and record one probe; its one row of the results table, at once where it is there.
+
+    Raises:
+        CallError: the probe is not for such a task.
+        StoreError: another process is at it, or a store is damaged.
+    """
+    if rows := recorded(results_dir, run.id, tested="test" in run.splits):
+        return rows
+    folder = run.folder(results_dir)
+    lock = hold(folder)
+    try:
+        # Asked again under the lock: its last holder may have just fitted this very probe.
+        if rows := recorded(results_dir, run.id, tested="test" in run.splits):
+            return rows
+        started = time.monotonic()
+        task, train = run.task, run.splits["train"]
+        fitted_on = pool_split(train, task, seed=run.seed, device=device, progress=progress)
+        scores = {}
+        for role in (role for role in ("val", "test") if role in run.splits):
+            asked = pool_split(run.splits[role], task, seed=None, device=device, progress=progress)
+            outputs = fit_pooled(run.kind, fitted_on, asked, settings=run.settings, device=device)
+            scores[role] = _score(run, role, outputs, folder)
+        ended = {
+            "finished": datetime.now(UTC), "seconds": time.monotonic() - started, "command": command,
+            "sweep": sweep_name, "together": 1, "device": device_name(device),
+        }  # fmt: skip
+        # What is there was fitted the same way: now it is scored on test as well.
+        rows = scored_later([{**_row(run, scores), **ended}], load_run(results_dir, run.id))
+        add_run(results_dir, run.id, rows)
+        return load_run(results_dir, run.id)
+    finally:
+        lock.release()
+
+
+@torch.inference_mode()
+def _score(run: ProbeRun, role: str, outputs: Float[np.ndarray, "n O"], folder: Path) -> dict[str, float]:
+    """Every score of a split; predictions and evidence are kept in `folder` as those of a readout are."""
+    split, task = run.splits[role], run.task
+    clips, metric, targets = split.usable, task.metric(), split.targets
+    if targets is None:
+        raise StoreError(f"{split.store.path} has no targets to score a probe with: extract the split again.")
+    for at in range(0, len(clips), BATCH):
+        chosen = clips[at : at + BATCH]
+        rows = task.select(targets, chosen, np.zeros_like(chosen), None)
+        asked = {name: torch.from_numpy(values) for name, values in rows.items()}
+        metric.update(torch.from_numpy(outputs[at : at + BATCH]), asked)
+    kept = clips[: task.predictions_kept]
+    ids = split.store.clips.column("id").take(pa.array(kept))
+    write_predictions(folder / f"predictions_{role}.parquet", kept, ids, {run.kind: outputs[: len(kept)]})
+    write_evidence(folder / f"evidence_{role}.npz", clips, {run.kind: evidence_of(metric)})
+    return metric.compute()
+
+
+def _row(run: ProbeRun, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    """Its results row; the score on val is that of the only point there is, step 0."""
+    train = run.splits["train"]
+    return {
+        **row_of(run, run.kind, run.splits, scores),
+        "best_val": scores["val"][run.task.score],
+        "best_step": 0,
+        "steps": 0,
+        "parameters": 0,
+        "recipe": json.dumps({"train_fraction": train.fraction, "train_views": train.first_views}),
+        "readout_config": json.dumps({**PROBES[run.kind].settings, **run.settings}),
+    }
+
+
+def _number(name: str, text: str, default: int | float) -> Any:
+    try:
+        return type(default)(text)
+    except ValueError:
+        kind = "a whole" if isinstance(default, int) else "a"
+        raise CallError(f"{name}={text} is not {kind} number.") from None

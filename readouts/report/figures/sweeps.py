@@ -1,0 +1,139 @@
+"""Scores against what was varied: a line a readout, a point a seed, a band as wide as the seeds spread."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from statistics import fmean, stdev
+from typing import Any
+
+from readouts.report.figures.base import (
+    SMALL,
+    SPARE_COLOURS,
+    Axes,
+    as_control,
+    colours_of,
+    legend_above,
+    sheet,
+    svg,
+)
+
+DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """One place on the axis: every seed's score there."""
+
+    at: Any
+    """A number or a name; None where the line has no such setting, and is drawn level."""
+    scores: tuple[float, ...]
+    bounds: tuple[float, float] | None = None
+    """The ends of an interval, where there is one."""
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return fmean(self.scores)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over the seeds; 0 of a single one."""
+        return stdev(self.scores) if len(self.scores) > 1 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """One line."""
+
+    label: str
+    readout: str
+    """Whose colour it has."""
+    places: tuple[Place, ...]
+
+
+def sweep_curves(
+    curves: Sequence[Curve],
+    *,
+    axis: str,
+    score: str,
+    controls: Mapping[str, float],
+    logarithmic: bool = False,
+    joined: bool = True,
+) -> str:
+    """Scores against `axis`; points are seeds, the line is their mean, the band a standard deviation of them.
+
+    Where a place has one seed and an interval, the interval is drawn as a bar.
+
+    Args:
+        curves: at least one place in all.
+        axis: its name, below it.
+        score: its name, beside the other axis.
+        controls: name -> score, drawn level.
+        logarithmic: whether the axis is, which then holds positive numbers.
+        joined: whether a place lies between its neighbours, so that a line says something.
+    """
+    figure, (axes,) = sheet(1, 1, height=3.3, width=5.2)
+    known = list(dict.fromkeys(p.at for curve in curves for p in curve.places if p.at is not None))
+    numeric = all(isinstance(at, int | float) for at in known)
+    position = {at: float(at if numeric else i) for i, at in enumerate(known)}
+    for curve, style in zip(curves, _styles(curves), strict=True):
+        _draw(axes, curve, position, style if joined else {**style, "linestyle": "none"}, banded=joined)
+    for number, (name, value) in enumerate(controls.items()):
+        axes.axhline(value, **as_control(name, number))
+    if logarithmic:
+        axes.set_xscale("log")
+    if not numeric or len(known) <= 8:
+        shown = [f"{at:g}" if numeric else str(at) for at in known]
+        axes.set_xticks(list(position.values()), shown)
+        axes.minorticks_off()
+    if not numeric:
+        axes.set_xlim(-0.5, len(known) - 0.5)
+        if max(map(len, map(str, known))) * len(known) > 44:
+            axes.tick_params(axis="x", labelrotation=20)
+    axes.set(xlabel=axis, ylabel=score)
+    axes.tick_params(labelsize=SMALL)
+    legend_above(figure, axes)
+    return svg(figure)
+
+
+def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """A colour a readout; curves of one readout differ in dashes, or in colour if all are of one."""
+    colours = colours_of(curve.readout for curve in curves)
+    if len(colours) == 1:
+        spread = [next(iter(colours.values())), *SPARE_COLOURS]
+        return [
+            {"color": spread[i % len(spread)], "marker": MARKERS[i % len(MARKERS)], "linestyle": "-"}
+            for i in range(len(curves))
+        ]
+    seen: dict[str, int] = {}
+    styles = []
+    # A marker each: there are more readouts than colours that everybody tells apart.
+    for curve, marker in zip(curves, cycle(MARKERS), strict=False):
+        number = seen[curve.readout] = seen.get(curve.readout, -1) + 1
+        dash = DASHES[number % len(DASHES)]
+        styles.append({"color": colours[curve.readout], "marker": marker, "linestyle": dash})
+    return styles
+
+
+def _draw(
+    axes: Axes, curve: Curve, position: Mapping[Any, float], style: Mapping[str, Any], *, banded: bool
+) -> None:
+    colour = style["color"]
+    level = [place for place in curve.places if place.at is None]
+    placed = [place for place in curve.places if place.at is not None]
+    for place in level:
+        axes.axhline(place.mean, color=colour, linewidth=1.2, linestyle=":", label=curve.label)
+    if not placed:
+        return
+    x, means = [position[place.at] for place in placed], [place.mean for place in placed]
+    axes.plot(x, means, **style, markersize=4.5, linewidth=1.6, label=curve.label if not level else None)
+    if banded and any(place.spread for place in placed):
+        low = [place.mean - place.spread for place in placed]
+        high = [place.mean + place.spread for place in placed]
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    for at, place in zip(x, placed, strict=True):
+        if len(place.scores) > 1:
+            axes.plot([at] * len(place.scores), place.scores, ".", color=colour, markersize=3.5, alpha=0.6)
+        if place.bounds is not None:
+            axes.vlines(at, *place.bounds, color=colour, linewidth=1.1, alpha=0.7)

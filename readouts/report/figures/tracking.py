@@ -1,0 +1,152 @@
+"""Where points end up: end points and paths on the frames, and how far off they are.
+
+Coordinates are (x, y) in shares of the frame's width and height, as the heads give them.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Bool, Float, UInt8
+
+from readouts.report.figures.base import (
+    CONTROL_COLOUR,
+    GUIDE_COLOUR,
+    TRUTH_COLOUR,
+    WIDTH,
+    Axes,
+    Style,
+    as_control,
+    as_readout,
+    colours_of,
+    legend_above,
+    palette,
+    photograph,
+    sheet,
+    svg,
+)
+
+THRESHOLDS = (4, 8, 16, 32, 64)
+"""Pixels at 1280 x 1024; accuracy is the mean share of points within them (SciVid, section on STIR)."""
+EDGES = 2.0 ** np.arange(0, 11.01, 0.5)
+"""Pixels, of the histogram's bins; smaller errors fall into the first and larger ones into the last."""
+DOT: Style = {"marker": "o", "markersize": 5, "markeredgewidth": 0.8, "linestyle": ""}
+RING: Style = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": ""}
+HALO: Style = {"color": "black", "alpha": 0.55, "linewidth": 2.4}
+NO_ERRORS: Mapping[str, Float[np.ndarray, "_"]] = MappingProxyType({})
+
+
+def end_points(
+    first_frame: UInt8[np.ndarray, "Y X 3"],
+    last_frame: UInt8[np.ndarray, "Y X 3"],
+    query: Float[np.ndarray, "Q 2"],
+    path: Float[np.ndarray, "F Q 2"],
+    true_end: Float[np.ndarray, "P 2"],
+    *,
+    valid_query: Bool[np.ndarray, "Q"] | None = None,
+    valid_end: Bool[np.ndarray, "P"] | None = None,
+    aspect: float | None = None,
+) -> str:
+    """First and last frame side by side: query points, predicted paths and ends, true end points.
+
+    Args:
+        first_frame: RGB.
+        last_frame: RGB.
+        query: the points asked for, in the first frame.
+        path: where the head sees them in each frame.
+        true_end: where points are in the last frame, in any order.
+        valid_query: which are no padding; all, if not given.
+        valid_end: which are no padding; all, if not given.
+        aspect: width over height of the video, where the frames were squeezed.
+    """
+    query, path = (query, path) if valid_query is None else (query[valid_query], path[:, valid_query])
+    true_end = true_end if valid_end is None else true_end[valid_end]
+    rows, columns, _ = first_frame.shape
+    shape = aspect or columns / rows
+    figure, (left, right) = sheet(1, 2, height=WIDTH / 2 / shape + 0.75)
+    for axes, frame, title in ((left, first_frame, "first frame"), (right, last_frame, "last frame")):
+        _show(axes, frame, shape, title)
+    for start, track, colour in zip(
+        query, rearrange(path, "f q xy -> q f xy"), palette(len(query)), strict=True
+    ):
+        dot = {**DOT, "color": colour, "markeredgecolor": "black"}
+        left.plot(*start, **dot)
+        right.plot(*track.T, **HALO)
+        right.plot(*track.T, color=colour, linewidth=1.2)
+        right.plot(*track[-1], **dot)
+    for edge, width in (("black", 2.6), ("white", 1.3)):
+        right.plot(*true_end.T, **RING, color=edge, markeredgewidth=width)
+    right.set_ylabel("")
+    right.tick_params(labelleft=False)
+    # The legend is of no colour: a colour is one point.
+    left.plot([], [], label="query point, predicted end", color=CONTROL_COLOUR, **DOT)
+    left.plot([], [], label="predicted path", color=CONTROL_COLOUR, linewidth=1.2)
+    left.plot([], [], label="true end", color=TRUTH_COLOUR, **RING)
+    legend_above(figure, left)
+    return photograph(figure)
+
+
+def error_histogram(
+    errors: Mapping[str, Float[np.ndarray, "_"]],
+    controls: Mapping[str, Float[np.ndarray, "_"]] = NO_ERRORS,
+) -> str:
+    """How many points are how far off, and the share of points within each distance.
+
+    The legend gives the accuracy: the mean of the five shares that are marked on the right.
+
+    Args:
+        errors: readout -> pixels at 1280 x 1024 from predicted to nearest true end point; infinite where
+            a video has no true end point.
+        controls: control row -> the same of its points.
+    """
+    figure, (counts, shares) = sheet(1, 2, height=2.9)
+    colours = colours_of(errors)
+    # The first control row is number 0.
+    for number, (name, off) in enumerate([*errors.items(), *controls.items()], start=-len(errors)):
+        within = within_thresholds(off)
+        label = f"{name}  {within.mean():.3f}"
+        style = as_readout(label, colours[name]) if number < 0 else as_control(label, number)
+        _histogram(counts, off, style)
+        _shares(shares, off, style)
+        shares.plot(THRESHOLDS, 100 * within, "o", color=style["color"], markersize=3.5)
+    for axes in (counts, shares):
+        _pixel_axis(axes)
+    counts.set(ylabel="points (%)")
+    shares.set(ylabel="points no further off (%)", ylim=(0, 102))
+    legend_above(figure, shares, title="accuracy")
+    return svg(figure)
+
+
+def within_thresholds(errors: Float[np.ndarray, "n"]) -> Float[np.ndarray, "thresholds"]:
+    """The share of points that are off by no more than each of `THRESHOLDS`; 0 of no points."""
+    shares: np.ndarray = (errors[:, None] <= np.array(THRESHOLDS)).sum(axis=0) / max(1, len(errors))
+    return shares
+
+
+def _show(axes: Axes, frame: UInt8[np.ndarray, "Y X 3"], shape: float, title: str) -> None:
+    axes.imshow(frame, extent=(0, 1, 1, 0), aspect=1 / shape)
+    axes.set(title=title, xlim=(0, 1), ylim=(1, 0))
+    for ticks in (axes.set_xticks, axes.set_yticks):
+        ticks([0, 0.5, 1], ["0", "0.5", "1"])
+    axes.set(xlabel="x (share of width)", ylabel="y (share of height)")
+
+
+def _histogram(axes: Axes, errors: Float[np.ndarray, "n"], style: Style) -> None:
+    counts, _ = np.histogram(errors.clip(EDGES[0], EDGES[-1]), EDGES)
+    axes.stairs(100 * counts / max(1, len(errors)), EDGES, **style)
+
+
+def _shares(axes: Axes, errors: Float[np.ndarray, "n"], style: Style) -> None:
+    distances = np.geomspace(EDGES[0], EDGES[-1], 200)
+    share = np.searchsorted(np.sort(errors), distances, side="right") / max(1, len(errors))
+    axes.plot(distances, 100 * share, **style)
+
+
+def _pixel_axis(axes: Axes) -> None:
+    axes.set(xscale="log", xlim=(EDGES[0], EDGES[-1]), xlabel="error (px at 1280 x 1024)")
+    for threshold in THRESHOLDS:
+        axes.axvline(threshold, color=GUIDE_COLOUR, linewidth=1, zorder=0)
+    ticks = (1, *THRESHOLDS, 256, 1024)
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()

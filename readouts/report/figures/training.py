@@ -1,0 +1,33 @@
+"""How a run went: loss and score against the step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from readouts.report.figures.base import Style, as_control, as_readout, colours_of, legend_above, sheet, svg
+
+
+def curves(
+    history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[str, float], *, title: str
+) -> str:
+    """Training loss and `score`, called `title`, against the step, a line a readout; control rows dotted.
+
+    The line is the score over the first clips of val, always the same; dots are over the whole of it.
+    """
+    figure, (loss, quality) = sheet(1, 2, height=2.8)
+    for readout, colour in colours_of(dict.fromkeys(row["readout"] for row in history)).items():
+        rows = [row for row in history if row["readout"] == readout]
+        style = as_readout(readout, colour)
+        trained = [row for row in rows if row["train_loss"] is not None]
+        # A single point is no line: it shows by its mark.
+        mark: Style = {"marker": "o", "markersize": 3.5} if len(trained) == 1 else {}
+        loss.plot([row["step"] for row in trained], [row["train_loss"] for row in trained], **style, **mark)
+        quality.plot([row["step"] for row in rows], [row[score] for row in rows], **style)
+        whole = [row for row in rows if f"val/{score}" in row]
+        over_all = [row[f"val/{score}"] for row in whole]
+        quality.plot([row["step"] for row in whole], over_all, "o", color=colour, markersize=3.5)
+    for number, (name, value) in enumerate(controls.items()):
+        quality.axhline(value, **as_control(name, number))
+    loss.set(xlabel="step", ylabel="training loss")
+    quality.set(xlabel="step", ylabel=f"{title} on val")
+    legend_above(figure, quality)
+    return svg(figure)

@@ -1,0 +1,98 @@
+"""`scivid report`: one self-contained page, read from file:// without a network, and tables of the same rows.
+
+The page shows what is in the results table and in the stores beside it: backbones by tasks beside the
+published numbers, every configuration with its interval, sweeps as curves, costs, pictures of each task,
+what tokens look like, certificates, and the command that repeats each row. What cannot be shown is named in
+one line, and the rest is shown.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from featcache.errors import CallError
+from featcache.manifest import Manifest
+from featcache.store.feature_store import FeatureStore
+from readouts.report.costs import cost_pictures
+from readouts.report.overview import overview
+from readouts.report.stores import store_sections
+from readouts.report.sweeps import sweep_sections
+from readouts.report.tables import comparison_of, csv_of, markdown_of, put_in_place
+from readouts.report.task import task_section
+from readouts.results.task_results import TaskResults, finished_stores, load_task_results
+
+
+def write_report(
+    out: Path,
+    *,
+    results_dir: Path,
+    cache_dir: Path,
+    manifest: Manifest,
+    csv: Path | None = None,
+    markdown: Path | None = None,
+) -> None:
+    """Write the page to `out`, and the same rows as tables where asked.
+
+    Args:
+        out: the page.
+        results_dir: of the results table, which must be there; bootstraps and atlases are kept there too.
+        cache_dir: of the feature stores.
+        manifest: which tasks there are, and what was published.
+        csv: every row, all columns.
+        markdown: a table a task.
+
+    Raises:
+        CallError: there is nothing to report yet, or no such results folder; a file that cannot be written.
+    """
+    if not results_dir.is_dir():
+        raise CallError(
+            f"there is no results folder {results_dir}: name yours (--results-dir, SCIVID_RESULTS_DIR), or "
+            "train a readout first."
+        )
+    stores, problems = finished_stores(cache_dir)
+    tasks = load_task_results(results_dir, stores, manifest)
+    if not tasks and not stores and not problems:
+        raise CallError(
+            f"no results in {results_dir} and no finished stores in {cache_dir}: run `scivid demo`."
+        )
+    page = _page(tasks, stores, problems, results_dir)
+    put_in_place(out, page)
+    if csv is not None:
+        put_in_place(csv, csv_of(tasks))
+    if markdown is not None:
+        put_in_place(markdown, markdown_of(tasks))
+    for task in tasks:
+        if task.intervals is not None:
+            task.intervals.keep()
+
+
+def comparison(
+    results_dir: Path, cache_dir: Path, manifest: Manifest
+) -> list[tuple[str, list[dict[str, object]]]]:
+    """For each task its title, and our configurations, control rows and published rows in one list."""
+    stores, _ = finished_stores(cache_dir)
+    tasks = load_task_results(results_dir, stores, manifest)
+    return [(f"{task.title}: {task.metric_title}", comparison_of(task)) for task in tasks]
+
+
+def _page(
+    tasks: Sequence[TaskResults],
+    stores: Sequence[FeatureStore],
+    problems: Sequence[str],
+    results_dir: Path,
+) -> str:
+    sections, unreadable = store_sections(stores, results_dir)
+    environment = Environment(
+        loader=PackageLoader("readouts.report", "."), autoescape=select_autoescape(["html"])
+    )
+    return environment.get_template("page.html").render(
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        overview=overview(tasks),
+        tasks=[task_section(task, results_dir) for task in tasks],
+        sweeps=sweep_sections(tasks, results_dir),
+        costs=cost_pictures(tasks),
+        stores=sections,
+        problems=[*problems, *unreadable],
+    )

@@ -1,0 +1,161 @@
+"""The feature stores on the page: facts, certificates, and the atlas of what the tokens look like."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcache.errors import ScividError
+from featcache.store.feature_store import FeatureStore
+from featcache.system.console import command_line
+from readouts.certify.certificate import read_certificate
+from readouts.report import figures
+from readouts.report.atlas import LayerAtlas, atlas_of
+from readouts.results.configurations import counted
+from readouts.results.costs import cost_of
+
+STRIPS_SHOWN, STRIPS_OF = 2, "val"
+"""One split shows what a backbone sees; the others would say the same, three times as long."""
+ROLES = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strip:
+    """A clip as the backbone saw it, and below it its tokens, a strip a layer."""
+
+    frames: str
+    tokens: Mapping[str, str]
+    """Layer -> strip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSection:
+    """The stores of one backbone for one task."""
+
+    name: str
+    title: str
+    facts: Mapping[str, str]
+    splits: Sequence[Mapping[str, str]]
+    """A store each: split, clips, bytes, seconds, name."""
+    certificates: Sequence[Mapping[str, str]]
+    strips: Sequence[Strip]
+    depth: str
+    """Picture of norms and ranks; empty where there is one layer."""
+    layers: Sequence[Mapping[str, str]]
+    skipped: Sequence[str]
+
+
+def store_sections(stores: Sequence[FeatureStore], results_dir: Path) -> tuple[list[StoreSection], list[str]]:
+    """A section for each task and backbone, and the messages of stores that cannot be read."""
+    groups: dict[tuple[str, str], list[FeatureStore]] = {}
+    for store in stores:
+        groups.setdefault((store.attrs["task"], store.attrs["backbone"]), []).append(store)
+    sections, problems = [], []
+    for (task, backbone), ours in groups.items():
+        try:
+            sections.append(_section(f"{task} / {backbone}", ours, results_dir))
+        except ScividError as problem:
+            problems.append(str(problem))
+    return sections, problems
+
+
+def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> StoreSection:
+    first = stores[0]
+    ordered = sorted(stores, key=lambda store: ROLES.index(store.attrs["role"]))
+    strips: list[Strip] = []
+    layers: list[LayerAtlas] = []
+    for store in ordered:
+        if store.attrs["role"] == STRIPS_OF:
+            more, found = _atlas(store, results_dir)
+            strips, layers = strips + more, layers + found
+    return StoreSection(
+        name=name,
+        title=str(first.attrs["backbone_title"]),
+        facts={
+            "token grid": " x ".join(map(str, first.spec.grid.shape)),
+            "layers": ", ".join(dict.fromkeys(layer.name for s in ordered for layer in s.spec.layers)),
+            "training views": str(ordered[0].attrs["exactness"]),
+            "licence of the weights": str(first.attrs["licence"]),
+        },
+        splits=[_facts(store) for store in ordered],
+        certificates=[_certificate(store) for store in ordered if store.attrs["role"] == "train"],
+        strips=strips,
+        depth=_depth(layers) if len(layers) > 1 else "",
+        layers=[
+            {
+                "layer": one.layer,
+                "norm": f"{one.norm:.3g}",
+                "participation": f"{one.participation_ratio:.3g}",
+                "entropy": f"{one.entropy_rank:.3g}",
+                "channels": str(first.spec.grid.channels),
+            }
+            for one in layers
+        ],
+        skipped=[
+            json.dumps(entry) for store in ordered for entry in store.provenance.get("skipped_clips", [])
+        ],
+    )
+
+
+def _facts(store: FeatureStore) -> dict[str, str]:
+    spec, cost = store.spec, cost_of([store])
+    return {
+        "role": str(store.attrs["role"]),
+        "clips": f"{spec.n_clips:,} x {spec.n_views}",
+        "size": f"{_size(spec.payload_bytes)}, {spec.dtype}",
+        "seconds": "" if cost.seconds is None else f"{cost.seconds:,.0f} s",
+        "joules": "" if cost.joules is None else f"{cost.joules:,.0f} J",
+        "store": store.path.name,
+    }
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:,.1f} kB"
+
+
+def _certificate(store: FeatureStore) -> dict[str, str]:
+    """The verdict of every certified layer is one line; without one, the command that makes it.
+
+    A store does not know where its data, weights and manifest are; the page says what to add.
+    """
+    found = read_certificate(store.path)
+    if found is not None:
+        stale = "" if found.train_fingerprint == store.fingerprint else " (of another state of this store)"
+        about = f"layer {found.layer}, {found.steps} steps, {counted(found.seeds, 'seed')}{stale}"
+        return {"verdict": found.verdict, "text": found.text, "about": about, "command": found.command}
+    command = command_line(
+        "certify",
+        backbone=store.attrs["backbone"],
+        task=store.attrs["task"],
+        layer=store.spec.layers[-1].name,
+        fingerprint=store.fingerprint[:12],
+        cache_dir=store.path.parents[2],
+    )
+    about = "with the --data-dir, --weights-dir and --manifest that its scivid extract was given"
+    return {"verdict": "not certified", "text": "", "about": about, "command": command}
+
+
+def _atlas(store: FeatureStore, results_dir: Path) -> tuple[list[Strip], list[LayerAtlas]]:
+    previews = store.previews()
+    usable = [number for number in previews if number not in store.skipped_clips]
+    shown = usable[:: max(1, len(usable) // STRIPS_SHOWN)][:STRIPS_SHOWN]
+    layers = atlas_of(store, shown, results_dir)
+    strips = [
+        Strip(
+            frames=figures.jpeg(previews[number]),
+            tokens={one.layer: one.strips[str(number)] for one in layers if str(number) in one.strips},
+        )
+        for number in shown
+    ]
+    return strips, layers
+
+
+def _depth(layers: Sequence[LayerAtlas]) -> str:
+    return figures.by_depth(
+        [one.layer for one in layers],
+        [one.norm for one in layers],
+        {
+            "participation ratio": [one.participation_ratio for one in layers],
+            "entropy": [one.entropy_rank for one in layers],
+        },
+    )

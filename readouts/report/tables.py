@@ -1,0 +1,110 @@
+"""The results as files for other programs and for papers: every row as CSV, a table a task as Markdown."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import CallError
+from featcache.system.files import publish
+from readouts.report.overview import bracketed
+from readouts.results.configurations import as_published, counted, written, written_mean, written_settings
+from readouts.results.table import SCHEMA
+from readouts.results.task_results import TaskResults
+
+BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
+"""Columns beside those of the results table: ends of the 95 % intervals, empty without evidence."""
+
+
+def comparison_of(results: TaskResults) -> list[dict[str, object]]:
+    """Our configurations, control rows and published rows of one task, in one list of cells."""
+    ours: list[dict[str, object]] = [
+        {
+            "backbone": one.best["backbone"],
+            "layer": one.best["layer"],
+            "readout": one.best["readout"],
+            "settings": written_settings(one) or None,
+            "seeds": len(one.rows),
+            "exactness": one.best["exactness"],
+            "val": written_mean(one, "val"),
+            "test": written_mean(one, "test"),
+        }
+        for one in results.configurations
+    ]
+    controls: list[dict[str, object]] = [
+        {"backbone": f"control: {name}", **{role: written(score) for role, score in of.items()}}
+        for name, of in results.control_scores().items()
+    ]
+    published: list[dict[str, object]] = [
+        {"backbone": f"{row.backbone} (published)", "readout": row.readout, "test": as_published(row.value)}
+        for row in results.published.rows
+    ]
+    return [*ours, *controls, *published]
+
+
+def csv_of(tasks: Sequence[TaskResults]) -> str:
+    """Every row of every task, all columns of the results table and the ends of its intervals."""
+    text = StringIO()
+    writer = csv.DictWriter(text, [*SCHEMA.names, *BOUNDS], extrasaction="raise", lineterminator="\n")
+    writer.writeheader()
+    for task in tasks:
+        for row in sorted(task.rows, key=lambda row: (row["finished"], row["run"], row["readout"])):
+            writer.writerow({**row, **_bounds(task, row)})
+    return text.getvalue()
+
+
+def markdown_of(tasks: Sequence[TaskResults]) -> str:
+    """A table a task: configurations with their intervals, control rows, published rows."""
+    parts = ["# scivid results\n"]
+    for task in tasks:
+        role = task.role
+        intervals = [bracketed(task.interval(one.rows, role), one.mean(role)) for one in task.configurations]
+        rows = comparison_of(task)
+        if any(intervals):
+            for row, interval in zip(rows, intervals, strict=False):
+                row[f"95 % of {role}"] = interval or None
+        note = (
+            f"{task.metric_title}, {task.better}; {counted(len(task.rows), 'row')} tried. "
+            "Mean ± standard deviation over seeds."
+        )
+        parts.append(f"## {task.title}\n\n{note}\n\n{_markdown_table(rows)}")
+    return "\n".join(parts)
+
+
+def put_in_place(path: Path, text: str) -> None:
+    """Write a table, or the page, whole: what cannot be written leaves the older one as it is.
+
+    Raises:
+        CallError: a full disk, a folder of that name, or none above it that can be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        publish(path, text.encode())
+    except OSError as problem:
+        raise CallError(
+            f"{path} cannot be written ({problem.strerror}): make room, or name another file."
+        ) from problem
+
+
+def _bounds(task: TaskResults, row: Mapping[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for role in ("val", "test"):
+        if (interval := task.interval([row], role)) is not None:
+            found |= {f"{role}_low": interval.low, f"{role}_high": interval.high}
+    return found
+
+
+def _markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
+    columns = [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row)
+        if any(row.get(name) is not None for row in rows)
+    ]
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_escaped(row.get(name)) for name in columns] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _escaped(value: object) -> str:
+    return "" if value is None else str(value).replace("|", "\\|")

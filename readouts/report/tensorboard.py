@@ -1,0 +1,65 @@
+"""Curves for TensorBoard: the recorded histories of runs, written once more as event files.
+
+Training itself logs to one JSON file a run, which needs no library; who works with TensorBoard converts.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from featcache.errors import CallError
+from readouts.results.table import load_results, run_folder
+from readouts.training.checkpoint import read_history
+
+
+class Writer(Protocol):
+    """What we use of `torch.utils.tensorboard.SummaryWriter`."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Record a number."""
+
+    def close(self) -> None:
+        """Flush the file."""
+
+
+def write_events(out: Path, *, results_dir: Path) -> int:
+    """Write the curve of every row below `out/task/backbone-run/readout`, and say how many there were.
+
+    A folder that has events is left alone, so that a second call adds the new runs only.
+
+    Raises:
+        CallError: tensorboard is not installed, or there is no run with a curve.
+        StoreError: a curve is damaged.
+    """
+    make_writer = _writer()
+    n_written = 0
+    for row in load_results(results_dir):
+        folder = run_folder(results_dir, row)
+        points = [p for p in read_history(folder / "history.jsonl") if p["readout"] == row["readout"]]
+        if points:
+            _write(out / folder.relative_to(results_dir) / str(row["readout"]), points, make_writer)
+            n_written += 1
+    if not n_written:
+        raise CallError(f"no curves in {results_dir}: train something first (`scivid train-readout`).")
+    return n_written
+
+
+def _write(folder: Path, points: Sequence[Mapping[str, Any]], make_writer: Any) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        return
+    writer: Writer = make_writer(str(folder))
+    for point in points:
+        for name, value in point.items():
+            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
+                # Names of scores have slashes, which TensorBoard takes as groups: the first part is ours.
+                group = "" if name == "train_loss" or name.startswith("val/") else "minival/"
+                writer.add_scalar(f"{group}{name}", value, point["step"])
+    writer.close()
+
+
+def _writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise CallError("event files need the tensorboard package: pip install tensorboard.") from None
+    return SummaryWriter

@@ -1,0 +1,190 @@
+"""All that is known of one task's results: rows, controls, published numbers, stores, intervals.
+
+Read once from the results folder and the cache; every part of a page and every table is made from it. Rows
+outlive what they came from, so each thing beside them may be missing, and `problem` says why.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from featcache.errors import ScividError
+from featcache.manifest import Manifest, Published
+from featcache.store.feature_store import FeatureStore, find_stores, open_features
+from readouts.results.baselines import ControlRow, control_rows
+from readouts.results.bootstrap import Difference, Interval
+from readouts.results.configurations import Configuration, Row, by_task, configurations, metric_title
+from readouts.results.intervals import Intervals
+from readouts.results.table import load_results
+from readouts.tasks import load_task
+from readouts.tasks.base import Task
+
+ROLES = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskResults:
+    """What there is of one task."""
+
+    name: str
+    title: str
+    configurations: Sequence[Configuration]
+    """At least one; the best mean on val first."""
+    published: Published
+    task: Task | None
+    """None where it cannot be loaded any more."""
+    stores: Sequence[FeatureStore]
+    """All that are finished."""
+    controls: Mapping[str, Sequence[ControlRow]]
+    """Role -> the control rows."""
+    intervals: Intervals | None
+    problem: str | None
+    """Why there are rows only."""
+
+    @property
+    def best(self) -> Configuration:
+        """The best mean on val."""
+        return self.configurations[0]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Of all configurations, in their order."""
+        return [row for one in self.configurations for row in one.rows]
+
+    @property
+    def metric(self) -> str:
+        """The score that the benchmark reports, as the table of results calls it."""
+        return str(self.best.best["metric"])
+
+    @property
+    def metric_title(self) -> str:
+        """The same as a heading."""
+        return metric_title(self.metric)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """The direction of `metric`."""
+        return self.best.best["higher_is_better"] is not False
+
+    @property
+    def better(self) -> str:
+        """The same in words."""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    @property
+    def role(self) -> str:
+        """The split that is reported: test where the best configuration has it, else val."""
+        return "test" if self.best.scores("test") else "val"
+
+    def splits(self, row: Row) -> dict[str, FeatureStore]:
+        """Role -> the very store that a row's numbers come from, where it is still there."""
+        return stores_of(row, self.stores)
+
+    def interval(self, rows: Sequence[Row], role: str) -> Interval | None:
+        """Of the mean score of a configuration's rows on `role`, where their evidence is there."""
+        scored = _scored(rows, role)
+        return self.intervals.of(scored, role) if self.intervals is not None and scored else None
+
+    def difference(self, a: Sequence[Row], b: Sequence[Row]) -> Difference | None:
+        """Of the mean scores of two configurations' rows, on the split that is reported."""
+        ours, others = _scored(a, self.role), _scored(b, self.role)
+        if self.intervals is None or not ours or not others:
+            return None
+        return self.intervals.between(ours, others, self.role)
+
+    def control_scores(self) -> dict[str, dict[str, float]]:
+        """Name of each control -> its score a role."""
+        names = dict.fromkeys(row.name for rows in self.controls.values() for row in rows)
+        return {
+            name: {
+                role: row.scores[self.metric]
+                for role, rows in self.controls.items()
+                for row in rows
+                if row.name == name
+            }
+            for name in names
+        }
+
+
+def load_task_results(
+    results_dir: Path, stores: Sequence[FeatureStore], manifest: Manifest
+) -> list[TaskResults]:
+    """Every task that has rows, in the order in which they first came.
+
+    Raises:
+        StoreError: the results table is damaged.
+    """
+    rows = by_task(load_results(results_dir))
+    return [_of_task(name, ours, stores, results_dir, manifest) for name, ours in rows.items()]
+
+
+def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
+    """The stores that say they are finished, and the messages of those that are broken all the same."""
+    stores, problems = [], []
+    for store in find_stores(cache_dir):
+        if store.complete:
+            try:
+                stores.append(open_features(store.path))
+            except ScividError as problem:
+                problems.append(str(problem))
+    return stores, problems
+
+
+def stores_of(row: Row, stores: Sequence[FeatureStore]) -> dict[str, FeatureStore]:
+    """Role -> the very store that a row's numbers come from, where it is still there."""
+    return {
+        role: store
+        for role in ROLES
+        for store in stores
+        if store.fingerprint == row.get(f"{role}_fingerprint") and store.attrs["task"] == row["task"]
+    }
+
+
+def _scored(rows: Sequence[Row], role: str) -> list[Row]:
+    return [row for row in rows if row[role] is not None]
+
+
+def _of_task(
+    name: str, rows: Sequence[Row], stores: Sequence[FeatureStore], results_dir: Path, manifest: Manifest
+) -> TaskResults:
+    entry, order = manifest.tasks.get(name), configurations(rows)
+    # The best row's own; of what it was not scored on (test, in a sweep) those of the next that was.
+    splits: dict[str, FeatureStore] = {}
+    for row in [row for one in order for row in one.rows]:
+        splits = stores_of(row, stores) | splits
+    task, intervals, problem = None, None, None
+    controls: Mapping[str, Sequence[ControlRow]] = {}
+    try:
+        task = load_task(rows[-1]["task_spec"] or name, manifest)
+        controls = _controls(task, splits, results_dir)
+        targets = {role: found for role, store in splits.items() if (found := store.targets) is not None}
+        intervals = Intervals(task, targets, results_dir)
+    except ScividError as refusal:
+        problem = str(refusal)
+    return TaskResults(
+        name=name,
+        title=entry.title if entry else name,
+        configurations=order,
+        published=entry.published if entry else Published(),
+        task=task,
+        stores=stores,
+        controls=controls,
+        intervals=intervals,
+        problem=problem,
+    )
+
+
+def _controls(
+    task: Task, splits: Mapping[str, FeatureStore], results_dir: Path
+) -> dict[str, list[ControlRow]]:
+    """Role -> the control rows, on the clips that the readouts are scored on."""
+    targets = {role: store.targets for role, store in splits.items()}
+    rows = {}
+    for role in ("val", "test"):
+        train, evaluated = targets.get("train"), targets.get(role)
+        if train is not None and evaluated is not None:
+            clips = np.setdiff1d(np.arange(splits[role].spec.n_clips), list(splits[role].skipped_clips))
+            rows[role] = control_rows(task, train, evaluated, clips, results_dir)
+    return rows

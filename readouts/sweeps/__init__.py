@@ -1,0 +1,1 @@
+"""Many runs: grids, what they would do, the paper's questions."""

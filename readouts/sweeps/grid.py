@@ -1,0 +1,261 @@
+"""A grid in the user's words: names with their values in, the runs that they ask for out.
+
+Which readouts and settings go together is settled here, before a store is opened: a setting that a readout
+does not have must neither multiply its runs nor be refused because another readout of the grid has it.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from featcache.errors import CallError
+from readouts.heads import HEADS
+from readouts.tasks.base import Recipe, Task
+from readouts.training.run import fitting_readouts, settable
+
+AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
+"""Names that are not settings of a recipe or a head."""
+
+EVERY_LAYER = "all"
+"""The value of `layer` that stands for all layers of the store."""
+
+RECIPE = tuple(field.name for field in fields(Recipe))
+
+Grid = Mapping[str, tuple[str, ...]]
+"""Name -> values, as they were written."""
+
+Probes = Mapping[str, Mapping[str, Any]]
+"""Training-free readouts that fit a task, by name -> setting -> default."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One run of a grid, in the words of the command line."""
+
+    task: str
+    """What `--task` is given."""
+    backbone: str
+    readout: str
+    layer: str | None = None
+    """None where the store holds one; `all` until the store is known."""
+    fingerprint: str | None = None
+    seed: int = 0
+    settings: tuple[str, ...] = ()
+    """Such as `lr=1e-4`: those that the readout has."""
+
+    @property
+    def label(self) -> str:
+        """How messages name it."""
+        layer = [] if self.layer is None else [f"layer {self.layer}"]
+        return " ".join([self.task, self.backbone, self.readout, *layer, *self.settings, f"seed {self.seed}"])
+
+    def setting(self, name: str) -> str | None:
+        """The value of a setting, None where the grid leaves it alone."""
+        return dict(text.split("=", 1) for text in self.settings).get(name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Expansion:
+    """What a grid asks for."""
+
+    cells: tuple[Cell, ...]
+    """Each once."""
+    notes: tuple[str, ...]
+    """What was left out or merged, and why."""
+
+
+def parse_grid(text: str) -> Grid:
+    """The grid in `name=value,value name=value ...`.
+
+    Raises:
+        CallError: not of this form, a name twice, or a name without a value.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as problem:
+        raise CallError(f"--grid {text!r}: {problem}: close every quote that is opened.") from None
+    grid: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        name, given, values = word.partition("=")
+        if not given:
+            raise CallError(f"--grid: {word!r} is not name=value,value: write for example seed=0,1,2.")
+        if name in grid:
+            raise CallError(f"--grid: {name} is there twice: write {name}={','.join(grid[name])},{values}.")
+        grid[name] = _checked(name, [value.strip() for value in values.split(",")], "--grid")
+    if not grid:
+        raise CallError("--grid is empty: write name=value,value, for example task=flyvsfly backbone=resize.")
+    return grid
+
+
+def read_grids(path: Path) -> list[Grid]:
+    """The grids of a YAML file: a mapping of names to a value or a list of them, or a list of such mappings.
+
+    Raises:
+        CallError: the file is missing, not YAML, or not of this form.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise CallError(f"{path} cannot be read ({problem.strerror}): give a file of grids.") from None
+    except yaml.YAMLError as problem:
+        raise CallError(f"{path} is not YAML: {problem}") from None
+    entries = content if isinstance(content, list) else [content]
+    if not entries or not all(isinstance(entry, dict) and entry for entry in entries):
+        raise CallError(f"{path}: expected a mapping of names to values, or a list of such mappings.")
+    return [
+        {str(name): _checked(str(name), _listed(values), str(path)) for name, values in entry.items()}
+        for entry in entries
+    ]
+
+
+def expand(grids: Sequence[Grid], tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> Expansion:
+    """The runs of all grids, each once, by task, backbone and layer so that neighbours share a store.
+
+    Args:
+        grids: a run that several ask for is one.
+        tasks: by what `task` is given in the grids.
+        probes: the training-free readouts of each task.
+
+    Raises:
+        CallError: an unknown name or readout (says what is near), no task or backbone, a seed that is no
+            number, or a readout that fits none of its grid's tasks.
+    """
+    notes: dict[str, None] = {}
+    cells: list[Cell] = []
+    for grid in grids:
+        _check_names(grid, tasks, probes)
+        cells += _cells(grid, tasks, probes, notes)
+    unique = dict.fromkeys(cells)
+    if len(unique) < len(cells):
+        notes[f"{len(cells) - len(unique)} runs are asked for more than once: each is run once"] = None
+    return Expansion(cells=tuple(unique), notes=tuple(notes))
+
+
+def tasks_of(grids: Sequence[Grid]) -> list[str]:
+    """The tasks that grids name, each once."""
+    return list(dict.fromkeys(name for grid in grids for name in grid.get("task", ())))
+
+
+def head_settings(task: Task, readout: str) -> set[str]:
+    """The numbers that can be set of a head: those of the task's own settings, and its other arguments."""
+    return set(settable(readout, task.head_config(readout)))
+
+
+def readout_rows(tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> list[dict[str, object]]:
+    """Every readout: the tasks that it answers, and what makes it; arguments as those of `expand`."""
+    trained = {name: fitting_readouts(task) for name, task in tasks.items()}
+    rows: list[dict[str, object]] = []
+    for way, answers, kinds in (
+        ("scivid train-readout, scivid sweep", trained, HEADS),
+        (
+            "no training, scivid sweep",
+            probes,
+            {kind: None for of_task in probes.values() for kind in of_task},
+        ),
+    ):
+        for kind in kinds:
+            fits = " ".join(name for name in tasks if kind in answers[name])
+            rows.append({"readout": kind, "made by": way, "tasks": fits})
+    return rows
+
+
+def setting_rows(task: Task, probes: Probes) -> list[dict[str, object]]:
+    """Every setting that `--set` or a grid may change for a task, of what, and the benchmark's value."""
+    given: dict[str, Mapping[str, Any]] = {"recipe": asdict(task.recipe)}
+    given |= {kind: settable(kind, task.head_config(kind)) for kind in fitting_readouts(task)}
+    given |= probes
+    return [
+        {"setting": name, "of": owner, "default": "none" if value is None else value}
+        for owner, settings in given.items()
+        for name, value in settings.items()
+    ]
+
+
+def _cells(
+    grid: Grid, tasks: Mapping[str, Task], probes: Mapping[str, Probes], notes: dict[str, None]
+) -> Iterator[Cell]:
+    for task in grid["task"]:
+        for readout in _readouts(grid, task, tasks, probes, notes):
+            has = set(probes[task][readout]) if readout in probes[task] else set(RECIPE)
+            if readout not in probes[task]:
+                has |= head_settings(tasks[task], readout)
+            for name in grid:
+                if name not in AXES and name not in has:
+                    notes[f"{readout} has no {name}: it is run once for all values of {name}"] = None
+            settings = [[f"{name}={value}" for value in grid[name]] for name in grid if name in has]
+            for backbone, layer, fingerprint, seed, *chosen in product(
+                grid["backbone"],
+                grid.get("layer", (None,)),
+                grid.get("fingerprint", (None,)),
+                grid.get("seed", ("0",)),
+                *settings,
+            ):
+                yield Cell(
+                    task=task, backbone=str(backbone), readout=readout, layer=layer, fingerprint=fingerprint,
+                    seed=_seed(str(seed)), settings=tuple(map(str, chosen)),
+                )  # fmt: skip
+
+
+def _readouts(
+    grid: Grid, task: str, tasks: Mapping[str, Task], probes: Mapping[str, Probes], notes: dict[str, None]
+) -> list[str]:
+    """Those of the grid's readouts that a task can train; its own where the grid names none."""
+    if "readout" not in grid:
+        return list(tasks[task].readouts)
+    fitting = {other: [*fitting_readouts(tasks[other]), *probes[other]] for other in grid["task"]}
+    for readout in grid["readout"]:
+        if not any(readout in of for of in fitting.values()):
+            raise CallError(
+                f"readout={readout} does not fit {' or '.join(grid['task'])}: for {task} there are "
+                f"{', '.join(fitting[task])}."
+            )
+        if readout not in fitting[task]:
+            notes[f"{readout} does not fit {task}: left out there"] = None
+    return [readout for readout in grid["readout"] if readout in fitting[task]]
+
+
+def _check_names(grid: Grid, tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> None:
+    for name in ("task", "backbone"):
+        if name not in grid:
+            raise CallError(f"the grid names no {name}: add {name}=..., one or several with commas.")
+    of_probes = {kind: settings for task in grid["task"] for kind, settings in probes[task].items()}
+    of_heads = {name for task in grid["task"] for kind in HEADS for name in head_settings(tasks[task], kind)}
+    settings = {*RECIPE, *of_heads, *(name for of in of_probes.values() for name in of)}
+    for name in grid:
+        if name not in AXES and name not in settings:
+            raise CallError(f"a grid has no {name!r}: {_known(name, [*AXES, *sorted(settings)])}")
+    for readout in grid.get("readout", ()):
+        if readout not in HEADS and readout not in of_probes:
+            raise CallError(f"no readout is called {readout!r}: {_known(readout, [*HEADS, *of_probes])}")
+
+
+def _known(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"known are {', '.join(known)}." + (f" Did you mean {near[0]!r}?" if near else "")
+
+
+def _checked(name: str, values: Sequence[str], origin: str) -> tuple[str, ...]:
+    if not name or not values or not all(values):
+        raise CallError(
+            f"{origin}: {name or 'a name'} has an empty value: write {name or 'name'}=value,value."
+        )
+    return tuple(dict.fromkeys(values))
+
+
+def _listed(values: Any) -> list[str]:
+    """YAML values as they would be written on the command line; what is no plain value becomes empty."""
+    plain = values if isinstance(values, list) else [values]
+    return [str(value) if type(value) in (str, int, float) else "" for value in plain]
+
+
+def _seed(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise CallError(f"seed={text}: a seed is a whole number, for example seed=0,1,2.") from None

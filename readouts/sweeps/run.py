@@ -1,0 +1,264 @@
+"""Run a planned sweep, pass by pass, and say what came of it.
+
+What a sweep has done is in the results table, the runs' folders and `sweeps/NAME`, nowhere else: a killed one
+that is started again finds its finished runs in the table and the others at their last checkpoints. A run
+that fails takes nothing with it: its companions are trained again without it.
+"""
+
+import fcntl
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import blake2b
+from math import isfinite
+from pathlib import Path
+from traceback import clear_frames
+from typing import Any
+
+import torch
+
+from featcache.errors import CallError, ScividError, StoreError
+from featcache.system.console import Progress, silent
+from featcache.system.files import append_line, make_directory, publish
+from readouts.probes.runs import ProbeRun, fit_and_record
+from readouts.results.configurations import by_backbone, by_task, configurations, written_mean
+from readouts.results.table import recorded
+from readouts.sweeps.grid import Grid
+from readouts.sweeps.plan import Places, Plan, Trial, open_splits, steps_of, trial_of
+from readouts.training.loop import train_together
+from readouts.training.run import Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A run that did not end well."""
+
+    label: str
+    error: str
+    run: str = ""
+    """Empty where it has no store, and so no identity."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What became of a sweep's runs."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Of every run in the table, this sweep's or an earlier one's."""
+    failures: list[Failure] = field(default_factory=list)
+    busy: list[str] = field(default_factory=list)
+    """Runs that another process is training."""
+
+
+def run_sweep(
+    plan: Plan,
+    places: Places,
+    *,
+    name: str,
+    device: torch.device,
+    test: bool = False,
+    about: Mapping[str, Any] | None = None,
+    progress: Progress = silent,
+) -> Outcome:
+    """Train what the plan says and return all of its rows; what fails is recorded, and the rest goes on.
+
+    Args:
+        plan: of `plan_sweep`.
+        places: those of the plan.
+        name: of the folder `sweeps/NAME` and of the table's column `sweep`.
+        device: to train on.
+        test: score test too, of the configuration that is best on val for each task and backbone.
+        about: what is kept in `sweeps/NAME/sweep.json` beside the ids of the runs.
+        progress: told of every pass, and in steps of the whole sweep.
+
+    Raises:
+        CallError: `name` cannot be a folder's.
+    """
+    folder = sweep_folder(places.results_dir, name)
+    make_directory(folder)
+    ids = [trial.run.id for trial in plan.trials]
+    publish(folder / "sweep.json", json.dumps({"name": name, **(about or {}), "runs": ids}).encode())
+    runner = _Runner(places, name, device, progress, total=sum(steps_of(one[0]) for one in plan.passes))
+    for missing in plan.missing:
+        way_out = f" Make it with `{missing.command}`." if missing.command else ""
+        runner.fail([cell.label for cell in missing.cells], f"{missing.problem}{way_out}")
+    for one in plan.passes:
+        runner.train(one)
+        runner.done += steps_of(one[0])
+    if test:
+        runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
+    return Outcome(
+        rows=runner.rows(plan.trials), failures=runner.failures, busy=[t.cell.label for t in runner.busy()]
+    )
+
+
+def sweep_name(grids: Sequence[Grid]) -> str:
+    """The name of a sweep that was given none: the same for the same grids."""
+    asked = json.dumps([{name: list(values) for name, values in grid.items()} for grid in grids])
+    return f"grid-{blake2b(asked.encode(), digest_size=4).hexdigest()}"
+
+
+def sweep_folder(results_dir: Path, name: str) -> Path:
+    """Where a sweep keeps `sweep.json` and `failures.jsonl`.
+
+    Raises:
+        CallError: `name` cannot be a folder's.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise CallError(f"--name {name!r} becomes a folder: use letters, digits, '.', '_', '-'.")
+    return results_dir / "sweeps" / name
+
+
+def known_sweeps(results_dir: Path) -> dict[str, dict[str, Any]]:
+    """Name -> what `sweep.json` says of every sweep that was run; a file that cannot be read says nothing."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted((results_dir / "sweeps").glob("*/sweep.json")):
+        with suppress(OSError, ValueError, TypeError):
+            found[file.parent.name] = dict(json.loads(file.read_bytes()))
+    return found
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """A line a configuration, the best on val first: mean and spread over its seeds, and what was selected.
+
+    The best of each task and backbone is marked with the number of runs that it was selected from.
+    """
+    lines: list[dict[str, object]] = []
+    for task, of_task in by_task(rows).items():
+        for backbone, ours in by_backbone(of_task).items():
+            for place, one in enumerate(configurations(ours)):
+                row = one.best
+                chosen = place == 0 and isfinite(row["val"]) and len(ours) > 1
+                settings = " ".join(f"{name}={value}" for name, value in sorted(one.settings.items()))
+                lines.append(
+                    {
+                        "task": task, "backbone": backbone, "layer": row["layer"],
+                        "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
+                        "metric": row["metric"],
+                        **{role: written_mean(one, role) for role in ("val", "test")},
+                        "selected": f"best on val of {len(ours)} runs" if chosen else None,
+                    }
+                )  # fmt: skip
+    return lines
+
+
+class _Runner:
+    """Trains passes one after the other and remembers what went wrong."""
+
+    def __init__(
+        self, places: Places, name: str, device: torch.device, progress: Progress, *, total: int
+    ) -> None:
+        self.places, self.name, self.device, self.total = places, name, device, total
+        self.report = progress
+        self.failures: list[Failure] = []
+        self.skipped: list[Trial] = []
+        self.done = 0
+        """Steps of the sweep before the current pass."""
+
+    def train(self, trials: Sequence[Trial]) -> None:
+        """One pass; where it fails, without the runs that others hold, and then each run by itself."""
+        problem = self._tried(trials)
+        if problem is None:
+            return
+        held = [trial for trial in trials if _is_held(trial, self.places.results_dir)]
+        left = [trial for trial in trials if trial not in held and not self._rows(trial)]
+        self.skipped += held
+        if held and left:
+            self.train(left)
+        elif len(trials) == 1:
+            self._give_up(trials[0], problem)
+        else:
+            for trial in left:
+                self.train([trial])
+
+    def score_test(self, trials: Sequence[Trial]) -> None:
+        """Score test of runs that have ended."""
+        ready: dict[str, list[Trial]] = {}
+        for trial in trials:
+            task = trial.run.task
+            try:
+                splits = open_splits(trial.cell, task, self.places, test=True)
+            except StoreError as problem:
+                self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
+                continue
+            again = trial_of(trial.cell, task, splits, self.places)
+            ready.setdefault(again.run.pass_key, []).append(again)
+        for one in ready.values():
+            self.train(one)
+
+    def fail(self, labels: Sequence[str], error: str, run: str = "") -> None:
+        """Record what did not work, in the sweep's folder as well."""
+        for label in labels:
+            failure = Failure(label=label, error=error, run=run)
+            self.failures.append(failure)
+            about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "run": run, "label": label}
+            line = json.dumps({**about, "error": error})
+            append_line(sweep_folder(self.places.results_dir, self.name) / "failures.jsonl", line)
+
+    def rows(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+        """What is in the table of some runs."""
+        return [row for trial in trials for row in self._rows(trial)]
+
+    def busy(self) -> list[Trial]:
+        """The runs that others held and have not ended since."""
+        return [trial for trial in self.skipped if not self._rows(trial)]
+
+    def _tried(self, trials: Sequence[Trial]) -> Exception | None:
+        """What went wrong in a pass; whatever one run's failure is, the other runs go on."""
+        try:
+            self._pass(trials)
+        except Exception as problem:
+            # Its frames hold all heads of the pass, and what it lacked may have been memory.
+            clear_frames(problem.__traceback__)
+            return problem
+        return None
+
+    def _pass(self, trials: Sequence[Trial]) -> None:
+        first = trials[0].run
+        options: dict[str, Any] = {
+            "results_dir": self.places.results_dir, "device": self.device, "sweep_name": self.name,
+            "progress": self._progress,
+        }  # fmt: skip
+        if isinstance(first, ProbeRun):
+            fit_and_record(first, command=trials[0].command, **options)
+            return
+        runs = [trial.run for trial in trials if isinstance(trial.run, Run)]
+        train_together(runs, commands={trial.run.id: trial.command for trial in trials}, **options)
+
+    def _progress(self, what: str, done: int, total: int) -> None:
+        self.report(what, done, total)
+        if what == "training":
+            self.report("steps of the sweep", min(self.done + done, self.total), self.total)
+
+    def _give_up(self, trial: Trial, problem: Exception) -> None:
+        if trial not in self.skipped and not self._rows(trial):
+            kind = "" if isinstance(problem, ScividError) else f"{type(problem).__name__}: "
+            self.fail([trial.cell.label], f"{kind}{problem}", run=trial.run.id)
+
+    def _rows(self, trial: Trial) -> list[dict[str, Any]]:
+        return recorded(self.places.results_dir, trial.run.id, tested="test" in trial.run.splits)
+
+
+def _selected(trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Trial]:
+    """The runs of the configuration that is best on val, of each task and backbone."""
+    best: set[str] = set()
+    for of_task in by_task(rows).values():
+        for ours in by_backbone(of_task).values():
+            best |= {str(row["run"]) for row in configurations(ours)[0].rows}
+    return [trial for trial in trials if trial.run.id in best]
+
+
+def _is_held(trial: Trial, results_dir: Path) -> bool:
+    """Whether another process is training a run; asking does not disturb it."""
+    try:
+        with (trial.run.folder(results_dir) / ".lock").open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        # No lock, or a file system that has none: nobody holds it.
+        return False
+    return False

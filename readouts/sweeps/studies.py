@@ -1,0 +1,200 @@
+"""The paper's questions as named sweeps: what to vary, along which axis to look, and the paper's own rows.
+
+A study is a grid and nothing else, so it is planned, trained, killed, resumed and drawn as any sweep is; the
+benchmark's recipe stands unless the user's own `--grid` lays other values over it.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from featcache.errors import CallError
+from featcache.manifest import Manifest, PublishedResult
+from featcache.spec import SHUFFLED
+from readouts.probes.runs import probes_of
+from readouts.sweeps.grid import EVERY_LAYER, Grid
+from readouts.tasks import load_task
+from readouts.tasks.base import Task
+from readouts.training.run import fitting_readouts
+
+SEEDS = ("0", "1", "2")
+"""Three, for a spread: one seed is no result."""
+
+_SIZE = re.compile(r"_(s|b|l|h|g|e|hplus|b_dist_e)\d*$")
+"""How names end that say a size: dinov2_l, vjepa_h384, 4ds_b_dist_e."""
+
+Vary = Callable[[Task, str, Sequence[str]], dict[str, tuple[str, ...]]]
+"""(task, backbone, known backbones) -> the axes of a study with their values."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Study:
+    """One question, and how to ask it."""
+
+    title: str
+    question: str
+    along: str
+    """The axis of its curve: a name of the grid."""
+    vary: Vary
+    beside: Callable[[PublishedResult, str, Sequence[PublishedResult]], bool]
+    """Which of the task's published rows belong beside it, given ours and all of them."""
+
+
+def _every_readout(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {"readout": (*fitting_readouts(task), *probes_of(task))}
+
+
+def _every_layer(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {"layer": (EVERY_LAYER,)}
+
+
+def _both_orders(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    ordered = backbone.removesuffix(SHUFFLED)
+    return {"backbone": (ordered, ordered + SHUFFLED)}
+
+
+def _shares(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {"train_fraction": ("0.01", "0.05", "0.25", "1")}
+
+
+def _sizes(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {"backbone": family(backbone, known)}
+
+
+def _views(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    return {"train_views": ("1", "2", "4", "8")}
+
+
+def _same_backbone(row: PublishedResult, backbone: str, rows: Sequence[PublishedResult]) -> bool:
+    return _plain(row.backbone) == _plain(backbone.removesuffix(SHUFFLED))
+
+
+def _same_family(row: PublishedResult, backbone: str, rows: Sequence[PublishedResult]) -> bool:
+    return _plain(row.backbone) in {_plain(stem + size) for stem in (_stem(backbone),) for size in _ENDINGS}
+
+
+def _several_readouts(row: PublishedResult, backbone: str, rows: Sequence[PublishedResult]) -> bool:
+    """Whatever the backbone: what a readout adds was published for one of them."""
+    return len({other.readout for other in rows if other.backbone == row.backbone}) > 1
+
+
+_ENDINGS = ("s", "b", "l", "h", "g", "e", "hplus", "h384", "g384", "bdiste")
+
+STUDIES: Mapping[str, Study] = {
+    "readout": Study(
+        title="Readout architecture",
+        question="How much of what a backbone knows does each kind of readout find?",
+        along="readout",
+        vary=_every_readout,
+        beside=_several_readouts,
+    ),
+    "depth": Study(
+        title="Depth",
+        question="At which layer is what the task needs easiest to read?",
+        along="layer",
+        vary=_every_layer,
+        beside=_same_backbone,
+    ),
+    "order": Study(
+        title="Temporal order",
+        question="Does it matter to the backbone in which order the frames come?",
+        along="backbone",
+        vary=_both_orders,
+        beside=_same_backbone,
+    ),
+    "data": Study(
+        title="Data fraction",
+        question="How much labelled data does a readout need?",
+        along="train_fraction",
+        vary=_shares,
+        beside=_same_backbone,
+    ),
+    "scale": Study(
+        title="Scale within a family",
+        question="Is the larger backbone of a family the better one?",
+        along="backbone",
+        vary=_sizes,
+        beside=_same_family,
+    ),
+    "views": Study(
+        title="Cached views",
+        question="How many frozen views stand in for augmentation drawn anew every time?",
+        along="train_views",
+        vary=_views,
+        beside=_same_backbone,
+    ),
+}
+"""Every study by the name that `scivid sweep --study` has for it."""
+
+
+def study_of(name: str) -> Study:
+    """The study called `name`.
+
+    Raises:
+        CallError: there is none; says which there are.
+    """
+    if name not in STUDIES:
+        raise CallError(f"--study {name}: there are {', '.join(STUDIES)}.")
+    return STUDIES[name]
+
+
+def study_grids(
+    name: str,
+    *,
+    task: str,
+    backbone: str,
+    manifest: Manifest,
+    known: Sequence[str],
+    over: Sequence[Grid] = (),
+) -> list[Grid]:
+    """The grids of a study of one task and backbone.
+
+    Args:
+        name: of the study.
+        task: as `--task` is given.
+        backbone: whose stores to read.
+        manifest: where tasks come from.
+        known: all backbones there are, the smaller of a family first.
+        over: the user's own values, laid over the study's name by name: a grid each, none is one.
+
+    Raises:
+        CallError: no such study or task, a family of one, or views of a task that has one.
+    """
+    study, entry = study_of(name), manifest.tasks.get(task)
+    if name == "views" and entry and entry.starts is None and entry.augmentation.is_identity:
+        raise CallError(
+            f"--study views: the training clips of {task} are never augmented, so one view is all."
+        )
+    varied = study.vary(load_task(task, manifest), backbone, known)
+    if any(len(values) == 1 and values != (EVERY_LAYER,) for values in varied.values()):
+        raise CallError(f"--study {name}: {backbone} has no relatives, known are {', '.join(known)}.")
+    own: Grid = {"task": (task,), "backbone": (backbone,), "seed": SEEDS, **varied}
+    return [{**own, **grid} for grid in over or ({},)]
+
+
+def family(backbone: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The backbones whose names differ from this one's in their size only, in the order of `known`."""
+    return tuple(name for name in known if _stem(name) == _stem(backbone)) or (backbone,)
+
+
+def published_beside(name: str, *, task: str, backbone: str, manifest: Manifest) -> list[dict[str, object]]:
+    """The published rows that belong beside a study, as lines of `readouts.sweeps.run.summary`."""
+    entry = manifest.tasks.get(task)
+    rows = entry.published.rows if entry else ()
+    return [
+        {
+            "task": task, "backbone": f"{row.backbone} (published)", "readout": row.readout,
+            "test": f"{row.value:g}",
+        }
+        for row in rows
+        if study_of(name).beside(row, backbone, rows)
+    ]  # fmt: skip
+
+
+def _stem(name: str) -> str:
+    return _SIZE.sub("", name)
+
+
+def _plain(name: str) -> str:
+    """A name as the paper and the registry both would have it, were there no marks between words."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,0 +1,126 @@
+"""Tracking accuracy against the reference's results, and by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+
+from featcache.errors import CallError, ScividError
+from readouts.metrics.tracking import TrackAccuracy, nearest_endpoint_error
+
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def numbers(golden: Any) -> list[int]:
+    return sorted({int(name.partition("/")[0]) for name in golden.under("in/")})
+
+
+def batches(golden: Any) -> list[Batch]:
+    """Points, end points, query mask and target mask of each batch."""
+    names = ("pred_coords", "gt_coords", "query_mask", "target_mask")
+    read = [[torch.from_numpy(golden.arrays[f"in/{n}/{name}"]) for name in names] for n in numbers(golden)]
+    return [(p, e, *(rearrange(mask, "b n 1 -> b n") for mask in masks)) for p, e, *masks in read]
+
+
+def tolerance(golden: Any) -> dict[str, float]:
+    bounds = golden.meta["tolerances"]["out"]
+    return {"rel": bounds["rtol"], "abs": bounds["atol"]}
+
+
+def scores(taken: list[Batch], **settings: Any) -> dict[str, float]:
+    metric = TrackAccuracy(**settings)
+    for batch in taken:
+        metric.update(*batch)
+    return metric.compute()
+
+
+@pytest.mark.golden("metric_stir*")
+def test_accuracy_is_the_references(golden: Any) -> None:
+    found = scores(batches(golden), **golden.meta["module_kwargs"])
+    expected = {name: float(value) for name, value in golden.under("out/").items()}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, **tolerance(golden)), name
+
+
+@pytest.mark.golden("metric_stir*")
+def test_errors_are_the_references(golden: Any) -> None:
+    settings = golden.meta["module_kwargs"]
+    keys = {"rescale_height": "height", "rescale_width": "width", "round_to_nearest_pixel": None}
+    passed = {(new or old): settings[old] for old, new in keys.items() if old in settings}
+    distances = [
+        a for name, a in sorted(golden.under("out_extra/").items()) if name.endswith("min_distances")
+    ]
+    for (points, endpoints, queries, targets), expected in zip(batches(golden), distances, strict=True):
+        found = nearest_endpoint_error(points, endpoints, query_mask=queries, target_mask=targets, **passed)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.golden("metric_stir*")
+def test_batches_split_in_any_way_score_alike(golden: Any) -> None:
+    settings = golden.meta["module_kwargs"]
+    whole = [torch.cat(column) for column in zip(*batches(golden), strict=True)]
+    one_by_one = list(zip(*(column.split(1) for column in whole), strict=True))
+    assert scores([tuple(whole)], **settings) == pytest.approx(scores(one_by_one, **settings), rel=1e-12)
+
+
+def error(point: tuple[float, float], endpoint: tuple[float, float], **settings: Any) -> float:
+    ones = torch.ones(1, 1)
+    points, endpoints = torch.tensor([[point]]), torch.tensor([[endpoint]])
+    found = nearest_endpoint_error(points, endpoints, query_mask=ones, target_mask=ones, **settings)
+    return found.item()
+
+
+def test_halves_are_rounded_to_the_even_pixel() -> None:
+    # Over 1280 x 1024, all exact in float32: x = 0.5, 1.5, 2.5 pixels become 0, 2, 2; y = 3.5 becomes 4.
+    assert error((0.5 / 1280, 0.0), (0.0, 0.0)) == 0.0
+    assert error((1.5 / 1280, 0.0), (0.0, 0.0)) == 2.0
+    assert error((2.5 / 1280, 0.0), (0.0, 0.0)) == 2.0
+    assert error((0.0, 3.5 / 1024), (0.0, 0.5 / 1024)) == 4.0
+    assert error((0.0, 3.5 / 1024), (0.0, 0.5 / 1024), round_to_nearest_pixel=False) == 3.0
+    assert error((-0.5 / 1280, 0.0), (0.0, 0.0)) == 0.0
+
+
+def test_a_threshold_includes_its_own_distance() -> None:
+    # 3, 4 pixels away: exactly 5.
+    batch = torch.tensor([[[3 / 1280, 4 / 1024]]]), torch.zeros(1, 1, 2), torch.ones(1, 1), torch.ones(1, 1)
+    found = scores([batch], thresholds=(4, 5))
+    assert (found["within_4pxl_threshold"], found["within_5pxl_threshold"]) == (0.0, 1.0)
+    assert found["average_over_thresholds"] == 0.5
+
+
+def test_the_nearest_valid_end_point_counts_whatever_its_row() -> None:
+    points = torch.tensor([[[0.1, 0.1], [0.9, 0.9]]])
+    endpoints = torch.tensor([[[0.9, 0.9], [0.5, 0.5], [0.1, 0.1]]])
+    every = torch.ones(1, 2, dtype=torch.bool)
+    found = nearest_endpoint_error(
+        points, endpoints, query_mask=every, target_mask=torch.tensor([[1, 1, 0]], dtype=torch.int32)
+    )
+    # 0.4 of 1280 x 1024 from the middle one, the third being padding.
+    assert found.tolist() == [[pytest.approx(np.hypot(512, 410), abs=1.0), 0.0]]
+
+
+@pytest.mark.parametrize("n_endpoints", [0, 3])
+def test_a_clip_without_end_points_is_all_misses(n_endpoints: int) -> None:
+    none = torch.full((1, n_endpoints, 2), -1.0), torch.ones(1, 2), torch.zeros(1, n_endpoints)
+    found = scores([(torch.rand(1, 2, 2), *none)], add_average_error=True)
+    assert found["num_queries"] == 2.0
+    assert found["average_over_thresholds"] == 0.0
+    assert found["average_error"] == np.inf
+
+
+def test_a_batch_of_padding_changes_nothing() -> None:
+    batch = torch.rand(2, 3, 2), torch.rand(2, 3, 2), torch.ones(2, 3), torch.ones(2, 3)
+    padding = torch.full((2, 3, 2), torch.nan), *batch[1:2], torch.zeros(2, 3), torch.ones(2, 3)
+    settings = {"add_average_error": True}
+    assert scores([batch, padding], **settings) == scores([batch], **settings)
+    with pytest.raises(CallError, match="no points"):
+        scores([padding])
+
+
+def test_points_that_are_not_finite_are_told() -> None:
+    ones = torch.ones(1, 1)
+    with pytest.raises(ScividError, match="not finite"):
+        TrackAccuracy().update(torch.full((1, 1, 2), torch.nan), torch.zeros(1, 1, 2), ones, ones)

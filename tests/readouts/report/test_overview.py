@@ -1,0 +1,74 @@
+"""The matrix: the best on val with what test says of it, how many there were, published rows below."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featcache.manifest import load_manifest
+from readouts.report.overview import Overview, bracketed, overview
+from readouts.results.bootstrap import Interval
+from readouts.results.table import add_run
+from readouts.results.task_results import load_task_results
+
+MakeRow = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def matrix(make_row: MakeRow, tmp_path: Path) -> Overview:
+    storms = {"task": "typhoon", "task_spec": "typhoon", "metric": "pressure/rmse", "higher_is_better": False}
+    rows = [
+        make_row(run="a", val=0.3, test=0.9),
+        make_row(run="b", val=0.4, test=0.2, readout="attention"),
+        make_row(run="c", val=0.1, backbone="resize", control="no model"),
+        make_row(run="d", val=9.0, test=12.34, **storms),
+        make_row(run="e", val=8.0, test=16.0, seed=1, **storms),
+        make_row(run="f", val=8.25, test=7.0, readout="attention", **storms),
+    ]
+    for row in rows:
+        add_run(tmp_path, row["run"], [row])
+    return overview(load_task_results(tmp_path, [], load_manifest()))
+
+
+def test_val_selects_and_test_is_shown(matrix: Overview) -> None:
+    resize, toy = matrix.ours
+    assert [task["name"] for task in matrix.tasks] == ["flyvsfly", "typhoon"]
+    assert [task["better"] for task in matrix.tasks] == ["higher is better", "lower is better"]
+    fly, storm = toy.cells
+    assert fly is not None
+    assert storm is not None
+    assert (fly.score, fly.readout, fly.tried, fly.best) == ("0.200", "attention", "best of 2", True)
+    # Seeds e and d: e is the best row, f the best configuration, which is what a sweep scores on test.
+    assert (storm.score, storm.readout, storm.tried) == ("7.000", "attention", "best of 2")
+    assert (resize.control, resize.cells[1]) == ("no model", None)
+
+
+def test_a_row_without_test_says_so(matrix: Overview) -> None:
+    cell = matrix.ours[0].cells[0]
+    assert cell is not None
+    assert (cell.score, cell.readout, cell.tried, cell.best) == ("0.100", "on val, linear", "1 run", False)
+
+
+def test_published_rows_are_the_best_readout_of_each(matrix: Overview) -> None:
+    published = {line.name: line.cells for line in matrix.published}
+    fly, storm = published["4DS-e"]
+    assert fly is not None
+    assert storm is not None
+    assert (fly.score, fly.readout) == ("0.894", "attention")
+    assert (storm.score, storm.readout) == ("4.23", "attention")  # linear: 7.45, and lower is better
+    assert published["Kitamoto et al."][0] is None
+
+
+def test_brackets() -> None:
+    interval = Interval(low=9.0, high=13.0, level=0.95, units="")
+    assert (bracketed(None, 1.0), bracketed(interval, 11.0)) == ("", "[9.0, 13.0]")
+
+
+def test_seeds_are_their_mean_as_in_the_tasks_own_table(make_row: MakeRow, tmp_path: Path) -> None:
+    for seed, (val, test) in enumerate(((0.9, 0.1), (0.5, 0.3))):
+        add_run(tmp_path, str(seed), [make_row(run=str(seed), seed=seed, val=val, test=test)])
+    ((line,), (task,)) = (of := overview(load_task_results(tmp_path, [], load_manifest()))).ours, of.tasks
+    (cell,) = line.cells
+    assert cell is not None
+    assert (cell.score, cell.tried, task["metric"]) == ("0.200 ± 0.141", "2 runs", "mAP")

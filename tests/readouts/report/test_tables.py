@@ -1,0 +1,72 @@
+"""Tables: the same rows as CSV and Markdown."""
+
+import csv
+import errno
+import os
+from collections.abc import Callable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featcache.errors import CallError
+from featcache.manifest import load_manifest
+from readouts.report.tables import comparison_of, csv_of, markdown_of, put_in_place
+from readouts.results.table import SCHEMA, add_run
+from readouts.results.task_results import TaskResults, load_task_results
+
+MakeRow = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def tasks(make_row: MakeRow, tmp_path: Path) -> list[TaskResults]:
+    for seed, val in enumerate((0.2, 0.4)):
+        add_run(tmp_path, str(seed), [make_row(run=str(seed), seed=seed, val=val, backbone="a|b")])
+    return load_task_results(tmp_path, [], load_manifest())
+
+
+def test_csv_has_every_row_and_column(tasks: list[TaskResults]) -> None:
+    rows = list(csv.DictReader(StringIO(csv_of(tasks))))
+    assert [(row["run"], row["val"], row["test"], row["val_low"]) for row in rows] == [
+        ("0", "0.2", "", ""),
+        ("1", "0.4", "", ""),
+    ]
+    assert [*rows[0]][: len(SCHEMA.names)] == SCHEMA.names
+
+
+def test_markdown_has_configurations_and_published_rows(tasks: list[TaskResults]) -> None:
+    text = markdown_of(tasks)
+    assert "## Fly behaviour" in text
+    assert "mAP, higher is better; 2 rows tried" in text
+    assert "| a\\|b | 1 | linear | 2 | exact | 0.300 ± 0.141 |  |" in text
+    assert "| Resize (published) |  | attention |  |  |  | 0.095 |" in text
+    widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_ours_come_first(tasks: list[TaskResults]) -> None:
+    first, second, *_ = comparison_of(tasks[0])
+    assert (first["backbone"], first["seeds"], first["val"]) == ("a|b", 2, "0.300 ± 0.141")
+    assert second == {"backbone": "4DS-e (published)", "readout": "attention", "test": "0.894"}
+
+
+def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:
+    put_in_place(tmp_path / "deep" / "a.csv", "x")
+    assert (tmp_path / "deep" / "a.csv").read_text() == "x"
+    with pytest.raises(CallError, match="name another file"):
+        put_in_place(tmp_path / "deep", "x")
+
+
+def test_a_full_disk_leaves_what_was_there_and_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_place(tmp_path / "page.html", "old")
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CallError, match=r"page\.html cannot be written \(No space left on device\)"):
+        put_in_place(tmp_path / "page.html", "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("page.html", "old")]

@@ -1,0 +1,81 @@
+"""A task's section: rows that count, commands of every run, nothing that is not there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.manifest import load_manifest
+from featcache.store.feature_store import FeatureStore
+from readouts.report.task import ROWS_SHOWN, TaskSection, task_section
+from readouts.results.table import add_run, run_folder
+from readouts.results.task_results import load_task_results
+
+MakeRow = Callable[..., dict[str, Any]]
+
+
+def section_of(rows: list[dict[str, Any]], results: Path) -> TaskSection:
+    for run in {row["run"] for row in rows}:
+        add_run(results, run, [row for row in rows if row["run"] == run])
+    (task,) = load_task_results(results, [], load_manifest())
+    return task_section(task, results)
+
+
+def test_many_configurations_leave_room_for_the_other_backbones(make_row: MakeRow, tmp_path: Path) -> None:
+    rows = [make_row(run=f"r{i}", recipe={"lr": i / 10}, val=0.9 - i / 100) for i in range(ROWS_SHOWN + 5)]
+    rows.append(make_row(run="resize", backbone="resize", control="no model", val=0.1))
+    section = section_of(rows, tmp_path)
+    assert [row["backbone"] for row in section.rows] == ["toy"] * ROWS_SHOWN + ["resize"]
+    assert (section.n_left_out, section.n_tried) == (5, ROWS_SHOWN + 6)
+    assert section.rows[1]["settings"] == "lr 0.1"
+    assert len(section.commands) == ROWS_SHOWN + 6
+
+
+def test_a_run_of_two_heads_is_one_command_and_shared_seconds_are_shared(
+    make_row: MakeRow, tmp_path: Path
+) -> None:
+    shared = {"command": "scivid sweep ...", "seconds": 32.0, "together": 16}
+    section = section_of([make_row(**shared), make_row(readout="attention", val=0.75, **shared)], tmp_path)
+    assert section.commands == [
+        {
+            "name": "toy, layer 1, seed 0: attention 0.750, linear 0.500",
+            "command": "scivid sweep ...",
+            "seconds": "2",
+        }
+    ]
+
+
+def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
+    make_row: MakeRow, tmp_path: Path
+) -> None:
+    rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7)]
+    point = {"step": 10, "readout": "linear", "train_loss": 1.0, "mean_AP": 0.5}
+    folder = run_folder(tmp_path, rows[1])
+    folder.mkdir(parents=True)
+    (folder / "history.jsonl").write_text(json.dumps(point) + "\n")
+    assert [curve["name"] for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]
+
+
+def test_without_intervals_the_reason_is_given(
+    make_row: MakeRow, make_split: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    val = make_split("val", np.zeros((6, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[:6])
+    add_run(tmp_path, "a", [make_row(val_fingerprint=val.fingerprint)])
+    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    section = task_section(task, tmp_path)
+    assert section.units == ""
+    assert section.no_intervals.startswith("run a kept no evidence of single clips of val")
+
+
+def test_without_stores_there_are_rows_and_published_rows(make_row: MakeRow, tmp_path: Path) -> None:
+    section = section_of([make_row()], tmp_path)
+    assert (section.title, section.metric, section.better) == (
+        "Fly behaviour",
+        "mAP",
+        "higher is better",
+    )
+    assert not any((section.pictures, section.clips, section.curves, section.differences, section.problem))
+    assert section.units == ""
+    assert {"backbone": "Resize", "readout": "attention", "value": "0.095"} in section.published

@@ -1,0 +1,65 @@
+"""The results table: rows come back as they went in, a rerun replaces its own, anybody's Parquet reads it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featcache.errors import StoreError
+from readouts.results.table import SCHEMA, add_run, load_results, load_run, table_path
+
+
+def row(run: str, second: int, **values: object) -> dict[str, object]:
+    finished = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
+    return {"run": run, "finished": finished, "task": "t", "readout": "linear", **values}
+
+
+def test_rows_come_back_oldest_first(tmp_path: Path) -> None:
+    add_run(tmp_path, "b", [row("b", 2, val=0.5)])
+    add_run(tmp_path, "a", [row("a", 3, val=0.25), row("a", 3, readout="attention", val=0.75)])
+    rows = load_results(tmp_path)
+    assert [(r["run"], r["readout"], r["val"]) for r in rows] == [
+        ("b", "linear", 0.5),
+        ("a", "attention", 0.75),
+        ("a", "linear", 0.25),
+    ]
+    assert set(rows[0]) == set(SCHEMA.names)
+    assert rows[0]["test"] is None
+
+
+def test_a_rerun_replaces_its_rows(tmp_path: Path) -> None:
+    add_run(tmp_path, "a", [row("a", 1, val=0.1)])
+    add_run(tmp_path, "a", [row("a", 2, val=0.2)])
+    assert [r["val"] for r in load_results(tmp_path)] == [0.2]
+
+
+def test_the_folder_is_one_parquet_table(tmp_path: Path) -> None:
+    for run in "abc":
+        add_run(tmp_path, run, [row(run, 1)])
+    assert pq.read_table(table_path(tmp_path)).num_rows == 3
+    assert not list(table_path(tmp_path).glob(".*"))
+
+
+def test_an_unknown_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no columns \\['colour'\\]"):
+        add_run(tmp_path, "a", [row("a", 1, colour="red")])
+    assert load_results(tmp_path) == []
+
+
+def test_columns_that_an_older_version_did_not_write_are_none(tmp_path: Path) -> None:
+    file = add_run(tmp_path, "a", [row("a", 1, val=0.5)])
+    kept = [field for field in SCHEMA if field.name not in ("task_spec", "n_test", "targets")]
+    pq.write_table(pa.Table.from_pylist([row("a", 1, val=0.5)], schema=pa.schema(kept)), file)
+    (found,) = load_results(tmp_path)
+    assert (found["val"], found["task_spec"], found["n_test"]) == (0.5, None, None)
+
+
+def test_a_broken_file_is_named_and_hinders_no_other_run(tmp_path: Path) -> None:
+    add_run(tmp_path, "a", [row("a", 1, val=0.5)])
+    (table_path(tmp_path) / "b.parquet").write_bytes(b"not parquet")
+    with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results"):
+        load_results(tmp_path)
+    assert [r["val"] for r in load_run(tmp_path, "a")] == [0.5]
+    assert load_run(tmp_path, "c") == []
