@@ -104,8 +104,8 @@ def test_a_recorded_run_is_not_trained_again(copy: Path) -> None:
     train(copy, "small_frames")
     assert contents(copy / "results") == before
     scivid(
-        "sweep", "--grid", "task=typhoon backbone=small_frames readout=ridge", "--cache-dir", copy / "features",
-        "--results-dir", copy / "results",
+        "sweep", "--grid", "task=typhoon backbone=small_frames readout=ridge",
+        "--cache-dir", copy / "features", "--results-dir", copy / "results",
     )  # fmt: skip
     # A sweep's own note holds the command as it was last given.
     assert contents(copy / "results" / "results.parquet") == contents(EARLIER / "results" / "results.parquet")
