@@ -7,7 +7,7 @@ from typing import Any
 from readouts.tasks.base import Recipe
 
 MEAN_PRESSURE = 983.9111856685796
-"""Central pressure over all steps of typhoon's training split, in hPa: what its predictions are relative to."""
+"""Mean central pressure of typhoon's training split, in hPa: what predictions are relative to."""
 
 SETTINGS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType(
     {
