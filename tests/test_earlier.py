@@ -60,8 +60,8 @@ def extract(path: Path, data: Path, cache: Path) -> str:
 def train(copy: Path, backbone: str) -> None:
     settings = [word for setting in RECIPE for word in ("--set", setting)]
     scivid(
-        "train-readout", "--backbone", backbone, "--task", "typhoon", "--readout", "linear,attention", *settings,
-        "--cache-dir", copy / "features", "--results-dir", copy / "results", "--device", "cpu",
+        "train-readout", "--backbone", backbone, "--task", "typhoon", "--readout", "linear,attention",
+        *settings, "--cache-dir", copy / "features", "--results-dir", copy / "results", "--device", "cpu",
     )  # fmt: skip
 
 
