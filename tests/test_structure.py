@@ -11,6 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([ROOT / "cli.py", *ROOT.glob("featcache/**/*.py"), *ROOT.glob("readouts/**/*.py")])
 MAX_LINES, MAX_BODY = 400, 60
+FOLDERS = sorted({path.parent for path in SOURCES} - {ROOT})
+FEWEST_MODULES, MOST_MODULES = 3, 15
+SMALL_FOLDERS: dict[str, str] = {}
+"""Folders of fewer modules, each with its reason."""
 RECORDS = ("Certificate", "ReadoutComparison")
 """Written to JSON as a whole, for whoever reads the file."""
 
@@ -82,6 +86,29 @@ def test_every_field_of_a_dataclass_is_read() -> None:
     templates = " ".join(p.read_text() for p in ROOT.glob("readouts/**/*.html"))
     dead = {ast.unparse(f.target) for f in fields} - read
     assert not {name for name in dead if f".{name}" not in templates}
+
+
+def modules(folder: Path) -> list[Path]:
+    """Modules and folders of a folder, as one sees them when it is opened."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if (path.suffix == ".py" and path.stem != "__init__") or (path / "__init__.py").exists()
+    ]
+
+
+def test_a_folder_holds_what_one_look_takes_in() -> None:
+    counts = {str(folder.relative_to(ROOT)): len(modules(folder)) for folder in FOLDERS}
+    assert not {folder: n for folder, n in counts.items() if n > MOST_MODULES}
+    small = {folder for folder, n in counts.items() if n < FEWEST_MODULES}
+    assert small == SMALL_FOLDERS.keys()
+
+
+def test_every_folder_says_what_it_is() -> None:
+    silent = [
+        folder for folder in FOLDERS if not ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
+    ]
+    assert not silent
 
 
 def test_nothing_is_called_utils() -> None:
