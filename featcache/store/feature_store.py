@@ -341,9 +341,17 @@ def open_features(
     header = read_header(path)
     refuse_other(path, header, fingerprint=fingerprint, parts=parts)
     store = FeatureStore(path, header)
-    if not allow_incomplete:
-        _refuse_unfinished(store)
-        _refuse_broken(store)
+    return store if allow_incomplete else finished(store)
+
+
+def finished(store: FeatureStore) -> FeatureStore:
+    """The store as it is, if it is finished and whole.
+
+    Raises:
+        StoreError: it is not finished, or a shard file is missing or truncated.
+    """
+    _refuse_unfinished(store)
+    _refuse_broken(store)
     return store
 
 

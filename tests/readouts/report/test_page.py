@@ -12,7 +12,7 @@ from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.targets import TargetArray, Targets
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report
 from readouts.results import intervals
 from readouts.results.table import add_run, load_results
