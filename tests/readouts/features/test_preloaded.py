@@ -11,6 +11,7 @@ import torch
 from featcache.errors import CallError
 from featcache.store.feature_store import FeatureStore
 from featcache.system.console import silent
+from readouts.features import preloaded
 from readouts.features.batches import training_batches
 from readouts.features.preloaded import preload, preloaded_batches, preloaded_bytes
 from readouts.features.splits import draws_of, split_of
