@@ -4,7 +4,6 @@ What is drawn at a step is a pure function of (seed, step), so a resumed run and
 the same batches, whatever the number of threads.
 """
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,7 +98,7 @@ class FeatureSplit:
     @cached_property
     def distinct_views(self) -> int | tuple[int, ...]:
         """Views of each usable clip without repeats: fewer where it is too short for all starts."""
-        starts = _of_views(self.store, "starts")
+        starts = of_views(self.store, "starts")
         if starts is None:
             return self.n_views
         lengths = np.asarray(self.store.clips.column("n_source"))[self.usable]
@@ -281,22 +280,8 @@ def split_decisions(split: FeatureSplit) -> dict[str, Any]:
     return {**features, "targets": targets_fingerprint(split), **replay}
 
 
-def splits_summary(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
-    """What a results row says of the stores its numbers came from."""
-    train = splits["train"]
-    store = train.store
-    row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
-    row |= {"layer": train.layer.name, "views": train.n_views, "view_seed": _of_views(store, "seed")}
-    for role, split in splits.items():
-        row |= {
-            f"n_{role}": len(split.usable),
-            f"{role}_store": split.store.path.name,
-            f"{role}_fingerprint": split.store.fingerprint,
-        }
-    return row | {"targets": json.dumps({role: targets_fingerprint(s) for role, s in splits.items()})}
-
-
-def _of_views(store: FeatureStore, name: str) -> Any:
+def of_views(store: FeatureStore, name: str) -> Any:
+    """A setting of the views of a store, `seed` or `starts`; None where it has only the evaluation view."""
     views = store.parts.get("views")
     return views.get(name) if isinstance(views, Mapping) else None
 
@@ -392,7 +377,7 @@ def _about(store: FeatureStore) -> str:
     layers = " ".join(layer.name for layer in store.spec.layers)
     views = f"{store.spec.n_views} views"
     if store.spec.n_views > 1:
-        views += f" of seed {_of_views(store, 'seed')}"
+        views += f" of seed {of_views(store, 'seed')}"
     numbers = f"{store.spec.dtype}, computed in {store.parts['backbone'].get('precision')}"
     state = "complete" if store.complete else "unfinished"
     return f"layers {layers}, {views}, {store.spec.n_clips} clips, {numbers}, {state}"
