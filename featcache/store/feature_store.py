@@ -341,9 +341,31 @@ def open_features(
     header = read_header(path)
     refuse_other(path, header, fingerprint=fingerprint, parts=parts)
     store = FeatureStore(path, header)
-    if not allow_incomplete:
-        _refuse_unfinished(store)
-        _refuse_broken(store)
+    return store if allow_incomplete else finished(store)
+
+
+def finished(store: FeatureStore) -> FeatureStore:
+    """The store as it is, if it is finished and whole.
+
+    Raises:
+        StoreError: it is not finished, or a shard file is missing or truncated.
+    """
+    spec = store.spec
+    if not store.complete:
+        there = sum(
+            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
+        )
+        raise StoreError(
+            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
+            "Run the same `scivid extract` again: it goes on where it stopped."
+        )
+    broken = [problem for array in spec.all_arrays for problem in _misshapen(store, array)]
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise StoreError(
+            f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
+            "it makes only these shards anew. `scivid validate` finds all damage."
+        )
     return store
 
 
@@ -362,28 +384,6 @@ def find_stores(
         with suppress(StoreError):
             found.append(FeatureStore(path, read_header(path)))
     return tuple(found)
-
-
-def _refuse_unfinished(store: FeatureStore) -> None:
-    if not store.complete:
-        spec = store.spec
-        there = sum(
-            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
-        )
-        raise StoreError(
-            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
-            "Run the same `scivid extract` again: it goes on where it stopped."
-        )
-
-
-def _refuse_broken(store: FeatureStore) -> None:
-    broken = [problem for array in store.spec.all_arrays for problem in _misshapen(store, array)]
-    if broken:
-        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise StoreError(
-            f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
-            "it makes only these shards anew. `scivid validate` finds all damage."
-        )
 
 
 def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:

@@ -18,13 +18,14 @@ from featcache.errors import CallError, StoreError
 from featcache.system.console import Progress, command_line
 from readouts.features.splits import FeatureSplit, split_decisions
 from readouts.probes.fits import PROBES, check_probe, fit_pooled, pool_split
-from readouts.results.per_clip import write_evidence, write_predictions
+from readouts.results.predictions import write_predictions
 from readouts.results.rows import make_row, scored_later
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import add_run, load_run, recorded
 from readouts.tasks.base import Task, evidence_of
 from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
+from readouts.training.checkpoint import write_evidence
 from readouts.training.run import check_seed, digest_of
 
 SHARES = {"train_fraction": 1.0, "train_views": 0}

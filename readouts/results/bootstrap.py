@@ -24,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -33,7 +34,7 @@ from featcache.errors import CallError, StoreError
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.feature_store import find_stores
 from featcache.store.targets import CLIP_UNITS, Targets
-from readouts.results.per_clip import load_evidence
+from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Evidence
 
 FEWEST_UNITS = 3
@@ -41,6 +42,9 @@ FEWEST_UNITS = 3
 
 FEW_UNITS = 10
 """Below it an interval is a rough guide, and says so."""
+
+EVALUATED = ("val", "test")
+"""Splits that runs keep evidence of."""
 
 SAME = 1e-9
 """Resamples agree that spread over no more than this share of the score: sums round in their own order."""
@@ -313,6 +317,37 @@ def _caution(units: Units) -> str:
     if units.kind == CLIPS:
         said.append("clips taken as independent, too narrow where several are of one video")
     return "; ".join(said)
+
+
+def load_evidence(
+    results_dir: Path, row: Mapping[str, Any], role: str
+) -> tuple[Int64[np.ndarray, " n"], dict[str, np.ndarray]]:
+    """Clips, and what the score of one row of the results table needs of each.
+
+    Raises:
+        CallError: the split is neither val nor test.
+        StoreError: the run kept none of that split, or the file is damaged.
+    """
+    if role not in EVALUATED:
+        raise CallError(f"role {role!r}: runs are scored on {' or '.join(EVALUATED)}, name one of them.")
+    file = RunFolder.of(results_dir, row).evidence(role)
+    prefix = f"{row['readout']}/"
+    try:
+        # Opened here: numpy leaves a file open that it cannot read.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            names = [name for name in arrays.files if name.startswith(prefix)]
+            evidence = {name.removeprefix(prefix): arrays[name] for name in names}
+            clips = arrays["clips"].astype(np.int64)
+    except FileNotFoundError:
+        raise StoreError(
+            f"run {row['run']} kept no evidence of single clips of {role}: {file} is missing. Train it with "
+            "--again (and --test for the test split); a task of your own needs score_of and evidence."
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as problem:
+        raise StoreError(f"{file} cannot be read as evidence ({problem}): train with --again.") from problem
+    if not evidence:
+        raise StoreError(f"{file} holds nothing of readout {row['readout']}: train with --again.")
+    return clips, evidence
 
 
 def paired_evidence(

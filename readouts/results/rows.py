@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from featcache.system.device import device_name
-from readouts.features.splits import FeatureSplit, of_views, targets_fingerprint
+from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
 from readouts.tasks.base import Task
 
 SOFTWARE = ("scivid", "torch", "numpy", "scikit-learn")
@@ -130,7 +130,7 @@ def _of_splits(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     train = splits["train"]
     store = train.store
     row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
-    row |= {"layer": train.layer.name, "views": train.n_views, "view_seed": of_views(store, "seed")}
+    row |= {"layer": train.layer.name, "views": train.n_views, "view_seed": view_option(store, "seed")}
     for role, split in splits.items():
         row |= {
             f"n_{role}": len(split.usable),

@@ -46,11 +46,11 @@ class RunFolder:
         return self.path / "history.jsonl"
 
     def predictions(self, role: str) -> Path:
-        """The outputs on the split `role` (`readouts.results.per_clip`)."""
+        """The outputs on the split `role` (`readouts.results.predictions`)."""
         return self.path / f"predictions_{role}.parquet"
 
     def evidence(self, role: str) -> Path:
-        """The statistics of every clip of the split `role` (`readouts.results.per_clip`)."""
+        """The statistics of every clip of the split `role` (`readouts.results.predictions`)."""
         return self.path / f"evidence_{role}.npz"
 
     def hold(self) -> Lock:

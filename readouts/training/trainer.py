@@ -20,7 +20,7 @@ from featcache.store.feature_store import FeatureStore
 from readouts.heads import build_head
 from readouts.heads.base import Readout
 from readouts.results.curve import Curve
-from readouts.results.per_clip import write_evidence, write_predictions
+from readouts.results.predictions import write_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Rows
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
@@ -29,6 +29,7 @@ from readouts.training.checkpoint import (
     restore_training,
     save_state,
     training_state,
+    write_evidence,
 )
 from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW, WarmupCosine

@@ -21,7 +21,7 @@ from featcache.store.writer import attach
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
 from readouts.results.baselines import ControlRow, scored
-from readouts.results.per_clip import write_predictions
+from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.tasks.forecast import Forecast

@@ -20,6 +20,7 @@ from readouts.results.bootstrap import (
     NoIntervalError,
     Units,
     interval,
+    load_evidence,
     mean_and_spread,
     paired_difference,
     paired_evidence,
@@ -249,6 +250,30 @@ def kept(results_dir: Path, row: Mapping[str, Any], clips: list[int], **arrays: 
     folder.mkdir(parents=True, exist_ok=True)
     named = {name.replace("_of_", "/"): values for name, values in arrays.items()}
     np.savez(folder / "evidence_val.npz", clips=np.array(clips), **named)
+
+
+def test_evidence_is_read_back_a_readout_at_a_time(tmp_path: Path) -> None:
+    kept(tmp_path, ROW, [3, 5], linear_of_values=np.array([1.0, 2.0]), attention_of_values=np.zeros(2))
+    clips, evidence = load_evidence(tmp_path, ROW, "val")
+    assert clips.tolist() == [3, 5]
+    assert {name: rows.tolist() for name, rows in evidence.items()} == {"values": [1.0, 2.0]}
+    with pytest.raises(StoreError, match="nothing of readout dpt"):
+        load_evidence(tmp_path, {**ROW, "readout": "dpt"}, "val")
+    with pytest.raises(
+        StoreError, match=r"no evidence of single clips of test: .*evidence_test\.npz is missing"
+    ):
+        load_evidence(tmp_path, ROW, "test")
+    for role in ("tst", "train"):
+        with pytest.raises(CallError, match=f"role '{role}': runs are scored on val or test"):
+            load_evidence(tmp_path, ROW, role)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a zip", b"PK\x03\x04 cut short"])
+def test_damaged_evidence_is_told(tmp_path: Path, damage: bytes) -> None:
+    kept(tmp_path, ROW, [1], linear_of_values=np.zeros(1))
+    (tmp_path / "toy" / "resize-abc" / "evidence_val.npz").write_bytes(damage)
+    with pytest.raises(StoreError, match="cannot be read as evidence"):
+        load_evidence(tmp_path, ROW, "val")
 
 
 def test_only_what_was_scored_on_the_same_clips_is_compared(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from featcache.system.console import silent
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
+from readouts.results.bootstrap import load_evidence
 from readouts.results.curve import read_curve
-from readouts.results.per_clip import load_evidence, read_predictions
+from readouts.results.predictions import read_predictions
 from readouts.results.table import add_run, load_results, load_run
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
