@@ -66,7 +66,7 @@ OF_THE_TRAINING = ("seconds", "together", "sweep", "device", "software")
 
 
 def run_folder(results_dir: Path, row: Mapping[str, Any]) -> Path:
-    """Where the run of a row keeps its curve, checkpoints, predictions and evidence."""
+    """Where the run of a row keeps its curve, checkpoints, predictions and per-clip statistics."""
     return results_dir / str(row["task"]) / f"{row['backbone']}-{row['run']}"
 
 

@@ -6,7 +6,6 @@ goes on bit for bit as if it had not been killed.
 
 import json
 from collections.abc import Iterable, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +113,6 @@ def read_predictions(path: Path) -> tuple[pa.Table, dict[str, Float[np.ndarray, 
     kinds = [name for name in table.column_names if name not in ("clip", "id")]
     columns = {kind: table.column(kind).combine_chunks().to_numpy_ndarray() for kind in kinds}
     return table, {kind: np.array(values) for kind, values in columns.items()}
-
-
-def write_evidence(
-    path: Path, clips: Int64[np.ndarray, " n"], evidence: Mapping[str, Mapping[str, np.ndarray]]
-) -> None:
-    """Clip numbers, and of every head what its score follows from: `head/name`, a row a clip."""
-    arrays = {f"{kind}/{name}": values for kind, of in evidence.items() for name, values in of.items()}
-    buffer = BytesIO()
-    np.savez(buffer, allow_pickle=False, clips=clips, **arrays)
-    publish(path, buffer.getvalue())
 
 
 def _tensor_column(values: Float[np.ndarray, "n *O"]) -> pa.ExtensionArray:

@@ -25,6 +25,7 @@ from featcache.system.device import device_name
 from readouts.features.splits import FeatureSplit, splits_summary
 from readouts.heads import build_head
 from readouts.heads.base import Readout
+from readouts.results.per_clip import write_per_clip
 from readouts.tasks.base import Recipe, Rows, Task
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
 from readouts.training.checkpoint import (
@@ -33,7 +34,6 @@ from readouts.training.checkpoint import (
     restore_training,
     save_state,
     training_state,
-    write_evidence,
     write_predictions,
 )
 from readouts.training.evaluate import Scored
@@ -174,11 +174,11 @@ class Trainee(Learner):
         self._save()
 
     def keep(self, role: str, found: Scored) -> None:
-        """Write the predictions and the evidence of a whole split beside the checkpoint."""
+        """Write the predictions and the per-clip statistics of a whole split beside the checkpoint."""
         kept = found.clips[: self.run.task.predictions_kept]
         ids = self.run.splits[role].store.clips.column("id").take(pa.array(kept))
         write_predictions(self.folder / f"predictions_{role}.parquet", kept, ids, found.outputs)
-        write_evidence(self.folder / f"evidence_{role}.npz", found.clips, found.evidence)
+        write_per_clip(self.folder, role, found.clips, found.per_clip)
 
     def row(self, kind: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
         """The results row of one head, given role -> head -> scores of the last step."""
