@@ -16,20 +16,18 @@ from jaxtyping import Int64
 from featcache.errors import CallError, StoreError
 from featcache.system.files import publish
 from readouts.metrics.base import PerClip
-from readouts.results.table import run_folder
+from readouts.results.run_folder import RunFolder
 
 EVALUATED = ("val", "test")
 """Splits that runs keep per-clip statistics of."""
 
 
-def write_per_clip(
-    folder: Path, role: str, clips: Int64[np.ndarray, " n"], per_clip: Mapping[str, PerClip]
-) -> None:
-    """Keep the numbers of the clips, and the statistics of every head, in a run's folder."""
+def write_per_clip(path: Path, clips: Int64[np.ndarray, " n"], per_clip: Mapping[str, PerClip]) -> None:
+    """Write the numbers of the clips [n], and the statistics [n ...] of every head."""
     arrays = {f"{kind}/{name}": values for kind, of in per_clip.items() for name, values in of.items()}
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, clips=clips, **arrays)
-    publish(_file(folder, role), buffer.getvalue())
+    publish(path, buffer.getvalue())
 
 
 def load_per_clip(
@@ -43,7 +41,7 @@ def load_per_clip(
     """
     if role not in EVALUATED:
         raise CallError(f"role {role!r}: runs are scored on {' or '.join(EVALUATED)}, name one of them.")
-    file = _file(run_folder(results_dir, row), role)
+    file = RunFolder.of(results_dir, row).per_clip(role)
     prefix = f"{row['readout']}/"
     try:
         # Opened here: numpy leaves a file open that it cannot read.
@@ -93,8 +91,3 @@ def paired_per_clip(
             "same clips left out, and train again."
         )
     return clips_a, per_clip_a, per_clip_b
-
-
-def _file(folder: Path, role: str) -> Path:
-    # The statistics were called evidence when the first of these files were written.
-    return folder / f"evidence_{role}.npz"

@@ -15,7 +15,7 @@ from readouts.results.bootstrap import interval, mean_score, paired_difference
 from readouts.results.clusters import clusters_of
 from readouts.results.intervals import Intervals
 from readouts.results.per_clip import write_per_clip
-from readouts.results.table import run_folder
+from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -36,9 +36,9 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         batch = task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})
         per_clip = task.join([batch])
         scores.append(mean_score(task, [per_clip]))
-        folder = run_folder(tmp_path, row)
-        folder.mkdir(parents=True)
-        write_per_clip(folder, "val", CLIPS, {"linear": per_clip})
+        folder = RunFolder.of(tmp_path, row)
+        folder.path.mkdir(parents=True)
+        write_per_clip(folder.per_clip("val"), CLIPS, {"linear": per_clip})
     return task, targets, rows, scores
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from featcache.errors import CallError, StoreError
 from readouts.results.per_clip import load_per_clip, paired_per_clip, write_per_clip
-from readouts.results.table import run_folder
+from readouts.results.run_folder import RunFolder
 
 ROW = {
     "run": "abc", "task": "toy", "backbone": "resize", "readout": "linear", "metric": "mean_AP",
@@ -20,10 +20,10 @@ ROW = {
 
 def keep(results_dir: Path, row: Mapping[str, Any], clips: list[int], **linear: np.ndarray) -> None:
     """Statistics of a linear readout on val, and of another one."""
-    folder = run_folder(results_dir, row)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder.of(results_dir, row)
+    folder.path.mkdir(parents=True, exist_ok=True)
     every = {"linear": linear, "attention": {"values": np.zeros(len(clips))}}
-    write_per_clip(folder, "val", np.array(clips), every)
+    write_per_clip(folder.per_clip("val"), np.array(clips), every)
 
 
 def test_statistics_are_read_back_a_readout_at_a_time(tmp_path: Path) -> None:
