@@ -21,8 +21,8 @@ from featcache.extract.shared_frames import shared_frames
 from featcache.extract.target_builders import GroundTruth, ground_truth
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import OWN_VIDEOS
-from featcache.store.frame_table import FrameTable
 from featcache.store.header import read_header
+from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
 from featcache.store.targets import bytes_to_write
