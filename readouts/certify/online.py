@@ -23,7 +23,7 @@ from featcache.data.index_cache import scan_once
 from featcache.data.readers.base import Reader
 from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
-from featcache.errors import StoreError
+from featcache.errors import StoreError, listed
 from featcache.extract.clip_views import shuffled_order
 from featcache.extract.job import Extraction, fingerprint_parts, plan_extraction
 from featcache.fingerprint import differences
@@ -31,12 +31,11 @@ from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.dtypes import LEVELS, dequantize_into, quantize
 from featcache.store.feature_store import FeatureStore
-from featcache.store.header import listed
 from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
 from readouts.certify.certificate import TokenAgreement
 from readouts.features.splits import FeatureSplit
-from readouts.results.bootstrap import Units, units_of
+from readouts.results.clusters import Clusters, clusters_of
 from readouts.tasks.base import Task
 
 FRESH_VIEWS = 2**62
@@ -157,9 +156,9 @@ class OnlineTokens:
             moved=float(_in_spreads(online, online - stored.float()).mean()),
         )
 
-    def units(self, clips: Int64[np.ndarray, " n"]) -> Units | None:
-        """What of the clips is independent; None where nothing is known of them."""
-        return None if self.split.targets is None else units_of(self.split.targets, clips)
+    def clusters(self, clips: Int64[np.ndarray, " n"]) -> Clusters | None:
+        """Which of the clips belong together; None where nothing is known of them."""
+        return None if self.split.targets is None else clusters_of(self.split.targets, clips)
 
     def _pixels(self, number: int, view: int) -> Float[Tensor, "F rgb height width"]:
         """One clip view, drawn and read by itself: nothing is shared with others as in extraction."""
