@@ -58,7 +58,7 @@ class BlockSize:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViTSize:
-    """Blocks on the patches of a clip, then a norm: V-JEPA 2 (Assran et al., 2025), and what others add to."""
+    """Blocks on the patches of a clip, then a norm: V-JEPA 2 (Assran et al., 2025); others add to it."""
 
     block: BlockSize
     depth: int
