@@ -75,9 +75,13 @@ class StoreHeader:
             if f.name not in ("spec", "attrs", "targets") and (value := getattr(self, f.name)) is not None
         }
         targets = None if self.targets is None else asdict(self.targets)
-        arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
-        attributes = {"scivid": {**self.attrs, **named, **own, "targets": targets}}
-        return group_metadata(attributes, arrays | table_metadata(self.spec))
+        return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, self.arrays)
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """Name of each array -> its `zarr.json`."""
+        tokens = {array.name: array_metadata(array) for array in self.spec.all_arrays}
+        return tokens | table_metadata(self.spec)
 
     @property
     def skipped_rows(self) -> dict[int, str]:

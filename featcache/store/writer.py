@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
@@ -26,7 +27,7 @@ from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
 from featcache.store.feature_store import FeatureStore
-from featcache.store.folder import lay_out, parquet_bytes
+from featcache.store.frame_table import write_frame_table
 from featcache.store.header import StoreHeader, TargetsReference, as_read_back, header_if_begun
 from featcache.store.matching import continued, hold, refuse_foreign
 from featcache.store.rows import FrameTable
@@ -88,7 +89,7 @@ def create_or_resume(
             # Only now, for whoever held the lock before may have written it.
             found = header_if_begun(path)
             header = wanted if found is None else continued(path, found, wanted)
-            lay_out(path, header, clips, frames)
+            _lay_out(path, header, clips, frames)
             return StoreWriter(path, header, clips, lock, frames)
         except BaseException:
             lock.release()
@@ -170,7 +171,7 @@ class StoreWriter:
         clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
         table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
         with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
-            publish(self.path / "previews.parquet", parquet_bytes(table))
+            publish(self.path / "previews.parquet", _parquet_bytes(table))
 
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
@@ -335,3 +336,30 @@ def _header(
         attrs={name: value for name, value in attrs.items() if name != "targets"},
     )
     return as_read_back(header)
+
+
+def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None) -> None:
+    """Write everything but the shards.
+
+    The root first where there is none, so that a folder with anything in it is known as ours; else last, for
+    its digest vouches for the clip table: a kill in between shows, and the next run mends it.
+    """
+    root, spec = path / "zarr.json", header.spec
+    if not root.exists():
+        publish(root, json_bytes(header.metadata()))
+    for name, metadata in header.arrays.items():
+        publish(path / name / "zarr.json", json_bytes(metadata))
+    write_frame_table(path, frames)
+    table = clips.clips
+    for name, values in spec.rows.location_columns(spec.clips_per_shard).items():
+        table = table.append_column(name, pa.array(values))
+    publish(path / "clips.parquet", _parquet_bytes(table.replace_schema_metadata(None)))
+    publish(root, json_bytes(header.metadata()))
+    sweep(path)
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    """A Parquet file in memory."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())
