@@ -72,12 +72,16 @@ class Node:
         """The plain value under `key`, or None."""
         return None if self.entries.get(key) is None else self.value(key, kind)
 
-    def positive(self, key: str) -> int | None:
-        """The number of at least 1 under `key`, or None."""
-        number = self.optional(key, int)
-        if number is not None and number < 1:
-            raise self.error(key, "a number of at least 1")
+    def at_least(self, key: str, least: int) -> int:
+        """The whole number of at least `least` under `key`, which must be there."""
+        number = self.value(key, int)
+        if number < least:
+            raise self.error(key, f"a number of at least {least}")
         return number
+
+    def positive(self, key: str) -> int | None:
+        """The whole number of at least 1 under `key`, or None."""
+        return None if self.entries.get(key) is None else self.at_least(key, 1)
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> Any:
         """The value under `key`, one of some."""
