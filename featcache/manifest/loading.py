@@ -2,7 +2,7 @@
 
 Everything that is known of a data set or task before its files are opened comes from here: sources,
 licences, file names and counts, classes, clip geometry, augmentation, published results. A wrong key or
-value is one message with the file, the place in it, and what was expected there.
+value is one message with the file, the path of keys in it, and what was expected there.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     """Read the shipped manifest and lay `extra` over it, key by key.
 
     Raises:
-        CallError: a file is missing or not YAML, or a key or value is wrong; names file and place.
+        CallError: a file is missing or not YAML, or a key or value is wrong; names file and keys.
     """
     entries = read_entries(shipped_manifest())
     origin = str(shipped_manifest())

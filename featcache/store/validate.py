@@ -1,6 +1,7 @@
 """Is a store what it claims to be? Every byte is read and every claim computed again.
 
-Complete, sizes, index and payload checksums, finite numbers, clip table, fingerprint, skipped clips, targets.
+Checked are completeness, sizes, checksums of indexes and chunks, finite numbers, the clip table, the
+fingerprint, skipped clips, the frame table and the targets.
 A problem is one line that names layer, shard file, clip and view; an empty list is the answer one wants.
 Shards are read chunk by chunk, a few threads side by side, so memory stays flat.
 """
@@ -37,7 +38,7 @@ THREADS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was found."""
+    """What the validation of one store found."""
 
     path: Path
     problems: tuple[str, ...]
@@ -104,7 +105,7 @@ class _Audit:
     n_good: int = 0
     n_bytes: int = 0
     largest: float = 0.0
-    """Magnitude among its tokens, NaN left out; that of int8 tokens is in the file of their scales."""
+    """Largest magnitude among its tokens, without NaN; that of int8 tokens is in the file of their scales."""
 
 
 def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Audit]) -> Report:
@@ -174,7 +175,7 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
 def _chunk_findings(
     array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
 ) -> Iterator[tuple[int, int, str, float | None]]:
-    """Of every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
+    """Every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
     chunk = np.empty(array.of_a_chunk, array.dtype)
     offset = 0
     for position, view in np.argwhere(present).tolist():
@@ -327,7 +328,7 @@ def _notes(store: FeatureStore) -> list[str]:
     ]
     skipped = [f"{_who(store, row)} was skipped: {why}" for row, why in store.header.skipped_rows.items()]
     left_out = [
-        f"record {entry['record']} of {entry['source']} was left out by the scan: {entry['reason']}"
+        f"record {entry['record']} of {entry['source']} was skipped by the scan: {entry['reason']}"
         for entry in store.provenance.get("skipped_records", ())
     ]
     return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]

@@ -1,8 +1,8 @@
 """Create a store, write it shard by shard, resume it, mark it complete.
 
 A shard is staged under a temporary name for every layer and then published, so what is done is what is on
-disk and passes its index checksum; there is no ledger to corrupt. Skipped clips leave their reason in a file
-a shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
+disk and passes its index checksum; there is no ledger to corrupt. The reasons of skipped clips are a file per
+shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
 that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
 """
 
@@ -47,7 +47,7 @@ from featcache.system.files import (
 )
 
 SKIPPED = "skipped"
-"""Folder of the reasons why clips were skipped, a file a shard, until the store is finished."""
+"""Folder of the reasons why clips were skipped, one file per shard, until the store is finished."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -75,7 +75,7 @@ def create_or_resume(
         provenance: how the store came about; of a resumed store the first run's stays, and what differs
             goes to `resumed_with`.
         attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
-        frames: which distinct frame each clip shows, where `spec` says that these are stored once.
+        frames: which distinct frame each clip has at each step, where `spec` says that these are stored once.
 
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
@@ -137,7 +137,7 @@ class StoreWriter:
         tokens: Mapping[Layer, Float[np.ndarray, "B V T H W C"]],
         skipped: Mapping[int, str] = NOTHING,
     ) -> None:
-        """Write one shard of every layer, durably, or nothing of it.
+        """Write one shard of every layer through to the disk, or nothing of it.
 
         Args:
             shard: its number.
@@ -179,7 +179,7 @@ class StoreWriter:
         append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
 
     def finish(self, provenance: Mapping[str, Any] = NOTHING) -> FeatureStore:
-        """See every shard, mark the store complete, let go of the lock, open the store.
+        """Find every shard on disk, mark the store complete, let go of the lock, open the store.
 
         Args:
             provenance: laid over what `create_or_resume` was given; of a complete store nothing changes.
@@ -219,7 +219,7 @@ class StoreWriter:
         self.header = header
 
     def _look(self) -> None:
-        """See on disk which shards are done, and clear away what is broken."""
+        """Find out on disk which shards are done, and clear away what is broken."""
         reasons = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
         for array in self.spec.all_arrays:
@@ -297,11 +297,11 @@ class StoreWriter:
                     raise StoreError(self._overflow(row, view, layer, *found))
                 yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
 
-    def _overflow(self, row: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
+    def _overflow(self, row: int, view: int, layer: Layer, value: float, index: tuple[int, ...]) -> str:
         what = self._rows.describe(row, lambda clip: f"clip {clip} ({self._clips.clips['id'][clip]})")
         return (
             f"{what}, view {view}, layer {layer.name}: the value {value} "
-            f"at (step, row, column, channel) {place} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
+            f"at (step, row, column, channel) {index} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
             "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
             "The shards written before are kept."
         )

@@ -170,7 +170,7 @@ def test_what_the_scan_had_to_say_is_noted(example) -> None:
         made.write_shard(writer, 0)
         writer.finish()
     assert validate(made.path).notes == (
-        "record 7 of val-0 was left out by the scan: a broken JPEG",
+        "record 7 of val-0 was skipped by the scan: a broken JPEG",
         "labels count [1]",
     )
 
