@@ -49,8 +49,8 @@ class Clip:
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
     @property
-    def location(self) -> str:
-        """File and record of the clip, as the beginning of a message."""
+    def place(self) -> str:
+        """Where it is, as the beginning of a message."""
         return f"{self.source}, record {self.record}"
 
 

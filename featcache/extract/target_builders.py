@@ -94,7 +94,7 @@ def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
             found = _tracks_of(clip, reader)
             if found["tracks"].shape != (n_frames, n_tracks, 2):
                 raise DataError(
-                    f"{clip.location}: tracks {list(found['tracks'].shape)}, those "
+                    f"{clip.place}: tracks {list(found['tracks'].shape)}, those "
                     f"before it {[n_frames, n_tracks, 2]}: all clips of a split have as many frames and "
                     "tracks."
                 )
@@ -118,7 +118,7 @@ def _tracks_of(clip: Clip, reader: Reader) -> Block:
     tracks, visibility = found["tracks"], found["visibility"]
     if tracks.shape != (*visibility.shape, 2):
         raise DataError(
-            f"{clip.location}: tracks {list(tracks.shape)} and visibility "
+            f"{clip.place}: tracks {list(tracks.shape)} and visibility "
             f"{list(visibility.shape)} do not belong together: copy the file again."
         )
     return {"tracks": tracks.astype("<f4", copy=False), "visibility": visibility > 0.5}
@@ -156,7 +156,7 @@ def point_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
 def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
     if len(x) != len(y) or len(x) > MOST_POINTS:
         raise DataError(
-            f"{clip.location}: {len(x)} x and {len(y)} y coordinates of points; as many "
+            f"{clip.place}: {len(x)} x and {len(y)} y coordinates of points; as many "
             f"of both, and at most {MOST_POINTS}, can be used."
         )
     return np.stack([x, y], axis=-1).astype("<f4")
@@ -183,7 +183,7 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> GroundTruth:
             series = found["series"]
             if series.shape != (clip.n_source,):
                 raise DataError(
-                    f"{clip.location}: a series {list(series.shape)} for {clip.n_source} "
+                    f"{clip.place}: a series {list(series.shape)} for {clip.n_source} "
                     "frames: one value a frame is needed; correct `features` in the manifest."
                 )
             n_starts = job.views.views_of(clip.n_source)
@@ -221,7 +221,7 @@ def _units(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
     for name, values in units.items():
         if values.shape != (1,) or values.dtype.kind != "i":
             raise DataError(
-                f"{clip.location}: {name} is {values.tolist()}, not one whole number: "
+                f"{clip.place}: {name} is {values.tolist()}, not one whole number: "
                 "correct `features` in the manifest."
             )
     return {name: values.astype("<i8") for name, values in units.items()}

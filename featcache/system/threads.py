@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def single_threaded_pool(n_threads: int, name: str) -> ThreadPoolExecutor:
+def lone_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
     """A pool whose torch calls each stay on their thread.
 
     So what it computes does not depend on how many threads torch would take, which to some kernels matters.
@@ -35,10 +35,10 @@ def single_threaded_pool(n_threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`work` of every item, in order: each item on one thread, and as many threads as torch has here.
+def deal(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`work` of every item, in order: an item on one thread, and as many threads as torch has here.
 
-    The result of an item depends neither on the others nor on the threads. `work` may not call this itself.
+    What it gives for an item depends neither on the others nor on the threads. `work` may not deal itself.
     """
     n_threads = torch.get_num_threads()
     if n_threads == 1:
@@ -48,5 +48,5 @@ def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
 @cache
 def _common_threads(n_threads: int) -> ThreadPoolExecutor:
-    """One pool for the whole process."""
-    return single_threaded_pool(n_threads, "parallel map")
+    """One set a process."""
+    return lone_threads(n_threads, "dealt")

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.system.threads import parallel_map
+from featcache.system.threads import deal
 
 _DEVICE_TILE_BYTES = 2**28
 """Of clips at once on a GPU: a call costs it microseconds, in which it goes through many megabytes."""
@@ -52,7 +52,7 @@ class Workspace:
             for clips in chunks:
                 one(clips)
         else:
-            parallel_map(one, chunks)
+            deal(one, chunks)
 
     def whole(self, shape: torch.Size, device: torch.device) -> Float[Tensor, "B ..."]:
         """Room for a whole batch in float32; the next call gives the same memory away again."""

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.system.threads import Item, Result, parallel_map
+from featcache.system.threads import Item, Result, deal
 from readouts.heads.base import Name, Readout, answers_of
 from readouts.tokens.pooling import Answer
 from readouts.tokens.prepared import PreparedTokens
@@ -57,7 +57,7 @@ def descend(
 def on_threads(work: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> list[Result]:
     """`work` of every head or run, in order: each on one thread where there are few, and else on all."""
     if device.type == "cpu" and torch.get_num_threads() <= FEW_THREADS:
-        return parallel_map(work, items)
+        return deal(work, items)
     return [work(item) for item in items]
 
 
