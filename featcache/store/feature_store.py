@@ -174,14 +174,7 @@ class FeatureStore:
         """Tokens of an int8 store as they are on disk, and their scales: a token is `int8 * scale`.
 
         Half the bytes of `read`, to dequantise on the device or to fold the scale into other arithmetic.
-
-        Args:
-            clips: as `read`.
-            views: as `read`.
-            layer: as `read`.
-            out: the two buffers to fill.
-            verify: as `read`.
-            threads: as `read`.
+        All else is as in `read`; `out` are the two buffers to fill.
 
         Raises:
             CallError: as `read`, or the store holds float16.

@@ -204,16 +204,11 @@ def _numbers(chunk: np.ndarray) -> tuple[str, float]:
 
 
 def _problems_beside_shards(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
-    for check in (_refused, _metadata_problems, _clip_problems, _frame_problems, _target_problems):
+    for check in (_metadata_problems, _clip_problems, _frame_problems, _target_problems):
         try:
             yield from check(store, root)
         except StoreError as problem:
             yield str(problem)
-
-
-def _refused(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
-    refuse_other(store.path, store.header, fingerprint=None, parts=None)
-    yield from ()
 
 
 def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
@@ -229,6 +224,7 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
             yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
     if root != document:
         yield f"{store.path / 'zarr.json'} was edited: its inline metadata do not describe this store."
+    refuse_other(store.path, store.header, fingerprint=None, parts=None)
 
 
 def _clip_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
