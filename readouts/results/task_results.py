@@ -38,8 +38,8 @@ class TaskResults:
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
     """All that are finished."""
-    controls: Mapping[str, Sequence[ControlRow]]
-    """Role -> the control rows."""
+    baselines: Mapping[str, Sequence[ControlRow]]
+    """Role -> the scores of every baseline."""
     intervals: Intervals | None
     problem: str | None
     """Why there are rows only."""
@@ -95,13 +95,13 @@ class TaskResults:
             return None
         return self.intervals.between(ours, others, self.role)
 
-    def control_scores(self) -> dict[str, dict[str, float]]:
-        """Name of each control -> its score a role."""
-        names = dict.fromkeys(row.name for rows in self.controls.values() for row in rows)
+    def baseline_scores(self) -> dict[str, dict[str, float]]:
+        """Name of each baseline -> role -> its score."""
+        names = dict.fromkeys(row.name for rows in self.baselines.values() for row in rows)
         return {
             name: {
                 role: row.scores[self.metric]
-                for role, rows in self.controls.items()
+                for role, rows in self.baselines.items()
                 for row in rows
                 if row.name == name
             }
@@ -156,10 +156,10 @@ def _of_task(
     for row in [row for one in order for row in one.rows]:
         splits = stores_of(row, stores) | splits
     task, intervals, problem = None, None, None
-    controls: Mapping[str, Sequence[ControlRow]] = {}
+    baselines: Mapping[str, Sequence[ControlRow]] = {}
     try:
         task = load_task(rows[-1]["task_spec"] or name, manifest)
-        controls = _controls(task, splits, results_dir)
+        baselines = _baselines(task, splits, results_dir)
         targets = {role: found for role, store in splits.items() if (found := store.targets) is not None}
         intervals = Intervals(task, targets, results_dir)
     except ScividError as refusal:
@@ -171,16 +171,16 @@ def _of_task(
         published=entry.published if entry else Published(),
         task=task,
         stores=stores,
-        controls=controls,
+        baselines=baselines,
         intervals=intervals,
         problem=problem,
     )
 
 
-def _controls(
+def _baselines(
     task: Task, splits: Mapping[str, FeatureStore], results_dir: Path
 ) -> dict[str, list[ControlRow]]:
-    """Role -> the control rows, on the clips that the readouts are scored on."""
+    """Role -> the scores of every baseline, on the clips that the readouts are scored on."""
     targets = {role: store.targets for role, store in splits.items()}
     rows = {}
     for role in ("val", "test"):

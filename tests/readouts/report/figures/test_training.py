@@ -1,6 +1,6 @@
 """Curves: a line a readout in each panel, dotted lines of the control rows."""
 
-from readouts.report.figures import COLOURS, CONTROL_COLOUR, curves
+from readouts.report.figures import BASELINE_COLOUR, COLOURS, curves
 
 
 def test_curves_are_an_svg_with_a_line_a_readout(svg_of) -> None:
@@ -16,7 +16,7 @@ def test_curves_are_an_svg_with_a_line_a_readout(svg_of) -> None:
     )
     for readout in ("linear", "attention"):
         assert text.count(f"stroke: {COLOURS[readout]}") == 3  # loss, score, legend
-    assert text.count(f"stroke: {CONTROL_COLOUR}") == 2
+    assert text.count(f"stroke: {BASELINE_COLOUR}") == 2
 
 
 def test_a_single_loss_is_a_mark(svg_of) -> None:
