@@ -80,7 +80,9 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         problem=problem,
         configurations=[_cells(results, one) for one in shown],
         n_left_out=len(every) - len(shown),
-        independent="; ".join(filter(None, [intervals[0].units, intervals[0].caution])) if intervals else "",
+        independent="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution]))
+        if intervals
+        else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
         baselines={
             name: {role: format_score(score) for role, score in of.items()}

@@ -22,7 +22,7 @@ from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
 from readouts.report.figures import PageFigure
-from readouts.results.baselines import ControlRow
+from readouts.results.baselines import BaselineScores
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -56,7 +56,7 @@ class EvaluatedRun:
     """Readout -> its outputs, a row for each of `clips`."""
     scores: Mapping[str, Mapping[str, float]]
     """Readout -> its scores."""
-    baselines: Sequence[ControlRow]
+    baselines: Sequence[BaselineScores]
 
     @classmethod
     def of(
@@ -64,7 +64,7 @@ class EvaluatedRun:
         rows: Sequence[Mapping[str, Any]],
         store: FeatureStore,
         targets: Targets,
-        baselines: Sequence[ControlRow],
+        baselines: Sequence[BaselineScores],
         results_dir: Path,
     ) -> "EvaluatedRun":
         """The run that `rows` are of, on val.
