@@ -116,7 +116,8 @@ def _certificate(store: FeatureStore) -> dict[str, str]:
     found = read_certificate(store.path)
     if found is not None:
         stale = "" if found.train_fingerprint == store.fingerprint else " (of another state of this store)"
-        about = f"layer {found.layer}, {found.steps} steps, {counted(found.seeds, 'seed')}{stale}"
+        steps, seeds = found.findings.steps, counted(found.findings.seeds, "seed")
+        about = f"layer {found.layer}, {steps} steps, {seeds}{stale}"
         return {"verdict": found.verdict, "text": found.text, "about": about, "command": found.command}
     command = command_line(
         "certify",

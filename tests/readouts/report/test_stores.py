@@ -50,7 +50,8 @@ def test_the_verdict_of_a_certificate(
     stores: list[FeatureStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = SimpleNamespace(
-        verdict="exact", text="exact: 8 clip views agree", layer="1", steps=20, seeds=1,
+        verdict="exact", text="exact: 8 clip views agree", layer="1",
+        findings=SimpleNamespace(steps=20, seeds=1),
         train_fingerprint="other", command="scivid certify ...",
     )  # fmt: skip
     monkeypatch.setattr(

@@ -1,5 +1,6 @@
 """Baselines: computed once, read back, and computed anew for other targets or from a damaged file."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,8 +56,8 @@ def lead_errors(rows: list[BaselineScores], name: str) -> list[float]:
     return [row.scores[f"pressure/t={lead}/rmse"] for lead in range(12)]
 
 
-def kept(results: Path) -> list[Path]:
-    return sorted(results.glob("typhoon/controls-*.json"))
+def kept(results: Path) -> Path:
+    return results / "typhoon" / "baselines.json"
 
 
 def test_every_clip_counts_once_whatever_the_batch(task: Counted, series: Callable[..., Targets]) -> None:
@@ -75,7 +76,7 @@ def test_rows_are_computed_once_and_read_back(
     rows = load_baselines(task, train, val, np.arange(N_CLIPS), tmp_path)
     assert [row.name for row in rows] == ["last input value", "training mean"]
     np.testing.assert_allclose(lead_errors(rows, "last input value"), np.arange(1, 13), rtol=1e-4)
-    assert len(kept(tmp_path)) == 1
+    assert kept(tmp_path).is_file()
     assert load_baselines(task, train, val, np.arange(N_CLIPS), tmp_path) == rows
     assert len(task.calls) == 1
 
@@ -92,7 +93,7 @@ def test_other_targets_clips_or_tasks_are_computed_anew(
         (replace(task, offset=900.0), train, val, N_CLIPS),
     ]
     found = [load_baselines(*given, np.arange(n), tmp_path) for *given, n in asked]
-    assert len(kept(tmp_path)) == len(task.calls) == 5
+    assert len(json.loads(kept(tmp_path).read_bytes())) == len(task.calls) == 5
     np.testing.assert_allclose(lead_errors(found[2], "last input value"), 2 * np.arange(1, 13), rtol=1e-4)
     assert lead_errors(found[0], "training mean") != lead_errors(found[3], "training mean")
     again = [load_baselines(*given, np.arange(n), tmp_path) for *given, n in asked]
@@ -108,9 +109,7 @@ def test_a_damaged_file_is_computed_anew(
 ) -> None:
     val = series("val", n_clips=3)
     rows = load_baselines(task, val, val, np.arange(3), tmp_path)
-    (file,) = kept(tmp_path)
-    whole = file.read_bytes()
-    file.write_bytes(damage)
-    assert load_baselines(task, val, val, np.arange(3), tmp_path) == rows
-    assert len(task.calls) == 2
-    assert file.read_bytes() == whole
+    kept(tmp_path).write_bytes(damage)
+    for _ in range(2):
+        assert load_baselines(task, val, val, np.arange(3), tmp_path) == rows
+        assert len(task.calls) == 2

@@ -1,6 +1,7 @@
 """Costs: a panel a cost, colours of readouts, points only where the cost is known."""
 
-from readouts.report.figures import COLOURS, CostPoint, scores_by_cost
+from readouts.report.figures import CostPoint, scores_by_cost
+from readouts.report.figures.base import COLOURS
 
 POINTS = [
     CostPoint(backbone="small", readout="linear", score=0.2, spent=(10.0, 3.0, None)),

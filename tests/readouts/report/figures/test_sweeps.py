@@ -2,7 +2,8 @@
 
 import pytest
 
-from readouts.report.figures import COLOURS, SweepCurve, SweepPoint, sweep_curves
+from readouts.report.figures import SweepCurve, SweepPoint, sweep_curves
+from readouts.report.figures.base import COLOURS
 
 CURVES = [
     SweepCurve(

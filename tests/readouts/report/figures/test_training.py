@@ -1,6 +1,7 @@
 """Curves: a line a readout in each panel, dotted lines of the control rows."""
 
-from readouts.report.figures import BASELINE_COLOUR, COLOURS, curves
+from readouts.report.figures import curves
+from readouts.report.figures.base import BASELINE_COLOUR, COLOURS
 
 
 def test_curves_are_an_svg_with_a_line_a_readout(svg_of) -> None:
