@@ -193,7 +193,7 @@ def _evaluated_run(results: TaskResults, results_dir: Path) -> EvaluatedRun | No
         if store is not None and targets is not None and kept:
             ours = [row for row in results.rows if row["run"] == best["run"]]
             run = sorted(ours, key=lambda row: str(row["readout"]))
-            return EvaluatedRun.of(run, store, targets, results.baselines.get("val", ()), results_dir)
+            return EvaluatedRun.of(run, store, targets, results.baselines.get("val", {}), results_dir)
     return None
 
 

@@ -22,7 +22,6 @@ from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
 from readouts.report.figures import PageFigure
-from readouts.results.baselines import BaselineScores
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -56,7 +55,8 @@ class EvaluatedRun:
     """Readout -> its outputs, a row for each of `clips`."""
     scores: Mapping[str, Mapping[str, float]]
     """Readout -> its scores."""
-    baselines: Sequence[BaselineScores]
+    baselines: Mapping[str, Mapping[str, float]]
+    """Name of each baseline -> its scores."""
 
     @classmethod
     def of(
@@ -64,7 +64,7 @@ class EvaluatedRun:
         rows: Sequence[Mapping[str, Any]],
         store: FeatureStore,
         targets: Targets,
-        baselines: Sequence[BaselineScores],
+        baselines: Mapping[str, Mapping[str, float]],
         results_dir: Path,
     ) -> "EvaluatedRun":
         """The run that `rows` are of, on val.
@@ -193,7 +193,7 @@ def _(task: Regression, run: EvaluatedRun) -> list[PageFigure]:
         range(1, task.n_outputs + 1),
         unit="hPa",
         title="Central pressure",
-        baselines={row.name: _series(row.scores, keys) for row in run.baselines},
+        baselines={name: _series(scores, keys) for name, scores in run.baselines.items()},
     )
     return [
         PageFigure(
@@ -245,7 +245,7 @@ def _errors_by_lead(task: Forecast, run: EvaluatedRun, hours: Sequence[int]) -> 
             hours,
             unit=unit,
             title=variable,
-            baselines={row.name: factor * _series(row.scores, keys) for row in run.baselines},
+            baselines={name: factor * _series(scores, keys) for name, scores in run.baselines.items()},
         )
         caption = "Area-weighted, all windows of val."
         shown.append(PageFigure(title=f"{variable}: error against lead time", caption=caption, image=image))

@@ -4,8 +4,7 @@ They stream over the targets and take as long as that, which for fields is minut
 kept beside the runs, under the fingerprints of the targets it came from.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,22 +21,14 @@ BASELINE_VERSION = 1
 """Raised when a baseline or a score gives other numbers, so that kept ones are computed anew."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaselineScores:
-    """One baseline's scores on one split."""
-
-    name: str
-    scores: Mapping[str, float]
-
-
 def load_baselines(
     task: Task,
     train: Targets,
     evaluated: Targets,
     clips: Int64[np.ndarray, " n"],
     results_dir: Path,
-) -> list[BaselineScores]:
-    """The baselines of `task` over some clips of `evaluated`, computed or as kept.
+) -> dict[str, dict[str, float]]:
+    """Name of each baseline -> its scores over some clips of `evaluated`, computed or as kept.
 
     Raises:
         StoreError: the targets are damaged, or not the task's.
@@ -52,7 +43,7 @@ def load_baselines(
     cache = JsonCache(results_dir / task.name / "baselines.json")
     found = cache.value(about, lambda: score_baselines(task, train, evaluated, clips))
     cache.keep()
-    return [BaselineScores(name=name, scores=scores) for name, scores in found.items()]
+    return dict(found)
 
 
 @torch.inference_mode()

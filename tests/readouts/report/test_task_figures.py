@@ -20,7 +20,7 @@ from featcache.store.header import TargetsReference
 from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, EvaluatedRun, figures_of, strip_frames
-from readouts.results.baselines import BaselineScores, score_baselines
+from readouts.results.baselines import score_baselines
 from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -64,10 +64,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
             ids=[f"clip {i}" for i in kept],
             outputs=outputs,
             scores={kind: dict.fromkeys(keys_of(task, targets), 1.0) for kind in outputs},
-            baselines=[
-                BaselineScores(name=name, scores=of)
-                for name, of in score_baselines(task, targets, targets, np.arange(2)).items()
-            ],
+            baselines=score_baselines(task, targets, targets, np.arange(2)),
         )
 
     return make

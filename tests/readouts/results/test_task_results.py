@@ -17,7 +17,7 @@ LABELS = np.eye(7, dtype=int)[np.arange(6) % 7]
 TOKENS = np.random.default_rng(0).normal(size=(6, 1, 2, 2, 2, 8))
 
 
-def test_rows_with_their_stores_and_controls(
+def test_rows_with_their_stores_and_baselines(
     make_row: MakeRow, make_split: MakeSplit, tmp_path: Path
 ) -> None:
     train, val = (make_split(role, TOKENS, LABELS) for role in ("train", "val"))

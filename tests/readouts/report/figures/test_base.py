@@ -53,7 +53,7 @@ def test_a_readout_keeps_its_colour_and_strangers_get_others() -> None:
     assert len(colours_of(map(str, range(9)))) == 9  # more than there are colours
 
 
-def test_three_controls_are_three_kinds_of_line() -> None:
+def test_three_baselines_are_three_kinds_of_line() -> None:
     assert len({as_baseline("a", number)["linestyle"] for number in range(3)}) == 3
 
 

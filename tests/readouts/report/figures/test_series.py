@@ -68,7 +68,7 @@ def test_long_leads_are_days(svg_of, leads: range, named: str, last: str) -> Non
     assert text.count("stroke-dasharray") == 2
 
 
-def test_two_controls_are_two_kinds_of_line(svg_of) -> None:
+def test_two_baselines_are_two_kinds_of_line(svg_of) -> None:
     baselines = {"last pressure": HOURS[:12], "train mean": HOURS[:12] + 1}
     text = svg_of(
         rmse_by_lead({"linear": HOURS[:12]}, HOURS[1:13], unit="hPa", title="pressure", baselines=baselines)

@@ -24,7 +24,7 @@ def test_mean_and_spread_by_hand() -> None:
     assert CURVES[0].points[1].spread == 0
 
 
-def test_lines_controls_and_axes_are_named(svg_of) -> None:
+def test_lines_baselines_and_axes_are_named(svg_of) -> None:
     text = svg_of(
         sweep_curves(CURVES, axis="lr", score="mean_AP", baselines={"frequency": 0.1}, logarithmic=True)
     )
