@@ -136,7 +136,7 @@ def _of_seed(run: Run, i: int) -> Run:
 
 
 class _Heads(Learner):
-    """The heads of one run, fed with one kind of tokens."""
+    """Heads of one run, fed with one kind of tokens."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
         super().__init__(run, device)
