@@ -71,7 +71,7 @@ class TokenAgreement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadoutComparison:
-    """One head, trained twice."""
+    """What the two ways gave one head, which was trained both ways."""
 
     readout: str
     metric_online: float
@@ -272,7 +272,7 @@ def gap_interval(
     Args:
         gaps: one a seed.
         cluster_deviation: standard deviation of the mean gap when evaluation clusters are drawn again.
-        n_clusters: how many clusters there are; below 2 their part is unknown and left out.
+        n_clusters: how many clusters there are; below 2 their part is unknown and skipped.
     """
     # Here and not above: a report reads certificates and needs no quantiles.
     from scipy.special import stdtrit  # type: ignore[import-untyped]

@@ -168,8 +168,8 @@ class OnlineTokens:
         frames = frame_indices(spec, clip.n_source, drawn.start)
         if job.shuffle_frames:
             frames = frames[shuffled_order(clip, spec.n_frames)]
-        seen = torch.from_numpy(self.reader.read(clip, frames.tolist())).to(self.device)
-        return clip_pixels(seen, spec, drawn, job.dataset.pixels)
+        read = torch.from_numpy(self.reader.read(clip, frames.tolist())).to(self.device)
+        return clip_pixels(read, spec, drawn, job.dataset.pixels)
 
     def _encoded(self, pixels: Sequence[Tensor], layer: Layer) -> Float[Tensor, "B T H W C"]:
         with torch.inference_mode():

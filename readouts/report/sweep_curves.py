@@ -76,7 +76,7 @@ def panel_of(
 def varied(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Axis -> its values, of the axes on which the rows differ; seeds are none.
 
-    An axis that follows from another one is left out: the last layer of each backbone varies with the
+    An axis that follows from another one is skipped: the last layer of each backbone varies with the
     backbone and says no more. Of two that follow from each other the earlier stays.
     """
     every = [_values(row) for row in rows]

@@ -34,7 +34,7 @@ class TaskSweep:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSection:
-    """One sweep."""
+    """One sweep on all tasks that it has rows of."""
 
     name: str
     question: str
@@ -74,18 +74,14 @@ def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path) -> list[Swee
 
 def _task_sweep(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskSweep:
     role = "val" if any(row["test"] is None for row in rows) else "test"
-    image, every, score = (
-        _image(task, rows, role, along),
-        configurations(rows),
-        f"{task.metric_title} on {role}",
-    )
+    image, every = _image(task, rows, role, along), configurations(rows)
     values = {name: ", ".join(map(format_value, found)) for name, found in varied(rows).items()}
     return TaskSweep(
         title=task.title,
         image=image,
         varied="; ".join(f"{name}: {listed}" for name, listed in values.items()),
         role=role,
-        score=f"{score}, {task.better}",
+        score=f"{task.metric_title} on {role}, {task.better}",
         table=[] if image else [configuration_cells(one) for one in every[:CONFIGURATIONS_SHOWN]],
         n_configurations=len(every),
     )
