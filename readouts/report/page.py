@@ -21,6 +21,7 @@ from readouts.report.stores import store_sections
 from readouts.report.sweeps import sweep_sections
 from readouts.report.tables import comparison_of, csv_of, markdown_of, put_in_place
 from readouts.report.task import task_section
+from readouts.results.formatting import format_published, format_score
 from readouts.results.task_results import TaskResults, finished_stores, load_task_results
 
 
@@ -87,6 +88,7 @@ def _page(
     environment = Environment(
         loader=PackageLoader("readouts.report", "."), autoescape=select_autoescape(["html"])
     )
+    environment.filters |= {"score": format_score, "published": format_published}
     return environment.get_template("page.html").render(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         overview=overview(tasks),

@@ -17,7 +17,6 @@ from readouts.results.formatting import (
     configuration_cells,
     counted,
     format_interval,
-    format_published,
     format_score,
     metric_title,
 )
@@ -45,9 +44,6 @@ class TaskSection:
     """What the intervals take as independent; empty where there are no intervals."""
     no_intervals: str
     """Why a score has no interval; empty where all have."""
-    baselines: Mapping[str, Mapping[str, str | None]]
-    """Name of each baseline -> role -> its score."""
-    published: Sequence[Mapping[str, str]]
     differences: Sequence[Mapping[str, str]]
     curves: Sequence[figures.PageFigure]
     run: EvaluatedRun | None
@@ -84,14 +80,6 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         if intervals
         else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
-        baselines={
-            name: {role: format_score(score) for role, score in of.items()}
-            for name, of in results.baseline_scores().items()
-        },
-        published=[
-            {"backbone": row.backbone, "readout": row.readout, "value": format_published(row.value)}
-            for row in results.published.rows
-        ],
         differences=_differences(results),
         curves=_curves(results, results_dir),
         run=run,
