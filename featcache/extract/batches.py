@@ -25,7 +25,7 @@ from featcache.errors import DataError
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.shared_frames import shown_frames
 from featcache.store.frame_table import FrameTable
-from featcache.system.threads import lone_threads
+from featcache.system.threads import single_threaded_pool
 
 Place = tuple[int, int]
 """(row of the store, view)."""
@@ -131,7 +131,7 @@ def decoded_ahead(
     """Each of `works` with what `decode` gives or raises, in order; threads are `window` of them ahead."""
     ahead: deque[tuple[_Work, Future[_Found]]] = deque()
     left, window = iter(works), max(window, 2 * threads)
-    with lone_threads(threads, "decode") as pool:
+    with single_threaded_pool(threads, "decode") as pool:
         while True:
             for work in islice(left, window - len(ahead)):
                 ahead.append((work, pool.submit(decode, work)))

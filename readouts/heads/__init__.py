@@ -5,15 +5,16 @@
 - `settings_of`: what can be set of a head, with the defaults.
 - `as_tracks`, `add_residual`: what the outputs of `tracking` (or `correlation`) and `dpt` mean, as points and
   as forecasts.
-- `load_reference`, `to_reference`, `gradients_to_reference`: a head's parameters from and to the reference
-  implementation's (Flax).
+- `load_reference`: a head with the parameters of one that the reference implementation (Flax) trained.
 """
 
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from torch import Generator
+import numpy as np
+from jaxtyping import Shaped
+from torch import Generator, nn
 
 from featcache.errors import CallError
 from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout
@@ -23,7 +24,6 @@ from readouts.heads.dpt import DPTReadout, add_residual
 from readouts.heads.linear import LinearReadout
 from readouts.heads.multi_query import MultiQueryReadout
 from readouts.heads.pooled_mlp import PooledMLPReadout
-from readouts.heads.reference.load import gradients_to_reference, load_reference, to_reference
 from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
 
 __all__ = [
@@ -42,10 +42,8 @@ __all__ = [
     "add_residual",
     "as_tracks",
     "build_head",
-    "gradients_to_reference",
     "load_reference",
     "settings_of",
-    "to_reference",
 ]
 
 HEADS: Mapping[str, type[Readout]] = {
@@ -109,6 +107,13 @@ def build_head(
         raise CallError(f"the {kind} readout reads tokens as a map: give the rows and columns of their grid.")
     shape = dict(zip(_SHAPE, (channels, steps, n_outputs, rows, columns, generator), strict=True))
     return head(**{name: value for name, value in shape.items() if name in known}, **config)
+
+
+def load_reference(kind: str, params: Mapping[str, Shaped[np.ndarray, "..."]], **config: Any) -> nn.Module:
+    """A head trained by the reference implementation: see `readouts.heads.reference.load.load_reference`."""
+    from readouts.heads.reference import load
+
+    return load.load_reference(kind, params, **config)
 
 
 def _head(kind: str) -> type[Readout]:

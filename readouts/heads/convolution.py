@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from readouts.heads.base import lecun_normal_
+from readouts.heads.layers import lecun_normal_
 
 
 class SameConv(nn.Conv2d):

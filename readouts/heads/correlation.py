@@ -25,7 +25,8 @@ from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.heads.base import Readout, dense, mlp
+from readouts.heads.base import Readout
+from readouts.heads.layers import dense, mlp
 from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 FINENESS = 4

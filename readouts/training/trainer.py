@@ -1,7 +1,7 @@
 """One run at one step: heads, optimiser, curve and checkpoint, whatever feeds it.
 
 Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
-each head: a run's numbers depend neither on being killed and resumed nor on the company it trains in.
+each head: being killed and resumed changes no bit of a run, training beside other runs no more than rounding.
 """
 
 import json
@@ -39,7 +39,7 @@ from readouts.training.checkpoint import (
 from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
 from readouts.training.run import Run
-from readouts.training.step import descend, on_threads
+from readouts.training.step import backward, for_each
 
 
 class Learner:
@@ -77,8 +77,8 @@ def take_step(
 ) -> list[dict[str, Float[Tensor, ""]]]:
     """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
 
-    They are of one task, and share the pass over the tokens and nothing else: each has, to the bit, the
-    numbers it has alone.
+    They are of one task, and share the pass over the tokens and nothing else: each has the numbers it has
+    alone, up to rounding.
     """
     task, device = learners[0].run.task, learners[0].device
     heads: dict[tuple[int, str], Readout] = {}
@@ -87,8 +87,8 @@ def take_step(
         for kind, head in one.readouts.items():
             one.seed_dropout(head)
             heads[i, kind] = head
-    losses = descend(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
-    on_threads(Learner.update, learners, device)
+    losses = backward(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
+    for_each(Learner.update, learners, device)
     return [{kind: losses[i, kind] for kind in one.readouts} for i, one in enumerate(learners)]
 
 

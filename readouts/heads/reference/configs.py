@@ -110,39 +110,7 @@ class ForecastConfig:
     residual_std: tuple[float, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PersistenceConfig:
-    """Constructor arguments of the reference's EulerianPersistence."""
-
-    num_output_frames: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddingConfig:
-    """Constructor arguments of the reference's SampleFourierEmbedding and, with axes, FourierEmbedding."""
-
-    num_fourier_bases: int
-    update_type: str
-    """`replace`, `concat` or `project_add`."""
-    axes: tuple[int, ...] = ()
-    """Of the inputs, whose grid of positions is embedded; without them positions come with each call."""
-
-    def __post_init__(self) -> None:
-        known = ("replace", "concat", "project_add")
-        if self.update_type not in known:
-            raise CallError(f"update_type={self.update_type!r} is unknown: known are {', '.join(known)}.")
-
-
-Config = TypeVar(
-    "Config",
-    LinearConfig,
-    AttentionConfig,
-    TrackingConfig,
-    DPTConfig,
-    ForecastConfig,
-    PersistenceConfig,
-    EmbeddingConfig,
-)
+Config = TypeVar("Config", LinearConfig, AttentionConfig, TrackingConfig, DPTConfig, ForecastConfig)
 
 
 def parsed(kind: type[Config], entries: Mapping[str, Any]) -> Config:

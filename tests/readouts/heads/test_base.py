@@ -24,8 +24,8 @@ from readouts.heads import (
     settings_of,
     to_reference,
 )
-from readouts.heads.base import Dropout, dense, mlp, normal_parameter
 from readouts.heads.convolution import same_conv, same_conv_transpose
+from readouts.heads.layers import Dropout, dense, mlp, normal_parameter
 from readouts.heads.reference.parameters import conv_places, places_of
 
 SMALL: dict[str, dict[str, Any]] = {

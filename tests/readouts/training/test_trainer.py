@@ -23,7 +23,7 @@ from readouts.tasks import load_task
 from readouts.tokens.prepared import QuantizedTokens, TemporalResize, TokenPreparation
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
-from readouts.training.step import descend
+from readouts.training.step import backward
 from readouts.training.trainer import Trainee, build_heads, build_preparation, schedule_of, take_step
 
 CPU = torch.device("cpu")
@@ -102,7 +102,7 @@ def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
         ),
     }
     prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear").to(device)
-    prepare._resize = TemporalResize(matrix=prepare.matrix, pairs=(prepare.matrix, prepare.matrix[:, :1]))
+    prepare._resize = TemporalResize(matrix=prepare.matrix, lags=(prepare.matrix, prepare.matrix[:, :1]))
     for kind, of in HEADS.items():
         task, targets, settings = tasks[of.gives]
         own = {name: value for name, value in settings.items() if name in settings_of(kind)}
@@ -112,7 +112,7 @@ def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
         for tokens in (zeros(6, 2, 8, 8, dtype=torch.float16), quantized):
             for watched in (False, True):
                 with watching() if watched else nullcontext():
-                    losses = descend(
+                    losses = backward(
                         {kind: head},
                         prepare(tokens),
                         task.inputs(targets),
