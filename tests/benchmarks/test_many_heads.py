@@ -16,9 +16,11 @@ def test_other_readouts_change_no_more_than_rounding() -> None:
             alone = step({name: run}, prepare, tokens)[name]
             torch.testing.assert_close(alone, losses[name], rtol=1e-6, atol=0)
     for name, (head, _) in apart.items():
-        of_both = zip(head.parameters(), together[name][0].parameters(), strict=True)
-        for own, beside_others in of_both:
-            torch.testing.assert_close(own, beside_others, rtol=0, atol=1e-6)
+        of_both = zip(head.named_parameters(), together[name][0].parameters(), strict=True)
+        for (path, own), beside_others in of_both:
+            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps as large as any.
+            if not path.endswith("key.bias"):
+                assert (own - beside_others).norm() <= 1e-6 * own.norm(), path
 
 
 def test_it_measures() -> None:

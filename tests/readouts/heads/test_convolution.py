@@ -22,7 +22,10 @@ def load(golden: Any) -> nn.Module:
         layer = same_conv(n_in, n_out, kernel=kernel, stride=stride, generator=None)
     parameters = conv_parameters("", "", transposed=transposed)
     layer.load_state_dict(
-        {entry.name: entry.from_reference(golden.arrays[f"param/{path}"]) for path, entry in parameters.items()}
+        {
+            entry.name: entry.from_reference(golden.arrays[f"param/{path}"])
+            for path, entry in parameters.items()
+        }
     )
     return layer
 
