@@ -24,7 +24,7 @@ from featcache.data.views import View, frame_pixels, in_three_channels
 from featcache.errors import DataError
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.shared_frames import shown_frames
-from featcache.store.frame_table import FrameTable
+from featcache.store.rows import FrameTable
 from featcache.system.threads import single_threaded_pool
 
 Place = tuple[int, int]
@@ -174,7 +174,7 @@ class FrameBatches(Batches):
 
     def _decoded(self, rows: range) -> Iterator[tuple[Place, Float[Tensor, "rgb Y X"]]]:
         """Frames in order, those that a clip is the first to show in one go."""
-        clips = self.table.first_shown[rows.start : rows.stop, 0].tolist()
+        clips = self.table.first_occurrence[rows.start : rows.stop, 0].tolist()
         works = (
             _Shown(clip=clip, rows=tuple(row for _, row in shown))
             for clip, shown in groupby(zip(clips, rows, strict=True), key=itemgetter(0))
@@ -200,7 +200,7 @@ class FrameBatches(Batches):
     def _pixels(self, shown: _Shown) -> Iterable[Float[Tensor, "rgb Y X"]]:
         """As the model is shown them, made here by a CPU, and by a GPU when they are taken."""
         clip, job = self.index.clip(shown.clip), self.views.job
-        _, views, steps = self.table.first_shown[list(shown.rows)].T
+        _, views, steps = self.table.first_occurrence[list(shown.rows)].T
         numbers = shown_frames(job, self.views, clip)[views, steps]
         frames = self.views.reader.read(clip, numbers.tolist())
         pixels = self._scaled(torch.from_numpy(frames))

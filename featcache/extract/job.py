@@ -22,8 +22,9 @@ from featcache.manifest import Dataset, Manifest, Task
 from featcache.resampling import temporal_matrix
 from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
+from featcache.store.rows import rows_of
 from featcache.store.shards import shard_bytes as bytes_of_shard
-from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, clips_per_shard_for
+from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
 
 MOST_UNCOUNTED = 352
 """The reference's label counts leave out its last batches: none of fly's clips, 346 of mouse's."""
@@ -227,16 +228,15 @@ def feature_spec(
         batch: clip views that the model takes at once; a shard holds such a number that few are padding.
         n_frames: distinct ones, where these are stored once.
     """
-    n_views, grid, n_rows = job.views.n_views, job.grid, n_clips
-    if n_frames is not None:
-        n_views, grid, n_rows, batch = 1, replace(grid, steps=1), n_frames, batch * job.backbone.info.n_frames
-    most = clips_per_shard_for(grid, n_views=n_views, n_clips=n_rows, shard_bytes=shard_bytes)
+    rows = rows_of(job.grid, n_clips=n_clips, n_views=job.views.n_views, n_frames=n_frames)
+    most = rows_per_shard_for(rows, shard_bytes)
+    batch *= rows.chunks_per_pass(job.backbone.info.n_frames)
     return FeatureSpec(
         grid=job.grid,
         layers=job.layers,
         n_clips=n_clips,
         n_views=job.views.n_views,
-        clips_per_shard=most if most == n_rows else _least_padded(most, n_views, batch),
+        clips_per_shard=most if most == rows.n_rows else _least_padded(most, rows.chunks_per_row, batch),
         dtype=job.store_dtype,
         n_frames=n_frames,
     )
@@ -249,10 +249,8 @@ def _least_padded(most: int, n_views: int, batch: int) -> int:
 
 def store_bytes(spec: FeatureSpec) -> int:
     """Exact size of all shard files of a store that lacks no clip, and of its table of distinct frames."""
-    full, rest = divmod(spec.n_rows, spec.clips_per_shard)
-    a_layer = full * bytes_of_shard(spec, spec.clips_per_shard * spec.row_shape[0])
-    if rest:
-        a_layer += bytes_of_shard(spec, rest * spec.row_shape[0])
+    shards = map(spec.rows_of_shard, range(spec.n_shards))
+    a_layer = sum(bytes_of_shard(spec, len(rows) * spec.rows.chunks_per_row) for rows in shards)
     return len(spec.layers) * a_layer + table_bytes(spec)
 
 

@@ -29,8 +29,8 @@ from featcache.extract.job import Extraction, provenance_of, store_attributes
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.target_builders import write_ground_truth
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.header import read_header
+from featcache.store.feature_store import FeatureStore
+from featcache.store.header import header_if_begun
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.writer import StoreWriter, create_or_resume
 from featcache.system.console import Progress, silent
@@ -140,7 +140,7 @@ def _extracted(
     )
     with writer:
         if writer.header.complete:
-            return open_features(writer.path)
+            return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             logging.getLogger(__name__).warning(note)
         worker = _Worker(one, replace(machine, batch=batch), model, writer, skip_bad=skip_bad)
@@ -155,9 +155,9 @@ def _batch_entry(batch: int, device: torch.device) -> dict[str, Any]:
 
 def _batch_of(path: Path, device: torch.device) -> int | None:
     """The batch that a store was begun with, on this kind of device where it is to go on."""
-    if not (path / "zarr.json").exists():
+    header = header_if_begun(path)
+    if header is None:
         return None
-    header = read_header(path)
     begun = header.provenance.get("batch", {})
     same = header.complete or begun.get("device") == device_name(device)
     return begun.get("clip_views") if same else None
@@ -167,14 +167,17 @@ def _chosen_batch(one: Prepared, machine: Machine, model: "_Model") -> int:
     job, info = one.job, one.job.backbone.info
     pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=machine.device)
     spec = one.spec(machine.shard_bytes)
-    of_a_pass = 1 if one.frames is None else info.n_frames
 
     def encode(batch: int) -> object:
         with torch.inference_mode():
             return model.encoder(job)(torch.stack([pixels] * batch))
 
     return chosen_batch(
-        encode, machine.device, most=max(1, spec.clips_per_shard * spec.row_shape[0] // of_a_pass)
+        encode,
+        machine.device,
+        most=max(
+            1, spec.clips_per_shard * spec.rows.chunks_per_row // spec.rows.chunks_per_pass(info.n_frames)
+        ),
     )
 
 
@@ -232,12 +235,12 @@ class _Worker:
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
-        todo, rows = self.writer.todo(), self.spec.row_axis
+        todo, rows = self.writer.todo(), self.spec.rows.axis
         left = sum(len(self.spec.rows_of_shard(shard)) for shard in todo)
-        what, done = f"extracting {self.job.role}", self.spec.n_rows - left
+        what, done = f"extracting {self.job.role}", self.spec.rows.n_rows - left
         if self.spec.n_frames is not None:
             what = f"{what}, distinct frames"
-        progress(what, done, self.spec.n_rows)
+        progress(what, done, self.spec.rows.n_rows)
         if not todo:
             return
         started = time.monotonic()
@@ -246,7 +249,7 @@ class _Worker:
             pending: Future[None] | None = None
             for shard in todo:
                 tokens, skipped = self._shard_tokens(
-                    encoder, shard, partial(_advance, progress, what, done, self.spec.n_rows)
+                    encoder, shard, partial(_advance, progress, what, done, self.spec.rows.n_rows)
                 )
                 done += len(self.spec.rows_of_shard(shard))
                 if pending is not None:
@@ -271,7 +274,7 @@ class _Worker:
         self, encoder: Encoder, shard: int, done: Callable[[int], None]
     ) -> tuple[Mapping[Layer, Float16[np.ndarray, "row V T H W C"]], dict[int, str]]:
         rows = self.spec.rows_of_shard(shard)
-        shape = (len(rows), *self.spec.row_shape)
+        shape = (len(rows), *self.spec.rows.row_shape)
         tokens = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
         self.skipped = {}
         for places, features in self._encoded(encoder, self.batches.of(rows)):
@@ -346,8 +349,8 @@ class _Worker:
         self.skipped[number] = str(problem)
         # A set: a clip that is left out may be asked for again, for its preview.
         self.left_out.add(number)
-        if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_rows):
-            rows = f"{self.spec.n_rows} {self.spec.row_axis}s"
+        if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):
+            rows = f"{self.spec.rows.n_rows} {self.spec.rows.axis}s"
             raise DataError(
                 f"{len(self.left_out)} of {rows} cannot be read, too many to leave out; the last: {problem}"
             )

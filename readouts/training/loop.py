@@ -7,7 +7,7 @@ draw the same batches share their reading, their casts and their statistics, and
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import torch
 from featcache.errors import CallError, TrainingError
 from featcache.system.console import Progress, silent
 from featcache.system.files import sweep
-from readouts.features.resident import Residence, make_resident, resident_batches
-from readouts.features.splits import Batch, training_batches
-from readouts.results.table import add_run, load_run, recorded, scored_later
-from readouts.training.checkpoint import forget, hold
+from readouts.features.batches import Batch, training_batches
+from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
+from readouts.results.rows import make_row, scored_later
+from readouts.results.table import add_run, load_run, recorded
 from readouts.training.evaluate import Scored, score
 from readouts.training.run import Run
 from readouts.training.trainer import Trainee, build_preparation, take_step, training_arithmetic
@@ -32,7 +32,7 @@ def train(
     device: torch.device | str,
     again: bool = False,
     command: str = "",
-    resident: Residence = "auto",
+    resident: PreloadChoice = "auto",
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Train, evaluate and record one run; returns its rows of the results table, one a head.
@@ -63,7 +63,7 @@ def train_together(
     again: bool = False,
     commands: Mapping[str, str] | None = None,
     sweep_name: str | None = None,
-    resident: Residence = "auto",
+    resident: PreloadChoice = "auto",
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """`train` for runs with the same `pass_key`, in one pass over the data; returns the rows of all.
@@ -83,13 +83,13 @@ def train_together(
     left = [run for run in runs if again or not _recorded(results_dir, run)]
     with ExitStack() as locks:
         for run in left:
-            locks.callback(hold(run.folder(results_dir)).release)
+            locks.callback(run.folder(results_dir).hold().release)
         # Asked again under the lock: its last holder may have just finished this very run.
         left = [run for run in left if again or not _recorded(results_dir, run)]
         for run in left:
-            sweep(run.folder(results_dir))
+            sweep(run.folder(results_dir).path)
             if again:
-                forget(run.folder(results_dir))
+                run.folder(results_dir).forget()
         if left:
             with training_arithmetic():
                 one_pass = _Pass(left, results_dir, device, progress)
@@ -114,16 +114,16 @@ class _Pass:
         self.trainees = [Trainee(run, run.folder(results_dir), device) for run in runs]
         self.diverged: list[TrainingError] = []
 
-    def fit(self, resident: Residence) -> None:
+    def fit(self, resident: PreloadChoice) -> None:
         """From the earliest checkpoint to the last step; a run that is ahead joins at its own."""
         recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
         steps = range(min(trainee.step for trainee in self.trainees), recipe.steps)
         select = self.one.task.select
-        held = make_resident(training, self.device, resident, self.progress) if steps else None
+        held = preload(training, self.device, resident, self.progress) if steps else None
         if held is None:
             batches = training_batches(training, select, draws, steps, self.device)
         else:
-            batches = resident_batches(held, training, select, draws, steps)
+            batches = preloaded_batches(held, training, select, draws, steps)
         for step, batch in zip(steps, batches, strict=True):
             if step % recipe.minival_every == 0:
                 self._evaluate(step)
@@ -144,14 +144,28 @@ class _Pass:
             run = trainee.run
             for role, of in found.items():
                 trainee.keep(role, of[run.id])
-            scores = {role: of[run.id].scores for role, of in found.items()}
-            ended = {
-                "finished": datetime.now(UTC),
-                "command": commands.get(run.id, ""),
-                "sweep": sweep_name,
-                "together": len(self.trainees),
-            }
-            rows = [{**trainee.row(kind, scores), **ended} for kind in run.readouts]
+            rows = [
+                make_row(
+                    run,
+                    kind,
+                    splits={**run.splits, "train": run.training},
+                    scores={role: of[run.id].scores[kind] for role, of in found.items()},
+                    best_val=best[run.task.score],
+                    best_step=best["step"],
+                    steps=run.recipe.steps,
+                    batch=run.recipe.batch,
+                    parameters=sum(weight.numel() for weight in trainee.heads[kind].parameters()),
+                    recipe=asdict(run.recipe),
+                    config=run.readouts[kind],
+                    device=self.device,
+                    seconds=trainee.seconds,
+                    together=len(self.trainees),
+                    sweep=sweep_name,
+                    command=commands.get(run.id, ""),
+                )
+                for kind in run.readouts
+                for best in [trainee.best(kind)]
+            ]
             if trainee.was_trained:
                 rows = scored_later(rows, load_run(results_dir, run.id))
             add_run(results_dir, run.id, rows)

@@ -18,7 +18,7 @@ def test_other_readouts_change_no_more_than_rounding() -> None:
     for name, (head, _) in apart.items():
         of_both = zip(head.named_parameters(), together[name][0].parameters(), strict=True)
         for (path, own), beside_others in of_both:
-            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps as large as any.
+            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any.
             if not path.endswith("key.bias"):
                 assert (own - beside_others).norm() <= 1e-6 * own.norm(), path
 
