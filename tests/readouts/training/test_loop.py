@@ -356,9 +356,7 @@ def together(three: list[Run], tmp_path_factory: pytest.TempPathFactory) -> tupl
 def check_to_rounding(run: Run, results: Path, others: Path) -> None:
     """The same curve and weights in both, less what the optimiser makes of rounding alone."""
     for name in ("train_loss", "mean_AP"):
-        curves = [
-            [row[name] for row in read_history(run.folder(at) / "history.jsonl")] for at in (results, others)
-        ]
+        curves = [[row[name] for row in read_curve(run.folder(at).curve)] for at in (results, others)]
         assert curves[0] == [None if value is None else pytest.approx(value, rel=1e-6) for value in curves[1]]
     first, second = weights(run, results), weights(run, others)
     for name, tensor in first.items():
