@@ -3,8 +3,6 @@
 - `HEADS`: name -> class, as on the command line; a class says in `gives` what tasks it is for.
 - `build_head`: a new head by name, for tokens of a shape, from a seed.
 - `settings_of`: what can be set of a head, with the defaults.
-- `as_tracks`, `add_residual`: what the outputs of `tracking` (or `correlation`) and `dpt` mean, as points and
-  as forecasts.
 - `load_reference`: a head with the parameters of one that the reference implementation (Flax) trained.
 """
 
@@ -17,34 +15,16 @@ from jaxtyping import Shaped
 from torch import Generator, nn
 
 from featcache.errors import CallError
-from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout
+from readouts.heads.attention import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.heads.correlation import CorrelationReadout
-from readouts.heads.dpt import DPTReadout, add_residual
+from readouts.heads.dpt import DPTReadout
 from readouts.heads.linear import LinearReadout
 from readouts.heads.multi_query import MultiQueryReadout
 from readouts.heads.pooled_mlp import PooledMLPReadout
-from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
+from readouts.heads.tracking import TrackingReadout
 
-__all__ = [
-    "HEADS",
-    "SHAPE_SETTINGS",
-    "AttentionReadout",
-    "CorrelationReadout",
-    "DPTReadout",
-    "LinearReadout",
-    "MultiQueryReadout",
-    "PooledMLPReadout",
-    "QueriedAttentionReadout",
-    "Readout",
-    "TrackingReadout",
-    "Tracks",
-    "add_residual",
-    "as_tracks",
-    "build_head",
-    "load_reference",
-    "settings_of",
-]
+__all__ = ["HEADS", "SHAPE_SETTINGS", "Readout", "build_head", "load_reference", "settings_of"]
 
 HEADS: Mapping[str, type[Readout]] = {
     "linear": LinearReadout,
@@ -56,11 +36,10 @@ HEADS: Mapping[str, type[Readout]] = {
     "pooled_mlp": PooledMLPReadout,
     "correlation": CorrelationReadout,
 }
-"""Every head that `train-readout` trains, by the name it has there."""
+"""Every head that `train-readout` trains, by its name on the command line."""
 
 SHAPE_SETTINGS = frozenset({"n_frames", "n_variables", "out_rows", "out_columns"})
 """Settings that follow from a task's data: not for `--set` to change."""
-
 
 _SHAPE = ("channels", "steps", "n_outputs", "rows", "columns", "generator")
 """Arguments of constructors that `build_head` has names of its own for."""

@@ -116,7 +116,7 @@ class Trunk(nn.Module):
         return self.attention.pooling_query(query, scale=self.norm.weight, shift=self._shift(tokens.steps))
 
     def read(self, pooled: Pooled, query: Float[Tensor, "Q heads dim"]) -> Float[Tensor, "B Q width"]:
-        """What each query makes of what it pooled."""
+        """Each query plus what it pooled, refined by the MLP."""
         shift = self._shift(pooled.mass.shape[-1])
         return self._refined(self.attention.read(pooled, scale=self.norm.weight, shift=shift), query)
 
@@ -183,7 +183,7 @@ class AttentionReadout(Readout):
 
 
 class QueriedAttentionReadout(nn.Module):
-    """The same with queries from outside (points to track), projected to the attention's width."""
+    """An attention readout whose queries come from outside (points to track), projected to its width."""
 
     def __init__(
         self,

@@ -68,6 +68,6 @@ def same_conv_transpose(
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Rows of zeros before and after."""
+    """How many rows of zeros go before the first and after the last one."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2

@@ -17,7 +17,7 @@ class Dropout(nn.Dropout):
     """
 
     generator: Generator | None = None
-    """None draws from the process's."""
+    """Where dropout is drawn from; None is the process's own."""
 
     def forward(self, values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
         """In training the numbers that are kept, scaled to keep the mean; in evaluation all, as they are."""

@@ -52,7 +52,7 @@ class MultiQueryReadout(Readout):
         return self.trunk.pooling_query(tokens, self.query)
 
     def read(self, pooled: Pooled) -> Float[Tensor, "B O"]:
-        """One row of outputs per clip."""
+        """One row of outputs per clip, from all queries together."""
         found = self.trunk.read(pooled, self.query)
         logits: Tensor = self.classifier(rearrange(found, "b q w -> b (q w)"))
         return logits

@@ -14,7 +14,7 @@ from torch import Tensor
 from featcache.system.threads import parallel_map
 
 _DEVICE_TILE_BYTES = 2**28
-"""Of clips at once on a GPU: a call costs it microseconds, in which it goes through many megabytes."""
+"""How much of a batch a GPU takes at once: a call costs it microseconds, worth many megabytes."""
 
 Work = Callable[[slice, Tensor], None]
 """What to do with some clips of a batch, given a tile [b T N C] of float32 to cast them into."""

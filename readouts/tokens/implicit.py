@@ -57,7 +57,7 @@ class ImplicitTokens:
         return torch.bmm(by_native.flatten(2), self.native.flatten(1, 2))
 
     def written(self) -> Float[Tensor, "B U N C"]:
-        """The tokens themselves, for heads that project each."""
+        """The tokens written down, for heads that project each."""
         resized = self.native
         if self.matrix is not None:
             resized = einsum(self.matrix, resized, "u t, b t n c -> b u n c")
@@ -85,7 +85,7 @@ class TemporalResize:
 
     @classmethod
     def by(cls, matrix: Float[Tensor, "U T"]) -> "TemporalResize":
-        """The resize that multiplies by `matrix`."""
+        """Make the resize that multiplies steps by `matrix`."""
         # The first batch may be an evaluation's, and training can do nothing with inference tensors.
         with torch.inference_mode(False), torch.no_grad():
             n_steps = matrix.shape[1]

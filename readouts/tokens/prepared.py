@@ -28,11 +28,11 @@ class QuantizedTokens:
 
     values: Int8[Tensor, "B T N C"]
     scales: Float[Tensor, "B T N"]
-    """Of any float dtype."""
+    """One per token, of any float dtype."""
 
     @property
     def shape(self) -> torch.Size:
-        """B, T, N and C."""
+        """The sizes B, T, N and C."""
         return self.values.shape
 
     @property
@@ -222,7 +222,7 @@ class TokenPreparation(nn.Module):
         self._workspace = Workspace()
 
     def forward(self, features: Native) -> PreparedTokens:
-        """One batch, nothing of it computed yet."""
+        """Prepare one batch [B T N C], nothing of which is computed yet."""
         # Made anew where the module is: its buffer may have been moved to another device.
         if self.matrix is not None and (self._resize is None or self._resize.matrix is not self.matrix):
             self._resize = TemporalResize.by(self.matrix)

@@ -56,6 +56,6 @@ def for_each(work: Callable[[Item], Result], items: Iterable[Item], device: torc
 
 
 def _detached(pooled: Pooled) -> Pooled:
-    """The same cut off from the tokens: its gradient stays with it until those of all heads are there."""
+    """Cut off from the tokens, so that its gradient stays with it until those of all heads are there."""
     tokens, mass = (part.detach().requires_grad_() for part in (pooled.tokens, pooled.mass))
     return Pooled(tokens=tokens, mass=mass)

@@ -19,6 +19,13 @@ class LinearConfig:
     reduce_axis: tuple[int, ...] = ()
     num_test_clips: int = 1
 
+    def __post_init__(self) -> None:
+        if set(self.reduce_axis) != {-2, -3}:
+            raise CallError(
+                f"reduce_axis={self.reduce_axis} is not supported: linear heads of the benchmark "
+                "have (-2, -3), the mean over steps and tokens."
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionConfig:
@@ -35,7 +42,7 @@ class AttentionConfig:
     output_shape: tuple[int, ...] | None = None
     """Frames, rows, columns, and channels where there is more than one."""
     decoding_patch_size: tuple[int, ...] | None = None
-    """Frames, rows and columns of one query's patch."""
+    """Frames, rows and columns of the patch that one query decodes."""
 
     def __post_init__(self) -> None:
         if (self.output_shape is None) != (self.decoding_patch_size is None):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from featcache.errors import CallError
 from readouts.heads.attention import AttentionReadout, CrossAttention, QueriedAttentionReadout
 from readouts.heads.dpt import DensePrediction, add_residual
-from readouts.heads.layers import Dropout, dense, normal_parameter
+from readouts.heads.layers import Dropout, normal_parameter
 from readouts.heads.reference.configs import (
     AttentionConfig,
     ForecastConfig,
@@ -21,21 +21,6 @@ from readouts.heads.reference.configs import (
 )
 from readouts.heads.tracking import TrackingReadout, as_tracks
 from readouts.tokens.prepared import Native, PreparedTokens, prepared
-
-
-class DenseReadout(nn.Module):
-    """A dense layer on the mean over any axes, or none: the linear readout where it keeps an axis."""
-
-    def __init__(self, *, channels: int, n_outputs: int, axes: tuple[int, ...]) -> None:
-        super().__init__()
-        self.axes = axes
-        self.classifier = dense(channels, n_outputs, generator=None)
-
-    def forward(self, features: Float[Tensor, "*tokens C"]) -> Float[Tensor, "*kept O"]:
-        """Outputs of what the mean leaves."""
-        tokens = features.float()
-        logits: Tensor = self.classifier(tokens.mean(dim=self.axes) if self.axes else tokens)
-        return logits
 
 
 class PlainTrunk(nn.Module):
@@ -121,13 +106,13 @@ class ShiftedReadout(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "B T N C"], output_offsets: Float[Tensor, "B O"]
     ) -> dict[str, Float[Tensor, "B O"]]:
-        """`unshifted_pred`, and `shifted_pred` with the offsets added."""
+        """`unshifted_pred` is what the head gives, `shifted_pred` has the offsets added to it."""
         predicted = self.head(inputs)
         return {"shifted_pred": predicted + output_offsets, "unshifted_pred": predicted}
 
 
 class ReferenceTracking(nn.Module):
-    """A tracking head (the reference's TrackingReadoutWrapper)."""
+    """A tracking head with the outputs of the reference's TrackingReadoutWrapper."""
 
     def __init__(self, head: TrackingReadout, config: TrackingConfig) -> None:
         super().__init__()

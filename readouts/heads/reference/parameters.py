@@ -15,7 +15,6 @@ from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout, 
 from readouts.heads.convolution import SameConvTranspose
 from readouts.heads.dpt import DensePrediction
 from readouts.heads.linear import LinearReadout
-from readouts.heads.reference.modules import DenseReadout
 from readouts.heads.tracking import TrackingReadout
 
 _SAME, _KERNEL, _EMBEDDING = "... -> ...", "o i -> i o", "t c -> t 1 c"
@@ -29,18 +28,18 @@ class FlaxParameter:
 
     name: str
     pattern: str = _SAME
-    """einops, from our axes to Flax's."""
+    """The einops pattern from our axes to Flax's."""
     heads: int = 0
     turned: bool = False
     """Whether the kernel's rows and columns run backwards there."""
 
     def to_reference(self, ours: Tensor) -> np.ndarray:
-        """A copy in the reference's layout."""
+        """Return a copy in the reference's layout."""
         array: np.ndarray = rearrange(ours, self.pattern, **self._axes).cpu().numpy()
         return (array[::-1, ::-1] if self.turned else array).copy()
 
     def from_reference(self, theirs: np.ndarray) -> Tensor:
-        """A copy in our layout, in float32."""
+        """Return a copy in our layout, in float32."""
         left, right = self.pattern.split(" -> ")
         array = np.asarray(theirs, dtype=np.float32)
         array = rearrange(array[::-1, ::-1] if self.turned else array, f"{right} -> {left}", **self._axes)
@@ -61,7 +60,7 @@ def parameters_of(head: nn.Module) -> FlaxParameters:
     Raises:
         CallError: the reference has no readout of this class.
     """
-    if isinstance(head, LinearReadout | DenseReadout):
+    if isinstance(head, LinearReadout):
         return _dense("Dense_0", "classifier")
     if isinstance(head, AttentionReadout | QueriedAttentionReadout):
         return attention_parameters(
@@ -78,7 +77,7 @@ def parameters_of(head: nn.Module) -> FlaxParameters:
 
 
 def attention_parameters(*, heads: int, residual: bool, temporal: bool, external: bool) -> FlaxParameters:
-    """Those of AttentionReadout: dense layers are numbered in the order in which the variant uses them."""
+    """The parameters of AttentionReadout, whose dense layers are numbered in the order of their use."""
     projection = ["trunk.projection"] if residual else []
     dense_layers = [*(["query_projection"] if external else []), *projection, "classifier"]
     parameters: FlaxParameters = {} if external else {"query": FlaxParameter(name="query")}
@@ -100,7 +99,7 @@ def attention_parameters(*, heads: int, residual: bool, temporal: bool, external
 
 
 def tracking_parameters(*, heads: int) -> FlaxParameters:
-    """Those of TrackingReadoutWrapper with the benchmark's attention and query initializer."""
+    """The parameters of TrackingReadoutWrapper with the benchmark's attention and query initializer."""
     attention = attention_parameters(heads=heads, residual=True, temporal=True, external=True)
     return {
         **{
@@ -113,7 +112,7 @@ def tracking_parameters(*, heads: int) -> FlaxParameters:
 
 
 def dpt_parameters(head: DensePrediction) -> FlaxParameters:
-    """Those of DPTReadout: every convolution by its block and number."""
+    """The parameters of DPTReadout, whose convolutions are named by block and number."""
     names = {"conv_head_0": "head", "conv_head_2": "output"}
     for level, fusion in head.fusion.items():
         reassemble, fuse = f"ReassembleBlock{level}/conv_resample", f"FusionBlock{level}/conv_fusion"
@@ -135,7 +134,7 @@ def dpt_parameters(head: DensePrediction) -> FlaxParameters:
 
 
 def conv_parameters(theirs: str, ours: str, *, transposed: bool) -> FlaxParameters:
-    """Those of one convolution over rows and columns."""
+    """Kernel and bias of one convolution over rows and columns."""
     pattern = _TRANSPOSED_KERNEL if transposed else _CONV_KERNEL
     return {
         f"{theirs}kernel": FlaxParameter(name=f"{ours}weight", pattern=pattern, turned=transposed),

@@ -8,8 +8,9 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from featcache.errors import CallError
-from readouts.heads import CorrelationReadout, as_tracks
+from readouts.heads import CorrelationReadout
 from readouts.heads.correlation import patches, similarities, soft_argmax
+from readouts.heads.tracking import as_tracks
 from readouts.tasks.losses import total_of, track_losses
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.heads import DPTReadout, add_residual
+from readouts.heads.dpt import DPTReadout, add_residual
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens, prepared
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from featcache.errors import CallError
-from readouts.heads import TrackingReadout, as_tracks
+from readouts.heads.tracking import TrackingReadout, as_tracks
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens
 

@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_leaves
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.heads import AttentionReadout, LinearReadout, QueriedAttentionReadout, Readout
+from readouts.heads import AttentionReadout, LinearReadout, Readout
+from readouts.heads.attention import QueriedAttentionReadout
 from readouts.tokens import prepared as tokens_module
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import (

@@ -155,4 +155,4 @@ def test_a_step_neither_waits_for_its_device_nor_mixes_two() -> None:
 
 
 def test_a_short_run_has_a_short_warm_up(run: Run) -> None:
-    assert schedule_of(replace(run.recipe, steps=10)).n_warmup == 9
+    assert schedule_of(replace(run.recipe, steps=10)).warmup == 9
