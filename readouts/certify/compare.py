@@ -36,7 +36,7 @@ from readouts.features.draws import Draws
 from readouts.results.bootstrap import Units, resamples
 from readouts.tasks.base import Metric, evidence_of
 from readouts.training.run import Run
-from readouts.training.trainer import Learner, build_preparation, take_step, training_arithmetic
+from readouts.training.train_state import TrainState, build_preparation, take_step, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
 """Enough to see a difference, and little enough for a CPU."""
@@ -132,7 +132,7 @@ def _of_seed(run: Run, i: int) -> Run:
     return replace(run, seed=run.seed + i, recipe=recipe)
 
 
-class _Heads(Learner):
+class _Heads(TrainState):
     """Heads of one run, fed with one kind of tokens."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
