@@ -21,7 +21,7 @@ from featcache.extract.shared_frames import shared_frames
 from featcache.extract.target_builders import GroundTruth, ground_truth
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import OWN_VIDEOS
-from featcache.store.header import read_header
+from featcache.store.header import header_if_begun
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
@@ -134,7 +134,8 @@ def _prepared(
         folder=cache_dir / job.task.name / job.role,
         frames=None,
     )
-    if (one.path / "zarr.json").exists() and read_header(one.path).spec.n_frames is None:
+    begun = header_if_begun(one.path)
+    if begun is not None and begun.spec.n_frames is None:
         return one  # begun clip by clip, and to be finished so
     frames = shared_frames(job, scan.index, reader, cache_dir=cache_dir, progress=progress)
     return replace(one, frames=frames)

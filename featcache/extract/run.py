@@ -29,8 +29,8 @@ from featcache.extract.job import Extraction, provenance_of, store_attributes
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.target_builders import write_ground_truth
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.header import read_header
+from featcache.store.feature_store import FeatureStore
+from featcache.store.header import header_if_begun
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.writer import StoreWriter, create_or_resume
 from featcache.system.console import Progress, silent
@@ -140,7 +140,7 @@ def _extracted(
     )
     with writer:
         if writer.header.complete:
-            return open_features(writer.path)
+            return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             logging.getLogger(__name__).warning(note)
         worker = _Worker(one, replace(machine, batch=batch), model, writer, skip_bad=skip_bad)
@@ -155,9 +155,9 @@ def _batch_entry(batch: int, device: torch.device) -> dict[str, Any]:
 
 def _batch_of(path: Path, device: torch.device) -> int | None:
     """The batch that a store was begun with, on this kind of device where it is to go on."""
-    if not (path / "zarr.json").exists():
+    header = header_if_begun(path)
+    if header is None:
         return None
-    header = read_header(path)
     begun = header.provenance.get("batch", {})
     same = header.complete or begun.get("device") == device_name(device)
     return begun.get("clip_views") if same else None
