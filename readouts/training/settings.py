@@ -93,13 +93,11 @@ def roles_of(task: Task, manifest: Manifest, *, test: bool) -> tuple[str, ...]:
 
 def readouts_of(task: Task) -> list[str]:
     """The readouts that answer a task: its own, then other heads, then probes."""
-    # A task of a user's file may say nothing: its outputs are numbers a clip.
-    takes = getattr(task, "takes", "vector")
-    heads = [kind for kind, head in HEADS.items() if head.gives == takes and kind not in task.readouts]
+    heads = [kind for kind, head in HEADS.items() if head.gives == task.takes and kind not in task.readouts]
     predicted = {Classification: "labels", Regression: "values"}
     wanted = [name for kind, name in predicted.items() if isinstance(task, kind)]
     probes = [kind for kind, probe in PROBES.items() if not wanted or wanted[0] in probe.fit]
-    return [*task.readouts, *heads, *(probes if takes == "vector" else [])]
+    return [*task.readouts, *heads, *(probes if task.takes == "vector" else [])]
 
 
 def settings_for(task: Task, readout: str) -> dict[str, Any]:
