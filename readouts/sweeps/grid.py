@@ -7,14 +7,13 @@ does not have must neither multiply its runs nor be refused because another read
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from featcache.errors import CallError
+from featcache.errors import CallError, did_you_mean
 from readouts.tasks.base import Task
 from readouts.training.settings import READOUTS, readouts_of, recipe_names, settings_for
 
@@ -191,8 +190,7 @@ def _settings(task: Task, readout: str) -> set[str]:
 
 
 def _known(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"known are {', '.join(known)}." + (f" Did you mean {near[0]!r}?" if near else "")
+    return f"known are {', '.join(known)}.{did_you_mean(name, known)}"
 
 
 def _checked(name: str, values: Sequence[str], origin: str) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from featcache.errors import CallError, ScividError, StoreError
 from featcache.system.console import Progress
 from readouts.features.batches import Batch, evaluation_batches, training_batches
 from readouts.features.splits import FeatureSplit, draws_of
-from readouts.tasks.base import Task, evidence_of
+from readouts.results.baselines import target_batches
+from readouts.tasks.base import Task
 from readouts.tokens.prepared import prepared
 from readouts.training.evaluate import Scored
 from readouts.training.probes import fit_probe
@@ -112,19 +113,16 @@ def targets_of(rows: Mapping[str, Tensor], task: Task) -> tuple[str, Float[Tenso
 
 @torch.inference_mode()
 def _scored(kind: str, task: Task, split: FeatureSplit, outputs: Float[np.ndarray, "n O"]) -> Scored:
-    clips, metric, targets = split.usable, task.metric(), split.targets
+    clips, targets = split.usable, split.targets
     if targets is None:
         raise StoreError(f"{split.store.path} has no targets to score a probe with: extract the split again.")
-    for at in range(0, len(clips), BATCH):
-        chosen = clips[at : at + BATCH]
-        rows = task.select(targets, chosen, np.zeros_like(chosen), None)
-        asked = {name: torch.from_numpy(values) for name, values in rows.items()}
-        metric.update(torch.from_numpy(outputs[at : at + BATCH]), asked)
-    scores = {kind: metric.compute()}
+    batches = target_batches(task, targets, clips, BATCH)
+    per_clip = task.join([task.per_clip(torch.from_numpy(outputs[at]), rows) for at, rows in batches])
+    scores = {kind: task.scores(per_clip)}
     return Scored(
         clips=clips,
         outputs={kind: outputs[: task.predictions_kept]},
         scores=scores,
         minival_scores=scores,
-        evidence={kind: evidence_of(metric)},
+        per_clip={kind: per_clip},
     )

@@ -13,9 +13,9 @@ import torch
 
 from featcache.system.device import device_name
 from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
+from readouts.results.per_clip import write_per_clip
 from readouts.results.predictions import write_predictions
 from readouts.results.table import add_run, load_run
-from readouts.training.checkpoint import write_evidence
 from readouts.training.evaluate import Scored
 from readouts.training.run import Run
 
@@ -76,7 +76,7 @@ def record(
         kept = scored.clips[: run.task.predictions_kept]
         ids = run.splits[role].store.clips.column("id").take(pa.array(kept))
         write_predictions(folder.predictions(role), kept, ids, scored.outputs)
-        write_evidence(folder.evidence(role), scored.clips, scored.evidence)
+        write_per_clip(folder.per_clip(role), scored.clips, scored.per_clip)
     rows = [
         _of_splits({**run.splits, "train": run.training})
         | _of_scores(run, kind, {role: scored.scores[kind] for role, scored in found.items()})

@@ -17,7 +17,7 @@ from featcache.system.console import silent
 from featcache.system.files import Lock
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.results.bootstrap import load_evidence
+from readouts.results.per_clip import load_per_clip
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
@@ -83,9 +83,9 @@ def test_labels_are_predicted_better_than_by_chance(kind: str, splits: Splits) -
     assert steps[-1] == ("pooling", 48, 48) and ("pooling", 96, 96) in steps
     run, split = probe(splits), splits["val"]
     assert split.targets is not None
-    metric, labels = run.task.metric(), torch.from_numpy(split.targets.read("labels"))
-    metric.update(torch.zeros(48, 7), {"labels": labels})
-    chance = metric.compute()[run.task.score]
+    labels = torch.from_numpy(split.targets.read("labels"))
+    guessed = run.task.per_clip(torch.zeros(48, 7), {"labels": labels})
+    chance = run.task.scores(run.task.join([guessed]))[run.task.score]
     # One of the six classes that are scored has no positive clip, which counts 0.
     assert found["val"].scores[kind][run.task.score] > (chance + 5 / 6) / 2
 
@@ -157,11 +157,11 @@ def test_its_row_is_what_the_fit_and_the_tasks_scores_say(splits: Splits, tmp_pa
     expected = fit_probe(
         "knn", train.features, train.targets, "labels", val.features, settings={"k": 3}, device=CPU
     )
-    metric = run.task.metric()
     targets = splits["val"].targets
     assert targets is not None
-    metric.update(torch.from_numpy(expected), {"labels": torch.from_numpy(targets.read("labels"))})
-    assert row["val"] == row["best_val"] == metric.compute()["mean_AP"]
+    labels = torch.from_numpy(targets.read("labels"))
+    batch = run.task.per_clip(torch.from_numpy(expected), {"labels": labels})
+    assert row["val"] == row["best_val"] == run.task.scores(run.task.join([batch]))["mean_AP"]
     assert (row["steps"], row["readout"], row["n_train"], row["sweep"]) == (0, "knn", 96, "mine")
     assert (row["batch"], row["parameters"], row["best_step"], row["together"]) == (None, 0, 0, 1)
     assert json.loads(str(row["readout_config"])) == {"k": 3, "temperature": 0.07}
@@ -170,11 +170,12 @@ def test_its_row_is_what_the_fit_and_the_tasks_scores_say(splits: Splits, tmp_pa
     np.testing.assert_array_equal(kept["knn"], expected)
 
 
-def test_its_evidence_gives_its_score(splits: Splits, tmp_path: Path) -> None:
+def test_its_statistics_give_its_score(splits: Splits, tmp_path: Path) -> None:
     run = probe(splits)
     row = record(run, tmp_path)
-    clips, evidence = load_evidence(tmp_path, row, "val")
-    assert run.task.score_of(evidence, np.ones(len(clips))) == row["val"]
+    clips, per_clip = load_per_clip(tmp_path, row, "val")
+    assert clips.tolist() == splits["val"].usable.tolist()
+    assert run.task.scores(per_clip)["mean_AP"] == row["val"]
 
 
 def test_it_is_fitted_once(splits: Splits, tmp_path: Path) -> None:

@@ -5,17 +5,13 @@ takes a file that is missing for a field of fill values, often zeros, so files a
 read: a copy that stopped half way shows as one, not as weather.
 """
 
-import os
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
 from math import ceil
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -190,38 +186,3 @@ def _require_axes(opened: xr.Dataset, dataset: Dataset) -> None:
     size = (opened.sizes["latitude"], opened.sizes["longitude"])
     if dataset.frame_size not in (None, size):
         raise UnreadableError(f"its fields have {size} rows and columns, expected {dataset.frame_size}")
-
-
-@dataclass(slots=True)
-class _KeptSteps:
-    """Time steps of one process, least recently used first."""
-
-    lock: Lock = field(default_factory=Lock)
-    steps: OrderedDict[int, Future[np.ndarray]] = field(default_factory=OrderedDict)
-
-
-class StepCache:
-    """Decoded time steps [Y X C], at most `capacity` of them; a step that threads share is decoded once."""
-
-    def __init__(self, decode: Callable[[int], np.ndarray], *, capacity: int) -> None:
-        self._decode, self._capacity = decode, capacity
-        # What a thread of the parent had begun when it forked is never finished in the child.
-        self._of_process: dict[int, _KeptSteps] = {}
-
-    def get(self, step: int) -> np.ndarray:
-        """The step, not to be written to; raises what decoding it raises."""
-        kept = self._of_process.setdefault(os.getpid(), _KeptSteps())
-        with kept.lock:
-            mine = step not in kept.steps
-            decoded = kept.steps.setdefault(step, Future())
-            kept.steps.move_to_end(step)
-            if len(kept.steps) > self._capacity:
-                kept.steps.popitem(last=False)
-        if mine:
-            try:
-                decoded.set_result(self._decode(step))
-            except BaseException as problem:
-                with kept.lock:
-                    kept.steps.pop(step, None)
-                decoded.set_exception(problem)
-        return decoded.result()

@@ -28,10 +28,11 @@ from featcache.data.readers.base import (
     UnreadableError,
     WholeFileError,
 )
-from featcache.data.readers.weather.fields import StepCache, open_fields
+from featcache.data.readers.weather.fields import open_fields
 from featcache.data.readers.weather.windows import hour, is_date, plan_windows
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split, Windows
+from featcache.system.recent import Recent
 
 CACHE_BYTES = 64 * 2**20
 """Decoded time steps that a process keeps: 85 of the official grid, and two interleaved windows have 64."""
@@ -50,7 +51,7 @@ class WeatherZarrReader:
         with self._place.named():
             self._store = open_fields(self._place.path, dataset)
             self._plan = plan_windows(self._store.times, windows)
-        self._steps = StepCache(
+        self._steps = Recent(
             self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape)))
         )
 

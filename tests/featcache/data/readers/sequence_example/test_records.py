@@ -148,8 +148,8 @@ def test_few_files_stay_open_under_many_threads(shards: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(read, wanted))
     assert found == [f"{s}/{r}".encode() for s, r in wanted]
-    (opened,) = files._of_process.values()
-    assert len(opened.readers) == 3
+    (opened,) = files._readers._of_process.values()
+    assert len(opened.values) == 3
 
 
 def _read_in_child(files: RecordFiles, path: Path) -> None:
