@@ -28,7 +28,8 @@ from readouts.certify.online import replanned
 from readouts.features.find import open_task_splits
 from readouts.tasks import load_task
 from readouts.training.loop import train
-from readouts.training.run import Run, configure
+from readouts.training.run import Run
+from readouts.training.settings import configure
 
 CPU = torch.device("cpu")
 MANIFEST = load_manifest()

@@ -27,8 +27,9 @@ from readouts.tasks.tracking import Tracking
 from readouts.training.checkpoint import load_state, save_state
 from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
-from readouts.training.run import Run, configure
-from readouts.training.trainer import Learner, build_preparation
+from readouts.training.run import Run
+from readouts.training.settings import configure
+from readouts.training.train_state import TrainState, build_preparation
 
 CPU = torch.device("cpu")
 
@@ -220,7 +221,7 @@ def test_seconds_are_those_of_all_processes(run: Run, tmp_path: Path) -> None:
 
 
 def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
-    head = Learner(run, CPU).heads["attention"].train()
+    head = TrainState(run, CPU).heads["attention"].train()
     tokens = torch.randn(2, 4, 4, 8)
     torch.manual_seed(0)
     assert not torch.equal(head(tokens), head(tokens))
@@ -319,7 +320,7 @@ def test_targets_of_another_kind_are_refused_before_anything_is_trained(tracking
 def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_path: Path) -> None:
     """A slice of a batch would hold on to all of it."""
     few = replace(run, task=replace(run.task, predictions_kept=2))
-    heads = dict(Learner(few, CPU).heads.items())
+    heads = dict(TrainState(few, CPU).heads.items())
     found = score(
         {"run": heads}, few.task, few.splits["val"], build_preparation(few), CPU,
         batch=8, minival_clips=8, progress=silent, what="scoring",
