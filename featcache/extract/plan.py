@@ -4,12 +4,11 @@ Features fill disks: the largest model on the largest split takes terabytes. The
 that writes, asked for the same shapes; time follows from operations a clip and a speed that is stated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from featcache.backbones.base import BackboneInfo
@@ -18,14 +17,11 @@ from featcache.data.readers import split_status
 from featcache.errors import CallError
 from featcache.extract.job import Extraction, feature_spec, store_bytes
 from featcache.extract.shared_frames import fewest_known
-from featcache.extract.target_builders import field_arrays, point_arrays, series_arrays, track_arrays
+from featcache.extract.target_builders import planned_targets
 from featcache.spec import Layer
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
-from featcache.store.targets import TargetArray, stored_bytes
+from featcache.store.targets import stored_bytes
 from featcache.system.files import size
-
-N_TRACKS = 2_048
-"""Of a rendered video of MOVi-E, the one data set with tracks."""
 
 SUSTAINED_TFLOPS = 200.0
 """10^12 operations a second: a fifth of what an H100's data sheet gives for bfloat16."""
@@ -284,49 +280,6 @@ def clip_numbers(given: Sequence[str], roles: Sequence[str]) -> dict[str, int]:
             )
         numbers[role] = int(number)
     return numbers
-
-
-def planned_targets(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    """The target arrays of a split, by name; none for a task without.
-
-    Raises:
-        CallError: the manifest's entries lack what the task's kind needs.
-    """
-    return _TARGETS[job.task.kind](job, n_clips)
-
-
-def _labels(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    shape = (n_clips, len(job.dataset.classes))
-    return {"labels": TargetArray(shape=shape, dtype=np.dtype("u1"), axes=("clip", "class"))}
-
-
-def _tracking(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    if "tracks" not in job.dataset.features:
-        return point_arrays(job, n_clips)
-    starts = job.task.starts
-    n_frames = job.clip_spec.n_frames if starts is None else starts.span + starts.n_starts - 1
-    return track_arrays(n_clips, n_frames, N_TRACKS)
-
-
-def _forecast(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    windows, grid = job.dataset.split(job.split).windows, job.dataset.frame_size
-    if windows is None or grid is None:
-        raise CallError(
-            f"manifest, datasets.{job.dataset.name}: fields are counted by `windows` and `frame_size`."
-        )
-    frames = np.arange(job.clip_spec.n_frames - 1, windows.n_frames)
-    hours = np.add.outer(windows.every_hours * np.arange(n_clips), windows.step_hours * frames)
-    return field_arrays(n_clips, len(frames), len(np.unique(hours)), (*grid, job.dataset.channels))
-
-
-_TARGETS: Mapping[str, Callable[[Extraction, int], dict[str, TargetArray]]] = {
-    "classification": _labels,
-    "tracking": _tracking,
-    "regression": series_arrays,
-    "forecast": _forecast,
-    "features": lambda job, n_clips: {},
-}
-"""Kind of task -> its target arrays; as `featcache.extract.target_builders.BUILDERS`, without the values."""
 
 
 def _split_plan(job: Extraction, n_clips: int | None, shard_bytes: int) -> SplitPlan:

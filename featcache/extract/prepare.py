@@ -18,7 +18,7 @@ from featcache.data.readers.base import Reader, Scan
 from featcache.errors import DataError
 from featcache.extract.job import Extraction, feature_spec, fingerprint_parts, store_bytes
 from featcache.extract.shared_frames import shared_frames
-from featcache.extract.target_builders import GroundTruth, ground_truth
+from featcache.extract.target_builders import SplitTargets, targets_of
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.frame_table import FrameTable
@@ -42,7 +42,7 @@ class Prepared:
     job: Extraction
     reader: Reader
     scan: Scan
-    truth: GroundTruth | None
+    truth: SplitTargets | None
     parts: dict[str, Any]
     """Of the fingerprint."""
     folder: Path
@@ -129,7 +129,7 @@ def _prepared(
         job=job,
         reader=reader,
         scan=scan,
-        truth=ground_truth(job, scan.index, reader),
+        truth=targets_of(job, scan.index, reader),
         parts=fingerprint_parts(job, scan.index),
         folder=cache_dir / job.task.name / job.role,
         frames=None,

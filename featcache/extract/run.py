@@ -27,7 +27,7 @@ from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, provenance_of, store_attributes
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
-from featcache.extract.target_builders import write_ground_truth
+from featcache.extract.target_builders import write_split_targets
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.header import read_header
@@ -127,7 +127,7 @@ def _extracted(
     job, truth = one.job, one.truth
     targets = None
     if truth is not None:
-        targets = write_ground_truth(truth, one.index, one.folder, job.role, progress)
+        targets = write_split_targets(truth, one.index, one.folder, job.role, progress)
     batch = machine.batch or _batch_of(one.path, machine.device) or _chosen_batch(one, machine, model)
     writer = create_or_resume(
         one.path,
