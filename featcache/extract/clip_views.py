@@ -34,7 +34,7 @@ class ClipViews:
         self, clip: Clip, frames: Frames, n_views: int
     ) -> Iterator[Float[Tensor, "F rgb height width"]]:
         """What the backbone is shown of each view, from the frames that `read` gave for as many views."""
-        return self._pixels(clip, frames, n_views, self.job.shown_size)
+        return self._pixels(clip, frames, n_views, self.job.resized_to)
 
     def _pixels(
         self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None
@@ -74,8 +74,8 @@ class ClipViews:
         What a model that sees tiny frames is shown would be no picture: it shows what these are made of.
         """
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
-        if pixels is None or self.job.shown_size is not None:
-            size = None if self.job.shown_size is None else (height, height)
+        if pixels is None or self.job.resized_to is not None:
+            size = None if self.job.resized_to is None else (height, height)
             pixels = next(self._pixels(clip, frames, n_views, size))
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)

@@ -4,12 +4,10 @@ Written once a split, a few rows at a time: tracks and fields are larger than me
 belong to a view, are settled here; a window of tracks is cut by stage two, whose view v starts at frame v.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
 from featcache.store.targets import CLIP_UNITS, TargetArray, write_targets
+from featcache.system.ahead import map_ahead
 from featcache.system.console import Progress
 
 RENDERED_TRACKS = 2_048
@@ -318,13 +317,11 @@ def _field_arrays(n_clips: int, n_leads: int, n_times: int, grid: tuple[int, int
 
 
 def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Block]:
-    blocks = iter([steps[at : at + FIELDS_AT_ONCE] for at in range(0, len(steps), FIELDS_AT_ONCE)])
+    blocks = (steps[start : start + FIELDS_AT_ONCE] for start in range(0, len(steps), FIELDS_AT_ONCE))
     with ThreadPoolExecutor(SCAN_THREADS, "fields") as pool:
         # A few blocks ahead: decoding takes ten times as long as writing.
-        ahead = deque(pool.submit(reader.fields, block) for block in islice(blocks, SCAN_THREADS))
-        while ahead:
-            yield {"fields": ahead.popleft().result().astype("<f4", copy=False)}
-            ahead.extend(pool.submit(reader.fields, block) for block in islice(blocks, 1))
+        for _, fields in map_ahead(pool, reader.fields, blocks, window=SCAN_THREADS):
+            yield {"fields": fields.result().astype("<f4", copy=False)}
 
 
 def _about(job: Extraction) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How much an extraction walks about between its files before the first pixel, and how often it reads a store.
+"""How much an extraction walks about between its files before the first pixel, and looks at its store.
 
     PYTHONPATH=<a checkout> python tests/benchmarks/planning_walk.py
 

@@ -14,11 +14,12 @@ from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
 from featcache.errors import CallError, DataError, StoreError
 from featcache.extract.job import Extraction, feature_spec, fingerprint_parts, plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.run import Machine
 from featcache.fingerprint import differences, fingerprint
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.writer import StoreWriter
+from tests.featcache.one_split import extract
 
 CPU = Machine(device=torch.device("cpu"), batch=3)
 
@@ -187,7 +188,7 @@ def test_many_broken_records_are_not_skipped(
 
     monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
     monkeypatch.setattr(module, "MOST_SKIPPED", 2)
-    with pytest.raises(DataError, match=r"3 of \d+ clips cannot be read, too many to leave out"):
+    with pytest.raises(DataError, match=r"3 of \d+ clips cannot be read, too many to skip"):
         extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
 
 
