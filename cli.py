@@ -387,14 +387,14 @@ def train_readout(
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
     from featcache.backbones import store_name
     from featcache.system.device import choose_device
-    from readouts.features.resident import residence
-    from readouts.features.splits import open_task_splits
+    from readouts.features.find import open_task_splits
+    from readouts.features.preloaded import preload_choice
     from readouts.probes.runs import refuse_probes
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.run import configure, roles_of
 
-    wish, readouts = residence(resident), readout.split(",") if readout else None
+    wish, readouts = preload_choice(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
     loaded = load_task(task, known)
     where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
@@ -562,7 +562,7 @@ def certify(
     from featcache.backbones import load_backbone
     from featcache.system.device import choose_device
     from readouts.certify.compare import certify as run
-    from readouts.features.splits import open_task_splits
+    from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
     from readouts.training.run import configure
 
@@ -647,7 +647,7 @@ def compare(
     manifest: ManifestFile = None,
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
-    from readouts.features.splits import evaluated_store
+    from readouts.features.find import evaluated_store
     from readouts.results.bootstrap import (
         NoIntervalError,
         interval,

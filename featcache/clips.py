@@ -115,12 +115,6 @@ class ClipIndex:
         (row,) = self.clips.slice(i, 1).to_pylist()
         return Clip(**{**row, "labels": tuple(row["labels"])})
 
-    def placed(self, clips_per_shard: int) -> pa.Table:
-        """The table as a store keeps it: with the shard of each clip and its position there."""
-        shard, position = np.divmod(np.arange(len(self), dtype=np.int32), clips_per_shard)
-        table = self.clips.append_column("shard", pa.array(shard))
-        return table.append_column("position", pa.array(position)).replace_schema_metadata(None)
-
     @cached_property
     def digest(self) -> str:
         """The sha256, in hex, of all rows in their order, whatever chunks or file the table came from."""

@@ -13,7 +13,7 @@ What stands here is imported when it is asked for: `import readouts` costs nothi
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from readouts.features.splits import open_task_splits
+    from readouts.features.find import open_task_splits
     from readouts.results.table import load_results
     from readouts.tasks import load_task
     from readouts.training.loop import train, train_together
@@ -25,7 +25,7 @@ _HOMES = {
     "configure": "training.run",
     "load_results": "results.table",
     "load_task": "tasks",
-    "open_task_splits": "features.splits",
+    "open_task_splits": "features.find",
     "train": "training.loop",
     "train_together": "training.loop",
 }

@@ -25,7 +25,7 @@ from featcache.data.views import View, frame_pixels, in_three_channels
 from featcache.errors import DataError
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.shared_frames import source_frames
-from featcache.store.frame_table import FrameTable
+from featcache.store.rows import FrameTable
 from featcache.system.ahead import map_ahead
 from featcache.system.threads import lone_threads
 
@@ -170,7 +170,7 @@ class FrameBatches(Batches):
 
     def _decoded(self, rows: range) -> Iterator[tuple[Slot, Float[Tensor, "rgb Y X"]]]:
         """Frames in order, those of one clip in one go."""
-        clips = self.table.first_shown[rows.start : rows.stop, 0].tolist()
+        clips = self.table.first_occurrence[rows.start : rows.stop, 0].tolist()
         works = (
             _FramesOfClip(clip=clip, rows=tuple(row for _, row in group))
             for clip, group in groupby(zip(clips, rows, strict=True), key=itemgetter(0))
@@ -197,7 +197,7 @@ class FrameBatches(Batches):
     def _pixels(self, work: _FramesOfClip) -> Iterable[Float[Tensor, "rgb Y X"]]:
         """The backbone's input for each frame, made here by a CPU, and by a GPU when it is taken."""
         clip = self.index.clip(work.clip)
-        _, views, steps = self.table.first_shown[list(work.rows)].T
+        _, views, steps = self.table.first_occurrence[list(work.rows)].T
         numbers = source_frames(self.views, clip)[views, steps]
         frames = self.views.reader.read(clip, numbers.tolist())
         pixels = self._scaled(torch.from_numpy(frames))

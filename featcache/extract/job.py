@@ -23,8 +23,9 @@ from featcache.manifest import Dataset, Manifest, Task
 from featcache.resampling import temporal_matrix
 from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
+from featcache.store.rows import rows_of
 from featcache.store.shards import shard_bytes as bytes_of_shard
-from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, clips_per_shard_for
+from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
 
 SOFTWARE = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
 """Packages whose versions a store keeps."""
@@ -226,15 +227,13 @@ def feature_spec(
         shard_bytes: what a shard is to hold at the most, in float16.
         n_frames: distinct ones, where these are stored once.
     """
-    n_views, grid, n_rows = job.views.n_views, job.grid, n_clips
-    if n_frames is not None:
-        n_views, grid, n_rows = 1, replace(grid, steps=1), n_frames
+    rows = rows_of(job.grid, n_clips=n_clips, n_views=job.views.n_views, n_frames=n_frames)
     return FeatureSpec(
         grid=job.grid,
         layers=job.layers,
         n_clips=n_clips,
         n_views=job.views.n_views,
-        clips_per_shard=clips_per_shard_for(grid, n_views=n_views, n_clips=n_rows, shard_bytes=shard_bytes),
+        clips_per_shard=rows_per_shard_for(rows, shard_bytes),
         dtype=job.store_dtype,
         n_frames=n_frames,
     )
@@ -242,8 +241,8 @@ def feature_spec(
 
 def cut_for(spec: FeatureSpec, at_once: int) -> FeatureSpec:
     """The same store in shards, down to half as large, that fill batches of `at_once` chunks best."""
-    most, chunks = spec.clips_per_shard, spec.row_shape[0]
-    if most == spec.n_rows:
+    most, chunks = spec.clips_per_shard, spec.rows.chunks_per_row
+    if most == spec.rows.n_rows:
         return spec
     best = min(range(most, most // 2, -1), key=lambda n_rows: -n_rows * chunks % at_once / n_rows)
     return replace(spec, clips_per_shard=best)
@@ -251,10 +250,8 @@ def cut_for(spec: FeatureSpec, at_once: int) -> FeatureSpec:
 
 def store_bytes(spec: FeatureSpec) -> int:
     """Exact size of all shard files of a store that lacks no clip, and of its table of distinct frames."""
-    full, rest = divmod(spec.n_rows, spec.clips_per_shard)
-    a_layer = full * bytes_of_shard(spec, spec.clips_per_shard * spec.row_shape[0])
-    if rest:
-        a_layer += bytes_of_shard(spec, rest * spec.row_shape[0])
+    shards = map(spec.rows_of_shard, range(spec.n_shards))
+    a_layer = sum(bytes_of_shard(spec, len(rows) * spec.rows.chunks_per_row) for rows in shards)
     return len(spec.layers) * a_layer + table_bytes(spec)
 
 

@@ -286,7 +286,7 @@ def _split_plan(job: Extraction, n_clips: int | None, shard_bytes: int) -> Split
     if n_clips is None:
         return SplitPlan(role=job.role, n_views=job.views.n_views, n_clips=None)
     spec, info = _spec(job, n_clips, shard_bytes), job.backbone.info
-    n_passes = n_clips * spec.n_views if spec.n_frames is None else ceil(spec.n_frames / info.n_frames)
+    n_passes = ceil(spec.rows.n_chunks / spec.rows.chunks_per_pass(info.n_frames))
     return SplitPlan(
         role=job.role,
         n_views=spec.n_views,
@@ -313,7 +313,7 @@ def _other_bytes(job: Extraction, n_clips: int) -> int:
 
 def _shard_bytes(spec: FeatureSpec) -> int:
     """Of one shard in memory, where tokens are float16 until they are written."""
-    return spec.clips_per_shard * len(spec.layers) * 2 * prod(spec.row_shape)
+    return spec.clips_per_shard * len(spec.layers) * 2 * prod(spec.rows.row_shape)
 
 
 def _row(split: SplitPlan, hours: float | None) -> Row:

@@ -29,8 +29,8 @@ from featcache.extract.shared_frames import shared_frames
 from featcache.extract.target_builders import SplitTargets, targets_of
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import OWN_VIDEOS
-from featcache.store.frame_table import FrameTable
 from featcache.store.header import StoreHeader, read_header
+from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import FeatureSpec
 from featcache.store.targets import bytes_to_write
@@ -61,8 +61,8 @@ class Prepared:
     """Which distinct frame each clip has at each step, where these are encoded and stored once."""
     spec: FeatureSpec
     """The store's shape, its shards as large as they may be."""
-    chunks_per_input: int
-    """Chunks of the store that one input of the model gives: a clip view, or each of so many frames."""
+    chunks_per_pass: int
+    """Chunks of the store that come of one clip which the model is given: one, or one for each frame."""
     provenance: dict[str, Any]
     attrs: dict[str, object]
 
@@ -144,7 +144,7 @@ def _prepared(
     # A store that was begun clip by clip is finished so.
     if header is None or header.spec.n_frames is not None:
         frames = shared_frames(job, index, reader, cache_dir=cache_dir, progress=progress)
-    n_frames = None if frames is None else frames.n_frames
+    spec = feature_spec(job, len(index), shard_bytes, None if frames is None else frames.n_frames)
     return Prepared(
         job=job,
         reader=reader,
@@ -154,8 +154,8 @@ def _prepared(
         path=path,
         header=header,
         frames=frames,
-        spec=feature_spec(job, len(index), shard_bytes, n_frames),
-        chunks_per_input=1 if frames is None else job.backbone.info.n_frames,
+        spec=spec,
+        chunks_per_pass=spec.rows.chunks_per_pass(job.backbone.info.n_frames),
         provenance=provenance_of(job, scan),
         attrs=attrs,
     )

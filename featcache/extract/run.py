@@ -109,7 +109,7 @@ def _extracted(
     batch = machine.batch or _batch_of(one.header, machine.device) or _fitting_batch(one, model)
     writer = create_or_resume(
         one.path,
-        spec=cut_for(one.spec, batch * one.chunks_per_input),
+        spec=cut_for(one.spec, batch * one.chunks_per_pass),
         parts=one.parts,
         clips=one.index,
         provenance=one.provenance | _batch_entry(batch, machine.device),
@@ -150,7 +150,7 @@ def _fitting_batch(one: Prepared, model: "_Model") -> int:
             return model.encoder(one.job)(torch.stack([pixels] * batch))
 
     chunks = one.spec.all_arrays[0].chunks_per_shard
-    return chosen_batch(encode, model.device, most=max(1, chunks // one.chunks_per_input))
+    return chosen_batch(encode, model.device, most=max(1, chunks // one.chunks_per_pass))
 
 
 class _Model:
@@ -211,14 +211,14 @@ class _Worker:
         self.spec = writer.spec
 
     def _batches_of(self, one: Prepared) -> Batches:
-        size, threads = self.batch * one.chunks_per_input, self.machine.decode_threads
+        size, threads = self.batch * one.chunks_per_pass, self.machine.decode_threads
         if one.frames is None:
             return ClipBatches(self.views, one.index, size=size, threads=threads, skip=self._skip)
         return FrameBatches(self.views, one.index, one.frames, size=size, threads=threads, skip=self._skip)
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
-        todo, n_rows = self.writer.todo(), self.spec.n_rows
+        todo, n_rows = self.writer.todo(), self.spec.rows.n_rows
         left = sum(len(self.spec.rows_of_shard(shard)) for shard in todo)
         what = f"extracting {self.job.role}" + ("" if self.spec.n_frames is None else ", distinct frames")
         progress(what, n_rows - left, n_rows)
@@ -238,7 +238,7 @@ class _Worker:
             if pending is not None:
                 pending.result()
         seconds, device = time.monotonic() - started, device_name(self.machine.device)
-        self.writer.log_run(**{f"{self.spec.row_axis}s": left}, seconds=seconds, device=device)
+        self.writer.log_run(**{f"{self.spec.rows.axis}s": left}, seconds=seconds, device=device)
 
     def write_previews(self) -> None:
         """Keep a few clips of the split as the backbone saw them, for stage two, which has no videos."""
@@ -254,7 +254,7 @@ class _Worker:
         self, encoder: Encoder, rows: range, done: Callable[[int], None]
     ) -> Mapping[Layer, Float16[np.ndarray, "row V T H W C"]]:
         """The tokens of a shard's rows, NaN where one was skipped; `done` is told how many rows there are."""
-        shape = (len(rows), *self.spec.row_shape)
+        shape = (len(rows), *self.spec.rows.row_shape)
         shard = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
         self.skipped = {}  # a new one: the write thread has that of the shard before
         for slots, tokens in self._encoded(encoder, self.batches.of(rows)):
@@ -308,8 +308,8 @@ class _Worker:
             raise problem
         self.skipped[row] = str(problem)
         self.all_skipped.add(row)
-        if len(self.all_skipped) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.n_rows):
-            rows = f"{self.spec.n_rows} {self.spec.row_axis}s"
+        if len(self.all_skipped) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):
+            rows = f"{self.spec.rows.n_rows} {self.spec.rows.axis}s"
             raise DataError(
                 f"{len(self.all_skipped)} of {rows} cannot be read, too many to skip; the last: {problem}"
             )

@@ -20,7 +20,8 @@ from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction
 from featcache.fingerprint import SHORT, fingerprint
-from featcache.store.frame_table import KEY_BYTES, FrameTable
+from featcache.store.frame_table import from_bytes, to_bytes
+from featcache.store.rows import KEY_BYTES, FrameTable
 from featcache.system.console import Progress
 from featcache.system.files import publish
 
@@ -48,7 +49,7 @@ def shared_frames(
     table = _kept(path, shape)
     if table is None:
         table = FrameTable.of_keys(_keys(job, index, reader, progress))
-        publish(path, table.to_bytes())
+        publish(path, to_bytes(table))
     return table if pays(job, table.n_frames, len(index)) else None
 
 
@@ -124,6 +125,6 @@ def _made_from(job: Extraction, index: ClipIndex) -> str:
 def _kept(path: Path, shape: tuple[int, int, int]) -> FrameTable | None:
     """A table that was kept and is whole; a broken one costs looking again."""
     try:
-        return FrameTable.from_bytes(path.read_bytes(), shape)
+        return from_bytes(path.read_bytes(), shape)
     except (OSError, ValueError):
         return None

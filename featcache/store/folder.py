@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 
 from featcache.clips import ClipIndex
 from featcache.errors import StoreError
-from featcache.store.frame_table import FrameTable, write_frame_table
+from featcache.store.frame_table import write_frame_table
 from featcache.store.header import StoreHeader, read_header
+from featcache.store.rows import FrameTable
 from featcache.store.zarr_format import array_metadata, json_bytes
 from featcache.system.files import PARTIAL, Lock, publish, sweep
 
@@ -56,12 +57,11 @@ def lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTabl
         publish(root, json_bytes(header.metadata()))
     for array in spec.all_arrays:
         publish(path / array.name / "zarr.json", json_bytes(array_metadata(array)))
-    if frames is None:
-        table = clips.placed(spec.clips_per_shard)
-    else:
-        write_frame_table(path, spec, frames)
-        table = clips.clips.replace_schema_metadata(None)
-    publish(path / "clips.parquet", parquet_bytes(table))
+    write_frame_table(path, spec, frames)
+    table = clips.clips
+    for name, values in spec.rows.location_columns(spec.clips_per_shard).items():
+        table = table.append_column(name, pa.array(values))
+    publish(path / "clips.parquet", parquet_bytes(table.replace_schema_metadata(None)))
     publish(root, json_bytes(header.metadata()))
     sweep(path)
 

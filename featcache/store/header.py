@@ -13,8 +13,7 @@ from featcache.errors import CallError, StoreError
 from featcache.fingerprint import differences
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer, TokenGrid
-from featcache.store.frame_table import ARRAY as FRAMES
-from featcache.store.frame_table import array_metadata as frames_metadata
+from featcache.store.frame_table import table_metadata
 from featcache.store.spec import FeatureSpec
 from featcache.store.zarr_format import array_metadata, group_metadata
 
@@ -73,26 +72,22 @@ class StoreHeader:
         # What is as it always was is not said: stores of before there was a choice stay the same to the byte.
         if self.spec.dtype == "float16":
             del spec["dtype"]
-        if self.spec.n_frames is None:
-            del spec["n_frames"]
+        spec = {name: value for name, value in spec.items() if value is not None}
         named = {"kind": "features", "store_version": STORE_VERSION, "spec": spec}
         own = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("spec", "attrs", "targets")
+            f.name: value
+            for f in fields(self)
+            if f.name not in ("spec", "attrs", "targets") and (value := getattr(self, f.name)) is not None
         }
-        if self.frame_table is None:
-            del own["frame_table"]
         targets = None if self.targets is None else asdict(self.targets)
         arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
-        if self.spec.n_frames is not None:
-            arrays[FRAMES] = frames_metadata(self.spec)
-        return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, arrays)
+        attributes = {"scivid": {**self.attrs, **named, **own, "targets": targets}}
+        return group_metadata(attributes, arrays | table_metadata(self.spec))
 
     @property
     def skipped_rows(self) -> dict[int, str]:
         """Row of the arrays (clip, or distinct frame) -> why it was not written."""
-        row = self.spec.row_axis
-        listed_ones = self.provenance.get(f"skipped_{row}s", ())
-        return {entry[row]: entry["reason"] for entry in listed_ones}
+        return self.spec.rows.skipped_in(self.provenance)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "StoreHeader":

@@ -50,7 +50,7 @@ class Destination(Protocol):
         ...
 
 
-class Rows:
+class AsStored:
     """A buffer an array, a row a chunk, filled with the bytes as they are on disk."""
 
     def __init__(self, *buffers: Shaped[np.ndarray, "B ..."]) -> None:
@@ -101,7 +101,7 @@ class LayerReader:
     def __init__(self, path: Path, arrays: tuple[ArraySpec, ...], shards: OpenShards) -> None:
         self.path, self.arrays = path, arrays
         self._shards = shards
-        self._verified: Bool[np.ndarray, " n"] = np.zeros(arrays[0].n_chunks, np.bool_)
+        self._verified: Bool[np.ndarray, " n"] = np.zeros(arrays[0].rows.n_chunks, np.bool_)
 
     def read(
         self,

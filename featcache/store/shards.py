@@ -219,10 +219,11 @@ def presence(path: Path, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"
         raise DamagedShard("has an index that does not describe chunks of this store")
     if size != (wanted := file_bytes(array, int(present.sum()))):
         raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
-    n_rows = min(array.rows_per_shard, array.n_rows - shard * array.rows_per_shard)
-    if present[n_rows * array.chunks_per_row :].any():
-        raise DamagedShard(f"holds chunks beyond the {array.n_rows} {array.axes[0]}s of the store")
-    return rearrange(present[: n_rows * array.chunks_per_row], "(b v) -> b v", v=array.chunks_per_row)
+    rows = array.rows
+    n_chunks = rows.n_chunks - shard * array.chunks_per_shard
+    if present[n_chunks:].any():
+        raise DamagedShard(f"holds chunks beyond the {rows.n_rows} {rows.axis}s of the store")
+    return rearrange(present[:n_chunks], "(b v) -> b v", v=rows.chunks_per_row)
 
 
 def checksum(data: Shaped[np.ndarray, "..."] | bytes) -> bytes:

@@ -21,8 +21,7 @@ from featcache.errors import DataError, StoreError
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
 from featcache.store.feature_store import FeatureStore
-from featcache.store.frame_table import ARRAY as FRAMES
-from featcache.store.frame_table import array_metadata as frames_metadata
+from featcache.store.frame_table import read_frame_table, table_metadata
 from featcache.store.header import read_header, refuse_other
 from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
 from featcache.store.spec import ArraySpec
@@ -229,39 +228,39 @@ def _clip_problems(store: FeatureStore) -> Iterator[str]:
     try:
         table = store.clips
         index = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-        misplaced = _misplaced(store, table) if len(table) == store.spec.n_clips else ()
+        mislocated = _mislocated(store, table) if len(table) == store.spec.n_clips else ()
     except (OSError, KeyError, pa.ArrowException, DataError) as problem:
         yield f"{path} cannot be read as the clip table: {problem}."
         return
     if len(index) != store.spec.n_clips:
         yield f"{path} has {len(index)} rows, the store has {store.spec.n_clips} clips."
-    for clip in list(misplaced)[:1]:
-        yield f"{path} places {_who(store, int(clip))} in another shard or position than the one it is in."
+    for clip in list(mislocated)[:1]:
+        yield f"{path} puts {_who(store, int(clip))} in another shard or position than the one it is in."
     if index.digest != store.header.clips_digest:
         yield f"{path} was edited: its rows have the digest {index.digest}, not {store.header.clips_digest}."
 
 
-def _misplaced(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
-    """Clips that the table puts elsewhere than they are; of frames that are stored once it tells nothing."""
-    if store.spec.n_frames is not None:
-        return np.empty(0, np.int64)
-    shards, positions = np.divmod(np.arange(store.spec.n_clips), store.spec.clips_per_shard)
-    return np.flatnonzero((table["shard"].to_numpy() != shards) | (table["position"].to_numpy() != positions))
+def _mislocated(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
+    """Clips that the table has in another shard or position than the one they are in."""
+    columns = store.spec.rows.location_columns(store.spec.clips_per_shard)
+    wrong = np.zeros(len(table), np.bool_)
+    for name, wanted in columns.items():
+        wrong |= table[name].to_numpy() != wanted
+    return np.flatnonzero(wrong)
 
 
 def _frame_problems(store: FeatureStore) -> Iterator[str]:
-    """Of the table by which clips are put together from frames."""
-    if store.spec.n_frames is None:
-        return
-    path, wanted = store.path / FRAMES / "zarr.json", frames_metadata(store.spec)
-    try:
-        if unlike := _unlike(json.loads(path.read_bytes()), wanted):
-            yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
-        if store.frame_table.n_frames != store.spec.n_frames:
-            shown = store.frame_table.n_frames
-            yield f"{store.path / FRAMES} shows {shown} frames, the store has {store.spec.n_frames}."
-    except (OSError, ValueError, StoreError) as problem:
-        yield f"{problem}"
+    """What is wrong with the table by which clips are put together from frames, if there is one."""
+    for name, wanted in table_metadata(store.spec).items():
+        path = store.path / name / "zarr.json"
+        try:
+            if unlike := _unlike(json.loads(path.read_bytes()), wanted):
+                yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
+            table = read_frame_table(store.path, store.spec, store.header.frame_table)
+            if table is not None and table.n_frames != store.spec.n_frames:
+                yield f"{path.parent} has {table.n_frames} frames, the store {store.spec.n_frames}."
+        except (OSError, ValueError, StoreError) as problem:
+            yield f"{problem}"
 
 
 def _unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -317,7 +316,7 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
         skipped = row in store.skipped_rows
         for view in np.flatnonzero(there == skipped):
             what = (
-                f"holds a chunk of a {store.spec.row_axis} listed as skipped"
+                f"holds a chunk of a {store.spec.rows.axis} listed as skipped"
                 if skipped
                 else "lacks a chunk without a reason"
             )
@@ -350,4 +349,4 @@ def _who(store: FeatureStore, row: int) -> str:
     try:
         return store.describe_row(row)
     except (OSError, KeyError, IndexError, pa.ArrowException, StoreError):
-        return f"{store.spec.row_axis} {row}"
+        return f"{store.spec.rows.axis} {row}"

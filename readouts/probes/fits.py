@@ -22,7 +22,8 @@ from torch import Tensor
 
 from featcache.errors import CallError, ScividError
 from featcache.system.console import Progress, silent
-from readouts.features.splits import Batch, FeatureSplit, draws_of, evaluation_batches, training_batches
+from readouts.features.batches import Batch, evaluation_batches, training_batches
+from readouts.features.splits import FeatureSplit, draws_of
 from readouts.tasks.base import Task
 from readouts.tokens.prepared import prepared
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
-from featcache.store.feature_store import FeatureStore, find_stores, open_features
+from featcache.store.feature_store import FeatureStore, find_stores, finished
 from readouts.results.baselines import ControlRow, control_rows
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.configurations import Configuration, Row, by_task, configurations, metric_title
@@ -126,7 +126,7 @@ def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
     for store in find_stores(cache_dir):
         if store.complete:
             try:
-                stores.append(open_features(store.path))
+                stores.append(finished(store))
             except ScividError as problem:
                 problems.append(str(problem))
     return stores, problems

@@ -14,7 +14,8 @@ from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
-from readouts.features.splits import FeatureSplit, open_task_splits
+from readouts.features.find import open_task_splits
+from readouts.features.splits import FeatureSplit
 from readouts.probes.runs import ProbeRun, configure_probe, probes_of
 from readouts.results.table import load_results, load_run
 from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of

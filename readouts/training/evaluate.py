@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int64
 
 from featcache.system.console import Progress
-from readouts.features.splits import FeatureSplit, evaluation_batches
+from readouts.features.batches import evaluation_batches
+from readouts.features.splits import FeatureSplit
 from readouts.heads.base import Readout, forward_together
 from readouts.tasks.base import Rows, Task, evidence_of
 from readouts.tokens.prepared import Native, PreparedTokens

@@ -16,8 +16,8 @@ import torch
 from featcache.errors import CallError, TrainingError
 from featcache.system.console import Progress, silent
 from featcache.system.files import sweep
-from readouts.features.resident import Residence, make_resident, resident_batches
-from readouts.features.splits import Batch, training_batches
+from readouts.features.batches import Batch, training_batches
+from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
 from readouts.results.table import add_run, load_run, recorded, scored_later
 from readouts.training.checkpoint import forget, hold
 from readouts.training.evaluate import Scored, score
@@ -32,7 +32,7 @@ def train(
     device: torch.device | str,
     again: bool = False,
     command: str = "",
-    resident: Residence = "auto",
+    resident: PreloadChoice = "auto",
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """Train, evaluate and record one run; returns its rows of the results table, one a head.
@@ -63,7 +63,7 @@ def train_together(
     again: bool = False,
     commands: Mapping[str, str] | None = None,
     sweep_name: str | None = None,
-    resident: Residence = "auto",
+    resident: PreloadChoice = "auto",
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """`train` for runs with the same `pass_key`, in one pass over the data; returns the rows of all.
@@ -113,16 +113,16 @@ class _Pass:
         self.trainees = [Trainee(run, run.folder(results_dir), device) for run in runs]
         self.diverged: list[TrainingError] = []
 
-    def fit(self, resident: Residence) -> None:
+    def fit(self, resident: PreloadChoice) -> None:
         """From the earliest checkpoint to the last step; a run that is ahead joins at its own."""
         recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
         steps = range(min(trainee.step for trainee in self.trainees), recipe.steps)
         select = self.one.task.select
-        held = make_resident(training, self.device, resident, self.progress) if steps else None
+        held = preload(training, self.device, resident, self.progress) if steps else None
         if held is None:
             batches = training_batches(training, select, draws, steps, self.device)
         else:
-            batches = resident_batches(held, training, select, draws, steps)
+            batches = preloaded_batches(held, training, select, draws, steps)
         for step, batch in zip(steps, batches, strict=True):
             if step % recipe.minival_every == 0:
                 self._evaluate(step)

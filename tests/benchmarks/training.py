@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from featcache.system.device import choose_device
-from readouts.features.splits import Batch
+from readouts.features.batches import Batch
 from readouts.heads import AttentionReadout
 from readouts.tokens.prepared import TokenPreparation
 from readouts.training.optim import ReferenceAdamW

@@ -14,7 +14,9 @@ import torch
 import cli
 from featcache import synthetic
 from featcache.manifest import load_manifest
-from readouts.features.splits import Batch, draws_of, open_task_splits, wanted_at
+from readouts.features.batches import Batch, wanted_at
+from readouts.features.find import open_task_splits
+from readouts.features.splits import draws_of
 from readouts.tasks import load_task
 from readouts.training.run import configure
 from readouts.training.trainer import Trainee, build_preparation, take_step

@@ -54,7 +54,9 @@ class Example:
     def tokens(self, layer: Layer) -> np.ndarray:
         """float16 [clip, view, T, H, W, C] as extracted; skipped clips are NaN, as Zarr clients see them."""
         rng = np.random.default_rng(layer.block)
-        values = rng.normal(size=self.spec.array_shape).astype(np.float16)
+        values = rng.normal(size=(self.spec.n_clips, self.spec.n_views, *self.spec.grid.shape)).astype(
+            np.float16
+        )
         values[list(self.skipped)] = np.nan
         return values
 

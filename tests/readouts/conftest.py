@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from featcache.manifest import load_manifest
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
 from readouts.results.table import SCHEMA
 from readouts.tasks import load_task
 from readouts.training.loop import train

@@ -18,7 +18,7 @@ from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import plan_extraction
 from featcache.extract.shared_frames import shared_frames
 from featcache.manifest import load_manifest
-from featcache.store.frame_table import FrameTable
+from featcache.store.rows import FrameTable
 
 Shared = tuple[ClipViews, ClipIndex, FrameTable]
 
@@ -53,7 +53,7 @@ def test_every_frame_is_as_its_clip_shows_it(
         assert batch.pixels.shape == (size // 16, 16, 3, 16, 16)
         frames = batch.pixels.flatten(0, 1)
         for (row, _), pixels in zip(batch.slots, frames, strict=False):
-            number, _, step = table.first_shown[row].tolist()
+            number, _, step = table.first_occurrence[row].tolist()
             clip = index.clip(number)
             (shown,) = views.pixels(clip, views.read(clip, 1), 1)
             assert torch.equal(pixels, shown[step])
@@ -67,7 +67,7 @@ def test_a_frame_that_cannot_be_read_takes_no_other_along(
 ) -> None:
     views, index, table = shared_windows
     broken = 5
-    number, _, step = table.first_shown[broken].tolist()
+    number, _, step = table.first_occurrence[broken].tolist()
     victim, original = index.clip(number), views.reader.read
 
     def read(clip: Clip, frames: Sequence[int]) -> np.ndarray:

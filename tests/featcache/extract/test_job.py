@@ -56,7 +56,7 @@ def parts(task: str, role: str = "train") -> dict[str, Any]:
 def test_the_stores_shape_follows_from_the_backbones_grid() -> None:
     spec = feature_spec(job(n_views=3), n_clips=1000)
     # 8 steps x 7 x 7 tokens x 192 channels
-    assert spec.array_shape == (1000, 3, 8, 7, 7, 192)
+    assert spec.arrays(spec.layers[0])[0].shape == (1000, 3, 8, 7, 7, 192)
     # 2^28 bytes / (3 views x 150,528 bytes) = 594.4, and 576 is the multiple of 32 below
     assert spec.clips_per_shard == 576
 
@@ -109,7 +109,7 @@ def test_only_the_last_step_is_stored_where_the_readout_reads_no_other(
     weather = job(task="weatherbench2", backbone=stretched(method))
     assert weather.step_weights is not None
     torch.testing.assert_close(weather.step_weights, torch.tensor([0.0] * 6 + last), rtol=0, atol=1e-6)
-    assert feature_spec(weather, n_clips=5).array_shape == (5, 1, 1, 16, 16, 3)
+    assert feature_spec(weather, n_clips=5).all_arrays[0].shape == (5, 1, 1, 16, 16, 3)
     attributes = store_attributes(weather)
     assert (attributes["upsampling"], attributes["readout_steps"]) == (None, 1)
     if method is not None:

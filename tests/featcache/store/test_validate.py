@@ -237,7 +237,7 @@ def test_the_clip_table_is_that_of_the_fingerprint(made) -> None:
     moved = pa.array([0, 1, 2, 0, 2, 1, 0], pa.int32())
     pq.write_table(table.set_column(7, "position", moved), path)
     assert only(validate(made.path)) == (
-        f"{path} places clip 4 (clip-004) in another shard or position than the one it is in."
+        f"{path} puts clip 4 (clip-004) in another shard or position than the one it is in."
     )
     path.write_bytes(b"PAR1")
     assert f"{path} cannot be read as the clip table" in only(validate(made.path))

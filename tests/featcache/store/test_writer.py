@@ -19,7 +19,6 @@ from featcache.spec import Layer
 from featcache.store.feature_store import open_features
 from featcache.store.shards import shard_bytes
 from featcache.store.validate import validate
-from featcache.store.writer import attach
 
 ROOT = Path(__file__).resolve().parents[3]
 LAYERS = (Layer(11), Layer(12, normed=True))
@@ -426,30 +425,6 @@ def test_a_second_writer_is_refused(example) -> None:
         made.write_shard(writer, 0)
     with made.start() as writer:
         assert writer.todo() == [1, 2]
-
-
-def test_workers_share_a_store_shard_by_shard(example) -> None:
-    whole, made = (
-        example(folder=example().path.parents[2] / "whole", skipped={4: "broken"}),
-        example(skipped={4: "broken"}),
-    )
-    whole.write()
-    with made.start() as writer:
-        writer.write_previews([(0, b"jpeg 0"), (6, b"jpeg 1")])
-        children = []
-        for worker in range(2):
-            child = os.fork()
-            if child == 0:
-                joined = attach(made.path, made.clips, fingerprint=writer.header.fingerprint)
-                for shard in range(worker, made.spec.n_shards, 2):
-                    made.write_shard(joined, shard)
-                os._exit(0)
-            children.append(child)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-        assert writer.finish().skipped_clips == {4}
-    assert tree(made.path) == tree(whole.path)
-    with pytest.raises(StoreError, match="you asked for 00"):
-        attach(made.path, made.clips, fingerprint="00")
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])

@@ -25,7 +25,7 @@ from featcache.store.feature_store import FeatureStore, open_features
 from readouts.certify.certificate import LOSS_TOLERANCE, Certificate, read_certificate
 from readouts.certify.compare import certify
 from readouts.certify.online import replanned
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
 from readouts.tasks import load_task
 from readouts.training.loop import train
 from readouts.training.run import Run, configure

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from readouts.features.splits import FeatureSplit, open_split
+from readouts.features.splits import FeatureSplit, split_of
 from readouts.probes.fits import PROBES, Pooled, check_probe, fit_pooled, fit_probe, pool_split, truth_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -37,7 +37,7 @@ def splits(make_split: Callable[..., Any]) -> Splits:
         labels[:, 3] = 0
         tokens = rng.normal(scale=2.0, size=(n, 2, 4, 3, 3, 8))
         tokens[..., :7] += labels[:, None, None, None, None] * 2.0
-        made[role] = open_split(make_split(role, tokens, labels).path)
+        made[role] = split_of(make_split(role, tokens, labels))
     return made
 
 

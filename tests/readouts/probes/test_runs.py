@@ -11,7 +11,8 @@ from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.system.console import silent
 from featcache.system.files import Lock
-from readouts.features.splits import FeatureSplit, open_task_splits
+from readouts.features.find import open_task_splits
+from readouts.features.splits import FeatureSplit
 from readouts.probes import runs as probe_runs
 from readouts.probes.fits import fit_probe
 from readouts.probes.runs import ProbeRun, configure_probe, fit_and_record, probes_of, refuse_probes

@@ -12,7 +12,7 @@ from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.targets import TargetArray, Targets
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report
 from readouts.results import intervals
 from readouts.results.table import add_run, load_results
@@ -141,8 +141,8 @@ def test_a_task_from_a_file_is_reported_by_the_file(folders: tuple[Path, Path], 
     file.write_text(
         "from dataclasses import replace\n"
         "from featcache.manifest import load_manifest\n"
-        "from readouts.tasks.flyvsfly import task\n"
-        "TASK = replace(task(load_manifest()), name='own')\n"
+        "from readouts.tasks import load_task\n"
+        "TASK = replace(load_task('flyvsfly', load_manifest()), name='own')\n"
     )
     row = load_results(folders[0])[0]
     add_run(folders[0], "own", [{**row, "run": "own", "task": "own", "task_spec": f"{file}:TASK"}])

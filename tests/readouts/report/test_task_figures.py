@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,7 +18,6 @@ from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import TargetsReference
 from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
-from featcache.store.writer import attach
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
 from readouts.results.baselines import ControlRow, scored
@@ -51,9 +51,8 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
         targets = open_targets(write_targets(tmp_path / "targets", clips, arrays, {}))
         if strips:
             frames = {number: np.concatenate(list(strip), axis=1) for number, strip in strips.items()}
-            attach(store.path, clips, fingerprint=store.fingerprint).write_previews(
-                (number, jpeg(image)) for number, image in frames.items()
-            )
+            previews = {"clip": list(frames), "jpeg": [jpeg(image) for image in frames.values()]}
+            pq.write_table(pa.table(previews), store.path / "previews.parquet")
         reference = TargetsReference(path=str(targets.path), fingerprint=targets.fingerprint)
         store = FeatureStore(store.path, replace(store.header, targets=reference))
         kept = np.arange(len(next(iter(outputs.values()))))

@@ -79,8 +79,8 @@ def test_a_users_own_task_comes_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "own_task.py"
     file.write_text(
         "from featcache.manifest import load_manifest\n"
-        "from readouts.tasks.flyvsfly import task\n"
-        "TASK, OTHER = task(load_manifest()), 3\n"
+        "from readouts.tasks import load_task\n"
+        "TASK, OTHER = load_task('flyvsfly', load_manifest()), 3\n"
     )
     assert load_task(f"{file}:TASK", load_manifest()).name == "flyvsfly"
     with pytest.raises(CallError, match="OTHER lacks name, recipe, readouts, n_outputs"):

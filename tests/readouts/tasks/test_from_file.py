@@ -13,8 +13,8 @@ from readouts.tasks.base import Task, clip_rows, evidence_of, no_inputs
 
 GOOD = (
     "from featcache.manifest import load_manifest\n"
-    "from readouts.tasks.flyvsfly import task\n"
-    "TASK = task(load_manifest())\n"
+    "from readouts.tasks import load_task\n"
+    "TASK = load_task('flyvsfly', load_manifest())\n"
 )
 LACKING = """
 class Lacking:

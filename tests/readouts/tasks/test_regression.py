@@ -15,8 +15,8 @@ from featcache.manifest import load_manifest
 from featcache.store.targets import TargetArray, Targets
 from readouts.results.baselines import scored
 from readouts.tasks import load_task
+from readouts.tasks.benchmark import MEAN_PRESSURE
 from readouts.tasks.regression import Regression
-from readouts.tasks.typhoon import MEAN_PRESSURE
 
 MakeTargets = Callable[..., Targets]
 

@@ -18,7 +18,7 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from featcache.system.console import silent
 from featcache.system.files import Lock
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
 from readouts.results.bootstrap import load_evidence
 from readouts.results.table import add_run, load_results, load_run
 from readouts.tasks import load_task

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from featcache.errors import TrainingError
 from featcache.manifest import load_manifest
-from readouts.features.splits import Batch
+from readouts.features.batches import Batch
 from readouts.heads import HEADS, build_head, settings_of
 from readouts.tasks import load_task
 from readouts.tokens.prepared import QuantizedTokens, TemporalResize, TokenPreparation
