@@ -34,11 +34,11 @@ from featcache.store.feature_store import FeatureStore, find_stores, open_featur
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
 from readouts.heads import as_tracks
 from readouts.metrics.area import latitude_weights
-from readouts.report.task_figures import predictions_of
 from readouts.results.baselines import scored
+from readouts.results.predictions import read_predictions
+from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
 from readouts.tasks import load_task
-from readouts.training.checkpoint import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ class Passed:
         return load_results(self.folder / "results")
 
     def predictions(self) -> Mapping[str, np.ndarray]:
-        return read_predictions(predictions_of(self.rows()[0], self.folder / "results"))[1]
+        return read_predictions(RunFolder.of(self.folder / "results", self.rows()[0]).predictions("val"))[1]
 
 
 def pass_through(

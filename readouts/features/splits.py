@@ -1,6 +1,5 @@
 """What a split is: a finished store at one layer, or a part of it, and what of it decides a run's numbers."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -114,21 +113,6 @@ def split_decisions(split: FeatureSplit) -> dict[str, Any]:
     replay = {name: split.store.attrs[name] for name in ("upsampling", "readout_steps")}
     features = {"features": split.store.fingerprint, "layer": split.layer.name}
     return {**features, "targets": targets_fingerprint(split), **replay}
-
-
-def splits_summary(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
-    """What a results row says of the stores its numbers came from."""
-    train = splits["train"]
-    store = train.store
-    row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
-    row |= {"layer": train.layer.name, "views": train.n_views, "view_seed": view_option(store, "seed")}
-    for role, split in splits.items():
-        row |= {
-            f"n_{role}": len(split.usable),
-            f"{role}_store": split.store.path.name,
-            f"{role}_fingerprint": split.store.fingerprint,
-        }
-    return row | {"targets": json.dumps({role: targets_fingerprint(s) for role, s in splits.items()})}
 
 
 def view_option(store: FeatureStore, name: str) -> Any:

@@ -3,11 +3,9 @@
 Sweeps treat both alike, and the table shows what a readout adds to a look that costs one pass.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +16,17 @@ from jaxtyping import Float
 
 from featcache.errors import CallError, StoreError
 from featcache.system.console import Progress, command_line
-from featcache.system.device import device_name
 from readouts.features.splits import FeatureSplit, split_decisions
 from readouts.probes.fits import PROBES, check_probe, fit_pooled, pool_split
-from readouts.results.table import add_run, load_run, recorded, run_folder, scored_later
+from readouts.results.predictions import write_predictions
+from readouts.results.rows import make_row, scored_later
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import add_run, load_run, recorded
 from readouts.tasks.base import Task, evidence_of
 from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
-from readouts.training.checkpoint import hold, write_evidence, write_predictions
+from readouts.training.checkpoint import write_evidence
 from readouts.training.run import check_seed, digest_of
-from readouts.training.trainer import row_of
 
 SHARES = {"train_fraction": 1.0, "train_views": 0}
 """Settings of a recipe that a probe has as well."""
@@ -71,10 +70,10 @@ class ProbeRun:
         """Its own: probes are fitted one by one."""
         return self.id
 
-    def folder(self, results_dir: Path) -> Path:
+    def folder(self, results_dir: Path) -> RunFolder:
         """Where its predictions and evidence are kept."""
         backbone = self.splits["train"].store.attrs["backbone"]
-        return run_folder(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
+        return RunFolder.of(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
 
 
 def probes_of(task: Task) -> dict[str, dict[str, Any]]:
@@ -142,7 +141,7 @@ def fit_and_record(
     if rows := recorded(results_dir, run.id, tested="test" in run.splits):
         return rows
     folder = run.folder(results_dir)
-    lock = hold(folder)
+    lock = folder.hold()
     try:
         # Asked again under the lock: its last holder may have just fitted this very probe.
         if rows := recorded(results_dir, run.id, tested="test" in run.splits):
@@ -155,20 +154,35 @@ def fit_and_record(
             asked = pool_split(run.splits[role], task, seed=None, device=device, progress=progress)
             outputs = fit_pooled(run.kind, fitted_on, asked, settings=run.settings, device=device)
             scores[role] = _score(run, role, outputs, folder)
-        ended = {
-            "finished": datetime.now(UTC), "seconds": time.monotonic() - started, "command": command,
-            "sweep": sweep_name, "together": 1, "device": device_name(device),
-        }  # fmt: skip
+        row = make_row(
+            run,
+            run.kind,
+            splits=run.splits,
+            scores=scores,
+            best_val=scores["val"][task.score],
+            best_step=0,
+            steps=0,
+            batch=None,
+            parameters=0,
+            recipe={"train_fraction": train.fraction, "train_views": train.first_views},
+            config={**PROBES[run.kind].settings, **run.settings},
+            device=device,
+            seconds=time.monotonic() - started,
+            together=1,
+            sweep=sweep_name,
+            command=command,
+        )
         # What is there was fitted the same way: now it is scored on test as well.
-        rows = scored_later([{**_row(run, scores), **ended}], load_run(results_dir, run.id))
-        add_run(results_dir, run.id, rows)
+        add_run(results_dir, run.id, scored_later([row], load_run(results_dir, run.id)))
         return load_run(results_dir, run.id)
     finally:
         lock.release()
 
 
 @torch.inference_mode()
-def _score(run: ProbeRun, role: str, outputs: Float[np.ndarray, "n O"], folder: Path) -> dict[str, float]:
+def _score(
+    run: ProbeRun, role: str, outputs: Float[np.ndarray, "n O"], folder: RunFolder
+) -> dict[str, float]:
     """Every score of a split; predictions and evidence are kept in `folder` as those of a readout are."""
     split, task = run.splits[role], run.task
     clips, metric, targets = split.usable, task.metric(), split.targets
@@ -181,23 +195,9 @@ def _score(run: ProbeRun, role: str, outputs: Float[np.ndarray, "n O"], folder: 
         metric.update(torch.from_numpy(outputs[at : at + BATCH]), asked)
     kept = clips[: task.predictions_kept]
     ids = split.store.clips.column("id").take(pa.array(kept))
-    write_predictions(folder / f"predictions_{role}.parquet", kept, ids, {run.kind: outputs[: len(kept)]})
-    write_evidence(folder / f"evidence_{role}.npz", clips, {run.kind: evidence_of(metric)})
+    write_predictions(folder.predictions(role), kept, ids, {run.kind: outputs[: len(kept)]})
+    write_evidence(folder.evidence(role), clips, {run.kind: evidence_of(metric)})
     return metric.compute()
-
-
-def _row(run: ProbeRun, scores: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """Its results row; the score on val is that of the only point there is, step 0."""
-    train = run.splits["train"]
-    return {
-        **row_of(run, run.kind, run.splits, scores),
-        "best_val": scores["val"][run.task.score],
-        "best_step": 0,
-        "steps": 0,
-        "parameters": 0,
-        "recipe": json.dumps({"train_fraction": train.fraction, "train_views": train.first_views}),
-        "readout_config": json.dumps({**PROBES[run.kind].settings, **run.settings}),
-    }
 
 
 def _number(name: str, text: str, default: int | float) -> Any:

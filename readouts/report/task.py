@@ -11,7 +11,7 @@ import numpy as np
 from featcache.errors import ScividError
 from readouts.report import figures
 from readouts.report.overview import bracketed
-from readouts.report.task_figures import Picture, Scene, pictures_of, predictions_of
+from readouts.report.task_figures import Picture, Scene, pictures_of
 from readouts.results.configurations import (
     Configuration,
     Row,
@@ -22,10 +22,10 @@ from readouts.results.configurations import (
     written_mean,
     written_settings,
 )
-from readouts.results.table import run_folder
+from readouts.results.curve import read_curve
+from readouts.results.run_folder import RunFolder
 from readouts.results.task_results import TaskResults
 from readouts.tasks.base import Task
-from readouts.training.checkpoint import read_history
 
 CLIPS_SHOWN = 6
 CURVES_SHOWN = 4
@@ -186,8 +186,8 @@ def _curves(results: TaskResults, every: Sequence[Configuration], results_dir: P
         if row["backbone"] in shown or len(shown) == CURVES_SHOWN:
             continue
         with suppress(ScividError):  # a run without its curve is still a row and a command
-            if history := read_history(run_folder(results_dir, row) / "history.jsonl"):
-                image = figures.curves(history, row["metric"], levels, title=metric_title(row["metric"]))
+            if curve := read_curve(RunFolder.of(results_dir, row).curve):
+                image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
                 shown[row["backbone"]] = {"name": _run_name(row), "image": image}
     return list(shown.values())
 
@@ -214,7 +214,11 @@ def _scene(results: TaskResults, results_dir: Path) -> Scene | None:
     for best in results.rows:
         store = results.splits(best).get("val")
         targets = None if store is None else store.targets
-        if store is not None and targets is not None and predictions_of(best, results_dir).exists():
+        if (
+            store is not None
+            and targets is not None
+            and RunFolder.of(results_dir, best).predictions("val").exists()
+        ):
             ours = [row for row in results.rows if row["run"] == best["run"]]
             run = sorted(ours, key=lambda row: str(row["readout"]))
             return Scene.of(run, store, targets, results.controls.get("val", ()), results_dir)

@@ -21,12 +21,12 @@ from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
 from readouts.results.baselines import ControlRow
-from readouts.results.table import run_folder
+from readouts.results.predictions import read_predictions
+from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.regression import Regression
 from readouts.tasks.tracking import Tracking
-from readouts.training.checkpoint import read_predictions
 
 Outputs = Mapping[str, Float[np.ndarray, "n *O"]]
 
@@ -83,7 +83,7 @@ class Scene:
             StoreError: the predictions cannot be read.
         """
         row = rows[0]
-        table, outputs = read_predictions(predictions_of(row, results_dir))
+        table, outputs = read_predictions(RunFolder.of(results_dir, row).predictions("val"))
         return cls(
             row=row,
             store=store,
@@ -101,11 +101,6 @@ class Scene:
             if unit in self.targets:
                 return f"{unit} {self.targets.rows(unit, self.clips[row : row + 1])[0]}"
         return f"clip {self.ids[row]}"
-
-
-def predictions_of(row: Mapping[str, Any], results_dir: Path) -> Path:
-    """Where the run of a row of the results table keeps its predictions on val."""
-    return run_folder(results_dir, row) / "predictions_val.parquet"
 
 
 @singledispatch

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from featcache.errors import CallError
-from readouts.results.table import load_results, run_folder
-from readouts.training.checkpoint import read_history
+from readouts.results.curve import read_curve
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import load_results
 
 
 class Writer(Protocol):
@@ -34,10 +35,10 @@ def write_events(out: Path, *, results_dir: Path) -> int:
     make_writer = _writer()
     n_written = 0
     for row in load_results(results_dir):
-        folder = run_folder(results_dir, row)
-        points = [p for p in read_history(folder / "history.jsonl") if p["readout"] == row["readout"]]
+        folder = RunFolder.of(results_dir, row)
+        points = [p for p in read_curve(folder.curve) if p["readout"] == row["readout"]]
         if points:
-            _write(out / folder.relative_to(results_dir) / str(row["readout"]), points, make_writer)
+            _write(out / folder.path.relative_to(results_dir) / str(row["readout"]), points, make_writer)
             n_written += 1
     if not n_written:
         raise CallError(f"no curves in {results_dir}: train something first (`scivid train-readout`).")

@@ -34,7 +34,7 @@ from featcache.errors import CallError, StoreError
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.feature_store import find_stores
 from featcache.store.targets import CLIP_UNITS, Targets
-from readouts.results.table import run_folder
+from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Evidence
 
 FEWEST_UNITS = 3
@@ -330,7 +330,7 @@ def load_evidence(
     """
     if role not in EVALUATED:
         raise CallError(f"role {role!r}: runs are scored on {' or '.join(EVALUATED)}, name one of them.")
-    file = run_folder(results_dir, row) / f"evidence_{role}.npz"
+    file = RunFolder.of(results_dir, row).evidence(role)
     prefix = f"{row['readout']}/"
     try:
         # Opened here: numpy leaves a file open that it cannot read.

@@ -5,7 +5,6 @@ that is started again finds its finished runs in the table and the others at the
 that fails takes nothing with it: its companions are trained again without it.
 """
 
-import fcntl
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -163,7 +162,7 @@ class _Runner:
         problem = self._tried(trials)
         if problem is None:
             return
-        held = [trial for trial in trials if _is_held(trial, self.places.results_dir)]
+        held = [trial for trial in trials if trial.run.folder(self.places.results_dir).is_held()]
         left = [trial for trial in trials if trial not in held and not self._rows(trial)]
         self.skipped += held
         if held and left:
@@ -249,16 +248,3 @@ def _selected(trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[T
         for ours in by_backbone(of_task).values():
             best |= {str(row["run"]) for row in configurations(ours)[0].rows}
     return [trial for trial in trials if trial.run.id in best]
-
-
-def _is_held(trial: Trial, results_dir: Path) -> bool:
-    """Whether another process is training a run; asking does not disturb it."""
-    try:
-        with (trial.run.folder(results_dir) / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # No lock, or a file system that has none: nobody holds it.
-        return False
-    return False

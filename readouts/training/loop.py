@@ -7,7 +7,7 @@ draw the same batches share their reading, their casts and their statistics, and
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from featcache.system.console import Progress, silent
 from featcache.system.files import sweep
 from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
-from readouts.results.table import add_run, load_run, recorded, scored_later
-from readouts.training.checkpoint import forget, hold
+from readouts.results.rows import make_row, scored_later
+from readouts.results.table import add_run, load_run, recorded
 from readouts.training.evaluate import Scored, score
 from readouts.training.run import Run
 from readouts.training.trainer import Trainee, build_preparation, take_step, training_arithmetic
@@ -82,13 +82,13 @@ def train_together(
     left = [run for run in runs if again or not _recorded(results_dir, run)]
     with ExitStack() as locks:
         for run in left:
-            locks.callback(hold(run.folder(results_dir)).release)
+            locks.callback(run.folder(results_dir).hold().release)
         # Asked again under the lock: its last holder may have just finished this very run.
         left = [run for run in left if again or not _recorded(results_dir, run)]
         for run in left:
-            sweep(run.folder(results_dir))
+            sweep(run.folder(results_dir).path)
             if again:
-                forget(run.folder(results_dir))
+                run.folder(results_dir).forget()
         if left:
             with training_arithmetic():
                 one_pass = _Pass(left, results_dir, device, progress)
@@ -143,14 +143,28 @@ class _Pass:
             run = trainee.run
             for role, of in found.items():
                 trainee.keep(role, of[run.id])
-            scores = {role: of[run.id].scores for role, of in found.items()}
-            ended = {
-                "finished": datetime.now(UTC),
-                "command": commands.get(run.id, ""),
-                "sweep": sweep_name,
-                "together": len(self.trainees),
-            }
-            rows = [{**trainee.row(kind, scores), **ended} for kind in run.readouts]
+            rows = [
+                make_row(
+                    run,
+                    kind,
+                    splits={**run.splits, "train": run.training},
+                    scores={role: of[run.id].scores[kind] for role, of in found.items()},
+                    best_val=best[run.task.score],
+                    best_step=best["step"],
+                    steps=run.recipe.steps,
+                    batch=run.recipe.batch,
+                    parameters=sum(weight.numel() for weight in trainee.heads[kind].parameters()),
+                    recipe=asdict(run.recipe),
+                    config=run.readouts[kind],
+                    device=self.device,
+                    seconds=trainee.seconds,
+                    together=len(self.trainees),
+                    sweep=sweep_name,
+                    command=commands.get(run.id, ""),
+                )
+                for kind in run.readouts
+                for best in [trainee.best(kind)]
+            ]
             if trainee.was_trained:
                 rows = scored_later(rows, load_run(results_dir, run.id))
             add_run(results_dir, run.id, rows)

@@ -15,7 +15,7 @@ from featcache.manifest import Manifest
 from readouts.features.draws import Draws
 from readouts.features.splits import FeatureSplit, draws_of, split_decisions
 from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
-from readouts.results.table import run_folder
+from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Task
 
 MAX_SEED = 2**31
@@ -87,10 +87,10 @@ class Run:
             self.training, batch=recipe.batch, seed=recipe.order_seed, mix_shards=recipe.mix_shards
         )
 
-    def folder(self, results_dir: Path) -> Path:
+    def folder(self, results_dir: Path) -> RunFolder:
         """Where the run keeps checkpoints, curve and predictions."""
         backbone = self.splits["train"].store.attrs["backbone"]
-        return run_folder(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
+        return RunFolder.of(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
 
 
 def digest_of(decisions: Mapping[str, Any]) -> str:

@@ -4,15 +4,11 @@ Initial weights and dropout are pure functions of the run's seed and the step, a
 each head: a run's numbers depend neither on being killed and resumed nor on the company it trains in.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import pyarrow as pa
 import torch
@@ -21,20 +17,19 @@ from torch import Tensor, nn
 
 from featcache.errors import TrainingError
 from featcache.store.feature_store import FeatureStore
-from featcache.system.device import device_name
-from readouts.features.splits import FeatureSplit, splits_summary
 from readouts.heads import build_head
 from readouts.heads.base import Readout
-from readouts.tasks.base import Recipe, Rows, Task
+from readouts.results.curve import Curve
+from readouts.results.predictions import write_predictions
+from readouts.results.run_folder import RunFolder
+from readouts.tasks.base import Recipe, Rows
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
 from readouts.training.checkpoint import (
-    History,
     load_state,
     restore_training,
     save_state,
     training_state,
     write_evidence,
-    write_predictions,
 )
 from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
@@ -102,7 +97,7 @@ def training_arithmetic() -> Iterator[None]:
 class Trainee(Learner):
     """A run in training, in its folder."""
 
-    def __init__(self, run: Run, folder: Path, device: torch.device) -> None:
+    def __init__(self, run: Run, folder: RunFolder, device: torch.device) -> None:
         """New, or as its last checkpoint left it.
 
         Raises:
@@ -118,18 +113,13 @@ class Trainee(Learner):
         """Whether its checkpoint is of the last step, and there is nothing left but to score it."""
         self.last_scored: tuple[int, Scored] | None = None
         """The last whole pass over val, and its step."""
-        self.history = History(folder / "history.jsonl", self.step)
+        self.curve = Curve(folder.curve, self.step)
         self._losses: dict[str, list[Tensor]] = {kind: [] for kind in self.heads}
-
-    @property
-    def state_file(self) -> Path:
-        """The checkpoint a killed run goes on from."""
-        return self.folder / "last.safetensors"
 
     @property
     def is_evaluated(self) -> bool:
         """Whether the curve has this step: a resumed run starts at one that was evaluated before."""
-        return any(row["step"] == self.step for row in self.history.rows)
+        return any(row["step"] == self.step for row in self.curve.points)
 
     def remember(self, losses: Mapping[str, Float[Tensor, ""]]) -> None:
         """Keep the heads' losses on one batch for the curve."""
@@ -165,60 +155,34 @@ class Trainee(Learner):
                 }
             )  # fmt: skip
             losses.clear()
-        for row in rows:
-            if self._is_best(row):
-                head = self.heads[row["readout"]].state_dict()
-                save_state(self.folder / f"best_{row['readout']}.safetensors", head, **row)
-        self.history.add(rows)
+        self.curve.add(rows)
         self.last_scored = (self.step, found) if whole else None
         self._save()
+
+    def best(self, kind: str) -> dict[str, Any]:
+        """The best point of a head's curve."""
+        points = [point for point in self.curve.points if point["readout"] == kind]
+        choose = max if self.run.task.higher_is_better else min
+        return choose(points, key=lambda point: point[self.run.task.score])
 
     def keep(self, role: str, found: Scored) -> None:
         """Write the predictions and the evidence of a whole split beside the checkpoint."""
         kept = found.clips[: self.run.task.predictions_kept]
         ids = self.run.splits[role].store.clips.column("id").take(pa.array(kept))
-        write_predictions(self.folder / f"predictions_{role}.parquet", kept, ids, found.outputs)
-        write_evidence(self.folder / f"evidence_{role}.npz", found.clips, found.evidence)
-
-    def row(self, kind: str, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
-        """The results row of one head, given role -> head -> scores of the last step."""
-        run, score = self.run, self.run.task.score
-        curve = [row for row in self.history.rows if row["readout"] == kind]
-        best = (max if run.task.higher_is_better else min)(curve, key=lambda row: row[score])
-        return {
-            **row_of(
-                run,
-                kind,
-                {**run.splits, "train": run.training},
-                {role: of[kind] for role, of in scores.items()},
-            ),
-            "best_val": best[score],
-            "best_step": best["step"],
-            "steps": run.recipe.steps,
-            "batch": run.recipe.batch,
-            "parameters": sum(p.numel() for p in self.heads[kind].parameters()),
-            "recipe": json.dumps(asdict(run.recipe)),
-            "readout_config": json.dumps(dict(run.readouts[kind])),
-            "seconds": self.seconds,
-            "device": device_name(self.device),
-        }
+        write_predictions(self.folder.predictions(role), kept, ids, found.outputs)
+        write_evidence(self.folder.evidence(role), found.clips, found.evidence)
 
     def _save(self) -> None:
         self.seconds = self.seconds_before + time.monotonic() - self.started
         state = training_state(self.heads, self.optimizer)
         about = {"step": self.step, "seconds": self.seconds, "decisions": self.run.decisions}
-        save_state(self.state_file, state, **about)
-
-    def _is_best(self, row: Mapping[str, Any]) -> bool:
-        before = [old[self.run.task.score] for old in self.history.rows if old["readout"] == row["readout"]]
-        sign = 1 if self.run.task.higher_is_better else -1
-        return all(sign * row[self.run.task.score] > sign * value for value in before)
+        save_state(self.folder.state, state, **about)
 
     def _resume(self) -> tuple[int, float]:
         """Step and seconds of training that a checkpoint holds; 0 of both where there is none."""
-        if not self.state_file.exists():
+        if not self.folder.state.exists():
             return 0, 0.0
-        state, about = load_state(self.state_file)
+        state, about = load_state(self.folder.state)
         restore_training(self.heads, self.optimizer, state, about["step"])
         return int(about["step"]), float(about.get("seconds", 0.0))
 
@@ -259,43 +223,3 @@ def _readout_steps(store: FeatureStore) -> int:
     """Steps that heads see: those of the reference's readouts, or the backbone's own."""
     steps: int = store.attrs["readout_steps"] or store.spec.grid.steps
     return steps
-
-
-@runtime_checkable
-class Recorded(Protocol):
-    """What the results table says of any run, trained or fitted."""
-
-    @property
-    def id(self) -> str:
-        """Of the run."""
-
-    @property
-    def task(self) -> Task:
-        """That it was scored on."""
-
-    @property
-    def seed(self) -> int:
-        """That it was drawn from."""
-
-
-def row_of(
-    run: Recorded, kind: str, splits: Mapping[str, FeatureSplit], scores: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
-    """What the rows of trained heads and of fitted probes have in common; `scores` by role."""
-    task = run.task
-    return {
-        **splits_summary(splits),
-        "run": run.id,
-        "task": task.name,
-        "task_spec": task.spec,
-        "readout": kind,
-        "metric": task.score,
-        "higher_is_better": task.higher_is_better,
-        "val": scores["val"][task.score],
-        "test": scores["test"][task.score] if "test" in scores else None,
-        "scores": json.dumps(scores),
-        "seed": run.seed,
-        "software": json.dumps(
-            {name: version(name) for name in ("scivid", "torch", "numpy", "scikit-learn")}
-        ),
-    }

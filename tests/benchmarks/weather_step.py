@@ -19,7 +19,7 @@ from readouts.features.find import open_task_splits
 from readouts.features.splits import draws_of
 from readouts.tasks import load_task
 from readouts.training.run import configure
-from readouts.training.trainer import Trainee, build_preparation, take_step
+from readouts.training.trainer import Learner, build_preparation, take_step
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 TASK, BACKBONE = "weatherbench2", "resize"
@@ -39,7 +39,7 @@ def measure(small: bool) -> list[Claim]:
         task = load_task(TASK, load_manifest())
         settings = [f"batch={batch}", f"features={features}", f"head_channels={features}", "steps=1000"]
         run = configure(task, splits, settings=settings)
-        trainee, prepare = Trainee(run, folder, torch.device("cpu")), build_preparation(run)
+        trainee, prepare = Learner(run, torch.device("cpu")), build_preparation(run)
         draws, step = draws_of(run.training, batch=batch, seed=0), iter(range(1_000))
         held: list[Batch] = []
 

@@ -256,7 +256,7 @@ def test_the_cached_side_is_training_itself(data: Path, cache: Path, tmp_path: P
     run = run_of(extracted(data, cache, "typhoon"), "typhoon", "minival_every=1", "val_every=1")
     found = certified(data, run)
     train(run, results_dir=tmp_path / "results", device=CPU)
-    history = (run.folder(tmp_path / "results") / "history.jsonl").read_text().splitlines()
+    history = run.folder(tmp_path / "results").curve.read_text().splitlines()
     for head in found.findings.readouts:
         curve = [row for row in map(json.loads, history) if row["readout"] == head.readout]
         assert [row["train_loss"] for row in curve[1:]] == list(head.losses_cached)

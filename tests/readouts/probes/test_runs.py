@@ -17,9 +17,10 @@ from readouts.probes import runs as probe_runs
 from readouts.probes.fits import fit_probe
 from readouts.probes.runs import ProbeRun, configure_probe, fit_and_record, probes_of, refuse_probes
 from readouts.results.bootstrap import load_evidence
+from readouts.results.predictions import read_predictions
+from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
 from readouts.tasks import load_task
-from readouts.training.checkpoint import read_predictions
 
 CPU = torch.device("cpu")
 
@@ -58,7 +59,7 @@ def test_its_row_is_what_fit_probe_and_the_tasks_metric_say(
     assert row["val"] == metric.compute()["mean_AP"]
     assert (row["steps"], row["readout"], row["n_train"], row["sweep"]) == (0, "knn", 40, "mine")
     assert json.loads(str(row["readout_config"])) == {"k": 3, "temperature": 0.07}
-    _, kept = read_predictions(run.folder(tmp_path) / "predictions_val.parquet")
+    _, kept = read_predictions(run.folder(tmp_path).predictions("val"))
     np.testing.assert_array_equal(kept["knn"], outputs)
 
 
@@ -89,15 +90,15 @@ def test_its_costs_stay_those_of_the_first_fit_when_test_is_scored_later(
 def test_a_probe_that_another_process_just_fitted_is_not_fitted_again(
     splits: dict[str, FeatureSplit], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, hold = probe(splits), probe_runs.hold
+    run, hold = probe(splits), RunFolder.hold
 
-    def hold_after_another(folder: Path) -> Lock:
-        monkeypatch.setattr(probe_runs, "hold", hold)
+    def hold_after_another(folder: RunFolder) -> Lock:
+        monkeypatch.setattr(RunFolder, "hold", hold)
         record(run, tmp_path)
         monkeypatch.delattr(probe_runs, "pool_split")
         return hold(folder)
 
-    monkeypatch.setattr(probe_runs, "hold", hold_after_another)
+    monkeypatch.setattr(RunFolder, "hold", hold_after_another)
     assert record(run, tmp_path)["run"] == run.id
 
 

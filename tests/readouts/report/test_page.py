@@ -15,9 +15,9 @@ from featcache.store.targets import TargetArray, Targets
 from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report
 from readouts.results import intervals
+from readouts.results.predictions import read_predictions
 from readouts.results.table import add_run, load_results
 from readouts.tasks import load_task
-from readouts.training.checkpoint import read_predictions
 from readouts.training.loop import train
 from readouts.training.run import configure
 
@@ -241,7 +241,7 @@ def test_a_forecast_is_drawn_from_what_was_kept(
     settings = ["steps=2", "batch=2", "minival_every=1", "features=8", "head_channels=8"]
     run = configure(load_task("weatherbench2", loaded), splits, settings=settings)
     (row,) = train(run, results_dir=tmp_path / "results", device=torch.device("cpu"))
-    _, kept = read_predictions(run.folder(tmp_path / "results") / "predictions_val.parquet")
+    _, kept = read_predictions(run.folder(tmp_path / "results").predictions("val"))
     assert kept["dpt"].shape == (4, 16, 9, 18, 3)
     assert row["n_val"] == 6
     page = tmp_path / "r.html"

@@ -10,7 +10,8 @@ import numpy as np
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from readouts.report.task import ROWS_SHOWN, TaskSection, task_section
-from readouts.results.table import add_run, run_folder
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -52,7 +53,7 @@ def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
 ) -> None:
     rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7)]
     point = {"step": 10, "readout": "linear", "train_loss": 1.0, "mean_AP": 0.5}
-    folder = run_folder(tmp_path, rows[1])
+    folder = RunFolder.of(tmp_path, rows[1]).path
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text(json.dumps(point) + "\n")
     assert [curve["name"] for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]

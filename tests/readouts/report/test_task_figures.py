@@ -21,11 +21,11 @@ from featcache.store.targets import TargetArray, Targets, open_targets, write_ta
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
 from readouts.results.baselines import ControlRow, scored
+from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.regression import Regression
-from readouts.training.checkpoint import write_predictions
 
 MakeScene = Callable[..., Scene]
 RNG = np.random.default_rng(0)

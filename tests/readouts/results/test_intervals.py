@@ -13,7 +13,7 @@ from featcache.store.targets import Targets
 from readouts.results import intervals
 from readouts.results.bootstrap import interval, paired_difference, units_of
 from readouts.results.intervals import Intervals, MeanOfSeeds
-from readouts.results.table import run_folder
+from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -34,7 +34,7 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         outputs = (labels + rng.normal(scale=noise, size=(12, 4))).astype(np.float32)
         metric.update(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})
         evidence.append(metric.evidence())
-        folder = run_folder(tmp_path, row)
+        folder = RunFolder.of(tmp_path, row).path
         folder.mkdir(parents=True)
         named = {f"linear/{name}": values for name, values in evidence[-1].items()}
         np.savez(folder / "evidence_val.npz", clips=CLIPS, **named)

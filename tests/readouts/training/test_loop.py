@@ -17,23 +17,24 @@ from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from featcache.system.console import silent
-from featcache.system.files import Lock
 from readouts.features.find import open_task_splits
 from readouts.results.bootstrap import load_evidence
+from readouts.results.curve import read_curve
+from readouts.results.predictions import read_predictions
 from readouts.results.table import add_run, load_results, load_run
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
-from readouts.training.checkpoint import load_state, read_history, read_predictions, save_state
+from readouts.training.checkpoint import load_state, save_state
 from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
 from readouts.training.run import Run, configure
-from readouts.training.trainer import Trainee, build_preparation
+from readouts.training.trainer import Learner, build_preparation
 
 CPU = torch.device("cpu")
 
 
 def weights(run: Run, results: Path) -> dict[str, torch.Tensor]:
-    return load_state(run.folder(results) / "last.safetensors")[0]
+    return load_state(run.folder(results).state)[0]
 
 
 def test_a_run_learns_and_is_recorded(trained: Any) -> None:
@@ -48,11 +49,12 @@ def test_a_run_learns_and_is_recorded(trained: Any) -> None:
     # width 16, 8 channels, 4 steps: LayerNorm 16, embedding 32, query 16, key and value 2 x (8 x 16 + 16),
     # projection 272, LayerNorm 32, MLP 16 x 64 + 64 + 64 x 16 + 16, classifier 16 x 7 + 7
     assert rows[0]["parameters"] == 16 + 32 + 16 + 288 + 272 + 32 + 2128 + 119
-    history = read_history(run.folder(results) / "history.jsonl")
+    history = read_curve(run.folder(results).curve)
     assert [row["step"] for row in history if row["readout"] == "linear"] == [0, 10, 20, 30, 40]
     assert history[0]["train_loss"] is None
-    best = load_state(run.folder(results) / "best_linear.safetensors")[1]
-    assert best["mean_AP"] == max(row["mean_AP"] for row in history if row["readout"] == "linear")
+    linear = next(row for row in rows if row["readout"] == "linear")
+    points = {row["step"]: row["mean_AP"] for row in history if row["readout"] == "linear"}
+    assert linear["best_val"] == points[linear["best_step"]] == max(points.values())
 
 
 @pytest.fixture
@@ -64,8 +66,8 @@ def two_sets(run: Run) -> Run:
 def test_the_best_is_chosen_on_the_same_clips_at_every_step(two_sets: Run, tmp_path: Path) -> None:
     rows = train(two_sets, results_dir=tmp_path, device=CPU)
     folder = two_sets.folder(tmp_path)
-    history = read_history(folder / "history.jsonl")
-    predicted = pq.read_table(folder / "predictions_val.parquet")
+    history = read_curve(folder.curve)
+    predicted = pq.read_table(folder.predictions("val"))
     labels = torch.from_numpy(two_sets.splits["val"].targets.read("labels"))
     for row in rows:
         curve = [point for point in history if point["readout"] == row["readout"]]
@@ -92,7 +94,7 @@ def test_each_pass_over_val_is_made_once_and_says_how_far_it_is(two_sets: Run, t
 
 
 def test_predictions_carry_clip_ids(trained: Any) -> None:
-    table = pq.read_table(trained.run.folder(trained.results) / "predictions_val.parquet")
+    table = pq.read_table(trained.run.folder(trained.results).predictions("val"))
     assert table.column("id").to_pylist() == [f"val-{i}" for i in range(24)]
     assert len(table.column("attention")[0].as_py()) == 7
 
@@ -112,7 +114,7 @@ def test_a_killed_run_ends_with_the_same_bits(trained: Any, tmp_path: Path, kill
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert [row["val"] for row in trained.rows] == [row["val"] for row in resumed]
-    files = [run.folder(results) / "history.jsonl" for results in (trained.results, tmp_path / "killed")]
+    files = [run.folder(results).curve for results in (trained.results, tmp_path / "killed")]
     assert files[0].read_text() == files[1].read_text()
 
 
@@ -177,19 +179,20 @@ def test_what_is_known_of_a_training_stays_when_test_is_scored_later(
 
 def test_a_run_that_is_being_trained_is_left_to_its_process(run: Run, tmp_path: Path) -> None:
     folder = run.folder(tmp_path)
-    folder.mkdir(parents=True)
-    lock = Lock(folder / ".lock", wait=False, busy="")
+    lock = folder.hold()
+    assert folder.is_held()
     with pytest.raises(StoreError, match="is being trained by another process"):
         train(run, results_dir=tmp_path, device=CPU)
     lock.release()
+    assert not folder.is_held()
     train(run, results_dir=tmp_path, device=CPU)
-    assert not list(folder.glob(".*"))
+    assert not list(folder.path.glob(".*"))
 
 
 def test_again_leaves_nothing_of_the_run_before(trained: Any, tmp_path: Path) -> None:
     run = trained.run
     shutil.copytree(trained.results, tmp_path, dirs_exist_ok=True)
-    folder = run.folder(tmp_path)
+    folder = run.folder(tmp_path).path
     stale = [folder / "best_other.safetensors", folder / "predictions_test.parquet"]
     for file in stale:
         file.write_bytes(b"of the run before")
@@ -209,7 +212,7 @@ def test_seconds_are_those_of_all_processes(run: Run, tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train(run, results_dir=tmp_path, device=CPU, progress=kill)
-    file = run.folder(tmp_path) / "last.safetensors"
+    file = run.folder(tmp_path).state
     state, about = load_state(file)
     assert 0 < about["seconds"] < 600
     save_state(file, state, **{**about, "seconds": 5000.0})
@@ -218,7 +221,7 @@ def test_seconds_are_those_of_all_processes(run: Run, tmp_path: Path) -> None:
 
 
 def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
-    head = Trainee(run, tmp_path, CPU).heads["attention"].train()
+    head = Learner(run, CPU).heads["attention"].train()
     tokens = torch.randn(2, 4, 4, 8)
     torch.manual_seed(0)
     assert not torch.equal(head(tokens), head(tokens))
@@ -229,10 +232,10 @@ def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
 def test_as_many_predictions_are_kept_as_the_task_says(run: Run, tmp_path: Path, kept: int) -> None:
     run = replace(run, recipe=replace(run.recipe, steps=2))
     whole = train(run, results_dir=tmp_path / "whole", device=CPU)
-    everything = read_predictions(run.folder(tmp_path / "whole") / "predictions_val.parquet")[1]
+    everything = read_predictions(run.folder(tmp_path / "whole").predictions("val"))[1]
     few = replace(run, task=replace(run.task, predictions_kept=kept))
     rows = train(few, results_dir=tmp_path / "few", device=CPU)
-    table, outputs = read_predictions(few.folder(tmp_path / "few") / "predictions_val.parquet")
+    table, outputs = read_predictions(few.folder(tmp_path / "few").predictions("val"))
     assert table.column("id").to_pylist() == [f"val-{i}" for i in range(min(kept, 24))]
     for kind, values in outputs.items():
         np.testing.assert_array_equal(values, everything[kind][:kept], strict=True)
@@ -276,11 +279,11 @@ def tracking(
 def test_a_queried_head_learns_where_points_go(tracking: Run, tmp_path: Path) -> None:
     (row,) = train(tracking, results_dir=tmp_path, device=CPU)
     folder = tracking.folder(tmp_path)
-    history = read_history(folder / "history.jsonl")
+    history = read_curve(folder.curve)
     assert row["readout"] == "tracking"
     assert row["val"] > history[0]["average_over_thresholds"]
     assert history[-1]["train_loss"] < 0.8 * history[1]["train_loss"]
-    table, outputs = read_predictions(folder / "predictions_val.parquet")
+    table, outputs = read_predictions(folder.predictions("val"))
     assert len(table) == 10
     assert outputs["tracking"].shape == (10, FRAMES, 9, 4)
     # The score in the table is that of the kept predictions.
@@ -318,7 +321,7 @@ def test_targets_of_another_kind_are_refused_before_anything_is_trained(tracking
 def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_path: Path) -> None:
     """A slice of a batch would hold on to all of it."""
     few = replace(run, task=replace(run.task, predictions_kept=2))
-    heads = dict(Trainee(few, tmp_path, CPU).heads.items())
+    heads = dict(Learner(few, CPU).heads.items())
     found = score(
         {"run": heads}, few.task, few.splits["val"], build_preparation(few), CPU,
         batch=8, minival_clips=8, progress=silent, what="scoring",

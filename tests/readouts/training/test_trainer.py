@@ -19,12 +19,13 @@ from featcache.errors import TrainingError
 from featcache.manifest import load_manifest
 from readouts.features.batches import Batch
 from readouts.heads import HEADS, build_head, settings_of
+from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
 from readouts.tokens.prepared import QuantizedTokens, TemporalResize, TokenPreparation
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
 from readouts.training.step import descend
-from readouts.training.trainer import Trainee, build_heads, build_preparation, schedule_of, take_step
+from readouts.training.trainer import Learner, Trainee, build_heads, build_preparation, schedule_of, take_step
 
 CPU = torch.device("cpu")
 
@@ -43,15 +44,15 @@ def test_initial_weights_follow_from_the_seed_and_not_from_company(run: Run) -> 
     assert not torch.equal(ours["query"], other["query"])
 
 
-def losses_at(step: int, run: Run, batch: Batch, folder: Path) -> dict[str, Tensor]:
-    trainee = Trainee(run, folder, CPU)
+def losses_at(step: int, run: Run, batch: Batch) -> dict[str, Tensor]:
+    trainee = Learner(run, CPU)
     trainee.step = step
     (losses,) = take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
     return losses
 
 
 def test_dropout_is_that_of_seed_and_step(run: Run, batch: Batch, tmp_path: Path) -> None:
-    first, again, later = (losses_at(step, run, batch, tmp_path) for step in (0, 0, 1))
+    first, again, later = (losses_at(step, run, batch) for step in (0, 0, 1))
     assert torch.equal(first["attention"], again["attention"])
     assert not torch.equal(first["attention"], later["attention"])
     assert torch.equal(first["linear"], later["linear"]), "which drops nothing"
@@ -60,7 +61,7 @@ def test_dropout_is_that_of_seed_and_step(run: Run, batch: Batch, tmp_path: Path
 def test_a_step_changes_all_that_is_learned_and_nothing_of_the_process(
     run: Run, batch: Batch, tmp_path: Path
 ) -> None:
-    trainee, state = Trainee(run, tmp_path, CPU), torch.random.get_rng_state()
+    trainee, state = Learner(run, CPU), torch.random.get_rng_state()
     before = {name: value.clone() for name, value in trainee.heads.state_dict().items()}
     for _ in range(2):  # the first at a rate of 0
         take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
@@ -72,7 +73,7 @@ def test_a_step_changes_all_that_is_learned_and_nothing_of_the_process(
 
 
 def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: Path) -> None:
-    trainee = Trainee(run, tmp_path, CPU)
+    trainee = Trainee(run, RunFolder(tmp_path), CPU)
     trainee.refuse_divergence()
     with torch.no_grad():
         trainee.heads["attention"].classifier.bias.fill_(torch.inf)
