@@ -28,7 +28,8 @@ from featcache.data.readers.base import (
     UnreadableError,
     WholeFileError,
 )
-from featcache.data.readers.weather.fields import StepCache, open_fields
+from featcache.data.readers.kept import Kept
+from featcache.data.readers.weather.fields import open_fields
 from featcache.data.readers.weather.windows import hour, is_date, plan_windows
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split, Windows
@@ -44,18 +45,12 @@ class WeatherZarrReader:
     """One split of a store of weather fields; the interface is `base.Reader`, and fields by time step."""
 
     def __init__(self, dataset: Dataset, split: str, data_dir: Path) -> None:
-        self._arguments = (dataset, split, data_dir)
         self._place = _find_store(dataset, dataset.split(split), data_dir)
         windows = _checked_windows(dataset, self._place.split)
         with self._place.named():
             self._store = open_fields(self._place.path, dataset)
             self._plan = plan_windows(self._store.times, windows)
-        self._steps = StepCache(
-            self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape)))
-        )
-
-    def __reduce__(self) -> tuple[type["WeatherZarrReader"], tuple[Dataset, str, Path]]:
-        return WeatherZarrReader, self._arguments
+        self._steps = Kept(self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape))))
 
     @staticmethod
     def status(dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
