@@ -1,7 +1,7 @@
 """Which source frames make a clip, and the index of all clips of a split.
 
 The sampling rules are the reference's own, down to its off-by-ones (a random start never reaches the last
-place it could), because features of other frames would not be comparable. The index is what a store is
+start it could), because features of other frames would not be comparable. The index is what a store is
 extracted from: one row a clip in file order, and a digest that changes with any row or their order.
 """
 
@@ -54,8 +54,8 @@ class Clip:
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
     @property
-    def place(self) -> str:
-        """Where it is, as the beginning of a message."""
+    def location(self) -> str:
+        """File and record, as the beginning of a message."""
         return f"{self.source}, record {self.record}"
 
 

@@ -44,12 +44,12 @@ class ClipViews:
         read = torch.from_numpy(frames).to(self.device)
         # Views that differ in their start alone show the same frames in the same way: resize each once.
         shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling, size)
-        for view, places in enumerate(np.searchsorted(np.unique(chosen), chosen)):
+        for view, indexes in enumerate(np.searchsorted(np.unique(chosen), chosen)):
             drawn = draw_view(plan, clip.id, view, spec.height, spec.width)
             if shared is None:
-                yield clip_pixels(_taken(read, places), spec, drawn, scaling, size)
+                yield clip_pixels(_taken(read, indexes), spec, drawn, scaling, size)
             else:
-                yield stretched(_taken(shared, places))
+                yield stretched(_taken(shared, indexes))
 
     def frames(self, clip: Clip, n_views: int) -> Int[np.ndarray, "V F"]:
         """Frame numbers of each view, in the order in which they are shown."""
@@ -81,11 +81,11 @@ class ClipViews:
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
 
 
-def _taken(frames: Shaped[Tensor, "n ..."], places: Int[np.ndarray, " F"]) -> Shaped[Tensor, "F ..."]:
-    """The frames at these places, without a copy where they are all of them in order."""
-    if np.array_equal(places, np.arange(len(frames))):
+def _taken(frames: Shaped[Tensor, "n ..."], indexes: Int[np.ndarray, " F"]) -> Shaped[Tensor, "F ..."]:
+    """The frames of these indexes, without a copy where they are all of them in order."""
+    if np.array_equal(indexes, np.arange(len(frames))):
         return frames
-    return frames[torch.from_numpy(places).to(frames.device)]
+    return frames[torch.from_numpy(indexes).to(frames.device)]
 
 
 def shuffled_order(clip: Clip, n_frames: int) -> list[int]:

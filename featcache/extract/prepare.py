@@ -168,7 +168,7 @@ def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
             job.views.views_of(n_source)
         except DataError as problem:
             clip = index.clip(lengths.to_pylist().index(n_source))
-            raise DataError(f"{clip.place}: {problem}") from None
+            raise DataError(f"{clip.location}: {problem}") from None
 
 
 def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:

@@ -146,7 +146,7 @@ def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
         found = _tracks_of(clip, reader)
         if found["visibility"].shape != first:
             raise DataError(
-                f"{clip.place}: tracks {list(found['tracks'].shape)}, those "
+                f"{clip.location}: tracks {list(found['tracks'].shape)}, those "
                 f"before it {[*first, 2]}: all clips of a split have as many frames and tracks."
             )
         return {name: values[None] for name, values in found.items()}
@@ -160,7 +160,7 @@ def _tracks_of(clip: Clip, reader: Reader) -> Block:
     tracks, visibility = found["tracks"], found["visibility"]
     if tracks.shape != (*visibility.shape, 2):
         raise DataError(
-            f"{clip.place}: tracks {list(tracks.shape)} and visibility "
+            f"{clip.location}: tracks {list(tracks.shape)} and visibility "
             f"{list(visibility.shape)} do not belong together: copy the file again."
         )
     return {"tracks": tracks.astype("<f4", copy=False), "visibility": visibility > 0.5}
@@ -196,7 +196,7 @@ def _points(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
 def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
     if len(x) != len(y) or len(x) > MOST_POINTS:
         raise DataError(
-            f"{clip.place}: {len(x)} x and {len(y)} y coordinates of points; as many "
+            f"{clip.location}: {len(x)} x and {len(y)} y coordinates of points; as many "
             f"of both, and at most {MOST_POINTS}, can be used."
         )
     return np.stack([x, y], axis=-1).astype("<f4")
@@ -236,7 +236,7 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
         series = found["series"]
         if series.shape != (clip.n_source,):
             raise DataError(
-                f"{clip.place}: a series {list(series.shape)} for {clip.n_source} "
+                f"{clip.location}: a series {list(series.shape)} for {clip.n_source} "
                 "frames: one value a frame is needed; correct `features` in the manifest."
             )
         n_starts = job.views.views_of(clip.n_source)
@@ -259,7 +259,7 @@ def _units(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
     for name, values in units.items():
         if values.shape != (1,) or values.dtype.kind != "i":
             raise DataError(
-                f"{clip.place}: {name} is {values.tolist()}, not one whole number: "
+                f"{clip.location}: {name} is {values.tolist()}, not one whole number: "
                 "correct `features` in the manifest."
             )
     return {name: values.astype("<i8") for name, values in units.items()}

@@ -51,9 +51,9 @@ class BehaviourClips:
 
     def recipe(self, split: str, index: int, *, seed: int) -> Recipe:
         """What item `index` of `split` shows."""
-        block, place = divmod(index, len(self.recipes))
-        places = stream(seed, self.name, split, block, "places").permutation(len(self.recipes))
-        return self.recipes[int(places[place])]
+        block, position = divmod(index, len(self.recipes))
+        order = stream(seed, self.name, split, block, "places").permutation(len(self.recipes))
+        return self.recipes[int(order[position])]
 
     def frames(self, split: str, index: int, *, seed: int) -> UInt8[np.ndarray, "F Y X"]:
         """The grey frames of one item."""

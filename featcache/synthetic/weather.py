@@ -71,7 +71,7 @@ class Wave:
     number: int
     """Crests around the globe."""
     latitude: float
-    """Degrees north of its strongest place; it fades within 15 degrees."""
+    """Degrees north where it is strongest; it fades within 15 degrees."""
     period: float
     """Days in which a crest moves on, eastward, to where the next one was."""
     height: float
@@ -117,7 +117,7 @@ class Climate:
         self.shapes = np.stack([self._shape(wave) for wave in WAVES])
 
     def _shape(self, wave: Wave) -> Complex128[np.ndarray, "K Y"]:
-        """Complex height of a wave at each latitude; poles are calm, where all longitudes are one place."""
+        """Complex height of a wave at each latitude; poles are calm, where all longitudes are one point."""
         cos = np.cos(PHI)
         packet = np.exp(-0.5 * ((LATITUDES - wave.latitude) / 15.0) ** 2) * (1.0 - np.sin(PHI) ** 2)
         height = wave.height * packet / np.cos(np.deg2rad(wave.latitude)) ** 2
@@ -129,7 +129,7 @@ class Climate:
 
 
 class Spell:
-    """The weather of one block: the shared waves, with strengths and starting places of its own."""
+    """The weather of one block: the shared waves, with strengths and starting positions of its own."""
 
     def __init__(self, climate: Climate, split: str, *, seed: int) -> None:
         rng = stream(seed, "weatherbench2", split)

@@ -159,10 +159,10 @@ class FieldReader(Reader, Protocol):
         """Where frames of a clip stand in the whole series."""
 
     def times(self, steps: Int64[np.ndarray, " n"]) -> np.ndarray:
-        """The times of places in the series, datetime64[h]."""
+        """The times of positions in the series, datetime64[h]."""
 
     def fields(self, steps: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
-        """The fields at places in the series, in physical units; raises as `read`."""
+        """The fields at positions in the series, in physical units; raises as `read`."""
 
 
 @runtime_checkable

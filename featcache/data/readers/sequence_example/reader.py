@@ -108,16 +108,16 @@ class SequenceExampleReader:
     def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
         """Decode some frames of a clip: images as uint8, fields as float32. See `base.Reader.read`."""
         numbers = [int(frame) for frame in frames]
-        place = f"record {clip.record}"
+        which = f"record {clip.record}"
         decoded = dict[int, np.ndarray]()
         try:
             steps = self._example(clip).steps[self._frames]
             for frame in sorted(set(numbers)):
-                place = f"record {clip.record}, frame {frame}"
+                which = f"record {clip.record}, frame {frame}"
                 decoded[frame] = self._decode(steps, frame)
             return stack_frames(decoded, numbers)
         except UnreadableError as problem:
-            raise self._error(clip.source, place, problem) from None
+            raise self._error(clip.source, which, problem) from None
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
         """Digests of the frames as they are encoded. See `base.FrameKeysReader`."""
@@ -251,24 +251,24 @@ class SequenceExampleReader:
             notes.append(f"{self._name}: no clip has a label; the manifest looks for them under {labels!r}.")
         return tuple(notes)
 
-    def _error(self, source: str, place: str, problem: UnreadableError) -> DataError:
+    def _error(self, source: str, which: str, problem: UnreadableError) -> DataError:
         way_out = self._shards.way_out(source)
         if not isinstance(problem, WholeFileError):
             way_out += " Or leave such records out with --skip-bad."
-        return problem.as_data_error(f"{self._shards.path(source)}, {place}: {problem}. {way_out}")
+        return problem.as_data_error(f"{self._shards.path(source)}, {which}: {problem}. {way_out}")
 
 
 def _frames_feature(dataset: Dataset) -> str:
     """The key of the feature that holds the frames."""
     given = [dataset.features[name] for name in ("image", "values") if name in dataset.features]
-    place = f"manifest, datasets.{dataset.name}"
+    where = f"manifest, datasets.{dataset.name}"
     if len(given) != 1:
         raise CallError(
-            f"{place}.features: name what holds the frames, either encoded images, for example {{image: "
+            f"{where}.features: name what holds the frames, either encoded images, for example {{image: "
             f"image/encoded}}, or numbers, {{values: image/infrared}}; found {len(given)} of the two."
         )
     if "values" in dataset.features and dataset.frame_size is None:
-        raise CallError(f"{place}: frames that are `values` need `frame_size: [rows, columns]`.")
+        raise CallError(f"{where}: frames that are `values` need `frame_size: [rows, columns]`.")
     return given[0]
 
 
