@@ -29,7 +29,7 @@ from featcache.extract.shared_frames import shared_frames
 from featcache.extract.target_builders import SplitTargets, targets_of
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import OWN_VIDEOS
-from featcache.store.header import StoreHeader, read_header
+from featcache.store.header import StoreHeader, header_if_begun
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import FeatureSpec
@@ -139,7 +139,7 @@ def _prepared(
     index, attrs, parts = scan.index, store_attributes(job), fingerprint_parts(job, scan.index)
     targets = targets_of(job, index, reader)
     path = cache_dir / job.task.name / job.role / f"{job.name}-{fingerprint(parts)[:SHORT]}.zarr"
-    header = read_header(path) if (path / "zarr.json").exists() else None
+    header = header_if_begun(path)
     frames = None
     # A store that was begun clip by clip is finished so.
     if header is None or header.spec.n_frames is not None:

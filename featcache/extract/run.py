@@ -27,7 +27,7 @@ from featcache.extract.job import Extraction, cut_for
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.target_builders import write_split_targets
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore, open_features
+from featcache.store.feature_store import FeatureStore
 from featcache.store.header import StoreHeader
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.writer import StoreWriter, create_or_resume
@@ -118,7 +118,7 @@ def _extracted(
     )
     with writer:
         if writer.header.complete:
-            return open_features(writer.path)
+            return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             logging.getLogger(__name__).warning(note)
         worker = _Worker(one, replace(machine, batch=batch), model, writer, skip_bad=skip_bad)

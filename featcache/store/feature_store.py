@@ -21,7 +21,8 @@ from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT
 from featcache.spec import Layer
 from featcache.store.frame_table import read_frame_table
-from featcache.store.header import StoreHeader, read_header, refuse_other
+from featcache.store.header import StoreHeader, read_header
+from featcache.store.matching import refuse_other
 from featcache.store.reading import AsStored, Destination, LayerReader, Threads, UnreadableChunk, buffer_for
 from featcache.store.rows import Rows
 from featcache.store.shards import OpenShards, file_bytes

@@ -22,7 +22,8 @@ from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
 from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import read_frame_table, table_metadata
-from featcache.store.header import read_header, refuse_other
+from featcache.store.header import read_root
+from featcache.store.matching import refuse_other
 from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
 from featcache.store.spec import ArraySpec
 from featcache.store.targets import Targets
@@ -76,10 +77,11 @@ def validate(path: Path, progress: Progress | None = None, *, threads: int = THR
         threads: shards read at the same time.
     """
     try:
-        store = FeatureStore(path, read_header(path))
+        header, root = read_root(path)
     except StoreError as problem:
         return _report(path, [str(problem)], [], [])
-    problems = [*_header_problems(store), *_metadata_problems(store), *_clip_problems(store)]
+    store = FeatureStore(path, header)
+    problems = [*_header_problems(store), *_metadata_problems(store, root), *_clip_problems(store)]
     problems += [*_frame_problems(store), *_target_problems(store)]
     audits = _audit_all(store, progress or (lambda done, total: None), threads)
     problems += _completeness_problems(store, audits)
@@ -208,7 +210,7 @@ def _header_problems(store: FeatureStore) -> Iterator[str]:
         yield str(problem)
 
 
-def _metadata_problems(store: FeatureStore) -> Iterator[str]:
+def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
     for layer, array in _arrays(store):
         path, wanted = store.path / array.name / "zarr.json", array_metadata(array)
         try:
@@ -218,7 +220,6 @@ def _metadata_problems(store: FeatureStore) -> Iterator[str]:
             continue
         if unlike := _unlike(found, wanted):
             yield f"layer {layer.name}, {path} was edited: {', '.join(unlike)} do not describe this store."
-    root = json.loads((store.path / "zarr.json").read_bytes())
     if root != json.loads(json.dumps(store.header.metadata())):
         yield f"{store.path / 'zarr.json'} was edited: its inline metadata do not describe this store."
 

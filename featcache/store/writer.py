@@ -21,13 +21,14 @@ import pyarrow as pa
 from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
-from featcache.errors import CallError, StoreError
+from featcache.errors import CallError, StoreError, few
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
-from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.folder import few, header_from_disk, hold, lay_out, parquet_bytes, refuse_foreign
-from featcache.store.header import StoreHeader, TargetsReference, continued, read_header
+from featcache.store.feature_store import FeatureStore
+from featcache.store.folder import lay_out, parquet_bytes
+from featcache.store.header import StoreHeader, TargetsReference, as_read_back, header_if_begun
+from featcache.store.matching import continued, hold, refuse_foreign
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED, DamagedShard, presence, shard_bytes, write_chunks
 from featcache.store.spec import ArraySpec, FeatureSpec
@@ -84,9 +85,9 @@ def create_or_resume(
         make_directory(path)
         lock = hold(path)
         try:
-            header = wanted
-            if (path / "zarr.json").exists():
-                header = continued(path, read_header(path), wanted)
+            # Only now, for whoever held the lock before may have written it.
+            found = header_if_begun(path)
+            header = wanted if found is None else continued(path, found, wanted)
             lay_out(path, header, clips, frames)
             return StoreWriter(path, header, clips, lock, frames)
         except BaseException:
@@ -196,7 +197,7 @@ class StoreWriter:
             if not self.header.complete:
                 self._complete(provenance)
         self.close()
-        return open_features(self.path, fingerprint=self.header.fingerprint)
+        return FeatureStore(self.path, self.header)
 
     def close(self) -> None:
         """Let go of the lock; what was written stays and can be resumed."""
@@ -208,7 +209,7 @@ class StoreWriter:
         skipped = self._rows.skipped(absent, self._clips.clips["id"])
         merged = {**self.header.provenance, **provenance, **skipped}
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
-        self._publish_header(replace(self.header, provenance=merged))
+        self._publish_header(as_read_back(replace(self.header, provenance=merged)))
         shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
         self._publish_header(replace(self.header, complete=True))
 
@@ -333,4 +334,4 @@ def _header(
         provenance=provenance,
         attrs={name: value for name, value in attrs.items() if name != "targets"},
     )
-    return header_from_disk(header)
+    return as_read_back(header)

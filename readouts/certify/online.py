@@ -23,7 +23,7 @@ from featcache.data.index_cache import scan_once
 from featcache.data.readers.base import Reader
 from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
-from featcache.errors import StoreError
+from featcache.errors import StoreError, listed
 from featcache.extract.clip_views import shuffled_order
 from featcache.extract.job import Extraction, fingerprint_parts, plan_extraction
 from featcache.fingerprint import differences
@@ -31,7 +31,6 @@ from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.dtypes import LEVELS, dequantize_into, quantize
 from featcache.store.feature_store import FeatureStore
-from featcache.store.header import listed
 from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
 from readouts.certify.certificate import TokenAgreement

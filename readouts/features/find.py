@@ -7,7 +7,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores, finished, open_features, store_paths
-from featcache.store.matching import compatible
+from featcache.store.matching import refuse_incompatible
 from featcache.system.console import extract_command
 from readouts.features.splits import FeatureSplit, split_of, view_option
 
@@ -87,7 +87,7 @@ def _fitting_store(
     fitting, refusals = [], []
     for store in found:
         try:
-            compatible(train, store)
+            refuse_incompatible(store.path, store.header, train_path=train.path, train=train.header)
             fitting.append(store)
         except StoreError as problem:
             refusals.append(str(problem))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from featcache.manifest import PublishedResult
-from readouts.results.bootstrap import Interval
-from readouts.results.configurations import Configuration, as_published, counted, written, written_mean
+from readouts.results.configurations import Configuration
+from readouts.results.formatting import counted, format_interval, format_mean, format_published, format_score
 from readouts.results.task_results import TaskResults
 
 
@@ -88,19 +88,12 @@ def _cell(task: TaskResults, ours: Sequence[Configuration]) -> Cell:
     chosen, readout = ours[0], str(ours[0].best["readout"])
     role = task.role if chosen.scores(task.role) else "val"
     return Cell(
-        score=written_mean(chosen, role) or "",
-        interval=bracketed(task.interval(chosen.rows, role), chosen.mean(role)),
+        score=format_mean(chosen, role) or "",
+        interval=format_interval(task.interval(chosen.rows, role), chosen.mean(role)),
         readout=readout if role == task.role else f"on {role}, {readout}",
         tried=f"best of {len(ours)}" if len(ours) > 1 else counted(len(chosen.rows), "run"),
         best=chosen is task.best,
     )
-
-
-def bracketed(interval: Interval | None, score: float | None) -> str:
-    """`[low, high]` with the digits of the score; empty where there is none."""
-    if interval is None:
-        return ""
-    return f"[{written(interval.low, like=score)}, {written(interval.high, like=score)}]"
 
 
 def _control_line(tasks: Sequence[TaskResults]) -> Line:
@@ -109,7 +102,7 @@ def _control_line(tasks: Sequence[TaskResults]) -> Line:
     for task in tasks:
         scores = {name: of[task.role] for name, of in task.control_scores().items() if task.role in of}
         name = _best(task)(scores, key=lambda one: scores[one]) if scores else None
-        cells.append(None if name is None else Cell(score=written(scores[name]), readout=name))
+        cells.append(None if name is None else Cell(score=format_score(scores[name]), readout=name))
     return Line(name="no features", title="the best control row", control="", cells=cells)
 
 
@@ -131,4 +124,4 @@ def _published_cell(task: TaskResults, backbone: str) -> Cell | None:
     if not rows:
         return None
     best: PublishedResult = _best(task)(rows, key=lambda row: row.value)
-    return Cell(score=as_published(best.value), readout=best.readout)
+    return Cell(score=format_published(best.value), readout=best.readout)

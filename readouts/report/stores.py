@@ -11,8 +11,8 @@ from featcache.system.console import command_line
 from readouts.certify.certificate import read_certificate
 from readouts.report import figures
 from readouts.report.atlas import LayerAtlas, atlas_of
-from readouts.results.configurations import counted
 from readouts.results.costs import cost_of
+from readouts.results.formatting import counted
 
 STRIPS_SHOWN, STRIPS_OF = 2, "val"
 """One split shows what a backbone sees; the others would say the same, three times as long."""

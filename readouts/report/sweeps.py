@@ -6,7 +6,8 @@ from pathlib import Path
 
 from readouts.report import figures
 from readouts.report.sweep_curves import Bounds, panel_of, varied
-from readouts.results.configurations import Row, configurations, counted, written_mean, written_settings
+from readouts.results.configurations import Row, configurations
+from readouts.results.formatting import counted, format_mean, format_settings
 from readouts.results.task_results import TaskResults
 from readouts.sweeps.run import known_sweeps
 
@@ -98,8 +99,8 @@ def _panel(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskPan
                 "backbone": str(one.best["backbone"]),
                 "layer": str(one.best["layer"]),
                 "readout": str(one.best["readout"]),
-                "settings": written_settings(one),
-                "score": written_mean(one, role) or "",
+                "settings": format_settings(one),
+                "score": format_mean(one, role) or "",
             }
             for one in every[:TABLE_ROWS]
         ]

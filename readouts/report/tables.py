@@ -8,8 +8,14 @@ from typing import Any
 
 from featcache.errors import CallError
 from featcache.system.files import publish
-from readouts.report.overview import bracketed
-from readouts.results.configurations import as_published, counted, written, written_mean, written_settings
+from readouts.results.formatting import (
+    counted,
+    format_interval,
+    format_mean,
+    format_published,
+    format_score,
+    format_settings,
+)
 from readouts.results.table import SCHEMA
 from readouts.results.task_results import TaskResults
 
@@ -24,20 +30,24 @@ def comparison_of(results: TaskResults) -> list[dict[str, object]]:
             "backbone": one.best["backbone"],
             "layer": one.best["layer"],
             "readout": one.best["readout"],
-            "settings": written_settings(one) or None,
+            "settings": format_settings(one) or None,
             "seeds": len(one.rows),
             "exactness": one.best["exactness"],
-            "val": written_mean(one, "val"),
-            "test": written_mean(one, "test"),
+            "val": format_mean(one, "val"),
+            "test": format_mean(one, "test"),
         }
         for one in results.configurations
     ]
     controls: list[dict[str, object]] = [
-        {"backbone": f"control: {name}", **{role: written(score) for role, score in of.items()}}
+        {"backbone": f"control: {name}", **{role: format_score(score) for role, score in of.items()}}
         for name, of in results.control_scores().items()
     ]
     published: list[dict[str, object]] = [
-        {"backbone": f"{row.backbone} (published)", "readout": row.readout, "test": as_published(row.value)}
+        {
+            "backbone": f"{row.backbone} (published)",
+            "readout": row.readout,
+            "test": format_published(row.value),
+        }
         for row in results.published.rows
     ]
     return [*ours, *controls, *published]
@@ -59,7 +69,9 @@ def markdown_of(tasks: Sequence[TaskResults]) -> str:
     parts = ["# scivid results\n"]
     for task in tasks:
         role = task.role
-        intervals = [bracketed(task.interval(one.rows, role), one.mean(role)) for one in task.configurations]
+        intervals = [
+            format_interval(task.interval(one.rows, role), one.mean(role)) for one in task.configurations
+        ]
         rows = comparison_of(task)
         if any(intervals):
             for row, interval in zip(rows, intervals, strict=False):

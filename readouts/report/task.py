@@ -10,19 +10,18 @@ import numpy as np
 
 from featcache.errors import ScividError
 from readouts.report import figures
-from readouts.report.overview import bracketed
 from readouts.report.task_figures import Picture, Scene, pictures_of
-from readouts.results.configurations import (
-    Configuration,
-    Row,
-    as_published,
-    counted,
-    metric_title,
-    written,
-    written_mean,
-    written_settings,
-)
+from readouts.results.configurations import Configuration, Row
 from readouts.results.curve import read_curve
+from readouts.results.formatting import (
+    counted,
+    format_interval,
+    format_mean,
+    format_published,
+    format_score,
+    format_settings,
+    metric_title,
+)
 from readouts.results.run_folder import RunFolder
 from readouts.results.task_results import TaskResults
 from readouts.tasks.base import Task
@@ -95,12 +94,12 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         units="; ".join(filter(None, [intervals[0].units, intervals[0].caution])) if intervals else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
         controls={
-            name: {role: written(score) for role, score in of.items()}
+            name: {role: format_score(score) for role, score in of.items()}
             for name, of in results.control_scores().items()
         },
         differences=_differences(results, every),
         published=[
-            {"backbone": row.backbone, "readout": row.readout, "value": as_published(row.value)}
+            {"backbone": row.backbone, "readout": row.readout, "value": format_published(row.value)}
             for row in results.published.rows
         ],
         published_source=results.published.source,
@@ -133,12 +132,12 @@ def _row(results: TaskResults, one: Configuration) -> dict[str, Any]:
         "control": best["control"],
         "layer": best["layer"],
         "readout": best["readout"],
-        "settings": written_settings(one),
+        "settings": format_settings(one),
         "views": best["exactness"],
         "seeds": len(one.rows),
-        **{role: written_mean(one, role) for role in ("val", "test")},
+        **{role: format_mean(one, role) for role in ("val", "test")},
         **{
-            f"{role}_interval": bracketed(results.interval(one.rows, role), one.mean(role))
+            f"{role}_interval": format_interval(results.interval(one.rows, role), one.mean(role))
             for role in ("val", "test")
         },
     }
@@ -201,7 +200,7 @@ def _commands(every: Sequence[Configuration]) -> list[dict[str, str]]:
     return [
         {
             "name": f"{_run_name(rows[0])}: "
-            + ", ".join(f"{row['readout']} {written(row['val'])}" for row in rows),
+            + ", ".join(f"{row['readout']} {format_score(row['val'])}" for row in rows),
             "command": str(rows[0]["command"]),
             "seconds": f"{(rows[0]['seconds'] or 0) / (rows[0].get('together') or 1):.0f}",
         }

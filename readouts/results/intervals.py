@@ -3,10 +3,8 @@
 A report names dozens of rows and is written again after every run; a bootstrap takes a second a row.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,7 +14,6 @@ from jaxtyping import Float64, Int64
 
 from featcache.errors import ScividError, StoreError
 from featcache.store.targets import Targets
-from featcache.system.files import make_directory, publish
 from readouts.results.bootstrap import (
     Difference,
     Interval,
@@ -26,6 +23,7 @@ from readouts.results.bootstrap import (
     units_of,
 )
 from readouts.results.configurations import Row
+from readouts.results.json_cache import JsonCache
 from readouts.tasks.base import Evidence, Task
 
 RESAMPLES = 2000
@@ -58,9 +56,7 @@ class Intervals:
 
     def __init__(self, task: Task, targets: Mapping[str, Targets], results_dir: Path) -> None:
         self._task, self._targets, self._results_dir = task, targets, results_dir
-        self._file = results_dir / task.name / "intervals.json"
-        self._known = _kept(self._file)
-        self._n_kept = len(self._known)
+        self._cache = JsonCache(results_dir / task.name / "intervals.json")
         self.refusals: list[str] = []
         """Why there was none, of each that was asked for in vain."""
 
@@ -77,10 +73,8 @@ class Intervals:
         return None if found is None else Difference(**{**found, "interval": Interval(**found["interval"])})
 
     def keep(self) -> None:
-        """Write down what is known, if anything is new."""
-        if len(self._known) > self._n_kept:
-            make_directory(self._file.parent)
-            publish(self._file, json.dumps(self._known).encode())
+        """Write down what was computed, if anything is new."""
+        self._cache.keep()
 
     def _found(
         self, about: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
@@ -91,14 +85,11 @@ class Intervals:
             "resamples": RESAMPLES,
             "task": dict(self._task.identity()),
         }
-        key = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
-        if key not in self._known:
-            try:
-                self._known[key] = compute()
-            except ScividError as refusal:
-                self.refusals.append(str(refusal))
-                return None
-        return self._known[key]
+        try:
+            return dict(self._cache.value(whole, compute))
+        except ScividError as refusal:
+            self.refusals.append(str(refusal))
+            return None
 
     def _interval(self, rows: Sequence[Row], role: str) -> Interval:
         clips, evidence = self._evidence(rows, role, on_clips_of=rows[0])
@@ -128,11 +119,3 @@ class Intervals:
 def _named(rows: Sequence[Row]) -> list[list[str]]:
     """What tells rows, and these trainings of them, from all others."""
     return [[str(row[name]) for name in ("run", "readout", "finished", "targets")] for row in rows]
-
-
-def _kept(file: Path) -> dict[str, dict[str, Any]]:
-    """What an earlier report kept; a file that cannot be read is as good as none."""
-    try:
-        return dict(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}

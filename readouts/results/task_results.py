@@ -15,7 +15,8 @@ from featcache.manifest import Manifest, Published
 from featcache.store.feature_store import FeatureStore, find_stores, finished
 from readouts.results.baselines import ControlRow, control_rows
 from readouts.results.bootstrap import Difference, Interval
-from readouts.results.configurations import Configuration, Row, by_task, configurations, metric_title
+from readouts.results.configurations import Configuration, Row, configurations, rows_by
+from readouts.results.formatting import metric_title
 from readouts.results.intervals import Intervals
 from readouts.results.table import load_results
 from readouts.tasks import load_task
@@ -116,7 +117,7 @@ def load_task_results(
     Raises:
         StoreError: the results table is damaged.
     """
-    rows = by_task(load_results(results_dir))
+    rows = rows_by("task", load_results(results_dir))
     return [_of_task(name, ours, stores, results_dir, manifest) for name, ours in rows.items()]
 
 

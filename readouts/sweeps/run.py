@@ -23,7 +23,8 @@ from featcache.errors import CallError, ScividError, StoreError
 from featcache.system.console import Progress, silent
 from featcache.system.files import append_line, make_directory, publish
 from readouts.probes.runs import ProbeRun, fit_and_record
-from readouts.results.configurations import by_backbone, by_task, configurations, written_mean
+from readouts.results.configurations import configurations, rows_by
+from readouts.results.formatting import format_mean
 from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
 from readouts.sweeps.plan import Places, Plan, Trial, open_splits, steps_of, trial_of
@@ -126,8 +127,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     The best of each task and backbone is marked with the number of runs that it was selected from.
     """
     lines: list[dict[str, object]] = []
-    for task, of_task in by_task(rows).items():
-        for backbone, ours in by_backbone(of_task).items():
+    for task, of_task in rows_by("task", rows).items():
+        for backbone, ours in rows_by("backbone", of_task).items():
             for place, one in enumerate(configurations(ours)):
                 row = one.best
                 chosen = place == 0 and isfinite(row["val"]) and len(ours) > 1
@@ -137,7 +138,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
                         "task": task, "backbone": backbone, "layer": row["layer"],
                         "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
                         "metric": row["metric"],
-                        **{role: written_mean(one, role) for role in ("val", "test")},
+                        **{role: format_mean(one, role) for role in ("val", "test")},
                         "selected": f"best on val of {len(ours)} runs" if chosen else None,
                     }
                 )  # fmt: skip
@@ -244,7 +245,7 @@ class _Runner:
 def _selected(trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Trial]:
     """The runs of the configuration that is best on val, of each task and backbone."""
     best: set[str] = set()
-    for of_task in by_task(rows).values():
-        for ours in by_backbone(of_task).values():
+    for of_task in rows_by("task", rows).values():
+        for ours in rows_by("backbone", of_task).values():
             best |= {str(row["run"]) for row in configurations(ours)[0].rows}
     return [trial for trial in trials if trial.run.id in best]

@@ -33,4 +33,4 @@ def test_a_finished_stores_header_is_read_when_it_is_planned_and_when_its_lock_i
     walks: dict[str, dict[str, object]],
 ) -> None:
     (reads,) = walks["finished"]["reads of zarr.json"].values()  # type: ignore[attr-defined]
-    assert reads <= 5
+    assert reads <= 3  # and once more to see that it is as it would be written

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from featcache.manifest import load_manifest
-from readouts.report.overview import Overview, bracketed, overview
-from readouts.results.bootstrap import Interval
+from readouts.report.overview import Overview, overview
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
 
@@ -58,11 +57,6 @@ def test_published_rows_are_the_best_readout_of_each(matrix: Overview) -> None:
     assert (fly.score, fly.readout) == ("0.894", "attention")
     assert (storm.score, storm.readout) == ("4.23", "attention")  # linear: 7.45, and lower is better
     assert published["Kitamoto et al."][0] is None
-
-
-def test_brackets() -> None:
-    interval = Interval(low=9.0, high=13.0, level=0.95, units="")
-    assert (bracketed(None, 1.0), bracketed(interval, 11.0)) == ("", "[9.0, 13.0]")
 
 
 def test_seeds_are_their_mean_as_in_the_tasks_own_table(make_row: MakeRow, tmp_path: Path) -> None:
