@@ -40,8 +40,8 @@ class Walk:
     """Store -> how often its root `zarr.json` was opened to be read, until the command ended."""
     parses: int = 0
     """How often a store's header was made of such a file's content."""
-    planning: bool = True
-    """Until the first clip's frames are decoded."""
+    planning: bool = False
+    """From the call of `extract_all` until the first clip's frames are decoded."""
 
     def note(self, frame: FrameType, event: str, _: object) -> None:
         """A profiler's hook: counts calls."""
@@ -49,6 +49,8 @@ class Walk:
             return
         if frame.f_code.co_name == "from_metadata":
             self.parses += 1
+        if frame.f_code.co_name == "extract_all" and not self.entries:
+            self.planning = True
         if frame.f_code.co_qualname.endswith("Reader.read"):
             self.planning = False
         came_from = _caller(frame)
