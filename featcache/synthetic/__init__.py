@@ -14,7 +14,7 @@ from typing import cast
 
 from featcache.errors import CallError
 from featcache.synthetic.base import Generator, Progress, Sizes, sizes_of
-from featcache.synthetic.folder import Note, claim, finish, write_whole
+from featcache.synthetic.folder import Note, claim, finish, held, write_whole
 
 DATASETS: dict[str, str] = {
     "flyvsfly": "featcache.synthetic.flies:FLY_VIDEOS",
@@ -75,13 +75,14 @@ def generate(
     sizes = sizes_of(generator, profile)
     parts = {part.path: part for part in generator.parts(sizes)}
     wanted = Note(dataset=name, version=generator.version, seed=seed, sizes=sizes, files=dict.fromkeys(parts))
-    todo = claim(data_dir, wanted)
-    tick = _counter(progress, sum(len(parts[path].items) for path in todo))
-    with ThreadPoolExecutor(workers) as pool:
-        for path in todo:
-            write = partial(generator.write, parts[path], seed=seed, pool=pool, tick=tick)
-            write_whole(data_dir / path, write)
-    note = finish(data_dir, wanted)
+    with held(data_dir, wanted):
+        todo = claim(data_dir, wanted)
+        tick = _counter(progress, sum(len(parts[path].items) for path in todo))
+        with ThreadPoolExecutor(workers) as pool:
+            for path in todo:
+                write = partial(generator.write, parts[path], seed=seed, pool=pool, tick=tick)
+                write_whole(data_dir / path, write)
+        note = finish(data_dir, wanted)
     return Summary(
         dataset=name,
         files=tuple(data_dir / path for path in parts),
