@@ -44,10 +44,10 @@ _Pixels = TypeVar("_Pixels")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Pixels for one forward pass."""
+    """Pixels for one forward pass, and where the tokens belong."""
 
     slots: tuple[Slot, ...]
-    """Of what is in it; what comes after is padding."""
+    """Those of the first tensors of `pixels`; what comes after them is padding."""
     pixels: Float[Tensor, "B F rgb Y X"]
     """Valid until the batch after the next is asked for."""
 
@@ -94,12 +94,12 @@ class Batches:
                 problem = future.exception()
                 yield work, problem if isinstance(problem, DataError) else future.result()
 
-    def kept(self, tokens: Float[Tensor, "B T H W C"]) -> Float[Tensor, "slot T H W C"]:
-        """Of the tokens that the model gave for a batch, those to be stored, an entry a slot."""
+    def kept(self, tokens: Float[Tensor, "B T H W C"]) -> Float[Tensor, "slot kept H W C"]:
+        """What is stored of the tokens that the model gave for a batch: an entry a slot, then padding."""
         raise NotImplementedError
 
     def _decoded(self, rows: range) -> Iterator[tuple[Slot, Float[Tensor, "..."]]]:
-        """What is stacked, in order."""
+        """The slot and pixels of everything that is stacked, in order."""
         raise NotImplementedError
 
     def _as_clips(self, stacked: Float[Tensor, "..."]) -> Float[Tensor, "B F rgb Y X"]:
@@ -110,7 +110,7 @@ class Batches:
 class ClipBatches(Batches):
     """Batches of clip views, for a store whose rows are clips."""
 
-    def kept(self, tokens: Float[Tensor, "B T H W C"]) -> Float[Tensor, "B T H W C"]:
+    def kept(self, tokens: Float[Tensor, "B T H W C"]) -> Float[Tensor, "B kept H W C"]:
         """All steps, or the one that the job makes of them."""
         if (weights := self.views.job.step_weights) is None:
             return tokens
@@ -157,12 +157,12 @@ class FrameBatches(Batches):
     def __init__(
         self, views: ClipViews, index: ClipIndex, table: FrameTable, *, size: int, threads: int, skip: Skip
     ) -> None:
-        """As `Batches`; `size` is a multiple of the frames that the model takes as a clip."""
+        """Takes what `Batches` does; `size` is a multiple of the frames that the model takes as a clip."""
         super().__init__(views, index, size=size, threads=threads, skip=skip)
         self.table, self.frames_per_clip = table, views.job.backbone.info.n_frames
 
     def kept(self, tokens: Float[Tensor, "B F H W C"]) -> Float[Tensor, "frame 1 H W C"]:
-        """Of a frame one step, its own."""
+        """Every step becomes the one of its own frame."""
         return rearrange(tokens, "b f h w c -> (b f) 1 h w c")
 
     def _as_clips(self, stacked: Float[Tensor, "N rgb Y X"]) -> Float[Tensor, "B F rgb Y X"]:

@@ -31,7 +31,7 @@ SOFTWARE = ("scivid", "torch", "transformers", "numpy", "array-record", "simplej
 """Packages whose versions a store keeps."""
 
 MOST_UNCOUNTED = 352
-"""The reference's label counts leave out its last batches: none of fly's clips, 346 of mouse's."""
+"""Clips at the end of a split that the reference's label counts lack: none of fly's, 346 of mouse's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +274,12 @@ def store_attributes(job: Extraction) -> dict[str, object]:
 def provenance_of(job: Extraction, scan: Scan) -> dict[str, Any]:
     """Where the data came from, what was skipped of them, what they were read and run with."""
     return {
-        "data": {name: getattr(job.dataset, name) for name in ("title", "source", "licence", "citation")},
+        "data": {
+            "title": job.dataset.title,
+            "source": job.dataset.source,
+            "licence": job.dataset.licence,
+            "citation": job.dataset.citation,
+        },
         "skipped_records": [asdict(bad) for bad in scan.skipped],
         "notes": [*scan.notes, *_label_notes(job, scan.index)],
         "software": {name: version(name) for name in SOFTWARE},

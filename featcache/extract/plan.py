@@ -27,11 +27,11 @@ SUSTAINED_TFLOPS = 200.0
 """10^12 operations a second: a fifth of what an H100's data sheet gives for bfloat16."""
 
 STEPS_PER_SECOND = 10.0
-"""Of a readout, at which 40,000 take an hour and seven minutes."""
+"""Training steps of a readout, of which 40,000 take an hour and seven minutes so."""
 
 JPEG_BYTES_PER_PIXEL = 0.15
 INDEX_BYTES_PER_CLIP = 80
-"""In the store's clip table and in the kept clip index, both compressed."""
+"""Size of a row in the store's clip table and in the kept clip index, both compressed."""
 METADATA_BYTES = 16_000
 """The zarr.json of group and arrays, of features and targets, and the log of runs."""
 
@@ -52,7 +52,7 @@ class Speed:
             raise CallError(f"a speed of {self.clips_per_second or self.tflops} must be above 0.")
 
     def seconds_a_clip(self, info: BackboneInfo, layers: Sequence[Layer]) -> float | None:
-        """Of a pass that ends after the deepest layer; None where nobody counted the model's operations."""
+        """Time of a pass up to the deepest layer; None where nobody counted the model's operations."""
         if self.clips_per_second is not None:
             return 1 / self.clips_per_second
         if not info.gflop:  # nor is a model without any what its time goes to
@@ -83,7 +83,7 @@ class Training:
 
     @property
     def draws(self) -> int:
-        """Clips it is shown: as often an online pipeline runs the backbone."""
+        """Clips it is trained on, repeats counted: as often an online pipeline runs the backbone."""
         return self.steps * self.batch
 
 
@@ -95,7 +95,7 @@ class SplitPlan:
     n_views: int
     n_clips: int | None
     feature_bytes: int | None = None
-    """Of the store's shards."""
+    """Size of the store's shards."""
     target_bytes: int | None = None
     """0 for a task without targets."""
     other_bytes: int | None = None
@@ -103,13 +103,13 @@ class SplitPlan:
     n_files: int | None = None
     """Shard files of all layers."""
     passes: int | None = None
-    """Of the model: one a clip and view, or as many as the distinct frames fill."""
+    """Clips that the model is given: one for each clip and view, or as many as the distinct frames fill."""
     may_share: bool = False
     """Whether it takes less where clips share frames, which only the files can tell."""
 
     @property
     def n_bytes(self) -> int | None:
-        """All of it."""
+        """Size of all files of the split."""
         if self.feature_bytes is None:
             return None
         return self.feature_bytes + (self.target_bytes or 0) + (self.other_bytes or 0)
@@ -130,7 +130,7 @@ class Plan:
     """On the device, in `precision`; activations come on top."""
     precision: str
     host_bytes: int
-    """Of the two shards that are filled and written at a time."""
+    """Memory of the two shards that are filled and written at a time."""
     seconds_a_clip: float | None
     speed: Speed
     training: Training
@@ -142,12 +142,12 @@ class Plan:
 
     @property
     def device_hours(self) -> float | None:
-        """Of the model alone, for the splits whose clips are counted."""
+        """Time of the model alone, for the splits whose clips are counted."""
         return self._hours(sum(split.passes or 0 for split in self.splits))
 
     @property
     def online_hours(self) -> float | None:
-        """Of the model, where it runs in every step of one readout."""
+        """Time of the model where it runs in every step of one readout."""
         return self._hours(self.training.draws)
 
     @property
@@ -312,7 +312,7 @@ def _other_bytes(job: Extraction, n_clips: int) -> int:
 
 
 def _shard_bytes(spec: FeatureSpec) -> int:
-    """Of one shard in memory, where tokens are float16 until they are written."""
+    """Size of one shard in memory, where tokens are float16 until they are written."""
     return spec.clips_per_shard * len(spec.layers) * 2 * prod(spec.rows.row_shape)
 
 

@@ -141,7 +141,7 @@ def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
 
 
 def _fitting_batch(one: Prepared, model: "_Model") -> int:
-    """As many inputs as the device's memory and one shard hold."""
+    """As many inputs as the device's memory and one shard hold, found by trial passes."""
     info = one.job.backbone.info
     pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=model.device)
 

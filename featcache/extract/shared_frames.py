@@ -78,7 +78,7 @@ def source_frames(views: ClipViews, clip: Clip) -> Int64[np.ndarray, "view step"
 
 
 def _of_steps(job: Extraction, frames: np.ndarray) -> Int64[np.ndarray, "view step"]:
-    """Of a clip's frames [view, frame] those of the stored steps: clips are stretched, and steps may go."""
+    """The frames [view, frame] of a clip that the stored steps are of, after it was stretched in time."""
     assert job.frame_steps is not None
     return frames[:, repeat_frames(job.clip_spec.n_frames)][:, list(job.frame_steps)].astype(np.int64)
 

@@ -29,7 +29,7 @@ DATASETS: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What `generate` left on disk."""
+    """What `generate` left on disk: files, items and bytes."""
 
     dataset: str
     files: tuple[Path, ...]

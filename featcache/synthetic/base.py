@@ -42,7 +42,7 @@ class Part:
 
 @runtime_checkable
 class Generator(Protocol):
-    """One generated data set."""
+    """One generated data set: its files, and how each is written."""
 
     @property
     def name(self) -> str:

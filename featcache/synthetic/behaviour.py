@@ -47,7 +47,7 @@ class BehaviourClips:
     """The data set's in the manifest: it enters every random stream."""
     recipes: tuple[Recipe, ...]
     quality: int
-    """Of the JPEG frames, 1 to 100."""
+    """JPEG quality of the frames, 1 to 100."""
 
     def recipe(self, split: str, index: int, *, seed: int) -> Recipe:
         """What item `index` of `split` shows."""

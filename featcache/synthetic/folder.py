@@ -22,7 +22,7 @@ NOTE, LOCK = "synthetic.json", ".synthetic.lock"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """The content of `synthetic.json`."""
+    """The content of `synthetic.json`: which data set this is, and its parts."""
 
     dataset: str
     version: int
@@ -126,7 +126,7 @@ def _is_there(path: Path, n_bytes: int | None) -> bool:
 
 
 def _n_bytes(path: Path) -> int:
-    """Of a file, or of all files of a directory."""
+    """Size of a file, or of all files of a directory."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 

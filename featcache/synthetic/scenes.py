@@ -75,7 +75,7 @@ class Scene:
     """A ground and the things on it, the last on top."""
 
     drift: Float[np.ndarray, "F 2"]
-    """Of the ground, in pixels."""
+    """Position of the ground in each frame, in pixels."""
     ground: Float32[np.ndarray, "H W C"]
     things: tuple[Thing, ...]
 

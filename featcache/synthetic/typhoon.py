@@ -54,7 +54,7 @@ class Storm:
 
     intensity: Series
     pressure: Series
-    """hPa."""
+    """Pressure at the centre in hPa."""
     turn: Series
     """Radians by which its clouds have turned, anticlockwise as in the north."""
 

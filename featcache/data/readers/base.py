@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) as a scan goes on, from the thread that called it."""
 
 FrameNumbers = Sequence[int] | Int[np.ndarray, " F"]
-"""Of a clip, from 0: as `featcache.data.sampling.frame_indices` gives them, or any others."""
+"""Numbers of frames in a clip, from 0: as `featcache.data.sampling.frame_indices` gives them, or others."""
 
 Frames = UInt8[np.ndarray, "F Y X C"] | Float32[np.ndarray, "F Y X C"]
 """Decoded images, or fields in the unit they are stored in (`Dataset.pixels` says how to scale them)."""
@@ -48,14 +48,14 @@ class WholeFileError(UnreadableError):
 class UnreadableFileError(DataError):
     """A whole file is missing, cut short, or refused by the disk: never skippable.
 
-    A clip left out of a store stays out. What is wrong with a file is often over in a minute (a mount that
-    went away, a quota, a copy that still runs), and would take all of its clips along.
+    A clip that was skipped stays out of the store. What is wrong with a file is often over in a minute (a
+    mount that went away, a quota, a copy that still runs), and would take all of its clips along.
     """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SkippedClip:
-    """A clip that a scan left out because it cannot be read, and why."""
+    """A clip that a scan skipped because it cannot be read, and why."""
 
     id: str
     source: str
@@ -65,7 +65,7 @@ class SkippedClip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """Every clip of a split in file order, those left out, and what the user should know of the files."""
+    """Every clip of a split in file order, the skipped ones, and what the user should know of the files."""
 
     index: ClipIndex
     skipped: tuple[SkippedClip, ...] = ()
@@ -80,7 +80,7 @@ class SplitStatus:
     """The pattern they were looked for by, below the data folder."""
     n_found: int = 0
     n_expected: int | None = None
-    """Of the official release; None where there is none."""
+    """How many the official release has; None where there is none."""
     n_clips: int | None = None
     """Counted from the files; None where that would mean reading them."""
     n_bytes: int = 0
@@ -149,11 +149,11 @@ class FieldReader(Reader, Protocol):
 
     @property
     def latitude(self) -> Float32[np.ndarray, " Y"]:
-        """Of the rows, in degrees, as stored."""
+        """Latitude of each row, in degrees, as stored."""
 
     @property
     def longitude(self) -> Float32[np.ndarray, " X"]:
-        """Of the columns, in degrees, as stored."""
+        """Longitude of each column, in degrees, as stored."""
 
     def time_steps(self, clip: Clip, frames: FrameNumbers) -> Int64[np.ndarray, " F"]:
         """Where frames of a clip stand in the whole series."""
@@ -167,7 +167,7 @@ class FieldReader(Reader, Protocol):
 
 @runtime_checkable
 class ReaderType(Protocol):
-    """The class of a reader."""
+    """The class of a reader: made for one split of one data set."""
 
     def __call__(self, dataset: Dataset, split: str, data_dir: Path) -> Reader:
         """Find the split's files; raises DataError where they are not all there."""

@@ -84,7 +84,7 @@ class SequenceExampleReader:
         )
 
     def files(self) -> tuple[str, ...]:
-        """The split's record files."""
+        """The split's record files, as paths below the data folder."""
         return self._shards.found
 
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
@@ -171,7 +171,7 @@ class SequenceExampleReader:
             data = self._files.read(self._shards.path(source), record)
             example = self._parse(data)
             labels = self._labels(example)
-            # Decoded to be sure of them: a clip can be left out of the index now, of its targets never.
+            # Decoded to be sure of them: a clip can be skipped now, not once its features are stored.
             self._decoded_targets(example)
         except UnreadableError as problem:
             if skip_bad and not isinstance(problem, WholeFileError):

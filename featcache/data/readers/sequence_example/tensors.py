@@ -27,7 +27,7 @@ _TYPES: dict[int, np.dtype[Any]] = {
 _MOST_AXES, _MOST_VALUES = 32, 2**26
 """A damaged shape must not ask for more than there is memory; MOVi's tracks have 2^12 values a step."""
 _MOST_DIGITS = 18
-"""Of a number that fits int64, whatever its digits."""
+"""Length of a number that fits int64, whatever its digits."""
 
 
 def context_values(feature: memoryview) -> Float32[np.ndarray, " n"] | Int64[np.ndarray, " n"]:
@@ -88,7 +88,7 @@ _EMPTY = memoryview(b"")
 
 
 def _row(feature: memoryview) -> np.ndarray:
-    """Of one step: numbers [n], one number [], or a tensor of any shape."""
+    """The values of one step: numbers [n], one number [], or a tensor of any shape."""
     values = feature_values(feature)
     if isinstance(values, list) and len(values) == 1:
         return parse_tensor(values[0])

@@ -24,7 +24,7 @@ from featcache.data.readers.base import UnreadableError
 _VARINT, _FIXED64, _BLOCK, _FIXED32 = 0, 1, 2, 5
 
 Values = list[memoryview] | np.ndarray
-"""Of one feature: byte strings (views of the record), or float32 or int64 [value]."""
+"""The values of one feature: byte strings (views of the record), or float32 or int64 [value]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ class ClipStart:
     """The video, as a path below the data folder."""
     first_frame: int
     labels: tuple[int, ...] = ()
-    """Class numbers."""
+    """Numbers of the classes, in the order of the manifest."""
     row: int | None = None
     """The line of the list where the row ends, from 1, for messages."""
 
     @property
     def id(self) -> str:
-        """Unique in the split."""
+        """The clip's name, unique in its split."""
         return f"{self.source}/{self.first_frame}"
 
 

@@ -25,9 +25,9 @@ class FrameTimes:
     """When the frames of a video are shown, and at which of them decoding can start."""
 
     pts: Int64[np.ndarray, " F"]
-    """In the stream's time base, ascending: entry k belongs to frame k."""
+    """Times in the stream's time base, ascending: entry k belongs to frame k."""
     keyframes: Int64[np.ndarray, " K"]
-    """Frame numbers, ascending."""
+    """Numbers of the frames that decoding can start at, ascending."""
 
     def number(self, pts: int | None) -> int | None:
         """The frame that is shown at `pts`, if one is."""

@@ -31,19 +31,19 @@ _METADATA = (".zarray", ".zattrs", "zarr.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Field:
-    """One variable of a store."""
+    """One variable of a store, and the files that hold it."""
 
     name: str
     folder: Path
     values: xr.Variable
     """Not loaded; its axes in the stored order, because a lazy transpose is read slowly."""
     grid: tuple[int, ...]
-    """Files along each stored axis."""
+    """Number of files along each stored axis."""
     time_axis: int
-    """Which of them is time."""
+    """Which of the stored axes is time."""
     steps_per_file: int
     file_name: Callable[[tuple[int, ...]], str]
-    """Of the file at a position in `grid`, below the folder."""
+    """Gives the name, below the folder, of the file at a position in `grid`."""
 
     def files(self, step: int) -> list[Path]:
         """The files that hold this step's field."""
@@ -67,7 +67,7 @@ class _Field:
         return [self.file_bytes(step) for step in steps[first].tolist()], entry
 
     def decode(self, step: int) -> Float32[np.ndarray, "Y X"]:
-        """The field at one step."""
+        """The field at one step, in the unit it is stored in."""
         self.file_bytes(step)
         try:
             values: np.ndarray = self.values.isel(time=step).transpose(*_AXES[1:]).values
@@ -84,7 +84,7 @@ class FieldStore:
     layout: str
     """Format and chunks, for the user."""
     times: np.ndarray
-    """datetime64[ns], of the whole series."""
+    """Times of the whole series, datetime64[ns]."""
     latitude: Float32[np.ndarray, " Y"]
     longitude: Float32[np.ndarray, " X"]
 

@@ -83,7 +83,7 @@ class WeatherZarrReader:
         return self._store.longitude
 
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
-        """All windows in order of time, none left out. See `base.Reader.scan`.
+        """All windows in order of time, none skipped. See `base.Reader.scan`.
 
         Reads only the fields of the first and the last frame, and the size of every file that a window needs;
         a window's digest is of these, of its times, the grid, and the metadata of the arrays. So it notices
