@@ -648,33 +648,30 @@ def compare(
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
     from readouts.features.find import evaluated_store
-    from readouts.results.bootstrap import (
-        NoIntervalError,
-        interval,
-        paired_difference,
-        paired_evidence,
-        units_of,
-    )
+    from readouts.results.bootstrap import NoIntervalError, interval, mean_score, paired_difference
+    from readouts.results.clusters import clusters_of
+    from readouts.results.per_clip import paired_per_clip
     from readouts.results.table import find_row
     from readouts.tasks import load_task
 
     rows = [find_row(results_dir, name) for name in (first, second)]
     chosen = role or ("test" if all(row["test"] is not None for row in rows) else "val")
     task = load_task(rows[0]["task_spec"] or rows[0]["task"], _manifest(manifest))
-    clips, *evidence = paired_evidence(results_dir, rows[0], rows[1], chosen)
+    clips, *statistics = paired_per_clip(results_dir, rows[0], rows[1], chosen)
     targets = evaluated_store(cache_dir, rows[0], chosen).targets
     if targets is None:
         raise CallError(f"{task.name} has no targets: nothing to resample.")
-    units = units_of(targets, clips)
+    clusters = clusters_of(targets, clips)
+    scores = [mean_score(task, [per_clip]) for per_clip in statistics]
     found: object
-    for row, of in zip(rows, evidence, strict=True):
+    for row, score in zip(rows, scores, strict=True):
         try:
-            found = interval(task, of, units, n=resamples, level=level)
+            found = interval(score, clusters, n=resamples, level=level)
         except NoIntervalError as none:
             found = none
         console.print(f"{_run_title(row)}: {chosen} {row['metric']} {row[chosen]:.4f}, {found}", markup=False)
     try:
-        found = paired_difference(task, evidence[0], evidence[1], units, n=resamples, level=level)
+        found = paired_difference(scores[0], scores[1], clusters, n=resamples, level=level)
     except NoIntervalError as none:
         found = f"{rows[0][chosen] - rows[1][chosen]:+.4g}, {none}"
     better = "higher is better" if task.higher_is_better else "lower is better"

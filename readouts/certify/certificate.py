@@ -79,7 +79,7 @@ class ReadoutComparison:
     gap: float
     """Cached less online."""
     gap_low: float | None
-    """End of the 95 % interval over seeds and evaluation units; None with one seed, which has none."""
+    """End of the 95 % interval over seeds and evaluation clusters; None with one seed, which has none."""
     gap_high: float | None
     evaluation_gap: float
     """Of the heads that were trained online: their score on stored tokens less that on computed ones."""
@@ -274,17 +274,17 @@ def _interval(head: ReadoutComparison) -> str:
 
 
 def gap_interval(
-    gaps: Sequence[float], unit_deviation: float = 0.0, n_units: int = 0
+    gaps: Sequence[float], cluster_deviation: float = 0.0, n_clusters: int = 0
 ) -> tuple[float, float] | tuple[None, None]:
     """The 95 % interval of the mean gap, where trainings and evaluation clips are samples both.
 
-    Student's t over seeds, and over a bootstrap of evaluation units, added in quadrature as independent
+    Student's t over seeds, and over a bootstrap of evaluation clusters, added in quadrature as independent
     errors are; (None, None) of a single gap.
 
     Args:
         gaps: one a seed.
-        unit_deviation: standard deviation of the mean gap when evaluation units are drawn again.
-        n_units: how many units there are; below 2 their part is unknown and left out.
+        cluster_deviation: standard deviation of the mean gap when evaluation clusters are drawn again.
+        n_clusters: how many clusters there are; below 2 their part is unknown and left out.
     """
     # Here and not above: a report reads certificates and needs no quantiles.
     from scipy.special import stdtrit  # type: ignore[import-untyped]
@@ -292,10 +292,10 @@ def gap_interval(
     if len(gaps) < 2:
         return None, None
     half = float(stdtrit(len(gaps) - 1, 0.975)) * stdev(gaps) / sqrt(len(gaps))
-    if n_units > 1:
-        # A resample of n units varies too little, by n - 1 in n.
-        error = unit_deviation * sqrt(n_units / (n_units - 1))
-        half = sqrt(half**2 + (float(stdtrit(n_units - 1, 0.975)) * error) ** 2)
+    if n_clusters > 1:
+        # A resample of n clusters varies too little, by n - 1 in n.
+        error = cluster_deviation * sqrt(n_clusters / (n_clusters - 1))
+        half = sqrt(half**2 + (float(stdtrit(n_clusters - 1, 0.975)) * error) ** 2)
     return fmean(gaps) - half, fmean(gaps) + half
 
 

@@ -35,7 +35,7 @@ from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
 from readouts.certify.certificate import TokenAgreement
 from readouts.features.splits import FeatureSplit
-from readouts.results.bootstrap import Units, units_of
+from readouts.results.clusters import Clusters, clusters_of
 from readouts.tasks.base import Task
 
 FRESH_VIEWS = 2**62
@@ -156,9 +156,9 @@ class OnlineTokens:
             moved=float(_in_spreads(online, online - stored.float()).mean()),
         )
 
-    def units(self, clips: Int64[np.ndarray, " n"]) -> Units | None:
-        """What of the clips is independent; None where nothing is known of them."""
-        return None if self.split.targets is None else units_of(self.split.targets, clips)
+    def clusters(self, clips: Int64[np.ndarray, " n"]) -> Clusters | None:
+        """Which of the clips belong together; None where nothing is known of them."""
+        return None if self.split.targets is None else clusters_of(self.split.targets, clips)
 
     def _pixels(self, number: int, view: int) -> Float[Tensor, "F rgb height width"]:
         """One clip view, drawn and read by itself: nothing is shared with others as in extraction."""

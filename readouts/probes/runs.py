@@ -18,14 +18,15 @@ from featcache.errors import CallError, StoreError
 from featcache.system.console import Progress, command_line
 from readouts.features.splits import FeatureSplit, split_decisions
 from readouts.probes.fits import PROBES, check_probe, fit_pooled, pool_split
+from readouts.results.baselines import target_batches
+from readouts.results.per_clip import write_per_clip
 from readouts.results.predictions import write_predictions
 from readouts.results.rows import make_row, scored_later
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import add_run, load_run, recorded
-from readouts.tasks.base import Task, evidence_of
+from readouts.tasks.base import Task
 from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
-from readouts.training.checkpoint import write_evidence
 from readouts.training.run import check_seed, digest_of
 
 SHARES = {"train_fraction": 1.0, "train_views": 0}
@@ -71,7 +72,7 @@ class ProbeRun:
         return self.id
 
     def folder(self, results_dir: Path) -> RunFolder:
-        """Where its predictions and evidence are kept."""
+        """Where its predictions and per-clip statistics are kept."""
         backbone = self.splits["train"].store.attrs["backbone"]
         return RunFolder.of(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
 
@@ -183,21 +184,18 @@ def fit_and_record(
 def _score(
     run: ProbeRun, role: str, outputs: Float[np.ndarray, "n O"], folder: RunFolder
 ) -> dict[str, float]:
-    """Every score of a split; predictions and evidence are kept in `folder` as those of a readout are."""
+    """Every score of a split; keeps predictions and per-clip statistics in `folder`, as a readout does."""
     split, task = run.splits[role], run.task
-    clips, metric, targets = split.usable, task.metric(), split.targets
+    clips, targets = split.usable, split.targets
     if targets is None:
         raise StoreError(f"{split.store.path} has no targets to score a probe with: extract the split again.")
-    for at in range(0, len(clips), BATCH):
-        chosen = clips[at : at + BATCH]
-        rows = task.select(targets, chosen, np.zeros_like(chosen), None)
-        asked = {name: torch.from_numpy(values) for name, values in rows.items()}
-        metric.update(torch.from_numpy(outputs[at : at + BATCH]), asked)
+    batches = target_batches(task, targets, clips, BATCH)
+    per_clip = task.join([task.per_clip(torch.from_numpy(outputs[at]), rows) for at, rows in batches])
     kept = clips[: task.predictions_kept]
     ids = split.store.clips.column("id").take(pa.array(kept))
     write_predictions(folder.predictions(role), kept, ids, {run.kind: outputs[: len(kept)]})
-    write_evidence(folder.evidence(role), clips, {run.kind: evidence_of(metric)})
-    return metric.compute()
+    write_per_clip(folder.per_clip(role), clips, {run.kind: per_clip})
+    return task.scores(per_clip)
 
 
 def _number(name: str, text: str, default: int | float) -> Any:

@@ -20,7 +20,7 @@ from readouts.results.table import SCHEMA
 from readouts.results.task_results import TaskResults
 
 BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
-"""Columns beside those of the results table: ends of the 95 % intervals, empty without evidence."""
+"""Columns beside those of the results table: ends of the 95 % intervals, empty without them."""
 
 
 def comparison_of(results: TaskResults) -> list[dict[str, object]]:

@@ -91,7 +91,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         rows=rows,
         n_tried=len(results.rows),
         n_left_out=len(every) - len(rows),
-        units="; ".join(filter(None, [intervals[0].units, intervals[0].caution])) if intervals else "",
+        units="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution])) if intervals else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
         controls={
             name: {role: format_score(score) for role, score in of.items()}

@@ -20,7 +20,7 @@ from featcache.store.targets import CLIP_UNITS, Targets
 from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
-from readouts.results.baselines import ControlRow
+from readouts.results.baselines import BaselineScores
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -66,7 +66,7 @@ class Scene:
     """Of each readout of the run."""
     scores: Mapping[str, Mapping[str, float]]
     """Of each readout of the run, on val."""
-    controls: Sequence[ControlRow]
+    controls: Sequence[BaselineScores]
 
     @classmethod
     def of(
@@ -74,7 +74,7 @@ class Scene:
         rows: Sequence[Mapping[str, Any]],
         store: FeatureStore,
         targets: Targets,
-        controls: Sequence[ControlRow],
+        controls: Sequence[BaselineScores],
         results_dir: Path,
     ) -> "Scene":
         """The val split of the run that `rows` are of.

@@ -4,7 +4,7 @@
       last.safetensors            weights and moments that a killed run goes on from
       history.jsonl               the curve: a JSON object per evaluated step and readout
       predictions_ROLE.parquet    clip, id and the outputs of every readout, for the clips that the task keeps
-      evidence_ROLE.npz           what scores follow from, a row per clip of the split
+      evidence_ROLE.npz           per-clip statistics, which scores follow from: a row per clip
       .lock                       held by the process that trains the run
 
 The run's rows of the results table lie beside these folders (`readouts.results.table`).
@@ -49,8 +49,9 @@ class RunFolder:
         """The outputs on the split `role` (`readouts.results.predictions`)."""
         return self.path / f"predictions_{role}.parquet"
 
-    def evidence(self, role: str) -> Path:
-        """The statistics of every clip of the split `role` (`readouts.results.predictions`)."""
+    def per_clip(self, role: str) -> Path:
+        """The statistics of every clip of the split `role` (`readouts.results.per_clip`)."""
+        # They were called evidence when the first of these files were written.
         return self.path / f"evidence_{role}.npz"
 
     def hold(self) -> Lock:

@@ -13,7 +13,7 @@ import numpy as np
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
 from featcache.store.feature_store import FeatureStore, find_stores, finished
-from readouts.results.baselines import ControlRow, control_rows
+from readouts.results.baselines import BaselineScores, load_baselines
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.configurations import Configuration, Row, configurations, rows_by
 from readouts.results.formatting import metric_title
@@ -38,7 +38,7 @@ class TaskResults:
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
     """All that are finished."""
-    controls: Mapping[str, Sequence[ControlRow]]
+    controls: Mapping[str, Sequence[BaselineScores]]
     """Role -> the control rows."""
     intervals: Intervals | None
     problem: str | None
@@ -84,7 +84,7 @@ class TaskResults:
         return stores_of(row, self.stores)
 
     def interval(self, rows: Sequence[Row], role: str) -> Interval | None:
-        """Of the mean score of a configuration's rows on `role`, where their evidence is there."""
+        """Of the mean score of a configuration's rows on `role`, where their per-clip statistics are."""
         scored = _scored(rows, role)
         return self.intervals.of(scored, role) if self.intervals is not None and scored else None
 
@@ -156,7 +156,7 @@ def _of_task(
     for row in [row for one in order for row in one.rows]:
         splits = stores_of(row, stores) | splits
     task, intervals, problem = None, None, None
-    controls: Mapping[str, Sequence[ControlRow]] = {}
+    controls: Mapping[str, Sequence[BaselineScores]] = {}
     try:
         task = load_task(rows[-1]["task_spec"] or name, manifest)
         controls = _controls(task, splits, results_dir)
@@ -179,7 +179,7 @@ def _of_task(
 
 def _controls(
     task: Task, splits: Mapping[str, FeatureStore], results_dir: Path
-) -> dict[str, list[ControlRow]]:
+) -> dict[str, list[BaselineScores]]:
     """Role -> the control rows, on the clips that the readouts are scored on."""
     targets = {role: store.targets for role, store in splits.items()}
     rows = {}
@@ -187,5 +187,5 @@ def _controls(
         train, evaluated = targets.get("train"), targets.get(role)
         if train is not None and evaluated is not None:
             clips = np.setdiff1d(np.arange(splits[role].spec.n_clips), list(splits[role].skipped_clips))
-            rows[role] = control_rows(task, train, evaluated, clips, results_dir)
+            rows[role] = load_baselines(task, train, evaluated, clips, results_dir)
     return rows

@@ -11,9 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from featcache.errors import CallError, ScividError
 from featcache.system.console import OWN_MODULE
-from readouts.tasks.base import TAKES, Recipe, clip_rows, no_inputs, no_score_of
+from readouts.metrics.base import PerClip, Weights, concatenated
+from readouts.tasks.base import TAKES, Metric, Recipe, Rows, clip_rows, no_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +35,13 @@ class FileTask:
     output_names: tuple[str, ...]
     head_config: Callable[..., dict[str, Any]]
     loss: Callable[..., Any]
-    metric: Callable[..., Any]
-    controls: Callable[..., Any]
+    per_clip: Callable[..., PerClip]
+    scores: Callable[..., dict[str, float]]
+    baselines: Callable[..., Any]
     predictions_kept: int | None
     select: Callable[..., dict[str, Any]]
     inputs: Callable[..., dict[str, Any]]
-    score_of: Callable[..., float]
+    join: Callable[..., PerClip]
     takes: str
     spec: str
     """As it was given to `--task`."""
@@ -55,13 +62,52 @@ OPTIONAL: Mapping[str, Any] = {
     "predictions_kept": None,
     "select": clip_rows,
     "inputs": no_inputs,
-    "score_of": no_score_of,
+    "join": concatenated,
     "takes": "vector",
 }
 """What the user's object may have, and what is taken where it has not."""
 
 PARTS = tuple(f.name for f in fields(FileTask) if f.name not in ("spec", "sha256", *OPTIONAL))
 """What the user's object must have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccumulatedScores:
+    """The `per_clip` and `scores` of an object that has `metric()`, an accumulator, as tasks had them before.
+
+    Its scores follow from nothing less than outputs and targets, so these are kept: of fields, all that a
+    split has. In a resample the accumulator is given each clip as often as it was drawn.
+    """
+
+    metric: Callable[[], Metric]
+    score: str
+    score_of: Callable[[PerClip, Weights], float] | None
+    """The score that follows from statistics which runs of before kept of the metric itself."""
+
+    def per_clip(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> dict[str, np.ndarray]:
+        """All that the accumulator is given."""
+        given = {"metric/outputs": outputs, **{f"metric/targets/{name}": of for name, of in targets.items()}}
+        return {name: values.cpu().numpy() for name, values in given.items()}
+
+    def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
+        """What the accumulator computes of the clips.
+
+        Raises:
+            CallError: the statistics are of a run of before, and the object has no `score_of`.
+        """
+        counts = 1 if weights is None else weights.astype(np.int64)
+        if "metric/outputs" in per_clip:
+            rows = {name: torch.from_numpy(np.repeat(of, counts, axis=0)) for name, of in per_clip.items()}
+            metric, outputs = self.metric(), rows.pop("metric/outputs")
+            metric.update(outputs, {name.removeprefix("metric/targets/"): of for name, of in rows.items()})
+            return metric.compute()
+        if self.score_of is None:
+            raise CallError(
+                "this task's score comes without an interval: its run was scored by an older version, for "
+                "which its file would have to define score_of(evidence, weights). Train it with --again."
+            )
+        n_clips = len(next(iter(per_clip.values())))
+        return {self.score: self.score_of(per_clip, np.ones(n_clips) if weights is None else weights)}
 
 
 def task_from_file(place: str) -> FileTask:
@@ -74,15 +120,25 @@ def task_from_file(place: str) -> FileTask:
     module = _module(place, Path(file))
     if not hasattr(module, attribute):
         raise CallError(f"--task {place}: {file} defines no {attribute}.")
-    task = getattr(module, attribute)
-    if missing := [part for part in PARTS if not hasattr(task, part)]:
+    parts = _parts(getattr(module, attribute))
+    if missing := [part for part in PARTS if part not in parts]:
         raise CallError(
             f"--task {place}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task."
         )
-    parts = {part: getattr(task, part) for part in PARTS}
-    parts |= {part: getattr(task, part, default) for part, default in OPTIONAL.items()}
     _check(place, parts)
     return FileTask(**parts, spec=place, sha256=sha256(Path(file).read_bytes()).hexdigest())
+
+
+def _parts(task: object) -> dict[str, Any]:
+    """What the user's object has of a task; what had another name or form before becomes today's."""
+    parts = {part: getattr(task, part) for part in (*PARTS, *OPTIONAL) if hasattr(task, part)}
+    if hasattr(task, "controls"):
+        parts.setdefault("baselines", task.controls)
+    if not {"per_clip", "scores"} & set(parts) and callable(metric := getattr(task, "metric", None)):
+        score_of = getattr(task, "score_of", None)
+        accumulated = AccumulatedScores(metric=metric, score=parts.get("score", ""), score_of=score_of)
+        parts |= {"per_clip": accumulated.per_clip, "scores": accumulated.scores}
+    return {**OPTIONAL, **parts}
 
 
 def _module(place: str, file: Path) -> ModuleType:
@@ -109,7 +165,7 @@ def _check(place: str, parts: dict[str, Any]) -> None:
         "higher_is_better": (bool,), "output_names": (tuple,),
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(parts[name], kind)]
-    functions = ("head_config", "loss", "metric", "controls", "select", "inputs", "score_of")
+    functions = ("head_config", "loss", "per_clip", "scores", "baselines", "select", "inputs", "join")
     wrong += [name for name in functions if not callable(parts[name])]
     kept = parts["predictions_kept"]
     if kept is not None and (not isinstance(kept, int) or kept < 1):

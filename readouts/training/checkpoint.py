@@ -6,19 +6,16 @@ bit for bit as if it had not been killed.
 
 import json
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from featcache.errors import StoreError
-from featcache.system.files import Staged, publish, write_all
+from featcache.system.files import Staged, write_all
 from readouts.training.optim import ReferenceAdamW
 
 
@@ -79,13 +76,3 @@ def restore_training(
                 optimizer.state[weights[name]][kind] = tensor.to(weights[name].device)
     for group in optimizer.param_groups:
         group["n_updates"] = step
-
-
-def write_evidence(
-    path: Path, clips: Int64[np.ndarray, " n"], evidence: Mapping[str, Mapping[str, np.ndarray]]
-) -> None:
-    """Write clip numbers and, as `readout/name`, what each score follows from, a row per clip."""
-    arrays = {f"{kind}/{name}": values for kind, of in evidence.items() for name, values in of.items()}
-    buffer = BytesIO()
-    np.savez(buffer, allow_pickle=False, clips=clips, **arrays)
-    publish(path, buffer.getvalue())

@@ -20,6 +20,7 @@ from featcache.store.feature_store import FeatureStore
 from readouts.heads import build_head
 from readouts.heads.base import Readout
 from readouts.results.curve import Curve
+from readouts.results.per_clip import write_per_clip
 from readouts.results.predictions import write_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Rows
@@ -29,7 +30,6 @@ from readouts.training.checkpoint import (
     restore_training,
     save_state,
     training_state,
-    write_evidence,
 )
 from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
@@ -166,11 +166,11 @@ class Trainee(Learner):
         return choose(points, key=lambda point: point[self.run.task.score])
 
     def keep(self, role: str, found: Scored) -> None:
-        """Write the predictions and the evidence of a whole split beside the checkpoint."""
+        """Write the predictions and the per-clip statistics of a whole split beside the checkpoint."""
         kept = found.clips[: self.run.task.predictions_kept]
         ids = self.run.splits[role].store.clips.column("id").take(pa.array(kept))
         write_predictions(self.folder.predictions(role), kept, ids, found.outputs)
-        write_evidence(self.folder.evidence(role), found.clips, found.evidence)
+        write_per_clip(self.folder.per_clip(role), found.clips, found.per_clip)
 
     def _save(self) -> None:
         self.seconds = self.seconds_before + time.monotonic() - self.started

@@ -97,11 +97,11 @@ def test_labels_are_predicted_better_than_by_chance(kind: str, task: Task, split
 
 
 def score(task: Task, split: FeatureSplit, outputs: Tensor) -> float:
-    metric, targets = task.metric(), split.targets
+    targets = split.targets
     assert targets is not None
     rows = task.select(targets, split.usable, np.zeros_like(split.usable), None)
-    metric.update(outputs, {name: torch.from_numpy(values) for name, values in rows.items()})
-    return metric.compute()[task.score]
+    batch = task.per_clip(outputs, {name: torch.from_numpy(values) for name, values in rows.items()})
+    return task.scores(task.join([batch]))[task.score]
 
 
 def test_a_seed_names_the_views_and_so_the_outputs(task: Task, splits: Splits) -> None:

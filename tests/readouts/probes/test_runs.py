@@ -16,7 +16,7 @@ from readouts.features.splits import FeatureSplit
 from readouts.probes import runs as probe_runs
 from readouts.probes.fits import fit_probe
 from readouts.probes.runs import ProbeRun, configure_probe, fit_and_record, probes_of, refuse_probes
-from readouts.results.bootstrap import load_evidence
+from readouts.results.per_clip import load_per_clip
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
@@ -52,22 +52,23 @@ def test_its_row_is_what_fit_probe_and_the_tasks_metric_say(
     run = probe(splits, "k=3")
     row = record(run, tmp_path)
     outputs = fit_probe("knn", splits["train"], splits["val"], run.task, settings={"k": 3}, device=CPU)
-    metric = run.task.metric()
     targets = splits["val"].targets
     assert targets is not None
-    metric.update(torch.from_numpy(outputs), {"labels": torch.from_numpy(targets.read("labels"))})
-    assert row["val"] == metric.compute()["mean_AP"]
+    labels = torch.from_numpy(targets.read("labels"))
+    batch = run.task.per_clip(torch.from_numpy(outputs), {"labels": labels})
+    assert row["val"] == run.task.scores(run.task.join([batch]))["mean_AP"]
     assert (row["steps"], row["readout"], row["n_train"], row["sweep"]) == (0, "knn", 40, "mine")
     assert json.loads(str(row["readout_config"])) == {"k": 3, "temperature": 0.07}
     _, kept = read_predictions(run.folder(tmp_path).predictions("val"))
     np.testing.assert_array_equal(kept["knn"], outputs)
 
 
-def test_its_evidence_gives_its_score(splits: dict[str, FeatureSplit], tmp_path: Path) -> None:
+def test_its_statistics_give_its_score(splits: dict[str, FeatureSplit], tmp_path: Path) -> None:
     run = probe(splits)
     row = record(run, tmp_path)
-    clips, evidence = load_evidence(tmp_path, row, "val")
-    assert run.task.score_of(evidence, np.ones(len(clips))) == row["val"]
+    clips, per_clip = load_per_clip(tmp_path, row, "val")
+    assert clips.tolist() == splits["val"].usable.tolist()
+    assert run.task.scores(per_clip)["mean_AP"] == row["val"]
 
 
 def test_it_is_fitted_once(splits: dict[str, FeatureSplit], tmp_path: Path) -> None:

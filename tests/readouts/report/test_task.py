@@ -67,7 +67,7 @@ def test_without_intervals_the_reason_is_given(
     (task,) = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
     assert section.units == ""
-    assert section.no_intervals.startswith("run a kept no evidence of single clips of val")
+    assert section.no_intervals.startswith("run a kept no statistics of single clips of val")
 
 
 def test_without_stores_there_are_rows_and_published_rows(make_row: MakeRow, tmp_path: Path) -> None:

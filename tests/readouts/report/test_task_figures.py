@@ -20,7 +20,7 @@ from featcache.store.header import TargetsReference
 from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
-from readouts.results.baselines import ControlRow, scored
+from readouts.results.baselines import BaselineScores, score_baselines
 from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -65,8 +65,8 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
             outputs=outputs,
             scores={kind: dict.fromkeys(keys_of(task, targets), 1.0) for kind in outputs},
             controls=[
-                ControlRow(name=name, scores=of)
-                for name, of in scored(task, targets, targets, np.arange(2)).items()
+                BaselineScores(name=name, scores=of)
+                for name, of in score_baselines(task, targets, targets, np.arange(2)).items()
             ],
         )
 
@@ -75,7 +75,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
 
 def keys_of(task: Task, targets: Targets) -> list[str]:
     """The names of all scores of a task."""
-    (scores, *_) = scored(task, targets, targets, np.arange(2)).values()
+    (scores, *_) = score_baselines(task, targets, targets, np.arange(2)).values()
     return list(scores)
 
 

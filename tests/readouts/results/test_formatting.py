@@ -43,5 +43,5 @@ def test_words() -> None:
 
 
 def test_brackets() -> None:
-    interval = Interval(low=9.0, high=13.0, level=0.95, units="")
+    interval = Interval(low=9.0, high=13.0, level=0.95, clusters="")
     assert (format_interval(None, 1.0), format_interval(interval, 11.0)) == ("", "[9.0, 13.0]")

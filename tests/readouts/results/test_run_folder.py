@@ -11,7 +11,7 @@ from readouts.results.run_folder import RunFolder
 def test_things_lie_where_every_version_looks_for_them(tmp_path: Path) -> None:
     folder = RunFolder.of(tmp_path, {"task": "stir", "backbone": "vjepa_h", "run": "0123456789ab", "val": 1})
     assert folder.path == tmp_path / "stir" / "vjepa_h-0123456789ab"
-    files = (folder.state, folder.curve, folder.predictions("val"), folder.evidence("test"))
+    files = (folder.state, folder.curve, folder.predictions("val"), folder.per_clip("test"))
     assert [file.name for file in files] == [
         "last.safetensors", "history.jsonl", "predictions_val.parquet", "evidence_test.npz",
     ]  # fmt: skip
@@ -32,7 +32,7 @@ def test_one_process_holds_it(tmp_path: Path) -> None:
 
 def test_what_a_run_left_is_forgotten_and_nothing_else(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    left = (folder.state, folder.curve, folder.predictions("val"), folder.evidence("test"))
+    left = (folder.state, folder.curve, folder.predictions("val"), folder.per_clip("test"))
     for file in (*left, tmp_path / "best_dpt.safetensors", tmp_path / "notes.txt"):
         file.write_text("x")
     folder.forget()

@@ -30,9 +30,8 @@ def test_minival_is_the_score_of_the_first_clips(run: Run, tmp_path: Path, miniv
     labels = torch.from_numpy(run.splits["val"].targets.read("labels"))
     for kind, outputs in found.outputs.items():
         for clips, scores in ((24, found.scores), (min(minival, 24), found.minival_scores)):
-            metric = run.task.metric()
-            metric.update(torch.from_numpy(outputs[:clips]), {"labels": labels[:clips]})
-            assert metric.compute() == scores[kind]
+            batch = run.task.per_clip(torch.from_numpy(outputs[:clips]), {"labels": labels[:clips]})
+            assert run.task.scores(run.task.join([batch])) == scores[kind]
 
 
 def test_runs_side_by_side_score_as_alone(run: Run, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from featcache.system.console import silent
 from readouts.features.find import open_task_splits
-from readouts.results.bootstrap import load_evidence
 from readouts.results.curve import read_curve
+from readouts.results.per_clip import load_per_clip
 from readouts.results.predictions import read_predictions
 from readouts.results.table import add_run, load_results, load_run
 from readouts.tasks import load_task
@@ -73,10 +73,9 @@ def test_the_best_is_chosen_on_the_same_clips_at_every_step(two_sets: Run, tmp_p
         curve = [point for point in history if point["readout"] == row["readout"]]
         assert [point["step"] for point in curve if "val/mean_AP" in point] == [0, 20, 40]
         assert curve[-1]["val/mean_AP"] == row["val"]
-        metric = two_sets.task.metric()
         outputs = np.array(predicted.column(row["readout"]).to_pylist(), np.float32)
-        metric.update(torch.from_numpy(outputs[:8]), {"labels": labels[:8]})
-        assert curve[-1]["mean_AP"] == metric.compute()["mean_AP"]
+        batch = two_sets.task.per_clip(torch.from_numpy(outputs[:8]), {"labels": labels[:8]})
+        assert curve[-1]["mean_AP"] == two_sets.task.scores(two_sets.task.join([batch]))["mean_AP"]
         assert curve[-1]["mean_AP"] != row["val"]
         assert row["best_val"] == max(point["mean_AP"] for point in curve)
 
@@ -289,12 +288,11 @@ def test_a_queried_head_learns_where_points_go(tracking: Run, tmp_path: Path) ->
     # The score in the table is that of the kept predictions.
     targets = tracking.splits["val"].targets
     assert targets is not None
-    metric, first = tracking.task.metric(), np.arange(10)
-    rows = tracking.task.select(targets, first, np.zeros_like(first), None)
-    metric.update(
-        torch.from_numpy(outputs["tracking"]), {name: torch.from_numpy(v) for name, v in rows.items()}
-    )
-    assert metric.compute()["average_over_thresholds"] == row["val"]
+    task, first = tracking.task, np.arange(10)
+    rows = task.select(targets, first, np.zeros_like(first), None)
+    tensors = {name: torch.from_numpy(values) for name, values in rows.items()}
+    per_clip = task.per_clip(torch.from_numpy(outputs["tracking"]), tensors)
+    assert task.scores(per_clip)["average_over_thresholds"] == row["val"]
 
 
 def test_drawn_tracks_are_drawn_again_when_a_run_is_resumed(tracking: Run, tmp_path: Path) -> None:
@@ -424,8 +422,8 @@ def test_a_share_of_the_clips_is_all_that_is_trained_on(run: Run, tmp_path: Path
         configure(run.task, run.splits, settings=["train_views=2"])
 
 
-def test_evidence_is_kept_of_every_clip(trained: Any) -> None:
+def test_statistics_are_kept_of_every_clip(trained: Any) -> None:
     for row in trained.rows:
-        clips, evidence = load_evidence(trained.results, row, "val")
+        clips, per_clip = load_per_clip(trained.results, row, "val")
         assert clips.tolist() == list(range(24))
-        assert trained.run.task.score_of(evidence, np.ones(24)) == row["val"]
+        assert trained.run.task.scores(per_clip)["mean_AP"] == row["val"]
