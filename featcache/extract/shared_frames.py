@@ -15,7 +15,7 @@ from jaxtyping import Int64, UInt8
 
 from featcache.clips import Clip, ClipIndex
 from featcache.data.index_cache import FOLDER
-from featcache.data.readers.base import SCAN_THREADS, FrameKeysReader, Reader
+from featcache.data.readers.base import SCAN_THREADS, Reader
 from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction
@@ -42,7 +42,7 @@ def shared_frames(
     Raises:
         DataError: a record cannot be read.
     """
-    if job.frame_steps is None or not isinstance(reader, FrameKeysReader):
+    if job.frame_steps is None:
         return None
     shape = len(index), job.views.n_views, len(job.frame_steps)
     path = cache_dir / FOLDER / f"{job.dataset.name}-{job.split}-frames-{_made_from(job, index)}"
@@ -84,7 +84,7 @@ def _of_steps(job: Extraction, frames: np.ndarray) -> Int64[np.ndarray, "view st
 
 
 def _keys(
-    job: Extraction, index: ClipIndex, reader: FrameKeysReader, progress: Progress
+    job: Extraction, index: ClipIndex, reader: Reader, progress: Progress
 ) -> UInt8[np.ndarray, "clip view step key"]:
     views = ClipViews(job, reader, torch.device("cpu"))
 
@@ -100,7 +100,7 @@ def _keys(
     return np.stack(keys)
 
 
-def _clip_keys(views: ClipViews, reader: FrameKeysReader, clip: Clip) -> UInt8[np.ndarray, "view step key"]:
+def _clip_keys(views: ClipViews, reader: Reader, clip: Clip) -> UInt8[np.ndarray, "view step key"]:
     numbers = source_frames(views, clip)
     frames = np.unique(numbers)
     keys = np.frombuffer(b"".join(reader.frame_keys(clip, frames.tolist())), np.uint8)

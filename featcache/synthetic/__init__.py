@@ -29,16 +29,11 @@ DATASETS: dict[str, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """What `generate` left on disk: files, items and bytes."""
+    """What `generate` left on disk."""
 
-    dataset: str
-    files: tuple[Path, ...]
-    """A Zarr store, which is a directory, counts as one."""
-    sizes: Sizes
-    """Split -> number of items."""
     n_bytes: int
     n_written: int
-    """Files written by this call; 0 where the same set was complete before."""
+    """Files written by this call; 0 where the same set was complete before. A Zarr store counts as one."""
 
 
 def load_generator(name: str) -> Generator:
@@ -83,13 +78,7 @@ def generate(
                 write = partial(generator.write, parts[path], seed=seed, pool=pool, tick=tick)
                 write_whole(data_dir / path, write)
         note = finish(data_dir, wanted)
-    return Summary(
-        dataset=name,
-        files=tuple(data_dir / path for path in parts),
-        sizes=sizes,
-        n_bytes=sum(filter(None, note.files.values())),
-        n_written=len(todo),
-    )
+    return Summary(n_bytes=sum(filter(None, note.files.values())), n_written=len(todo))
 
 
 def _counter(progress: Progress | None, n_items: int) -> Callable[[], None]:

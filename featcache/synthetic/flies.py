@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe
+from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe, wander
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
 from featcache.synthetic.videos import VideoSet
 
@@ -131,9 +131,7 @@ def _standing(rng: np.random.Generator, position: Point, heading: float) -> Fly:
 
 
 def _walking(rng: np.random.Generator, start: Point) -> Fly:
-    heading = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.12, N_FRAMES))
-    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
-    return _fly(rng, start + rng.uniform(0.6, 2.0) * (path - path[N_FRAMES // 2]), heading)
+    return _fly(rng, *wander(rng, start, sway=0.12, pace=(0.6, 2.0)))
 
 
 def _facing(rng: np.random.Generator, gap: Float[np.ndarray, "F"], *, walk: float = 0.0) -> Pair:

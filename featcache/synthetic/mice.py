@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe
+from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe, wander
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
 from featcache.synthetic.videos import VideoSet
 
@@ -100,9 +100,7 @@ def _mouse(rng: np.random.Generator, position: Points, heading: Angles) -> Mouse
 
 
 def _walking(rng: np.random.Generator, start: Point) -> Mouse:
-    heading = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.15, N_FRAMES))
-    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
-    return _mouse(rng, start + rng.uniform(0.0, 6.0) * (path - path[N_FRAMES // 2]), heading)
+    return _mouse(rng, *wander(rng, start, sway=0.15, pace=(0.0, 6.0)))
 
 
 def _on_the_floor(pair: Pair) -> Pair:

@@ -122,6 +122,13 @@ class Reader(Protocol):
             DataError: the clip lacks one of them, or it cannot be decoded; names file, record and feature.
         """
 
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """Sixteen bytes a frame, without decoding: equal for two of a split only where `read` is equal.
+
+        Raises:
+            DataError: as `read`, but that the frames' bytes need not be an image.
+        """
+
 
 @runtime_checkable
 class FilesReader(Reader, Protocol):
@@ -129,18 +136,6 @@ class FilesReader(Reader, Protocol):
 
     def files(self) -> Sequence[str]:
         """All that a scan reads, as paths below the data folder."""
-
-
-@runtime_checkable
-class FrameKeysReader(Reader, Protocol):
-    """A reader whose clips may share frames, and that can tell without decoding them."""
-
-    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """Sixteen bytes a frame: the same for two frames of a split only where `read` gives the same.
-
-        Raises:
-            DataError: as `read`, but that the frames' bytes need not be an image.
-        """
 
 
 @runtime_checkable

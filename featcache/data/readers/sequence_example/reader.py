@@ -120,7 +120,7 @@ class SequenceExampleReader:
             raise self._error(clip.source, which, problem) from None
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """Digests of the frames as they are encoded. See `base.FrameKeysReader`."""
+        """Digests of the frames as they are encoded. See `base.Reader`."""
         try:
             steps = self._example(clip).steps[self._frames]
             return [blake2b(self._step(steps, int(frame)), digest_size=16).digest() for frame in frames]

@@ -102,7 +102,7 @@ class VideoFileReader:
             raise problem.as_data_error(f"{which}: {problem}. {_WAY_OUT}") from None
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """A frame is known by its video's digest and its number there. See `base.FrameKeysReader`."""
+        """A frame is known by its video's digest and its number there. See `base.Reader`."""
         return [
             bytes.fromhex(clip.digest) + (clip.record + int(frame)).to_bytes(8, "little") for frame in frames
         ]

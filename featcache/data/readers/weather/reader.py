@@ -134,7 +134,7 @@ class WeatherZarrReader:
             return steps
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """A frame is what it is at its time. See `base.FrameKeysReader`."""
+        """A frame is what it is at its time. See `base.Reader`."""
         return [step.to_bytes(16, "little") for step in self.time_steps(clip, frames).tolist()]
 
     def fields(self, steps: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
