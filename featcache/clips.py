@@ -1,8 +1,7 @@
-"""Which source frames make a clip, and the index of all clips of a split.
+"""The clips of a split: where each one's frames are, its labels, and the index of them all.
 
-The sampling rules are the reference's own, down to its off-by-ones (a random start never reaches the last
-start it could), because features of other frames would not be comparable. The index is what a store is
-extracted from: one row a clip in file order, and a digest that changes with any row or their order.
+The index is what a store is extracted from: one row per clip in file order, and a digest that changes with
+any row or their order.
 """
 
 import json
@@ -11,17 +10,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from featcache.errors import DataError
-from featcache.spec import random_clip_starts as random_clip_starts
-from featcache.spec import window_starts as window_starts
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -90,22 +85,6 @@ class ClipIndex:
     def from_clips(cls, clips: Iterable[Clip]) -> "ClipIndex":
         """The index of `clips`, in their order."""
         return cls(pa.Table.from_pylist([asdict(clip) for clip in clips], schema=CLIP_SCHEMA))
-
-    @classmethod
-    def from_parquet(cls, path: Path) -> "ClipIndex":
-        """Read what `to_parquet` wrote; further columns of the file are left out.
-
-        Raises:
-            DataError: the file is missing, is not Parquet, or lacks a column.
-        """
-        try:
-            return cls(pq.read_table(path, columns=CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-        except (OSError, pa.ArrowException) as problem:
-            raise DataError(f"{path} is not a clip index ({problem}): scan the split again.") from None
-
-    def to_parquet(self, path: Path) -> None:
-        """Write the table to one file."""
-        pq.write_table(self.clips, path)
 
     def __len__(self) -> int:
         return cast(int, self.clips.num_rows)

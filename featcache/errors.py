@@ -6,6 +6,7 @@ are the phrases that many messages share.
 """
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class ScividError(Exception):
@@ -45,3 +46,9 @@ def few(things: Iterable[object], n: int = 5) -> str:
 def listed(lines: Sequence[str]) -> str:
     """Lines of a message below its first, indented."""
     return "\n".join(f"  {line}" for line in lines)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, where something that is known resembles `name`; otherwise nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -72,7 +72,7 @@ class Passed:
         return reader, reader.scan().index
 
     def targets(self, role: str, name: str) -> np.ndarray:
-        return self.stores[role].load_targets()[name]
+        return self.stores[role].targets.read(name)
 
     def tokens(self, role: str, clip: int = 0, view: int = 0) -> np.ndarray:
         stored: np.ndarray = self.stores[role].read([clip], views=view)[0]

@@ -6,7 +6,6 @@ of the user's own is named by its file (`my_model.py:BACKBONE`), a VideoMAE of a
 
 import sys
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -17,7 +16,7 @@ from featcache.backbones.catalogue import HUB, INFOS
 from featcache.backbones.video_catalogue import VIDEO_FILES
 from featcache.backbones.vit_catalogue import FILES, VIT_HUB
 from featcache.backbones.weights.locate import find_weights
-from featcache.errors import CallError, WeightsError
+from featcache.errors import CallError, WeightsError, did_you_mean
 from featcache.system.console import OWN_MODULE
 
 BACKBONES: dict[str, str] = {
@@ -170,9 +169,7 @@ def _run_file(path: Path) -> Any:
 
 
 def _unknown(name: str) -> str:
-    near = get_close_matches(name, BACKBONES, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"no backbone is called {name!r}.{hint} Known are {', '.join(BACKBONES)}. "
+        f"no backbone is called {name!r}.{did_you_mean(name, BACKBONES)} Known are {', '.join(BACKBONES)}. "
         "A model of your own is given as my_model.py:BACKBONE, a saved VideoMAE as its folder."
     )

@@ -1,13 +1,12 @@
 """A mapping of a YAML file and its place there, so that a wrong value is one message that says where."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from featcache.errors import CallError
+from featcache.errors import CallError, did_you_mean
 
 _T = TypeVar("_T", int, float, str)
 _NAMES: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
@@ -33,9 +32,8 @@ class Node:
             raise self.error(None, f"a mapping with some of {', '.join(allowed)}")
         for key in self.entries:
             if key not in allowed:
-                near = get_close_matches(str(key), allowed, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(allowed)}."
-                raise CallError(f"{self.origin}, at {self.place or 'the top'}: unknown key {key!r}; {hint}")
+                hint = did_you_mean(str(key), allowed) or f" Known are {', '.join(allowed)}."
+                raise CallError(f"{self.origin}, at {self.place or 'the top'}: unknown key {key!r}.{hint}")
 
     def child(self, key: str) -> "Node":
         """The mapping under `key`, empty where the file leaves it out."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal, TypeVar
 
-from featcache.errors import CallError
+from featcache.errors import CallError, did_you_mean
 from featcache.spec import ClipSpec, Starts
 
 OWN_VIDEOS = "video_file"
@@ -195,10 +194,8 @@ _Entry = TypeVar("_Entry")
 
 def _look_up(entries: Mapping[str, _Entry], name: str, what: str) -> _Entry:
     if name not in entries:
-        near = get_close_matches(name, entries, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise CallError(
-            f"no {what} is called {name!r}: known are {', '.join(entries)}.{hint} One of your own is in a "
-            "manifest: --manifest FILE."
+            f"no {what} is called {name!r}: known are {', '.join(entries)}.{did_you_mean(name, entries)} "
+            "One of your own is in a manifest: --manifest FILE."
         )
     return entries[name]

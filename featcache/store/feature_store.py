@@ -126,15 +126,6 @@ class FeatureStore:
             return None
         return open_targets(self.path / reference.path, expected=reference.fingerprint)
 
-    def load_targets(self) -> dict[str, np.ndarray]:
-        """All targets, in memory: name -> array with a row a clip.
-
-        Raises:
-            StoreError: as `targets`, or a file of theirs is damaged.
-        """
-        targets = self.targets
-        return {} if targets is None else {name: targets.read(name) for name in targets.metadata}
-
     def shard_path(self, layer: Layer, shard: int) -> Path:
         """The file of one shard of a layer's tokens."""
         return self.path / shard_key(self.spec.arrays(layer)[0], shard)

@@ -7,14 +7,13 @@ does not have must neither multiply its runs nor be refused because another read
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from featcache.errors import CallError
+from featcache.errors import CallError, did_you_mean
 from readouts.heads import HEADS
 from readouts.tasks.base import Recipe, Task
 from readouts.training.run import fitting_readouts, settable
@@ -236,8 +235,7 @@ def _check_names(grid: Grid, tasks: Mapping[str, Task], probes: Mapping[str, Pro
 
 
 def _known(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"known are {', '.join(known)}." + (f" Did you mean {near[0]!r}?" if near else "")
+    return f"known are {', '.join(known)}.{did_you_mean(name, known)}"
 
 
 def _checked(name: str, values: Sequence[str], origin: str) -> tuple[str, ...]:

@@ -2,7 +2,16 @@
 
 import pytest
 
-from featcache.errors import CallError, DataError, ScividError, StoreError, WeightsError, few, listed
+from featcache.errors import (
+    CallError,
+    DataError,
+    ScividError,
+    StoreError,
+    WeightsError,
+    did_you_mean,
+    few,
+    listed,
+)
 
 
 @pytest.mark.parametrize(
@@ -27,3 +36,8 @@ def test_a_few_of_many() -> None:
 
 def test_lines_stand_below_a_message() -> None:
     assert "differs:\n" + listed(["a: 1", "b: 2"]) == "differs:\n  a: 1\n  b: 2"
+
+
+def test_what_resembles_a_name_is_offered() -> None:
+    assert did_you_mean("flyvfly", {"flyvsfly": 1, "calms21": 2}) == " Did you mean 'flyvsfly'?"
+    assert did_you_mean("x", ["flyvsfly"]) == ""

@@ -96,7 +96,7 @@ class SplitStatus:
 
 @runtime_checkable
 class Reader(Protocol):
-    """One split of one data set. Safe to use from several threads."""
+    """One split of one data set. Safe to use from several threads, and in forked or spawned workers."""
 
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
         """Read everything once and list the clips in file order.

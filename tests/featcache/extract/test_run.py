@@ -53,12 +53,12 @@ def test_every_clip_and_view_is_what_the_model_gives_alone(tiny_data: Path, tmp_
 def test_labels_lie_beside_the_features_once_a_split(tiny_data: Path, tmp_path: Path) -> None:
     store = extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
     shuffled = extract(plan(shuffle_frames=True), CPU, data_dir=tiny_data, cache_dir=tmp_path)
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     listed = store.clips.column("labels").to_pylist()
     assert [np.flatnonzero(row).tolist() for row in labels] == [sorted(set(row)) for row in listed]
     assert store.attrs["targets" if "targets" in store.attrs else "task"] is not None
     assert len(list((tmp_path / "flyvsfly" / "val").glob("targets-*"))) == 1
-    assert np.array_equal(shuffled.load_targets()["labels"], labels)
+    assert np.array_equal(shuffled.targets.read("labels"), labels)
 
 
 def test_the_batch_size_does_not_change_a_store(tiny_data: Path, tmp_path: Path) -> None:

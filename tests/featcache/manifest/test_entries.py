@@ -88,13 +88,13 @@ def test_names_without_entries_are_refused(node: Node, key: str) -> None:
 
 def test_a_key_nobody_reads_is_refused() -> None:
     node = Node({"spltis": {}}, "mine.yaml", "tasks.fly")
-    with pytest.raises(CallError, match=r"tasks\.fly: unknown key 'spltis'; did you mean 'splits'\?"):
+    with pytest.raises(CallError, match=r"tasks\.fly: unknown key 'spltis'\. Did you mean 'splits'\?"):
         node.keys("splits", "clip")
-    with pytest.raises(CallError, match=r"unknown key 'spltis'; known are clip, kind\."):
+    with pytest.raises(CallError, match=r"unknown key 'spltis'\. Known are clip, kind\."):
         node.keys("clip", "kind")
     with pytest.raises(CallError, match="at the top: expected a mapping with some of clip; found 3"):
         Node(3, "mine.yaml").keys("clip")
-    with pytest.raises(CallError, match=r"at the top: unknown key 5; known are clip"):
+    with pytest.raises(CallError, match=r"at the top: unknown key 5\. Known are clip"):
         Node({5: 1}, "mine.yaml").keys("clip")
     node.keys("spltis")
 

@@ -226,7 +226,7 @@ def test_a_missing_or_truncated_shard_is_refused_on_opening(example) -> None:
 def test_targets_are_those_of_the_extraction(example) -> None:
     made = example()
     store = made.write()
-    assert np.array_equal(store.load_targets()["labels"], np.eye(4, dtype=np.uint8)[np.arange(7) % 4])
+    assert np.array_equal(store.targets.read("labels"), np.eye(4, dtype=np.uint8)[np.arange(7) % 4])
     assert store.targets is not None
     document = json.loads((store.targets.path / "zarr.json").read_text())
     own = document["attributes"]["scivid"]
@@ -234,7 +234,7 @@ def test_targets_are_those_of_the_extraction(example) -> None:
     own["fingerprint"] = fingerprint(own["parts"])
     (store.targets.path / "zarr.json").write_text(json.dumps(document))
     with pytest.raises(StoreError, match=r"holds the targets .* are wanted"):
-        store.load_targets()
+        _ = store.targets
 
 
 def test_a_store_without_targets(example) -> None:
@@ -244,17 +244,16 @@ def test_a_store_without_targets(example) -> None:
             made.write_shard(writer, shard)
         store = writer.finish()
     assert store.targets is None
-    assert store.load_targets() == {}
     assert store.previews() == {}
 
 
 def test_a_cache_can_be_moved(example, tmp_path: Path) -> None:
     made = example()
     before = made.write()
-    before.load_targets()
+    _ = before.targets
     (tmp_path / "features").rename(tmp_path / "moved")
     store = open_features(tmp_path / "moved" / "task" / "train" / before.path.name)
-    assert store.load_targets()["labels"].shape == (7, 4)
+    assert store.targets.read("labels").shape == (7, 4)
     assert same(store.read([5], layer=Layer(11)), made.tokens(Layer(11))[[5], 0])
 
 

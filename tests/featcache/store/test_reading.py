@@ -11,12 +11,12 @@ import pytest
 
 from featcache.spec import TokenGrid
 from featcache.store.reading import AsStored, LayerReader, Threads, UnreadableChunk
-from featcache.store.rows import ClipRows
+from featcache.store.rows import Rows
 from featcache.store.shards import OpenShards, write_chunks
 from featcache.store.spec import ArraySpec
 from featcache.store.zarr_format import shard_key
 
-ROWS = ClipRows(grid=TokenGrid(steps=1, rows=1, columns=1, channels=3), n_clips=8, n_views=2)
+ROWS = Rows(grid=TokenGrid(steps=1, rows=1, columns=1, channels=3), n_clips=8, n_views=2)
 ARRAYS = tuple(
     ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, rows=ROWS, rows_per_shard=2)
     for name, dtype, shape in (("numbers", "int8", (3,)), ("beside", "float32", (1,)))

@@ -1,7 +1,7 @@
 """Shapes and bytes of a store, counted by hand."""
 
 from featcache.spec import Layer, TokenGrid
-from featcache.store.rows import ClipRows
+from featcache.store.rows import Rows
 from featcache.store.spec import FeatureSpec, rows_per_shard_for
 
 VIT_B = TokenGrid(steps=8, rows=14, columns=14, channels=768)
@@ -42,8 +42,8 @@ def test_an_int8_store_has_a_scale_a_token_beside_the_tokens() -> None:
 
 def test_a_shard_stays_below_256_mib_unless_one_clip_is_larger() -> None:
     # 268,435,456 / 2,408,448 = 111.4, so 96 is the largest multiple of 32; with two views 55.7, so 32
-    assert rows_per_shard_for(ClipRows(grid=VIT_B, n_views=1, n_clips=10_000)) == 96
-    assert rows_per_shard_for(ClipRows(grid=VIT_B, n_views=2, n_clips=10_000)) == 32
-    assert rows_per_shard_for(ClipRows(grid=VIT_B, n_views=4, n_clips=10_000)) == 27
-    assert rows_per_shard_for(ClipRows(grid=VIT_B, n_views=1, n_clips=30)) == 30
-    assert rows_per_shard_for(ClipRows(grid=VIT_B, n_views=1000, n_clips=30)) == 1
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=1, n_clips=10_000)) == 96
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=2, n_clips=10_000)) == 32
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=4, n_clips=10_000)) == 27
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=1, n_clips=30)) == 30
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=1000, n_clips=30)) == 1

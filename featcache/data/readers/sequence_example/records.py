@@ -17,9 +17,9 @@ from string import Formatter
 from array_record.python.array_record_module import ArrayRecordReader
 
 from featcache.data.readers.base import UnreadableError, WholeFileError
-from featcache.data.readers.kept import Kept
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
+from featcache.system.recent import Recent
 
 OPEN_SHARDS = 64
 """Files kept open: a split has up to 1024, more than many systems allow a process."""
@@ -139,10 +139,14 @@ def _file_name(source: str) -> str:
 
 
 class RecordFiles:
-    """Records by (file, number), from any thread; keeps at most `capacity` files open."""
+    """Records by (file, number), from any thread of any process; each keeps at most `capacity` files open."""
 
     def __init__(self, capacity: int = OPEN_SHARDS) -> None:
-        self._readers = Kept(_open, capacity=capacity)
+        self._capacity = capacity
+        self._readers = Recent(_open, capacity=capacity)
+
+    def __reduce__(self) -> tuple[type["RecordFiles"], tuple[int]]:
+        return RecordFiles, (self._capacity,)
 
     def n_records(self, path: Path) -> int:
         """Records in a file, which may be none.

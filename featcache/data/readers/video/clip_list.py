@@ -8,12 +8,11 @@ Every row is checked before any video is opened, so that a typing mistake costs 
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
-from featcache.errors import DataError
+from featcache.errors import DataError, did_you_mean
 
 COLUMNS = ("video", "first_frame", "labels")
 """Columns that must be there; others are the author's own."""
@@ -97,24 +96,18 @@ def _clip(
 ) -> ClipStart:
     video, first_frame, labels = ((fields[column] or "").strip() for column in COLUMNS)
     if video not in names:
-        raise _RowError(
-            f"no video is called {video!r}{_near(video, names)}: give its path in the data folder."
-        )
+        hint = did_you_mean(video, names)
+        raise _RowError(f"no video is called {video!r}.{hint} Give its path in the data folder.")
     if not (first_frame.isascii() and first_frame.isdigit()):
         raise _RowError(f"first_frame {first_frame!r} is not a whole number from 0.")
     wanted = [name.strip() for name in labels.split(";") if name.strip()]
     for name in wanted:
         if name not in classes:
             known = ", ".join(classes) or "none, list `classes` in the manifest"
-            raise _RowError(f"no class is called {name!r}{_near(name, classes)}; known are {known}.")
+            raise _RowError(f"no class is called {name!r}.{did_you_mean(name, classes)} Known are {known}.")
     return ClipStart(
         row=row,
         source=names[video],
         first_frame=int(first_frame),
         labels=tuple(classes.index(name) for name in wanted),
     )
-
-
-def _near(name: str, known: Collection[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -28,11 +28,11 @@ from featcache.data.readers.base import (
     UnreadableError,
     WholeFileError,
 )
-from featcache.data.readers.kept import Kept
 from featcache.data.readers.weather.fields import open_fields
 from featcache.data.readers.weather.windows import hour, is_date, plan_windows
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split, Windows
+from featcache.system.recent import Recent
 
 CACHE_BYTES = 64 * 2**20
 """Decoded time steps that a process keeps: 85 of the official grid, and two interleaved windows have 64."""
@@ -45,12 +45,18 @@ class WeatherZarrReader:
     """One split of a store of weather fields; the interface is `base.Reader`, and fields by time step."""
 
     def __init__(self, dataset: Dataset, split: str, data_dir: Path) -> None:
+        self._arguments = (dataset, split, data_dir)
         self._location = _find_store(dataset, dataset.split(split), data_dir)
         windows = _checked_windows(dataset, self._location.split)
         with self._location.named():
             self._store = open_fields(self._location.path, dataset)
             self._plan = plan_windows(self._store.times, windows)
-        self._steps = Kept(self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape))))
+        self._steps = Recent(
+            self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape)))
+        )
+
+    def __reduce__(self) -> tuple[type["WeatherZarrReader"], tuple[Dataset, str, Path]]:
+        return WeatherZarrReader, self._arguments
 
     @staticmethod
     def status(dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:

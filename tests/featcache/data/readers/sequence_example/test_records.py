@@ -1,7 +1,10 @@
 """Which record files make a split, and what array_record keeps silent about."""
 
+import multiprocessing
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,4 +148,22 @@ def test_few_files_stay_open_under_many_threads(shards: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(read, wanted))
     assert found == [f"{s}/{r}".encode() for s, r in wanted]
-    assert len(files._readers._kept) == 3
+    (opened,) = files._readers._of_process.values()
+    assert len(opened.values) == 3
+
+
+def _read_in_child(files: RecordFiles, path: Path) -> None:
+    os._exit(0 if files.read(path, 1) == b"b" else 1)
+
+
+def test_forked_and_spawned_processes_open_their_own(shards: Any) -> None:
+    shards.write([[b"a", b"b"]])
+    files = RecordFiles()
+    assert files.read(shards.path(0, 1), 0) == b"a"
+    child = multiprocessing.get_context("fork").Process(
+        target=_read_in_child, args=(files, shards.path(0, 1))
+    )
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
+    assert pickle.loads(pickle.dumps(files)).read(shards.path(0, 1), 1) == b"b"

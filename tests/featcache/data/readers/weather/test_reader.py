@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Iterator
@@ -192,6 +193,19 @@ def test_threads_share_the_work(store: Path, decoded: list[int]) -> None:
     for clip, values in zip(clips, found, strict=True):
         np.testing.assert_array_equal(values[2, :, :, 0], value(24 + clip.record + 24, 0))
     assert len(decoded) == len(set(decoded))
+
+
+def test_other_processes_read_too(store: Path) -> None:
+    reader = opened(store.parents[1])
+    clip = reader.scan().index.clip(0)
+    expected = reader.read(clip, [0])
+    child = os.fork()
+    if child == 0:
+        same = (reader.read(clip, [0]) == expected).all() and reader.read(clip, [1]).mean() > 0
+        os._exit(0 if same else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    copy = pickle.loads(pickle.dumps(reader))
+    np.testing.assert_array_equal(copy.read(clip, [0]), expected)
 
 
 def test_digests_notice_what_they_say(tmp_path: Path) -> None:

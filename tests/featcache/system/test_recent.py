@@ -1,5 +1,6 @@
-"""What is kept: the last few, each made once, and no failure."""
+"""Values kept for the next use: the last few, each made once, also where threads and forks meet."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -7,18 +8,17 @@ from threading import Event
 import numpy as np
 import pytest
 
-from featcache.data.readers.base import UnreadableError
-from featcache.data.readers.kept import Kept
+from featcache.system.recent import Recent
 
 
-def test_what_is_used_longest_ago_is_let_go() -> None:
+def test_values_that_are_used_longest_ago_are_dropped() -> None:
     decoded = list[int]()
 
     def decode(step: int) -> np.ndarray:
         decoded.append(step)
         return np.full(2, step)
 
-    cache = Kept(decode, capacity=2)
+    cache = Recent(decode, capacity=2)
     for step in (1, 2, 1, 3, 1, 2):
         assert cache.get(step).tolist() == [step, step]
     # 3 takes the place of 2, for 1 was used since; then 2 that of 3.
@@ -31,11 +31,11 @@ def test_a_failure_is_not_kept() -> None:
     def decode(step: int) -> np.ndarray:
         attempts.append(step)
         if len(attempts) == 1:
-            raise UnreadableError("not now")
+            raise OSError("not now")
         return np.zeros(1)
 
-    cache = Kept(decode, capacity=2)
-    with pytest.raises(UnreadableError, match="not now"):
+    cache = Recent(decode, capacity=2)
+    with pytest.raises(OSError, match="not now"):
         cache.get(7)
     assert cache.get(7).tolist() == [0]
 
@@ -53,9 +53,9 @@ def _waiting() -> tuple[Callable[[int], np.ndarray], Event, Event, list[int]]:
     return decode, begun, end, decoded
 
 
-def test_threads_wait_for_the_one_that_makes_it() -> None:
+def test_threads_wait_for_the_one_that_decodes() -> None:
     decode, begun, end, decoded = _waiting()
-    cache = Kept(decode, capacity=2)
+    cache = Recent(decode, capacity=2)
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(cache.get, 4) for _ in range(3)]
         assert begun.wait(10)
@@ -64,11 +64,16 @@ def test_threads_wait_for_the_one_that_makes_it() -> None:
     assert decoded == [4]
 
 
-def test_what_is_forgotten_is_made_anew() -> None:
-    made = list[int]()
-    kept = Kept(lambda key: made.append(key), capacity=2)
-    kept.get(1)
-    kept.forget(1)
-    kept.forget(5)
-    kept.get(1)
-    assert made == [1, 1]
+def test_a_fork_does_not_wait_for_a_thread_it_does_not_have() -> None:
+    decode, begun, end, _ = _waiting()
+    cache = Recent(decode, capacity=2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(cache.get, 4)
+        assert begun.wait(10)
+        child = os.fork()
+        if child == 0:
+            end.set()
+            os._exit(0 if cache.get(4).tolist() == [4] else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        end.set()
+        assert waiting.result(10).tolist() == [4]
