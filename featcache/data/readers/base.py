@@ -5,14 +5,16 @@ those frames as they were stored, decoded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float32, Int, Int64, UInt8
 
-from featcache.clips import Clip, ClipIndex
+from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
 from featcache.errors import DataError
 from featcache.manifest import Dataset
 
@@ -169,6 +171,29 @@ class ReaderType(Protocol):
 
     def status(self, dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
         """What there is of the split, without reading a clip; never raises for what it finds."""
+
+
+Block = TypeVar("Block")
+
+
+def scan_in_blocks(
+    blocks: Sequence[Block],
+    scan: Callable[[Block], Sequence[Clip | SkippedClip]],
+    *,
+    n_clips: int,
+    progress: Progress | None,
+) -> Scan:
+    """What `scan` finds in each of `blocks`, `n_clips` in all, in their order; threads take one each."""
+    tables, skipped, done = [CLIP_SCHEMA.empty_table()], list[SkippedClip](), 0
+    with ThreadPoolExecutor(SCAN_THREADS) as pool:
+        for found in pool.map(scan, blocks):
+            # A table is a tenth of the clips' size as objects, and there may be a million.
+            tables.append(ClipIndex.from_clips(clip for clip in found if isinstance(clip, Clip)).clips)
+            skipped += [clip for clip in found if isinstance(clip, SkippedClip)]
+            done += len(found)
+            if progress:
+                progress(done, n_clips)
+    return Scan(index=ClipIndex(pa.concat_tables(tables)), skipped=tuple(skipped))
 
 
 def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> Frames:

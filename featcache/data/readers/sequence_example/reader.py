@@ -7,18 +7,16 @@ and whatever else is named are targets.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from einops import rearrange
 from jaxtyping import Float32, UInt8
 
-from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
+from featcache.clips import Clip, ClipIndex
 from featcache.data.readers.base import (
-    SCAN_THREADS,
     FrameNumbers,
     Frames,
     Progress,
@@ -27,6 +25,7 @@ from featcache.data.readers.base import (
     SplitStatus,
     UnreadableError,
     WholeFileError,
+    scan_in_blocks,
     stack_frames,
 )
 from featcache.data.readers.sequence_example.images import decode_image
@@ -91,19 +90,15 @@ class SequenceExampleReader:
         """All clips, in order of shard and record. See `base.Reader.scan`."""
         blocks = self._blocks()
         n_records = sum(len(records) for _, records in blocks)
-        tables, skipped, done = [CLIP_SCHEMA.empty_table()], list[SkippedClip](), 0
-        with ThreadPoolExecutor(SCAN_THREADS) as pool:
-            for found in pool.map(lambda block: self._scan_block(*block, skip_bad=skip_bad), blocks):
-                # A table is a tenth of the clips' size as objects, and there may be a million.
-                tables.append(ClipIndex.from_clips(clip for clip in found if isinstance(clip, Clip)).clips)
-                skipped += [clip for clip in found if isinstance(clip, SkippedClip)]
-                done += len(found)
-                if progress:
-                    progress(done, n_records)
-        index = ClipIndex(pa.concat_tables(tables))
-        if not len(index):
+
+        def scan(block: tuple[int, range]) -> list[Clip | SkippedClip]:
+            shard, records = block
+            return [self._scan_record(shard, record, skip_bad) for record in records]
+
+        found = scan_in_blocks(blocks, scan, n_clips=n_records, progress=progress)
+        if not len(found.index):
             raise DataError(f"{self._name}: none of its {n_records} records is a clip that can be read.")
-        return Scan(index=index, skipped=tuple(skipped), notes=self._notes(index, n_records))
+        return replace(found, notes=self._notes(found.index, n_records))
 
     def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
         """Decode some frames of a clip: images as uint8, fields as float32. See `base.Reader.read`."""
@@ -160,9 +155,6 @@ class SequenceExampleReader:
                 raise problem.as_data_error(self._shards.fault(source, problem)) from None
             blocks += [(shard, range(n_records)[at : at + _BLOCK]) for at in range(0, n_records, _BLOCK)]
         return blocks
-
-    def _scan_block(self, shard: int, records: range, *, skip_bad: bool) -> list[Clip | SkippedClip]:
-        return [self._scan_record(shard, record, skip_bad) for record in records]
 
     def _scan_record(self, shard: int, record: int, skip_bad: bool) -> Clip | SkippedClip:
         source = self._shards.found[shard]

@@ -6,27 +6,26 @@ well, so a window has no targets of its own; they are asked for by time step, on
 """
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from shlex import quote
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float32, Int, Int64
 
-from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
+from featcache.clips import Clip
 from featcache.data.readers.base import (
-    SCAN_THREADS,
     FrameNumbers,
     Progress,
     Scan,
     SplitStatus,
     UnreadableError,
     WholeFileError,
+    scan_in_blocks,
 )
 from featcache.data.readers.weather.fields import open_fields
 from featcache.data.readers.weather.windows import hour, is_date, plan_windows
@@ -98,18 +97,14 @@ class WeatherZarrReader:
         when it is read.
         """
         del skip_bad
-        starts, tables, done = self._plan.starts, [CLIP_SCHEMA.empty_table()], 0
+        starts = self._plan.starts
         with self._location.named():
             ends = self._plan.frames(starts[[0, -1]])
             common = self._store.digest_of([int(ends[0, 0]), int(ends[-1, -1])])
         blocks = [starts[at : at + _BLOCK] for at in range(0, len(starts), _BLOCK)]
-        with ThreadPoolExecutor(SCAN_THREADS) as pool:
-            for clips in pool.map(lambda block: self._scan_block(block, common), blocks):
-                tables.append(ClipIndex.from_clips(clips).clips)
-                done += len(clips)
-                if progress:
-                    progress(done, len(starts))
-        return Scan(index=ClipIndex(pa.concat_tables(tables)), notes=self._notes())
+        scan = partial(self._scan_block, common=common)
+        found = scan_in_blocks(blocks, scan, n_clips=len(starts), progress=progress)
+        return replace(found, notes=self._notes())
 
     def read(self, clip: Clip, frames: FrameNumbers) -> Float32[np.ndarray, "F Y X C"]:
         """Some frames of a window, in the unit they are stored in. See `base.Reader.read`."""
