@@ -177,7 +177,7 @@ def _point_arrays(job: Extraction, n_clips: int) -> Arrays:
     for points, mask, _ in _POINTS:
         arrays[points] = TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy"))
         arrays[mask] = TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes)
-    return arrays | _unit_arrays(job, n_clips)
+    return arrays | _cluster_arrays(job, n_clips)
 
 
 def _points(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
@@ -187,7 +187,7 @@ def _points(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
         for points, mask, side in _POINTS:
             xy = _joined(clip, found[f"{side}_x"], found[f"{side}_y"])
             block[points], block[mask] = padded_points(xy)
-        return {name: values[None] for name, values in block.items()} | _units(job, clip, found)
+        return {name: values[None] for name, values in block.items()} | _clusters(job, clip, found)
 
     arrays = _point_arrays(job, len(index))
     return SplitTargets(arrays=arrays, parts=_about(job), blocks=map(row, _clips(index)))
@@ -223,7 +223,7 @@ def _series_arrays(job: Extraction, n_clips: int) -> Arrays:
         raise CallError(f"manifest, datasets.{job.dataset.name}.features: a regression needs `series`.")
     shape = (n_clips, job.views.n_views, starts.span)
     array = TargetArray(shape=shape, dtype=np.dtype("<f4"), axes=("clip", "view", "hour"))
-    return {"series": array} | _unit_arrays(job, n_clips)
+    return {"series": array} | _cluster_arrays(job, n_clips)
 
 
 def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
@@ -241,28 +241,28 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
             )
         n_starts = job.views.views_of(clip.n_source)
         frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(n_views)]
-        return {"series": series[np.stack(frames)].astype("<f4")[None]} | _units(job, clip, found)
+        return {"series": series[np.stack(frames)].astype("<f4")[None]} | _clusters(job, clip, found)
 
     parts = _about(job) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
     return SplitTargets(arrays=arrays, parts=parts, blocks=map(row, _clips(index)))
 
 
-def _unit_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
+def _cluster_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
     """An array [clip] of each of `CLIP_UNITS` that the data set has."""
     axes, dtype = ("clip",), np.dtype("<i8")
     names = [name for name in CLIP_UNITS if name in job.dataset.features]
     return {name: TargetArray(shape=(n_clips,), dtype=dtype, axes=axes) for name in names}
 
 
-def _units(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
-    units = {name: found[name] for name in CLIP_UNITS if name in job.dataset.features}
-    for name, values in units.items():
+def _clusters(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
+    clusters = {name: found[name] for name in CLIP_UNITS if name in job.dataset.features}
+    for name, values in clusters.items():
         if values.shape != (1,) or values.dtype.kind != "i":
             raise DataError(
                 f"{clip.location}: {name} is {values.tolist()}, not one whole number: "
                 "correct `features` in the manifest."
             )
-    return {name: values.astype("<i8") for name, values in units.items()}
+    return {name: values.astype("<i8") for name, values in clusters.items()}
 
 
 def _forecast_arrays(job: Extraction, n_clips: int) -> Arrays:
