@@ -49,7 +49,7 @@ class Batch:
     slots: tuple[Slot, ...]
     """Those of the first tensors of `pixels`; what comes after them is padding."""
     pixels: Float[Tensor, "B F rgb Y X"]
-    """Valid until the batch after the next is asked for."""
+    """Valid until the next batch is asked for: then the one after that is stacked in the same buffer."""
 
 
 class Batches:

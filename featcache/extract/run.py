@@ -180,15 +180,15 @@ class _Worker:
         decode threads           batch thread            this thread                    write thread
         ==============           ============            ===========                    ============
         read and decode the      stack them to a         run the model (a GPU: begin    write_shard:
-        frames of a clip;        batch and pad it        it, and copy the batch         checksums, files,
-        on a CPU scale them      (a GPU: scale first)    before to the host)            fsync
+        frames of a clip;        batch and pad it        it, then take the tokens       checksums, files,
+        on a CPU scale them      (a GPU: scale first)    of the batch before)           fsync
                |                        |                       |                            |
                |  pixels of a view      |  one of two batch     |  one of two shards of      |
                +----------------------->|  buffers, in turn     |  float16 tokens            |
                   fresh, at most        +---------------------->+--------------------------->|
-                  `window` clips           valid until the         filled here, then the     v
-                  ahead                    batch after the         writer's; NaN where a    disk
-                                           next is asked for       row was skipped
+                  `window` clips           its until it asks       filled here, then the     v
+                  ahead                    for the next batch      writer's; NaN where a    disk
+                                                                   row was skipped
 
     The wall time is the model's where the others keep up: while it works on batch i, the batch thread stacks
     batch i + 1 from what was decoded ahead, and the write thread has the shard before. A GPU's tokens come
