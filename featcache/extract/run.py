@@ -186,8 +186,8 @@ class _Worker:
                |  pixels of a view      |  one of two batch     |  one of two shards of      |
                +----------------------->|  buffers, in turn     |  float16 tokens            |
                   fresh, at most        +---------------------->+--------------------------->|
-                  `window` clips           its until it asks       filled here, then the     v
-                  ahead                    for the next batch      writer's; NaN where a    disk
+                  `window` clips           this thread's until     filled here, then the     v
+                  ahead                    it asks for the next    writer's; NaN where a    disk
                                                                    row was skipped
 
     The wall time is the model's where the others keep up: while it works on batch i, the batch thread stacks
