@@ -116,15 +116,15 @@ def test_forecasts_are_the_references(golden: Any) -> None:
 
 
 @pytest.mark.golden("readout_eulerian_persistence")
-def test_the_control_is_the_references_persistence(golden: Any, make_targets: MakeTargets) -> None:
+def test_the_baseline_is_the_references_persistence(golden: Any, make_targets: MakeTargets) -> None:
     inputs, expected = torch.from_numpy(golden.arrays["in/x"]), golden.arrays["out/y"]
     weather = load_task("weatherbench2", load_manifest())
     assert isinstance(weather, Forecast)
     _, n_frames, rows, columns, n_variables = expected.shape
     std = (1.0,) * n_variables
     task = replace(weather, rows=rows, columns=columns, n_frames=n_frames, residual_std=std)
-    control = task.controls(make_targets(1, places=np.zeros((1, 1))))["persistence"]
-    outputs = control({"last": inputs[:, -1], "future": torch.from_numpy(expected)})
+    persistence = task.baselines(make_targets(1, places=np.zeros((1, 1))))["persistence"]
+    outputs = persistence({"last": inputs[:, -1], "future": torch.from_numpy(expected)})
     np.testing.assert_array_equal(task.predicted(outputs, inputs[:, -1]).numpy(), expected)
 
 
