@@ -94,7 +94,7 @@ def test_a_view_of_a_training_scene_is_the_references_window(shared: Path) -> No
 def test_tiny_frames_are_the_shown_ones_resized(shared: Path, task: str, role: str, stage: str) -> None:
     """One product an axis instead of two resizes: as far apart as rounding in float32 is."""
     small = job(task, role, "resize", n_views=9 if role == "train" else 1)
-    assert small.input_size == (16, 16)
+    assert small.resized_to == (16, 16)
     for views, clip, _ in golden_clips(shared, task, role, stage):
         tiny_views, n_views = ClipViews(small, views.reader, views.device), small.views.n_views
         frames = views.read(clip, n_views)
