@@ -387,14 +387,13 @@ def train_readout(
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
     from featcache.backbones import store_name
     from featcache.system.device import choose_device
-    from readouts.features.resident import residence
-    from readouts.features.splits import open_task_splits
-    from readouts.probes.runs import refuse_probes
+    from readouts.features.find import open_task_splits
+    from readouts.features.preloaded import preload_choice
     from readouts.tasks import load_task
     from readouts.training.loop import train
-    from readouts.training.run import configure, roles_of
+    from readouts.training.settings import configure, refuse_probes, roles_of
 
-    wish, readouts = residence(resident), readout.split(",") if readout else None
+    wish, readouts = preload_choice(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
     loaded = load_task(task, known)
     where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
@@ -562,9 +561,9 @@ def certify(
     from featcache.backbones import load_backbone
     from featcache.system.device import choose_device
     from readouts.certify.compare import certify as run
-    from readouts.features.splits import open_task_splits
+    from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
-    from readouts.training.run import configure
+    from readouts.training.settings import configure
 
     # Stores of shuffled frames have the name of the backbone and this.
     plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
@@ -624,7 +623,7 @@ def _both_ways(found: "Certificate") -> list[dict[str, object]]:
     return [
         {
             "readout": head.readout,
-            f"{found.metric} online": f"{head.metric_online:.4f}",
+            f"{found.findings.metric} online": f"{head.metric_online:.4f}",
             "online, rounded": None if head.metric_rounded is None else f"{head.metric_rounded:.4f}",
             "cached": f"{head.metric_cached:.4f}",
             "gap": f"{head.gap:+.2g}",
@@ -647,34 +646,31 @@ def compare(
     manifest: ManifestFile = None,
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
-    from readouts.features.splits import evaluated_store
-    from readouts.results.bootstrap import (
-        NoIntervalError,
-        interval,
-        paired_difference,
-        paired_evidence,
-        units_of,
-    )
+    from readouts.features.find import evaluated_store
+    from readouts.results.bootstrap import NoIntervalError, interval, mean_score, paired_difference
+    from readouts.results.clusters import clusters_of
+    from readouts.results.per_clip import paired_per_clip
     from readouts.results.table import find_row
     from readouts.tasks import load_task
 
     rows = [find_row(results_dir, name) for name in (first, second)]
     chosen = role or ("test" if all(row["test"] is not None for row in rows) else "val")
     task = load_task(rows[0]["task_spec"] or rows[0]["task"], _manifest(manifest))
-    clips, *evidence = paired_evidence(results_dir, rows[0], rows[1], chosen)
+    clips, *statistics = paired_per_clip(results_dir, rows[0], rows[1], chosen)
     targets = evaluated_store(cache_dir, rows[0], chosen).targets
     if targets is None:
         raise CallError(f"{task.name} has no targets: nothing to resample.")
-    units = units_of(targets, clips)
+    clusters = clusters_of(targets, clips)
+    scores = [mean_score(task, [per_clip]) for per_clip in statistics]
     found: object
-    for row, of in zip(rows, evidence, strict=True):
+    for row, score in zip(rows, scores, strict=True):
         try:
-            found = interval(task, of, units, n=resamples, level=level)
+            found = interval(score, clusters, n=resamples, level=level)
         except NoIntervalError as none:
             found = none
         console.print(f"{_run_title(row)}: {chosen} {row['metric']} {row[chosen]:.4f}, {found}", markup=False)
     try:
-        found = paired_difference(task, evidence[0], evidence[1], units, n=resamples, level=level)
+        found = paired_difference(scores[0], scores[1], clusters, n=resamples, level=level)
     except NoIntervalError as none:
         found = f"{rows[0][chosen] - rows[1][chosen]:+.4g}, {none}"
     better = "higher is better" if task.higher_is_better else "lower is better"
@@ -759,23 +755,20 @@ def _manifest(extra: Path | None) -> "Manifest":
 
 
 def _readout_rows(known: "Manifest") -> list[dict[str, object]]:
-    from readouts.probes.runs import probes_of
-    from readouts.sweeps.grid import readout_rows
     from readouts.tasks import KINDS, load_task
+    from readouts.training.settings import readout_rows
 
     tasks = {name: load_task(name, known) for name, task in known.tasks.items() if task.kind in KINDS}
-    return readout_rows(tasks, {name: probes_of(task) for name, task in tasks.items()})
+    return readout_rows(tasks)
 
 
 def _setting_rows(task: str | None, known: "Manifest") -> list[dict[str, object]]:
-    from readouts.probes.runs import probes_of
-    from readouts.sweeps.grid import setting_rows
     from readouts.tasks import load_task
+    from readouts.training.settings import setting_rows
 
     if task is None:
         raise CallError("scivid list settings: say of which --task, for defaults differ.")
-    loaded = load_task(task, known)
-    return setting_rows(loaded, probes_of(loaded))
+    return setting_rows(load_task(task, known))
 
 
 def _show(rows: list[dict[str, object]], *, empty: str) -> None:

@@ -1,8 +1,7 @@
-"""Which source frames make a clip, and the index of all clips of a split.
+"""The clips of a split: where each one's frames are, its labels, and the index of them all.
 
-The sampling rules are the reference's own, down to its off-by-ones (a random start never reaches the last
-place it could), because features of other frames would not be comparable. The index is what a store is
-extracted from: one row a clip in file order, and a digest that changes with any row or their order.
+The index is what a store is extracted from: one row per clip in file order, and a digest that changes with
+any row or their order.
 """
 
 import json
@@ -11,17 +10,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import UInt8
 
 from featcache.errors import DataError
-from featcache.spec import random_clip_starts as random_clip_starts
-from featcache.spec import window_starts as window_starts
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -54,13 +49,13 @@ class Clip:
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
     @property
-    def place(self) -> str:
-        """Where it is, as the beginning of a message."""
+    def location(self) -> str:
+        """File and record, as the beginning of a message."""
         return f"{self.source}, record {self.record}"
 
 
 FRAME_COLUMNS = tuple(name for name in CLIP_SCHEMA.names if name != "labels")
-"""What decides which frames a clip has."""
+"""The columns that decide which frames a clip has."""
 
 DIGEST_ROWS = 65_536
 """Rows that are Python objects at a time while an index is digested."""
@@ -91,22 +86,6 @@ class ClipIndex:
         """The index of `clips`, in their order."""
         return cls(pa.Table.from_pylist([asdict(clip) for clip in clips], schema=CLIP_SCHEMA))
 
-    @classmethod
-    def from_parquet(cls, path: Path) -> "ClipIndex":
-        """Read what `to_parquet` wrote; further columns of the file are left out.
-
-        Raises:
-            DataError: the file is missing, is not Parquet, or lacks a column.
-        """
-        try:
-            return cls(pq.read_table(path, columns=CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-        except (OSError, pa.ArrowException) as problem:
-            raise DataError(f"{path} is not a clip index ({problem}): scan the split again.") from None
-
-    def to_parquet(self, path: Path) -> None:
-        """Write the table to one file."""
-        pq.write_table(self.clips, path)
-
     def __len__(self) -> int:
         return cast(int, self.clips.num_rows)
 
@@ -115,12 +94,6 @@ class ClipIndex:
         (row,) = self.clips.slice(i, 1).to_pylist()
         return Clip(**{**row, "labels": tuple(row["labels"])})
 
-    def placed(self, clips_per_shard: int) -> pa.Table:
-        """The table as a store keeps it: with the shard of each clip and its position there."""
-        shard, position = np.divmod(np.arange(len(self), dtype=np.int32), clips_per_shard)
-        table = self.clips.append_column("shard", pa.array(shard))
-        return table.append_column("position", pa.array(position)).replace_schema_metadata(None)
-
     @cached_property
     def digest(self) -> str:
         """The sha256, in hex, of all rows in their order, whatever chunks or file the table came from."""
@@ -128,7 +101,7 @@ class ClipIndex:
 
     @cached_property
     def frames_digest(self) -> str:
-        """As `digest`, but of the rows without their labels: what features depend on, and no more."""
+        """The digest of the rows without their labels: what features depend on, and no more."""
         return self._digest_of(FRAME_COLUMNS)
 
     def _digest_of(self, columns: Iterable[str]) -> str:

@@ -1,8 +1,12 @@
 """What can go wrong in a way the user should read about.
 
 Every message says what is wrong, with the value, and what to do next. The command line prints it
-without a traceback and ends with the class's exit code; from Python they are ordinary exceptions.
+without a traceback and ends with the class's exit code; from Python they are ordinary exceptions. Below them
+are the phrases that many messages share.
 """
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 
 class ScividError(Exception):
@@ -31,3 +35,20 @@ class StoreError(ScividError):
 
 class TrainingError(ScividError):
     """A readout's training went astray; names run and step. What was written before stays."""
+
+
+def few(things: Iterable[object], n: int = 5) -> str:
+    """The first `n` of some things, and how many more there are."""
+    names = [str(thing) for thing in things]
+    return ", ".join(names[:n]) + (f" and {len(names) - n} more" if len(names) > n else "")
+
+
+def listed(lines: Sequence[str]) -> str:
+    """Lines of a message below its first, indented."""
+    return "\n".join(f"  {line}" for line in lines)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, where something that is known resembles `name`; otherwise nothing."""
+    near = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -13,19 +13,19 @@ What stands here is imported when it is asked for: `import readouts` costs nothi
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from readouts.features.splits import open_task_splits
+    from readouts.features.find import open_task_splits
     from readouts.results.table import load_results
     from readouts.tasks import load_task
     from readouts.training.loop import train, train_together
-    from readouts.training.run import configure
+    from readouts.training.settings import configure
 
 __all__ = ["configure", "load_results", "load_task", "open_task_splits", "train", "train_together"]
 
 _HOMES = {
-    "configure": "training.run",
+    "configure": "training.settings",
     "load_results": "results.table",
     "load_task": "tasks",
-    "open_task_splits": "features.splits",
+    "open_task_splits": "features.find",
     "train": "training.loop",
     "train_together": "training.loop",
 }

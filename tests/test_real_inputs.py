@@ -2,7 +2,7 @@
 
 Samples of real data are rewritten into the official layout, extracted with the demo's networks, and read out
 for a few steps. What is checked is not skill, which so few clips cannot show, but that what comes out is what
-was put in: frames, targets, controls whose score follows from the data, and pictures on the page.
+was put in: frames, targets, baselines whose score follows from the data, and pictures on the page.
 
 What the samples lack is made up, and said so where it is made: MOVi's tracks, STIR's end points, humidity.
 """
@@ -32,13 +32,13 @@ from featcache.manifest import Dataset, Manifest, load_manifest
 from featcache.spec import ClipSpec
 from featcache.store.feature_store import FeatureStore, find_stores, open_features
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
-from readouts.heads import as_tracks
+from readouts.heads.tracking import as_tracks
 from readouts.metrics.area import latitude_weights
-from readouts.report.task_figures import predictions_of
-from readouts.results.baselines import scored
+from readouts.results.baselines import score_baselines
+from readouts.results.predictions import read_predictions
+from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
 from readouts.tasks import load_task
-from readouts.training.checkpoint import read_predictions
 
 
 @pytest.fixture(scope="module")
@@ -72,24 +72,24 @@ class Passed:
         return reader, reader.scan().index
 
     def targets(self, role: str, name: str) -> np.ndarray:
-        return self.stores[role].load_targets()[name]
+        return self.stores[role].targets.read(name)
 
     def tokens(self, role: str, clip: int = 0, view: int = 0) -> np.ndarray:
         stored: np.ndarray = self.stores[role].read([clip], views=view)[0]
         return stored.astype(np.float32)
 
-    def controls(self) -> dict[str, dict[str, float]]:
+    def baselines(self) -> dict[str, dict[str, float]]:
         train, val = self.stores["train"].targets, self.stores["val"].targets
         assert train is not None
         assert val is not None
         clips = np.arange(self.stores["val"].spec.n_clips)
-        return scored(load_task(self.task, self.manifest), train, val, clips)
+        return score_baselines(load_task(self.task, self.manifest), train, val, clips)
 
     def rows(self) -> list[dict[str, Any]]:
         return load_results(self.folder / "results")
 
     def predictions(self) -> Mapping[str, np.ndarray]:
-        return read_predictions(predictions_of(self.rows()[0], self.folder / "results"))[1]
+        return read_predictions(RunFolder.of(self.folder / "results", self.rows()[0]).predictions("val"))[1]
 
 
 def pass_through(
@@ -193,11 +193,11 @@ def test_lost_lines_of_1987_stay_in_range(typhoon: Passed) -> None:
     assert np.isfinite(typhoon.tokens("val")).all()
 
 
-def test_pressure_controls_follow_from_the_track_and_are_drawn(typhoon: Passed) -> None:
-    controls = typhoon.controls()
+def test_pressure_baselines_follow_from_the_track_and_are_drawn(typhoon: Passed) -> None:
+    baselines = typhoon.baselines()
     # 1004 hPa in hours 12 to 21, 1003 in hour 24, and the score averages 1, 2, 3, 6 and 12 hours ahead.
-    assert controls["last input value"]["pressure/rmse"] == pytest.approx(1 / 5, abs=1e-4)
-    assert 0 < controls["training mean"]["pressure/rmse"] < 15
+    assert baselines["last input value"]["pressure/rmse"] == pytest.approx(1 / 5, abs=1e-4)
+    assert 0 < baselines["training mean"]["pressure/rmse"] < 15
     assert {row["readout"] for row in typhoon.rows()} == {"linear", "attention"}
     # Heads begin at the train split's mean, some 20 hPa below these storms, and three steps move them little.
     assert all(10 < row["val"] < 40 for row in typhoon.rows())
@@ -297,7 +297,7 @@ def test_tracks_of_endoscopy_stay_in_the_frame_and_are_drawn(tissue: Passed) -> 
     points = as_tracks(outputs).points
     assert 0 <= points.min() < points.max() <= 1
     # Its points do not move, by construction.
-    assert tissue.controls()["points do not move"]["average_over_thresholds"] == 1.0
+    assert tissue.baselines()["points do not move"]["average_over_thresholds"] == 1.0
     assert "How far predicted end points are" in tissue.page
     assert "First and last frame." in tissue.page
 
@@ -421,7 +421,7 @@ def test_the_benchmarks_statistics_fit_the_reanalysis(weather: Passed, weather_f
 
 
 def test_persistence_repeats_itself_with_the_members(weather: Passed) -> None:
-    persistence = weather.controls()["persistence"]
+    persistence = weather.baselines()["persistence"]
     z500 = [persistence[f"Z500/t={lead}/rmwse"] for lead in range(16)]
     # The last input is a member's last time, and every fourth field to forecast is of that very hour.
     same_hour = z500[3::4]

@@ -7,8 +7,6 @@ import numpy as np
 from jaxtyping import Int32
 
 from featcache.spec import ClipSpec, Sampling, require_frames
-from featcache.spec import random_clip_starts as random_clip_starts
-from featcache.spec import window_starts as window_starts
 
 
 def frame_indices(spec: ClipSpec, n_source: int, start: int = 0) -> Int32[np.ndarray, " F"]:
@@ -25,20 +23,6 @@ def frame_indices(spec: ClipSpec, n_source: int, start: int = 0) -> Int32[np.nda
         assert spec.sampling == "clip", f"{spec.sampling} has no start"
         return _clamped(start + spec.stride * np.arange(spec.n_frames), n_source)
     return _SAMPLERS[spec.sampling](spec.n_frames, spec.stride, n_source)
-
-
-def every_frame(n_source: int, stride: int) -> Int32[np.ndarray, " F"]:
-    """All frames, `stride` apart: the reference's `clip` without a number of frames."""
-    require_frames(n_source)
-    return np.arange(0, n_source, stride, dtype=np.int32)
-
-
-def multi_clip_indices(n_frames: int, stride: int, n_clips: int, n_source: int) -> Int32[np.ndarray, " F"]:
-    """Frames of `n_clips` clips whose starts are evenly spaced, one clip after the other (`multi_clip`)."""
-    require_frames(n_source)
-    starts = np.linspace(0, max(0, n_source - stride * n_frames), n_clips).astype(np.int32)
-    offsets = stride * np.arange(n_frames, dtype=np.int32)
-    return _clamped((starts[:, None] + offsets).ravel(), n_source)
 
 
 def repeat_frames(n_frames: int, divisible_by: int = 16) -> Int32[np.ndarray, " F"]:

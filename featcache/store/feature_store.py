@@ -1,8 +1,8 @@
-"""What is on disk: open it, refuse it, read from it.
+"""Find, open and read feature stores.
 
 A store is complete and the one that was asked for, or it is refused with what differs. Threads read straight
-from shard files into the caller's buffer, a chunk a clip and view (or a distinct frame); its checksum is
-verified when it is first read. The same files open in any Zarr client (`to_xarray`).
+from shard files into the caller's buffer, one chunk for each clip and view (or distinct frame); its checksum
+is verified when it is first read. The same files open in any Zarr client (`to_xarray`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from einops import rearrange
-from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
+from jaxtyping import Float16, Float32, Int8, Int64, Integer
 
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT
 from featcache.spec import Layer
-from featcache.store.frame_table import FrameTable, read_frame_table
-from featcache.store.header import StoreHeader, read_header, refuse_other
-from featcache.store.reading import Destination, LayerReader, Rows, Threads, UnreadableChunk, buffer_for
+from featcache.store.frame_table import read_frame_table
+from featcache.store.header import StoreHeader, read_header
+from featcache.store.matching import refuse_other
+from featcache.store.reading import AsStored, Destination, LayerReader, Threads, UnreadableChunk, buffer_for
+from featcache.store.rows import Rows
 from featcache.store.shards import OpenShards, file_bytes
 from featcache.store.spec import ArraySpec, FeatureSpec
 from featcache.store.targets import Targets, open_targets
@@ -79,12 +80,12 @@ class FeatureStore:
 
     @property
     def complete(self) -> bool:
-        """Whether every shard was seen when the store was finished."""
+        """Whether every shard was found on disk when the store was finished."""
         return self.header.complete
 
     @cached_property
     def clips(self) -> pa.Table:
-        """A row a clip: id, source, record, n_source, labels, digest, shard, position in the shard.
+        """One row per clip: id, source, record, n_source, labels, digest, shard, position in the shard.
 
         Without the last two where frames are stored once.
         """
@@ -101,19 +102,17 @@ class FeatureStore:
         return frozenset(self.header.skipped_rows)
 
     @cached_property
-    def frame_table(self) -> FrameTable:
-        """Which distinct frame each clip shows, of a store that keeps every frame once (`spec.n_frames`).
+    def rows(self) -> Rows:
+        """The rows of the arrays, with the frame table where there is one.
 
         Raises:
-            StoreError: it is missing or damaged.
+            StoreError: the table is missing or damaged.
         """
-        assert self.spec.n_frames is not None
-        return read_frame_table(self.path, self.spec, self.header.frame_table)
+        return self.spec.rows.with_table(read_frame_table(self.path, self.spec, self.header.frame_table))
 
     def shards_of(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
         """The shard of each clip; where frames are stored once, of the frame that it begins with."""
-        firsts = clips if self.spec.n_frames is None else self.frame_table.numbers[clips, 0, 0]
-        return firsts.astype(np.int64) // self.spec.clips_per_shard
+        return self.rows.first_rows(clips) // self.spec.clips_per_shard
 
     @property
     def targets(self) -> Targets | None:
@@ -126,15 +125,6 @@ class FeatureStore:
         if reference is None:
             return None
         return open_targets(self.path / reference.path, expected=reference.fingerprint)
-
-    def load_targets(self) -> dict[str, np.ndarray]:
-        """All targets, in memory: name -> array with a row a clip.
-
-        Raises:
-            StoreError: as `targets`, or a file of theirs is damaged.
-        """
-        targets = self.targets
-        return {} if targets is None else {name: targets.read(name) for name in targets.metadata}
 
     def shard_path(self, layer: Layer, shard: int) -> Path:
         """The file of one shard of a layer's tokens."""
@@ -150,7 +140,7 @@ class FeatureStore:
         verify: bool = True,
         threads: int = READ_THREADS,
     ) -> Float16[np.ndarray, "B T H W C"]:
-        """Tokens of the given clips, in the order given; those of an int8 store are widened.
+        """Tokens of the given clips, in the order given; those of an int8 store are dequantised.
 
         Args:
             clips: clip numbers; a number may come more than once.
@@ -167,8 +157,8 @@ class FeatureStore:
         numbers, view_of = self._wanted(clips, views)
         layer = self._layer(layer)
         out = buffer_for("out", out, np.float16, (len(numbers), *self.spec.grid.shape))
-        chunks, rows = self._chunks(numbers, view_of), self._by_chunk(out)
-        self._read(layer, chunks, self._float16_rows(rows), verify, threads)
+        chunks = self.rows.chunks_of(numbers, view_of)
+        self._read(layer, chunks, self._float16_rows(self.rows.by_chunk(out)), verify, threads)
         return out
 
     def read_quantized(
@@ -183,15 +173,8 @@ class FeatureStore:
     ) -> tuple[Int8[np.ndarray, "B T H W C"], Float32[np.ndarray, "B T H W"]]:
         """Tokens of an int8 store as they are on disk, and their scales: a token is `int8 * scale`.
 
-        Half the bytes of `read`, for those who widen on the device or fold the scale into their arithmetic.
-
-        Args:
-            clips: as `read`.
-            views: as `read`.
-            layer: as `read`.
-            out: the two buffers to fill.
-            verify: as `read`.
-            threads: as `read`.
+        Half the bytes of `read`, to dequantise on the device or to fold the scale into other arithmetic.
+        All else is as in `read`; `out` are the two buffers to fill.
 
         Raises:
             CallError: as `read`, or the store holds float16.
@@ -205,12 +188,13 @@ class FeatureStore:
         levels, scales = out or (None, None)
         levels = buffer_for("out[0]", levels, np.int8, shape)
         scales = buffer_for("out[1]", scales, np.float32, shape[:-1])
-        rows = self._by_chunk(levels), self._by_chunk(scales)
-        self._read(layer, self._chunks(numbers, view_of), lambda: Rows(*rows), verify, threads)
+        buffers = self.rows.by_chunk(levels), self.rows.by_chunk(scales)
+        chunks = self.rows.chunks_of(numbers, view_of)
+        self._read(layer, chunks, lambda: AsStored(*buffers), verify, threads)
         return levels, scales
 
     def previews(self) -> dict[int, bytes]:
-        """Clip number -> JPEG strip of a few clips as the backbone saw them; empty where none were kept."""
+        """Clip number -> JPEG strip of a few clips as the backbone was given them; empty if none are kept."""
         path = self.path / "previews.parquet"
         if not path.is_file():
             return {}
@@ -218,11 +202,11 @@ class FeatureStore:
         return dict(zip(rows["clip"], rows["jpeg"], strict=True))
 
     def to_xarray(self) -> "xarray.Dataset":
-        """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside.
+        """The store as a lazy Dataset: one array per layer, one chunk per clip and view, clip ids beside.
 
         Where frames are stored once a chunk is a frame, and `data.tokens_12[data.frames[clip, 0]]` a clip.
 
-        Of an int8 store two arrays a layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
+        An int8 store has two arrays per layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
         in float32 (NaN where a clip was skipped). `FeatureStore.read` rounds them to float16.
         """
         import xarray
@@ -235,11 +219,8 @@ class FeatureStore:
         return f"clip {clip} ({self.clips['id'][clip]})"
 
     def describe_row(self, row: int) -> str:
-        """A row of the arrays as messages name it: a clip, or a frame by a clip that shows it."""
-        if self.spec.n_frames is None:
-            return self.describe(row)
-        clip, _, step = self.frame_table.first_shown[row].tolist()
-        return f"frame {row} (step {step} of {self.describe(clip)})"
+        """A row of the arrays as messages name it: a clip, or a frame by a clip in which it occurs."""
+        return self.rows.describe(row, self.describe)
 
     def _read(
         self,
@@ -258,14 +239,14 @@ class FeatureStore:
 
     def _float16_rows(self, out: Float16[np.ndarray, "B T H W C"]) -> Callable[[], Destination]:
         if self.spec.dtype == "float16":
-            return lambda: Rows(out)
+            return lambda: AsStored(out)
         # Here, for it takes torch, and a look at stores does without.
-        from featcache.store.dtypes import Widened
+        from featcache.store.dtypes import Dequantised
 
-        return lambda: Widened(out)
+        return lambda: Dequantised(out)
 
     def _unreadable(self, layer: Layer, found: UnreadableChunk) -> str:
-        row, view = divmod(found.chunk, found.array.chunks_per_row)
+        row, view = divmod(found.chunk, found.array.rows.chunks_per_row)
         path = self.path / shard_key(found.array, row // self.spec.clips_per_shard)
         what = f"{self.describe_row(row)}, view {view}, layer {layer.name}"
         if found.problem is None:
@@ -278,7 +259,7 @@ class FeatureStore:
     def _why_absent(self, row: int) -> str:
         why = self.header.skipped_rows
         if row in why:
-            return f"was skipped at extraction ({why[row]}): leave it out, `skipped_clips` lists them"
+            return f"was skipped at extraction ({why[row]}): skip it, `skipped_clips` lists them"
         return "was never written: run the same `scivid extract` again"
 
     @property
@@ -294,18 +275,6 @@ class FeatureStore:
             if outside.size:
                 raise CallError(f"{self.path} has no {name} {outside[0]}: there are {end}, counted from 0.")
         return numbers, view_of
-
-    def _chunks(
-        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
-    ) -> Int64[np.ndarray, " n"]:
-        """The chunks that make up clips and views: one each, or one a step."""
-        if self.spec.n_frames is None:
-            return np.asarray(clips * self.spec.n_views + views)
-        return np.asarray(self.frame_table.numbers[clips, views].ravel(), np.int64)
-
-    def _by_chunk(self, out: Shaped[np.ndarray, "B T ..."]) -> Shaped[np.ndarray, "n ..."]:
-        """The same memory with a row a chunk."""
-        return out if self.spec.n_frames is None else rearrange(out, "b t ... -> (b t) 1 ...")
 
     def _layer(self, layer: Layer | None) -> Layer:
         names = self._layer_names
@@ -341,9 +310,31 @@ def open_features(
     header = read_header(path)
     refuse_other(path, header, fingerprint=fingerprint, parts=parts)
     store = FeatureStore(path, header)
-    if not allow_incomplete:
-        _refuse_unfinished(store)
-        _refuse_broken(store)
+    return store if allow_incomplete else finished(store)
+
+
+def finished(store: FeatureStore) -> FeatureStore:
+    """The store as it is, if it is finished and whole.
+
+    Raises:
+        StoreError: it is not finished, or a shard file is missing or truncated.
+    """
+    spec = store.spec
+    if not store.complete:
+        there = sum(
+            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
+        )
+        raise StoreError(
+            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
+            "Run the same `scivid extract` again: it goes on where it stopped."
+        )
+    broken = [problem for array in spec.all_arrays for problem in _misshapen(store, array)]
+    if broken:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise StoreError(
+            f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
+            "it makes only these shards anew. `scivid validate` finds all damage."
+        )
     return store
 
 
@@ -356,7 +347,7 @@ def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbo
 def find_stores(
     cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
 ) -> tuple[FeatureStore, ...]:
-    """The stores in a cache by path, finished or not; what cannot be read as a store is left out."""
+    """The stores in a cache by path, finished or not; what cannot be read as a store is skipped."""
     found = []
     for path in store_paths(cache_dir, task, split, backbone):
         with suppress(StoreError):
@@ -364,33 +355,14 @@ def find_stores(
     return tuple(found)
 
 
-def _refuse_unfinished(store: FeatureStore) -> None:
-    if not store.complete:
-        spec = store.spec
-        there = sum(
-            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
-        )
-        raise StoreError(
-            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
-            "Run the same `scivid extract` again: it goes on where it stopped."
-        )
-
-
-def _refuse_broken(store: FeatureStore) -> None:
-    broken = [problem for array in store.spec.all_arrays for problem in _misshapen(store, array)]
-    if broken:
-        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise StoreError(
-            f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
-            "it makes only these shards anew. `scivid validate` finds all damage."
-        )
-
-
 def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
     """Shard files that are missing or not of the one size they can have, from a `stat` each."""
     for shard in range(store.spec.n_shards):
         kept = len(set(store.spec.rows_of_shard(shard)) - store.skipped_rows)
-        path, wanted = store.path / shard_key(array, shard), file_bytes(array, kept * array.chunks_per_row)
+        path, wanted = (
+            store.path / shard_key(array, shard),
+            file_bytes(array, kept * array.rows.chunks_per_row),
+        )
         try:
             size = path.stat().st_size
         except FileNotFoundError:

@@ -1,114 +1,72 @@
-"""Which distinct frame each clip shows at each step, of a store that keeps every frame once.
+"""The frame table of a store that keeps every distinct frame once, as a plain Zarr array beside the tokens.
 
-Windows of one video share most of their frames, and a model that sees each frame by itself gives a frame the
-same tokens in all of them: these are computed and stored once, and a clip is put together as it is read. The
-table is a plain Zarr array beside the tokens, so `tokens[frames[clip, view]]` is a clip to any client.
+So `tokens[frames[clip, view]]` is a clip to any Zarr client. A store of clips has no such array: then there
+is nothing to write, to read or to count.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from einops import rearrange
-from jaxtyping import Bool, Int32, Int64, Integer, UInt8
 
 from featcache.errors import StoreError
+from featcache.store.rows import TOKEN_AXES, FrameTable
 from featcache.store.shards import CRC_BYTES, checksum
-from featcache.store.spec import TOKEN_AXES, FeatureSpec
-from featcache.store.zarr_format import chunk_key, json_bytes, plain_metadata
+from featcache.store.spec import FeatureSpec
+from featcache.store.zarr_format import chunk_key, plain_metadata
 from featcache.system.files import publish
 
 ARRAY = "frames"
 AXES = TOKEN_AXES[:3]
-KEY_BYTES = 16
-"""Of what stands for a frame: equal where frames are equal."""
 
 _STORED = np.dtype("<i4")
 
 
-@dataclass(frozen=True)
-class FrameTable:
-    """Numbers of distinct frames, counted in the order in which the clips show them first."""
-
-    numbers: Int32[np.ndarray, "clip view step"]
-
-    @classmethod
-    def of_keys(cls, keys: UInt8[np.ndarray, "clip view step key"]) -> "FrameTable":
-        """The table of frames that are known by `KEY_BYTES` bytes each."""
-        flat = np.ascontiguousarray(keys).data.cast("B")
-        buffers = [None, pa.py_buffer(flat)]
-        frames = pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), prod(keys.shape[:3]), buffers)
-        codes = frames.dictionary_encode().indices.to_numpy().astype(np.int32)
-        return cls(rearrange(codes, "(b v t) -> b v t", b=keys.shape[0], v=keys.shape[1]))
-
-    @property
-    def n_frames(self) -> int:
-        """How many distinct ones there are."""
-        return int(self.numbers.max()) + 1
-
-    @cached_property
-    def first_shown(self) -> Int64[np.ndarray, "frame 3"]:
-        """(clip, view, step) at which each frame is shown first; clips ascend."""
-        _, first = np.unique(self.numbers, return_index=True)
-        return np.stack(np.unravel_index(first, self.numbers.shape), axis=-1)
-
-    @cached_property
-    def digest(self) -> str:
-        """The sha256, in hex, of all numbers."""
-        return sha256(self._stored).hexdigest()
-
-    def clips_with(self, frames: Integer[np.ndarray, " n"]) -> Bool[np.ndarray, " clip"]:
-        """Which clips show one of these frames."""
-        return np.asarray(np.isin(self.numbers, frames).any(axis=(1, 2)))
-
-    def to_bytes(self) -> bytes:
-        """The only chunk of the array, with its checksum."""
-        return self._stored + checksum(self._stored)
-
-    @classmethod
-    def from_bytes(cls, data: bytes, shape: tuple[int, int, int]) -> "FrameTable":
-        """Read back what `to_bytes` gave.
-
-        Raises:
-            ValueError: it is damaged, or of another shape.
-        """
-        values, crc = data[:-CRC_BYTES], data[-CRC_BYTES:]
-        if len(values) != prod(shape) * _STORED.itemsize or checksum(values) != crc:
-            raise ValueError("is truncated or damaged")
-        numbers = np.frombuffer(values, _STORED).astype(np.int32)
-        return cls(rearrange(numbers, "(b v t) -> b v t", b=shape[0], v=shape[1]))
-
-    @property
-    def _stored(self) -> bytes:
-        return self.numbers.astype(_STORED).tobytes()
+def to_bytes(table: FrameTable) -> bytes:
+    """The only chunk of the array, with its checksum."""
+    return table.stored + checksum(table.stored)
 
 
-def array_metadata(spec: FeatureSpec) -> dict[str, Any]:
-    """The table's `zarr.json`; one chunk, for it is small beside the tokens of a single shard."""
-    return plain_metadata(_shape(spec), spec.n_clips, _STORED, AXES)
+def from_bytes(data: bytes, shape: tuple[int, int, int]) -> FrameTable:
+    """Read back what `to_bytes` gave.
+
+    Raises:
+        ValueError: it is damaged, or of another shape.
+    """
+    values, crc = data[:-CRC_BYTES], data[-CRC_BYTES:]
+    if len(values) != prod(shape) * _STORED.itemsize or checksum(values) != crc:
+        raise ValueError("is truncated or damaged")
+    numbers = np.frombuffer(values, _STORED).astype(np.int32)
+    return FrameTable(rearrange(numbers, "(b v t) -> b v t", b=shape[0], v=shape[1]))
 
 
-def write_frame_table(store: Path, spec: FeatureSpec, table: FrameTable) -> None:
-    """Put the table of a store there, durably."""
-    publish(store / ARRAY / "zarr.json", json_bytes(array_metadata(spec)))
-    publish(_chunk(store), table.to_bytes())
+def table_metadata(spec: FeatureSpec) -> dict[str, dict[str, Any]]:
+    """The table's name and its `zarr.json`; one chunk, for it is small beside the tokens of one shard."""
+    if spec.n_frames is None:
+        return {}
+    return {ARRAY: plain_metadata(_shape(spec), spec.n_clips, _STORED, AXES)}
 
 
-def read_frame_table(store: Path, spec: FeatureSpec, digest: str | None) -> FrameTable:
-    """The table of the store at a path.
+def write_frame_table(store: Path, table: FrameTable | None) -> None:
+    """Put the numbers of a store's table there, if it has one."""
+    if table is not None:
+        publish(_chunk(store), to_bytes(table))
+
+
+def read_frame_table(store: Path, spec: FeatureSpec, digest: str | None) -> FrameTable | None:
+    """The table of the store at a path; None where its rows are clips.
 
     Raises:
         StoreError: it is missing, damaged, or not the one with this digest.
     """
+    if spec.n_frames is None:
+        return None
     path = _chunk(store)
     problem = "is not the table that the store was written with"
     try:
-        table = FrameTable.from_bytes(path.read_bytes(), _shape(spec))
+        table = from_bytes(path.read_bytes(), _shape(spec))
         if table.digest == digest:
             return table
     except OSError as failure:

@@ -1,28 +1,22 @@
 """What a store says of itself: the attributes of its `zarr.json`, as one frozen value.
 
-`complete` is the promise everything else rests on: it is written last, after every shard was seen.
+`complete` is the promise everything else rests on: it is written last, after every shard was found on disk.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from featcache.errors import CallError, StoreError
-from featcache.fingerprint import differences
-from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer, TokenGrid
-from featcache.store.frame_table import ARRAY as FRAMES
-from featcache.store.frame_table import array_metadata as frames_metadata
+from featcache.store.frame_table import table_metadata
 from featcache.store.spec import FeatureSpec
-from featcache.store.zarr_format import array_metadata, group_metadata
-
-OF_THE_SCAN = ("skipped_records", "notes")
-"""Provenance that tells of the source files and their labels, so that the last scan is right about it."""
+from featcache.store.zarr_format import array_metadata, group_metadata, json_bytes
 
 STORE_VERSION = 1
-"""Of the layout on disk; raised when older code could misread it."""
+"""Version of the layout on disk; raised when older code could misread it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +24,7 @@ class TargetsReference:
     """Which targets belong to a store."""
 
     path: str
-    """From the store's own folder, so that the cache can be moved."""
+    """Relative to the store's own folder, so that the cache can be moved."""
     fingerprint: str
 
 
@@ -43,9 +37,9 @@ class StoreHeader:
     parts: Mapping[str, Any]
     """Everything that changes a feature: what the fingerprint is the digest of."""
     frames_digest: str
-    """Of the clip index without its labels: whose features these are."""
+    """Digest of the clip index without its labels: whose features these are."""
     clips_digest: str
-    """Of the clip index, whose rows are in clips.parquet."""
+    """Digest of the clip index, whose rows are in clips.parquet."""
     frame_table: str | None = None
     """Digest of the table of distinct frames, where these are stored once."""
     targets: TargetsReference | None = None
@@ -73,26 +67,26 @@ class StoreHeader:
         # What is as it always was is not said: stores of before there was a choice stay the same to the byte.
         if self.spec.dtype == "float16":
             del spec["dtype"]
-        if self.spec.n_frames is None:
-            del spec["n_frames"]
+        spec = {name: value for name, value in spec.items() if value is not None}
         named = {"kind": "features", "store_version": STORE_VERSION, "spec": spec}
         own = {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("spec", "attrs", "targets")
+            f.name: value
+            for f in fields(self)
+            if f.name not in ("spec", "attrs", "targets") and (value := getattr(self, f.name)) is not None
         }
-        if self.frame_table is None:
-            del own["frame_table"]
         targets = None if self.targets is None else asdict(self.targets)
-        arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
-        if self.spec.n_frames is not None:
-            arrays[FRAMES] = frames_metadata(self.spec)
-        return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, arrays)
+        return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, self.arrays)
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """Name of each array -> its `zarr.json`."""
+        tokens = {array.name: array_metadata(array) for array in self.spec.all_arrays}
+        return tokens | table_metadata(self.spec)
 
     @property
     def skipped_rows(self) -> dict[int, str]:
         """Row of the arrays (clip, or distinct frame) -> why it was not written."""
-        row = self.spec.row_axis
-        listed_ones = self.provenance.get(f"skipped_{row}s", ())
-        return {entry[row]: entry["reason"] for entry in listed_ones}
+        return self.spec.rows.skipped_in(self.provenance)
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "StoreHeader":
@@ -108,7 +102,7 @@ class StoreHeader:
             raise ValueError(
                 "it was written by another version of scivid; install that one, or extract again"
             )
-        spec = attrs.pop("spec")
+        spec = dict(attrs.pop("spec"))
         grid, layers = TokenGrid(**spec.pop("grid")), tuple(map(Layer.parse, spec.pop("layers")))
         targets = attrs.pop("targets")
         own = {name: attrs.pop(name) for name in _RESERVED & attrs.keys()}
@@ -129,12 +123,27 @@ def read_header(path: Path) -> StoreHeader:
     Raises:
         StoreError: there is no store, or its `zarr.json` cannot be read as one.
     """
+    return read_root(path)[0]
+
+
+def header_if_begun(path: Path) -> StoreHeader | None:
+    """As `read_header`; None where no store has been begun at `path`."""
+    return read_header(path) if (path / "zarr.json").exists() else None
+
+
+def read_root(path: Path) -> tuple[StoreHeader, Mapping[str, Any]]:
+    """The header of the store at `path`, and all of its `zarr.json`.
+
+    Raises:
+        StoreError: as `read_header`.
+    """
     if not path.is_dir():
         raise StoreError(
             f"{path} is not there: `scivid list stores` shows what is, `scivid extract` makes one."
         )
     try:
-        return StoreHeader.from_metadata(json.loads((path / "zarr.json").read_bytes()))
+        document = json.loads((path / "zarr.json").read_bytes())
+        return StoreHeader.from_metadata(document), document
     except FileNotFoundError:
         raise StoreError(
             f"{path} is not a feature store: it has no zarr.json. `scivid list stores` shows those there are."
@@ -146,74 +155,6 @@ def read_header(path: Path) -> StoreHeader:
         ) from problem
 
 
-def refuse_other(
-    path: Path, header: StoreHeader, *, fingerprint: str | None, parts: Mapping[str, Any] | None
-) -> None:
-    """Refuse a store that was edited, or is not the one meant (None: whichever it is).
-
-    Raises:
-        StoreError: says in what it differs.
-    """
-    if (own := digest_of(header.parts)) != header.fingerprint:
-        raise StoreError(
-            f"{path}/zarr.json was edited: its parts have the fingerprint {own}, it states "
-            f"{header.fingerprint}. Put the file back, or delete the store and extract again."
-        )
-    if parts is not None and (unlike := differences(header.parts, parts)):
-        raise StoreError(
-            f"{path} holds other features than those asked for:\n{listed(unlike)}\n"
-            "Ask for what is here, or run `scivid extract` with the options you want: it makes its own store."
-        )
-    if fingerprint is not None and fingerprint != header.fingerprint:
-        raise StoreError(
-            f"{path} holds the features {header.fingerprint}, you asked for {fingerprint}: "
-            "the backbone, preprocessing or clips changed. `scivid extract` makes a new store beside it."
-        )
-
-
-def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeader:
-    """The header to go on with, if the store found is of the same features.
-
-    Its shards stay as they are laid out; what is said of them (labels, targets, attributes) becomes what is
-    wanted now. A complete store of which nothing else is said keeps its header, whatever software looks.
-
-    Raises:
-        StoreError: it is not; says in what.
-    """
-    refuse_other(path, found, fingerprint=wanted.fingerprint, parts=wanted.parts)
-    if unlike := differences(_shape(found), _shape(wanted)):
-        raise StoreError(
-            f"{path} holds these features in another shape:\n{listed(unlike)}\n"
-            "Ask for the shape that is here, or delete the store."
-        )
-    of_the_scan = {name: wanted.provenance[name] for name in OF_THE_SCAN if name in wanted.provenance}
-    now = replace(
-        found,
-        attrs=wanted.attrs,
-        targets=wanted.targets,
-        clips_digest=wanted.clips_digest,
-        provenance={**found.provenance, **of_the_scan},
-    )
-    if found.complete and now == found:
-        return found
-    return replace(now, provenance=_resumed(now, wanted))
-
-
-def listed(lines: Sequence[str]) -> str:
-    """Lines of a message, indented."""
-    return "\n".join(f"  {line}" for line in lines)
-
-
-def _shape(header: StoreHeader) -> dict[str, Any]:
-    # How many clips share a file is the business of whoever began the store.
-    spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
-    return {"spec": spec, "frames": header.frames_digest, "frame table": header.frame_table}
-
-
-def _resumed(found: StoreHeader, wanted: StoreHeader) -> dict[str, Any]:
-    """The first run's provenance, and what of later ones differs from it."""
-    first = dict(found.provenance)
-    news = {name: value for name, value in wanted.provenance.items() if first.get(name) != value}
-    if news and news not in first.get("resumed_with", []):
-        first["resumed_with"] = [*first.get("resumed_with", []), news]
-    return first
+def as_read_back(header: StoreHeader) -> StoreHeader:
+    """The header as it will be read from disk: through JSON, in which a tuple becomes a list."""
+    return StoreHeader.from_metadata(json.loads(json_bytes(header.metadata())))

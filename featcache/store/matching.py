@@ -1,42 +1,146 @@
-"""Whether a readout that learned from one store can be evaluated on another."""
+"""Is what lies on disk the store that is meant? All that refuses, resumes or compares, by headers alone.
+
+Whose a folder is, whether a store holds the features that were asked for, how an extraction goes on with a
+store that it finds, and whether a readout that learned from one store can be evaluated on another.
+"""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
-from featcache.errors import StoreError
+from featcache.errors import StoreError, few, listed
 from featcache.fingerprint import differences
-from featcache.store.feature_store import FeatureStore
-from featcache.store.header import listed
+from featcache.fingerprint import fingerprint as digest_of
+from featcache.store.header import StoreHeader
+from featcache.system.files import PARTIAL, Lock
+
+LOCK = ".lock"
+
+OF_THE_SCAN = ("skipped_records", "notes")
+"""Provenance that tells of the source files and their labels, so that the last scan is right about it."""
 
 OF_THE_SPLIT = frozenset({"clips", "views"})
 """Fingerprint parts in which a training and a validation store may differ."""
 
 
-def compatible(train: FeatureStore, val: FeatureStore) -> None:
-    """Refuse two stores that hold features of different kinds; their clips and views may differ.
+def refuse_foreign(path: Path) -> None:
+    """Refuse a folder with anything in it that is not ours.
+
+    Raises:
+        StoreError: names what is there.
+    """
+    if path.exists() and not (path / "zarr.json").exists():
+        found = [path.name] if not path.is_dir() else sorted(entry.name for entry in path.iterdir())
+        strange = [name for name in found if name != LOCK and not name.endswith(PARTIAL)]
+        if strange:
+            raise StoreError(
+                f"{path} is there and is not a feature store (it has {few(strange)}): "
+                "move it away, or choose another cache folder."
+            )
+
+
+def hold(path: Path) -> Lock:
+    """Make the store at `path` this process's own until the lock is released.
+
+    Raises:
+        StoreError: another process has it.
+    """
+    busy = f"{path} is being written by another process: wait for it, or end it and run this command again."
+    return Lock(path / LOCK, wait=False, busy=busy)
+
+
+def refuse_other(
+    path: Path, header: StoreHeader, *, fingerprint: str | None, parts: Mapping[str, Any] | None
+) -> None:
+    """Refuse a store that was edited, or is not the one meant (None: whichever it is).
+
+    Raises:
+        StoreError: says in what it differs.
+    """
+    if (own := digest_of(header.parts)) != header.fingerprint:
+        raise StoreError(
+            f"{path}/zarr.json was edited: its parts have the fingerprint {own}, it states "
+            f"{header.fingerprint}. Put the file back, or delete the store and extract again."
+        )
+    if parts is not None and (unlike := differences(header.parts, parts)):
+        raise StoreError(
+            f"{path} holds other features than those asked for:\n{listed(unlike)}\n"
+            "Ask for what is here, or run `scivid extract` with the options you want: it makes its own store."
+        )
+    if fingerprint is not None and fingerprint != header.fingerprint:
+        raise StoreError(
+            f"{path} holds the features {header.fingerprint}, you asked for {fingerprint}: "
+            "the backbone, preprocessing or clips changed. `scivid extract` makes a new store beside it."
+        )
+
+
+def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeader:
+    """The header to go on with, if the store found is of the same features.
+
+    Its shards stay as they are laid out; what is said of them (labels, targets, attributes) becomes what is
+    wanted now. A complete store of which nothing else is said keeps its header, whatever software looks.
+
+    Raises:
+        StoreError: it is not; says in what.
+    """
+    refuse_other(path, found, fingerprint=wanted.fingerprint, parts=wanted.parts)
+    if unlike := differences(_shape(found), _shape(wanted)):
+        raise StoreError(
+            f"{path} holds these features in another shape:\n{listed(unlike)}\n"
+            "Ask for the shape that is here, or delete the store."
+        )
+    of_the_scan = {name: wanted.provenance[name] for name in OF_THE_SCAN if name in wanted.provenance}
+    now = replace(
+        found,
+        attrs=wanted.attrs,
+        targets=wanted.targets,
+        clips_digest=wanted.clips_digest,
+        provenance={**found.provenance, **of_the_scan},
+    )
+    if found.complete and now == found:
+        return found
+    return replace(now, provenance=_resumed(now, wanted))
+
+
+def refuse_incompatible(path: Path, header: StoreHeader, *, train_path: Path, train: StoreHeader) -> None:
+    """Refuse a store of features of another kind than those trained on; clips and views may differ.
 
     Raises:
         StoreError: backbone, preprocessing, layers or tokens differ; lists in what.
     """
-    ours, theirs = _kind_of_features(val), _kind_of_features(train)
-    if _dataset_of(train) != _dataset_of(val):
+    ours, theirs = _kind_of_features(header), _kind_of_features(train)
+    if _dataset_of(train) != _dataset_of(header):
         # How files of another data set are decoded is part of which clips they are.
         ours.pop("decoding", None)
         theirs.pop("decoding", None)
-    found = differences(ours, theirs)
-    if found:
+    if unlike := differences(ours, theirs):
         raise StoreError(
-            f"{val.path} cannot be evaluated with a readout trained on {train.path}:\n{listed(found)}\n"
+            f"{path} cannot be evaluated with a readout trained on {train_path}:\n{listed(unlike)}\n"
             "(here: the validation store; asked for: as in training). Extract both with the same options."
         )
 
 
-def _dataset_of(store: FeatureStore) -> Any:
-    clips = store.parts.get("clips")
+def _shape(header: StoreHeader) -> dict[str, Any]:
+    # How many clips share a file is the business of whoever began the store.
+    spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
+    return {"spec": spec, "frames": header.frames_digest, "frame table": header.frame_table}
+
+
+def _resumed(found: StoreHeader, wanted: StoreHeader) -> dict[str, Any]:
+    """The first run's provenance, and what of later ones differs from it."""
+    first = dict(found.provenance)
+    news = {name: value for name, value in wanted.provenance.items() if first.get(name) != value}
+    if news and news not in first.get("resumed_with", []):
+        first["resumed_with"] = [*first.get("resumed_with", []), news]
+    return first
+
+
+def _dataset_of(header: StoreHeader) -> Any:
+    clips = header.parts.get("clips")
     return clips.get("dataset") if isinstance(clips, Mapping) else None
 
 
-def _kind_of_features(store: FeatureStore) -> dict[str, Any]:
-    shape = {"grid": asdict(store.spec.grid), "layers": [layer.name for layer in store.spec.layers]}
-    return {name: part for name, part in store.parts.items() if name not in OF_THE_SPLIT} | {"store": shape}
+def _kind_of_features(header: StoreHeader) -> dict[str, Any]:
+    shape = {"grid": asdict(header.spec.grid), "layers": [layer.name for layer in header.spec.layers]}
+    return {name: part for name, part in header.parts.items() if name not in OF_THE_SPLIT} | {"store": shape}

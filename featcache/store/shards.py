@@ -27,7 +27,7 @@ ABSENT = 2**64 - 1
 
 CRC_BYTES = 4
 MAX_OPEN_SHARDS = 128
-"""That a store keeps, two file descriptors each once mapped; a process may usually have 1,024."""
+"""Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
 
 DAMAGED = ".damaged"
 """Ending of a shard file set aside: not a chunk key, so no Zarr client sees it."""
@@ -153,8 +153,8 @@ def write_chunks(
     """Write one shard of each of `arrays` to its empty file: chunks in C order of (clip, view).
 
     Args:
-        fds: a file an array.
-        chunks: a chunk an array, C-contiguous, or None where they are absent; done with when the next is
+        fds: one file per array.
+        chunks: one chunk per array, C-contiguous, or None where they are absent; done with when the next is
             asked for, so one buffer will do.
         arrays: of one layer.
     """
@@ -219,10 +219,11 @@ def presence(path: Path, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"
         raise DamagedShard("has an index that does not describe chunks of this store")
     if size != (wanted := file_bytes(array, int(present.sum()))):
         raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
-    n_rows = min(array.rows_per_shard, array.n_rows - shard * array.rows_per_shard)
-    if present[n_rows * array.chunks_per_row :].any():
-        raise DamagedShard(f"holds chunks beyond the {array.n_rows} {array.axes[0]}s of the store")
-    return rearrange(present[: n_rows * array.chunks_per_row], "(b v) -> b v", v=array.chunks_per_row)
+    rows = array.rows
+    n_chunks = rows.n_chunks - shard * array.chunks_per_shard
+    if present[n_chunks:].any():
+        raise DamagedShard(f"holds chunks beyond the {rows.n_rows} {rows.axis}s of the store")
+    return rearrange(present[:n_chunks], "(b v) -> b v", v=rows.chunks_per_row)
 
 
 def checksum(data: Shaped[np.ndarray, "..."] | bytes) -> bytes:

@@ -1,26 +1,20 @@
 """Shapes, names and bytes of a store's arrays: values only, no I/O, no torch."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, prod
 from typing import Literal
 
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
-
-TOKEN_AXES = ("clip", "view", "step", "row", "column", "channel")
-"""`dimension_names` of the token arrays of a store."""
-
-
-FRAME_AXES = ("frame", "row", "column", "channel")
-"""The same, where every distinct frame of the clips is stored once."""
-
+from featcache.store.rows import Rows, rows_of
 
 TARGET_SHARD_BYTES = 256 * 2**20
 """A shard is the unit of writing and of loss in a crash: large enough to stream, small enough to lose."""
 
 
 TokenDtype = Literal["float16", "int8"]
-"""What a store keeps its tokens as; int8 with a float32 scale a token beside it, so about half the bytes."""
+"""What a store keeps its tokens as; int8 has one float32 scale per token beside it: about half the bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,30 +28,28 @@ class ArraySpec:
     dtype: Literal["float16", "int8", "float32"]
     of_a_chunk: tuple[int, ...]
     """Shape of one clip and view, or of one frame."""
-    n_rows: int
-    n_views: int | None
-    """Of a clip; None where rows are frames."""
+    rows: Rows
     rows_per_shard: int
 
     @property
     def axes(self) -> tuple[str, ...]:
         """`dimension_names`: the legend's, as far as they go (a scale is of all channels of a token)."""
-        return (FRAME_AXES if self.n_views is None else TOKEN_AXES)[: len(self.shape)]
+        return self.rows.axes[: len(self.shape)]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """In the order of `axes`."""
-        return self._rows(self.n_rows, self.n_views)
+        """Shape of the whole array, in the order of `axes`."""
+        return (self.rows.n_rows, *self.rows.view_shape, *self.of_a_chunk)
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
         """One clip and view, or one frame: the unit of reading."""
-        return self._rows(1, self.n_views and 1)
+        return (1, *(1 for _ in self.rows.view_shape), *self.of_a_chunk)
 
     @property
     def shard_shape(self) -> tuple[int, ...]:
         """All chunks of `rows_per_shard` rows: the unit of writing."""
-        return self._rows(self.rows_per_shard, self.n_views)
+        return (self.rows_per_shard, *self.rows.view_shape, *self.of_a_chunk)
 
     @property
     def chunk_bytes(self) -> int:
@@ -65,25 +57,12 @@ class ArraySpec:
         return prod(self.of_a_chunk) * {"int8": 1, "float16": 2, "float32": 4}[self.dtype]
 
     @property
-    def chunks_per_row(self) -> int:
-        """Views of a clip; 1 of a frame."""
-        return self.n_views or 1
-
-    @property
-    def n_chunks(self) -> int:
-        """Of all rows."""
-        return self.n_rows * self.chunks_per_row
-
-    @property
     def chunks_per_shard(self) -> int:
         """Entries of a shard's index; in the last shard some may lie beyond the array and stay absent."""
-        return self.rows_per_shard * self.chunks_per_row
-
-    def _rows(self, n: int, n_views: int | None) -> tuple[int, ...]:
-        return (n, *(() if n_views is None else (n_views,)), *self.of_a_chunk)
+        return self.rows_per_shard * self.rows.chunks_per_row
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """The shape of one store: how many clips and views of which grid, at which layers, in which shards.
 
@@ -95,11 +74,11 @@ class FeatureSpec:
     n_clips: int
     n_views: int
     clips_per_shard: int
-    """Rows of a shard, whatever rows are."""
+    """Rows of a shard, be they clips or distinct frames."""
     dtype: TokenDtype = "float16"
     n_frames: int | None = None
     """Distinct frames, of a model that sees each by itself: every one is stored once, and a step of a clip is
-    one of them (`featcache.store.frame_table`). None: the tokens of a clip and view lie together.
+    one of them (`featcache.store.rows`). None: the tokens of a clip and view lie together.
     """
 
     def __post_init__(self) -> None:
@@ -109,77 +88,51 @@ class FeatureSpec:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise CallError(f"a store with {name}={getattr(self, name)} would be empty.")
 
-    @property
-    def row_axis(self) -> Literal["clip", "frame"]:
-        """What a row is, and what the first axis is called."""
-        return "clip" if self.n_frames is None else "frame"
-
-    @property
-    def n_rows(self) -> int:
-        """Clips, or distinct frames."""
-        return self.n_clips if self.n_frames is None else self.n_frames
-
-    @property
-    def row_shape(self) -> tuple[int, int, int, int, int]:
-        """Of a row in memory, (view, step, row, column, channel): a frame has one view and one step."""
-        if self.n_frames is None:
-            return (self.n_views, *self.grid.shape)
-        return (1, *replace(self.grid, steps=1).shape)
+    @cached_property
+    def rows(self) -> Rows:
+        """What the first axis of the arrays counts."""
+        return rows_of(self.grid, n_clips=self.n_clips, n_views=self.n_views, n_frames=self.n_frames)
 
     @property
     def n_shards(self) -> int:
-        """Shards of each layer's array."""
-        return ceil(self.n_rows / self.clips_per_shard)
+        """Number of shards of each layer's arrays."""
+        return ceil(self.rows.n_rows / self.clips_per_shard)
 
     @property
     def payload_bytes(self) -> int:
         """Bytes of all tokens of all layers, and of their scales, without checksums and indexes."""
-        chunks = self.n_rows * self.row_shape[0]
-        return chunks * sum(array.chunk_bytes for array in self.all_arrays)
+        return self.rows.n_chunks * sum(array.chunk_bytes for array in self.all_arrays)
 
-    @property
-    def array_shape(self) -> tuple[int, ...]:
-        """Shape of one layer's tokens as they are read, in the order of `TOKEN_AXES`."""
-        return (self.n_clips, self.n_views, *self.grid.shape)
-
-    @property
+    @cached_property
     def all_arrays(self) -> tuple[ArraySpec, ...]:
-        """Those of every layer, in order."""
+        """The arrays of every layer, in order."""
         return tuple(array for layer in self.layers for array in self.arrays(layer))
 
     def arrays(self, layer: Layer) -> tuple[ArraySpec, ...]:
         """The tokens of a layer and, where they are int8, their scales."""
         assert layer in self.layers
-        of_a_chunk = self.grid.shape if self.n_frames is None else self.grid.shape[1:]
-        tokens = self._array(layer.array, self.dtype, of_a_chunk)
-        if self.dtype == "float16":
-            return (tokens,)
-        return (tokens, self._array(layer.scale_array, "float32", of_a_chunk[:-1]))
-
-    def _array(
-        self, name: str, dtype: Literal["float16", "int8", "float32"], of_a_chunk: tuple[int, ...]
-    ) -> ArraySpec:
-        return ArraySpec(
-            name=name,
-            dtype=dtype,
-            of_a_chunk=of_a_chunk,
-            n_rows=self.n_rows,
-            n_views=self.n_views if self.n_frames is None else None,
+        tokens = ArraySpec(
+            name=layer.array,
+            dtype=self.dtype,
+            of_a_chunk=self.rows.chunk_shape,
+            rows=self.rows,
             rows_per_shard=self.clips_per_shard,
         )
+        if self.dtype == "float16":
+            return (tokens,)
+        scales = replace(tokens, name=layer.scale_array, dtype="float32", of_a_chunk=tokens.of_a_chunk[:-1])
+        return (tokens, scales)
 
     def rows_of_shard(self, shard: int) -> range:
         """The rows that shard number `shard` holds; the last shard may hold fewer."""
         first = shard * self.clips_per_shard
-        return range(first, min(first + self.clips_per_shard, self.n_rows))
+        return range(first, min(first + self.clips_per_shard, self.rows.n_rows))
 
 
-def clips_per_shard_for(
-    grid: TokenGrid, *, n_views: int, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES
-) -> int:
-    """The number of clips whose shard comes closest to `shard_bytes` from below, at least one.
+def rows_per_shard_for(rows: Rows, shard_bytes: int = TARGET_SHARD_BYTES) -> int:
+    """The number of rows whose shard comes closest to `shard_bytes` from below, at least one.
 
     From 32 on a multiple of 32, so that the usual batch sizes fill a shard without padding.
     """
-    fitting = shard_bytes // (grid.nbytes * n_views)
-    return max(1, min(fitting - fitting % 32 if fitting >= 32 else fitting, n_clips))
+    fitting = shard_bytes // rows.row_bytes
+    return max(1, min(fitting - fitting % 32 if fitting >= 32 else fitting, rows.n_rows))

@@ -1,13 +1,9 @@
 """Create a store, write it shard by shard, resume it, mark it complete.
 
 A shard is staged under a temporary name for every layer and then published, so what is done is what is on
-disk and passes its index checksum; there is no ledger to corrupt. Skipped clips leave their reason in a file
-a shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
+disk and passes its index checksum; there is no ledger to corrupt. The reasons of skipped clips are a file per
+shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
 that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
-
-Several workers: one process holds the writer of `create_or_resume`, and with it the store's lock, from the
-beginning to `finish`; the others `attach` and write shards that nobody else writes. The unit is the shard,
-nothing is shared but folders, so workers need no lock on a network file system.
 """
 
 import json
@@ -22,17 +18,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
-from featcache.errors import CallError, StoreError
+from featcache.errors import CallError, StoreError, few
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
-from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.folder import few, header_from_disk, hold, lay_out, parquet_bytes, refuse_foreign
-from featcache.store.frame_table import FrameTable
-from featcache.store.header import StoreHeader, TargetsReference, continued, read_header
+from featcache.store.feature_store import FeatureStore
+from featcache.store.frame_table import write_frame_table
+from featcache.store.header import StoreHeader, TargetsReference, as_read_back, header_if_begun
+from featcache.store.matching import continued, hold, refuse_foreign
+from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED, DamagedShard, presence, shard_bytes, write_chunks
 from featcache.store.spec import ArraySpec, FeatureSpec
 from featcache.store.targets import open_targets
@@ -49,7 +47,7 @@ from featcache.system.files import (
 )
 
 SKIPPED = "skipped"
-"""Folder of the reasons why clips were skipped, a file a shard, until the store is finished."""
+"""Folder of the reasons why clips were skipped, one file per shard, until the store is finished."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -77,7 +75,7 @@ def create_or_resume(
         provenance: how the store came about; of a resumed store the first run's stays, and what differs
             goes to `resumed_with`.
         attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
-        frames: which distinct frame each clip shows, where `spec` says that these are stored once.
+        frames: which distinct frame each clip has at each step, where `spec` says that these are stored once.
 
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
@@ -88,38 +86,25 @@ def create_or_resume(
         make_directory(path)
         lock = hold(path)
         try:
-            header = wanted
-            if (path / "zarr.json").exists():
-                header = continued(path, read_header(path), wanted)
-            lay_out(path, header, clips, frames)
+            # Only now, for whoever held the lock before may have written it.
+            found = header_if_begun(path)
+            header = wanted if found is None else continued(path, found, wanted)
+            _lay_out(path, header, clips, frames)
             return StoreWriter(path, header, clips, lock, frames)
         except BaseException:
             lock.release()
             raise
 
 
-def attach(path: Path, clips: ClipIndex, *, fingerprint: str) -> "StoreWriter":
-    """The writer of one more worker, for the time that another process holds that of `create_or_resume`.
-
-    It writes shards that nobody else writes; only the holder of the lock finishes the store.
-
-    Raises:
-        StoreError: there is no such store, or it has another fingerprint.
-    """
-    store = open_features(path, fingerprint=fingerprint, allow_incomplete=True)
-    frames = None if store.spec.n_frames is None else store.frame_table
-    return StoreWriter(path, store.header, clips, None, frames)
-
-
 class StoreWriter:
-    """Writes one store; made by `create_or_resume` or `attach`, used in a `with` statement or closed."""
+    """Writes one store; made by `create_or_resume`, used in a `with` statement or closed."""
 
     def __init__(
         self,
         path: Path,
         header: StoreHeader,
         clips: ClipIndex,
-        lock: Lock | None,
+        lock: Lock,
         frames: FrameTable | None,
     ) -> None:
         self.path = path
@@ -127,7 +112,7 @@ class StoreWriter:
         self.damaged: tuple[str, ...] = ()
         """What was set aside when the store was opened, with the reasons."""
         self._clips = clips
-        self._frames = frames
+        self._rows = header.spec.rows.with_table(frames)
         self._lock = lock
         self._look()
 
@@ -152,7 +137,7 @@ class StoreWriter:
         tokens: Mapping[Layer, Float[np.ndarray, "B V T H W C"]],
         skipped: Mapping[int, str] = NOTHING,
     ) -> None:
-        """Write one shard of every layer, durably, or nothing of it.
+        """Write one shard of every layer through to the disk, or nothing of it.
 
         Args:
             shard: its number.
@@ -186,7 +171,7 @@ class StoreWriter:
         clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
         table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
         with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
-            publish(self.path / "previews.parquet", parquet_bytes(table))
+            publish(self.path / "previews.parquet", _parquet_bytes(table))
 
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
@@ -194,7 +179,7 @@ class StoreWriter:
         append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
 
     def finish(self, provenance: Mapping[str, Any] = NOTHING) -> FeatureStore:
-        """See every shard, mark the store complete, let go of the lock, open the store.
+        """Find every shard on disk, mark the store complete, let go of the lock, open the store.
 
         Args:
             provenance: laid over what `create_or_resume` was given; of a complete store nothing changes.
@@ -202,7 +187,6 @@ class StoreWriter:
         Raises:
             StoreError: shards are missing or damaged.
         """
-        assert self._lock is not None, "only the holder of the lock finishes a store"
         with failures_explained(self.path):
             self._look()
             if left := self.todo():
@@ -214,54 +198,37 @@ class StoreWriter:
             if not self.header.complete:
                 self._complete(provenance)
         self.close()
-        return open_features(self.path, fingerprint=self.header.fingerprint)
+        return FeatureStore(self.path, self.header)
 
     def close(self) -> None:
         """Let go of the lock; what was written stays and can be resumed."""
-        if self._lock is not None:
-            self._lock.release()
+        self._lock.release()
 
     def _complete(self, provenance: Mapping[str, Any]) -> None:
         known = self._reasons()
         absent = {row: known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]}
-        merged = {**self.header.provenance, **provenance, **self._skipped(absent)}
+        skipped = self._rows.skipped(absent, self._clips.clips["id"])
+        merged = {**self.header.provenance, **provenance, **skipped}
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
-        self._publish_header(replace(self.header, provenance=merged))
+        self._publish_header(as_read_back(replace(self.header, provenance=merged)))
         shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
         self._publish_header(replace(self.header, complete=True))
-
-    def _skipped(self, absent: Mapping[int, str]) -> dict[str, list[dict[str, Any]]]:
-        """The rows that were skipped, with their reasons, as provenance tells of them."""
-        ids = self._clips.clips["id"]
-        if self._frames is None:
-            rows = [{"clip": row, "id": ids[row].as_py(), "reason": why} for row, why in absent.items()]
-            return {"skipped_clips": rows}
-        frames = [{"frame": row, "reason": why} for row, why in absent.items()]
-        # Where one frame is missing there is no clip.
-        clips = {
-            int(clip): f"it shows frame {row}: {why}"
-            for row, why in sorted(absent.items(), reverse=True)
-            for clip in np.flatnonzero(self._frames.clips_with(np.array([row])))
-        }
-        shown = [{"clip": clip, "id": ids[clip].as_py(), "reason": clips[clip]} for clip in sorted(clips)]
-        return {"skipped_frames": frames, "skipped_clips": shown}
 
     def _publish_header(self, header: StoreHeader) -> None:
         publish(self.path / "zarr.json", json_bytes(header.metadata()))
         self.header = header
 
     def _look(self) -> None:
-        """See on disk which shards are done; the holder of the lock also clears away what is broken."""
+        """Find out on disk which shards are done, and clear away what is broken."""
         reasons = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
-        if self._lock is not None:
-            for array in self.spec.all_arrays:
-                sweep(self.path / array.name)
+        for array in self.spec.all_arrays:
+            sweep(self.path / array.name)
         for shard in range(self.spec.n_shards):
             absent = self._absent_rows(shard)
             if absent is not None and reasons.keys() >= set(absent):
                 self._absent_of[shard] = absent
-        if self.header.complete and self.todo() and self._lock is not None:
+        if self.header.complete and self.todo():
             self._publish_header(replace(self.header, complete=False))
 
     def _absent_rows(self, shard: int) -> tuple[int, ...] | None:
@@ -280,9 +247,8 @@ class StoreWriter:
         except FileNotFoundError:
             return None
         except DamagedShard as problem:
-            if self._lock is not None:
-                path.replace(path.with_name(path.name + DAMAGED))
-                self.damaged = (*self.damaged, f"{path} {problem}: set aside as {path.name}{DAMAGED}")
+            path.replace(path.with_name(path.name + DAMAGED))
+            self.damaged = (*self.damaged, f"{path} {problem}: set aside as {path.name}{DAMAGED}")
             return None
 
     def _reasons(self) -> dict[int, str]:
@@ -296,8 +262,8 @@ class StoreWriter:
         return self._bytes_of(self.todo())
 
     def _bytes_of(self, shards: Iterable[int]) -> int:
-        n_rows, a_row = (len(self.spec.rows_of_shard(shard)) for shard in shards), self.spec.row_shape[0]
-        return sum(len(self.spec.layers) * shard_bytes(self.spec, n * a_row) for n in n_rows)
+        n_chunks = (len(self.spec.rows_of_shard(shard)) * self._rows.chunks_per_row for shard in shards)
+        return sum(len(self.spec.layers) * shard_bytes(self.spec, n) for n in n_chunks)
 
     def _check_call(self, shard: int, tokens: Mapping[Layer, np.ndarray], skipped: Mapping[int, str]) -> None:
         spec = self.spec
@@ -307,7 +273,7 @@ class StoreWriter:
             came, has = ([layer.name for layer in layers] for layers in (tokens, spec.layers))
             raise CallError(f"shard {shard} came with layers {came}: {self.path} has {has}.")
         rows = spec.rows_of_shard(shard)
-        wanted = (len(rows), *spec.row_shape)
+        wanted = (len(rows), *self._rows.row_shape)
         for layer, values in tokens.items():
             if values.shape != wanted or values.dtype not in (np.float16, np.float32):
                 found = f"layer {layer.name}: {values.dtype}{list(values.shape)}"
@@ -319,7 +285,7 @@ class StoreWriter:
         self, shard: int, layer: Layer, tokens: Float[np.ndarray, "B V T H W C"], skipped: Mapping[int, str]
     ) -> Iterator[tuple[np.ndarray, ...] | None]:
         """The chunks of a shard in C order of (row, view), as stored; one buffer serves all of them."""
-        n_views, *of_a_view = self.spec.row_shape
+        n_views, *of_a_view = self._rows.row_shape
         buffer = np.empty(of_a_view, np.float16)
         for row, values in zip(self.spec.rows_of_shard(shard), tokens, strict=True):
             for view in range(n_views):
@@ -331,15 +297,11 @@ class StoreWriter:
                     raise StoreError(self._overflow(row, view, layer, *found))
                 yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
 
-    def _overflow(self, row: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
-        clip, step = row, ""
-        if self._frames is not None:
-            clip, view, at = self._frames.first_shown[row].tolist()
-            step = f", step {at}"
-        name = self._clips.clips["id"][clip]
+    def _overflow(self, row: int, view: int, layer: Layer, value: float, index: tuple[int, ...]) -> str:
+        what = self._rows.describe(row, lambda clip: f"clip {clip} ({self._clips.clips['id'][clip]})")
         return (
-            f"clip {clip} ({name}){step}, view {view}, layer {layer.name}: the value {value} "
-            f"at (step, row, column, channel) {place} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
+            f"{what}, view {view}, layer {layer.name}: the value {value} "
+            f"at (step, row, column, channel) {index} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
             "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
             "The shards written before are kept."
         )
@@ -373,4 +335,31 @@ def _header(
         provenance=provenance,
         attrs={name: value for name, value in attrs.items() if name != "targets"},
     )
-    return header_from_disk(header)
+    return as_read_back(header)
+
+
+def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None) -> None:
+    """Write everything but the shards.
+
+    The root first where there is none, so that a folder with anything in it is known as ours; else last, for
+    its digest vouches for the clip table: a kill in between shows, and the next run mends it.
+    """
+    root, spec = path / "zarr.json", header.spec
+    if not root.exists():
+        publish(root, json_bytes(header.metadata()))
+    for name, metadata in header.arrays.items():
+        publish(path / name / "zarr.json", json_bytes(metadata))
+    write_frame_table(path, frames)
+    table = clips.clips
+    for name, values in spec.rows.location_columns(spec.clips_per_shard).items():
+        table = table.append_column(name, pa.array(values))
+    publish(path / "clips.parquet", _parquet_bytes(table.replace_schema_metadata(None)))
+    publish(root, json_bytes(header.metadata()))
+    sweep(path)
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    """A Parquet file in memory."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())

@@ -32,23 +32,25 @@ from readouts.certify.certificate import (
     write_certificate,
 )
 from readouts.certify.online import OnlineTokens, replanned
-from readouts.features.draws import Draws
-from readouts.results.bootstrap import Units, resamples
-from readouts.tasks.base import Metric, evidence_of
+from readouts.features.draws import Draws, evenly
+from readouts.metrics.base import PerClip
+from readouts.results.bootstrap import mean_score, resamples
+from readouts.results.clusters import Clusters
+from readouts.tasks.base import Task
 from readouts.training.run import Run
-from readouts.training.trainer import Learner, build_preparation, take_step, training_arithmetic
+from readouts.training.train_state import TrainState, build_preparation, take_step, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
-"""Enough to see a difference, and little enough for a CPU."""
+"""Training steps and evaluated clips: enough to see a difference, and little enough for a CPU."""
 
 SEEDS_EXACT, SEEDS_SAMPLED = 1, 3
-"""Runs of each kind: a gap without a spread would say nothing."""
+"""How many seeds are trained: where views are samples, a gap without a spread would say nothing."""
 
 CHECKED_VIEWS = 16
 """Frozen views that are compared by themselves where training online does not show them."""
 
 RESAMPLES = 200
-"""Of the evaluation units: a standard deviation to 5 %."""
+"""How often clusters are drawn again: that gives a standard deviation to 5 %."""
 
 
 def certify(
@@ -94,7 +96,8 @@ def certify(
     encoder = backbone.load((run.training.layer,), device, sources["train"].job.dtype)
     train = OnlineTokens(sources["train"], run.training, encoder, device, batch)
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)
-    clips = _evenly(val.split.usable, val_clips)
+    usable = val.split.usable
+    clips = usable[evenly(len(usable), val_clips)]
     with training_arithmetic():
         pairs = [_Pair(_of_seed(run, i), device) for i in range(n_seeds)]
         train_tokens = _train(pairs, train, progress)
@@ -105,7 +108,7 @@ def certify(
         dtype=train.dtype,
         train_tokens=train_tokens,
         val_tokens=val_tokens,
-        readouts=tuple(_compared(kind, pairs, val.units(clips)) for kind in run.readouts),
+        readouts=tuple(_compared(kind, pairs, val.clusters(clips)) for kind in run.readouts),
         metric=run.task.score,
         steps=run.recipe.steps,
         seeds=n_seeds,
@@ -132,7 +135,7 @@ def _of_seed(run: Run, i: int) -> Run:
     return replace(run, seed=run.seed + i, recipe=recipe)
 
 
-class _Heads(Learner):
+class _Heads(TrainState):
     """Heads of one run, fed with one kind of tokens."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
@@ -140,10 +143,10 @@ class _Heads(Learner):
         self.prepare = build_preparation(run).to(device)
         self.series: dict[str, list[float]] = {kind: [] for kind in self.heads}
         """The losses of each head, a step each."""
-        self.own = {kind: run.task.metric() for kind in self.heads}
-        """Fed with tokens of the kind that the heads learned from."""
-        self.other = {kind: run.task.metric() for kind in self.heads}
-        """Fed with the other kind."""
+        self.own: dict[str, list[PerClip]] = {kind: [] for kind in self.heads}
+        """Statistics of each batch of val, from tokens of the kind that the heads learned from."""
+        self.other: dict[str, list[PerClip]] = {kind: [] for kind in self.heads}
+        """The same from tokens of the other kind."""
 
     def learn(self, tokens: Float[Tensor, "B T N C"], targets: Mapping[str, Tensor]) -> None:
         """One training step, as `readouts.training.loop` takes it; the same dropout both ways."""
@@ -153,13 +156,17 @@ class _Heads(Learner):
 
     @torch.inference_mode()
     def score(
-        self, tokens: Float[Tensor, "B T N C"], targets: Mapping[str, Tensor], metrics: Mapping[str, Metric]
+        self,
+        tokens: Float[Tensor, "B T N C"],
+        targets: Mapping[str, Tensor],
+        statistics: Mapping[str, list[PerClip]],
     ) -> None:
-        """One batch of val."""
+        """Add to the statistics those of one batch of val."""
         self.heads.eval()
         prepared, inputs = self.prepare(tokens), self.run.task.inputs(targets)
         for kind, head in self.heads.items():
-            metrics[kind].update(head(prepared, **inputs).float(), targets)
+            outputs = head(prepared, **inputs).float()
+            statistics[kind].append(self.run.task.per_clip(outputs, targets))
 
 
 class _Pair:
@@ -179,8 +186,8 @@ def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> 
     for done, (pair, step) in enumerate((p, s) for p in pairs for s in range(p.run.recipe.steps)):
         progress("training online and cached", done, total)
         draws = pair.run.draws
-        places, views = draws.at(step)
-        clips = source.split.usable[places]
+        positions, views = draws.at(step)
+        clips = source.split.usable[positions]
         cached = source.stored(clips, views)
         online = source.tokens(clips, views if exact else _fresh_views(source, draws, step))
         if exact:
@@ -234,13 +241,16 @@ def _agreement(compared: Sequence[TokenAgreement]) -> TokenAgreement:
     )
 
 
-def _compared(kind: str, pairs: Sequence[_Pair], units: Units | None) -> ReadoutComparison:
+def _compared(kind: str, pairs: Sequence[_Pair], clusters: Clusters | None) -> ReadoutComparison:
     """What the two ways gave one head."""
-    score = pairs[0].run.task.score
-    online = np.array([pair.online.own[kind].compute()[score] for pair in pairs])
-    swapped = np.array([pair.online.other[kind].compute()[score] for pair in pairs])
-    cached = np.array([pair.cached.own[kind].compute()[score] for pair in pairs])
-    low, high = gap_interval((cached - online).tolist(), *_unit_error(kind, pairs, units))
+    task = pairs[0].run.task
+    of_online = [task.join(pair.online.own[kind]) for pair in pairs]
+    of_cached = [task.join(pair.cached.own[kind]) for pair in pairs]
+    online = np.array([task.scores(per_clip)[task.score] for per_clip in of_online])
+    cached = np.array([task.scores(per_clip)[task.score] for per_clip in of_cached])
+    swapped = np.array([task.scores(task.join(pair.online.other[kind]))[task.score] for pair in pairs])
+    by_clusters = _cluster_error(task, of_online, of_cached, clusters)
+    low, high = gap_interval((cached - online).tolist(), *by_clusters)
     series = [(pair.online.series[kind], pair.cached.series[kind]) for pair in pairs]
     metric_rounded, loss_difference_rounded = _by_rounding(kind, pairs)
     return ReadoutComparison(
@@ -264,34 +274,27 @@ def _by_rounding(kind: str, pairs: Sequence[_Pair]) -> tuple[float | None, float
     both = [(pair.online, pair.rounded) for pair in pairs if pair.rounded is not None]
     if not both:
         return None, None
-    scores = [rounded.own[kind].compute()[pairs[0].run.task.score] for _, rounded in both]
+    task = pairs[0].run.task
+    scores = [task.scores(task.join(rounded.own[kind]))[task.score] for _, rounded in both]
     apart = [worst_difference(online.series[kind], rounded.series[kind]) for online, rounded in both]
     return float(np.mean(scores)), float(np.max(apart))
 
 
-def _unit_error(kind: str, pairs: Sequence[_Pair], units: Units | None) -> tuple[float, int]:
-    """Deviation of the mean gap when evaluation units are drawn again, and how many; zeros if it cannot."""
-    task = pairs[0].run.task
-    kept = [tuple(evidence_of(side.own[kind]) for side in (pair.cached, pair.online)) for pair in pairs]
-    if len(pairs) < 2 or units is None or units.n_units < 2 or not all(cached for cached, _ in kept):
+def _cluster_error(
+    task: Task, online: Sequence[PerClip], cached: Sequence[PerClip], clusters: Clusters | None
+) -> tuple[float, int]:
+    """Deviation of the mean gap when clusters are drawn again, and how many; zeros if it cannot be told."""
+    if len(online) < 2 or clusters is None or len(clusters) < 2:
         return 0.0, 0
-    gaps = [
-        np.mean([task.score_of(cached, weights) - task.score_of(online, weights) for cached, online in kept])
-        for weights in resamples(units, RESAMPLES, 0)
-    ]
-    return float(np.std(gaps, ddof=1)), units.n_units
-
-
-def _evenly(numbers: Int64[np.ndarray, " n"], most: int) -> Int64[np.ndarray, " m"]:
-    """At the most so many, over the whole range: neighbours in a file are often of one video."""
-    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(np.int64)
-    return numbers[places]
+    of_cached, of_online = mean_score(task, cached), mean_score(task, online)
+    gaps = [of_cached(weights) - of_online(weights) for weights in resamples(clusters, RESAMPLES, 0)]
+    return float(np.std(gaps, ddof=1)), len(clusters)
 
 
 def _certificate(
     run: Run, found: Findings, *, n_val_clips: int, device: torch.device, command: str
 ) -> Certificate:
-    train, val, head = run.splits["train"], run.splits["val"], found.headline
+    train, val = run.splits["train"], run.splits["val"]
     verdict, text = judge(found)
     return Certificate(
         task=run.task.name,
@@ -299,19 +302,8 @@ def _certificate(
         layer=train.layer.name,
         train_fingerprint=train.store.fingerprint,
         val_fingerprint=val.store.fingerprint,
-        exactness=found.exactness,
-        steps=found.steps,
-        seeds=found.seeds,
         batch=run.recipe.batch,
         n_val_clips=n_val_clips,
-        worst_loss_difference=float(np.max([r.worst_loss_difference for r in found.readouts])),
-        metric=found.metric,
-        readout=head.readout,
-        metric_online=head.metric_online,
-        metric_cached=head.metric_cached,
-        gap=head.gap,
-        gap_low=head.gap_low,
-        gap_high=head.gap_high,
         verdict=verdict,
         text=text,
         findings=found,

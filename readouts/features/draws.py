@@ -13,7 +13,7 @@ EPOCHS_KEPT = 4
 """Orders kept in memory: a batch needs two at the most, readers ahead of it another."""
 
 Draw = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
-"""Positions in a split, and the view of each."""
+"""Positions among the usable clips of a split, and the view of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,24 +26,24 @@ class Draws:
 
     n_clips: int
     n_views: int | tuple[int, ...]
-    """To draw from, of all clips or of each."""
+    """How many views there are to draw from: of every clip, or of each one."""
     batch: int
     seed: int
     shards: Int64[np.ndarray, " n"] | None = None
-    """The shard of each clip, where not all clips are shuffled together."""
+    """The shard of each clip, where `mix_shards` needs it."""
     mix_shards: int = 0
-    """Shards whose clips are: they are read one group after the other, the groups in random order."""
+    """How many shards are shuffled together, one such group after another; 0: all clips together."""
     _epochs: dict[int, Draw] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, step: int) -> Draw:
-        """Positions in the split and view numbers of the batch of `step`."""
+        """Positions among the usable clips, and view numbers, of the batch of `step`."""
         draws = np.arange(step * self.batch, (step + 1) * self.batch)
-        epochs, places = np.divmod(draws, self.n_clips)
+        epochs, positions = np.divmod(draws, self.n_clips)
         clips, views = np.empty_like(draws), np.empty_like(draws)
         for epoch in np.unique(epochs):
             order, view_of = self._epoch(int(epoch))
             inside = epochs == epoch
-            clips[inside], views[inside] = order[places[inside]], view_of[places[inside]]
+            clips[inside], views[inside] = order[positions[inside]], view_of[positions[inside]]
         return clips, views
 
     def _epoch(self, epoch: int) -> Draw:
@@ -64,3 +64,12 @@ class Draws:
         rank = np.empty(int(self.shards.max()) + 1, np.int64)
         rank[shards] = np.arange(len(shards)) // self.mix_shards
         return np.lexsort((rng.random(self.n_clips), rank[self.shards]))
+
+
+def evenly(n: int, most: int) -> Int64[np.ndarray, " m"]:
+    """At most so many of `n` positions, evenly spaced, the first and the last among them.
+
+    Neighbours in a file are often of one video, so where a few clips do they are taken from all over it.
+    """
+    positions: Int64[np.ndarray, " m"] = np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
+    return positions

@@ -8,39 +8,36 @@ from typing import Any
 
 from featcache.errors import CallError
 from featcache.system.files import publish
-from readouts.report.overview import bracketed
-from readouts.results.configurations import as_published, counted, written, written_mean, written_settings
+from readouts.results.formatting import (
+    configuration_cells,
+    counted,
+    format_interval,
+    format_published,
+    format_score,
+)
 from readouts.results.table import SCHEMA
 from readouts.results.task_results import TaskResults
 
 BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
-"""Columns beside those of the results table: ends of the 95 % intervals, empty without evidence."""
+"""Columns beside those of the results table: ends of the 95 % intervals, empty where there are none."""
 
 
 def comparison_of(results: TaskResults) -> list[dict[str, object]]:
-    """Our configurations, control rows and published rows of one task, in one list of cells."""
-    ours: list[dict[str, object]] = [
-        {
-            "backbone": one.best["backbone"],
-            "layer": one.best["layer"],
-            "readout": one.best["readout"],
-            "settings": written_settings(one) or None,
-            "seeds": len(one.rows),
-            "exactness": one.best["exactness"],
-            "val": written_mean(one, "val"),
-            "test": written_mean(one, "test"),
-        }
-        for one in results.configurations
-    ]
-    controls: list[dict[str, object]] = [
-        {"backbone": f"control: {name}", **{role: written(score) for role, score in of.items()}}
-        for name, of in results.control_scores().items()
+    """Our configurations, baselines and published rows of one task: rows of one table, column -> value."""
+    ours = [configuration_cells(one) for one in results.configurations]
+    baselines: list[dict[str, object]] = [
+        {"backbone": f"control: {name}", **{role: format_score(score) for role, score in of.items()}}
+        for name, of in results.baseline_scores().items()
     ]
     published: list[dict[str, object]] = [
-        {"backbone": f"{row.backbone} (published)", "readout": row.readout, "test": as_published(row.value)}
+        {
+            "backbone": f"{row.backbone} (published)",
+            "readout": row.readout,
+            "test": format_published(row.value),
+        }
         for row in results.published.rows
     ]
-    return [*ours, *controls, *published]
+    return [*ours, *baselines, *published]
 
 
 def csv_of(tasks: Sequence[TaskResults]) -> str:
@@ -55,11 +52,13 @@ def csv_of(tasks: Sequence[TaskResults]) -> str:
 
 
 def markdown_of(tasks: Sequence[TaskResults]) -> str:
-    """A table a task: configurations with their intervals, control rows, published rows."""
+    """A table a task: configurations with their intervals, baselines, published rows."""
     parts = ["# scivid results\n"]
     for task in tasks:
         role = task.role
-        intervals = [bracketed(task.interval(one.rows, role), one.mean(role)) for one in task.configurations]
+        intervals = [
+            format_interval(task.interval(one.rows, role), one.mean(role)) for one in task.configurations
+        ]
         rows = comparison_of(task)
         if any(intervals):
             for row, interval in zip(rows, intervals, strict=False):

@@ -5,21 +5,12 @@ Training itself logs to one JSON file a run, which needs no library; who works w
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from featcache.errors import CallError
-from readouts.results.table import load_results, run_folder
-from readouts.training.checkpoint import read_history
-
-
-class Writer(Protocol):
-    """What we use of `torch.utils.tensorboard.SummaryWriter`."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Record a number."""
-
-    def close(self) -> None:
-        """Flush the file."""
+from readouts.results.curve import read_curve
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import load_results
 
 
 def write_events(out: Path, *, results_dir: Path) -> int:
@@ -34,10 +25,10 @@ def write_events(out: Path, *, results_dir: Path) -> int:
     make_writer = _writer()
     n_written = 0
     for row in load_results(results_dir):
-        folder = run_folder(results_dir, row)
-        points = [p for p in read_history(folder / "history.jsonl") if p["readout"] == row["readout"]]
+        folder = RunFolder.of(results_dir, row)
+        points = [p for p in read_curve(folder.curve) if p["readout"] == row["readout"]]
         if points:
-            _write(out / folder.relative_to(results_dir) / str(row["readout"]), points, make_writer)
+            _write(out / folder.path.relative_to(results_dir) / str(row["readout"]), points, make_writer)
             n_written += 1
     if not n_written:
         raise CallError(f"no curves in {results_dir}: train something first (`scivid train-readout`).")
@@ -47,7 +38,7 @@ def write_events(out: Path, *, results_dir: Path) -> int:
 def _write(folder: Path, points: Sequence[Mapping[str, Any]], make_writer: Any) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         return
-    writer: Writer = make_writer(str(folder))
+    writer = make_writer(str(folder))
     for point in points:
         for name, value in point.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):

@@ -17,18 +17,10 @@ from typing import Any
 from readouts.heads import SHAPE_SETTINGS
 
 Row = Mapping[str, Any]
-"""Of the results table; see `readouts.results.table.SCHEMA`."""
+"""A row of the results table; see `readouts.results.table.SCHEMA`."""
 
 SEEDS = frozenset({"seed", "order_seed"})
-"""What may differ within a configuration."""
-
-METRICS = {
-    "mean_AP": "mAP",
-    "average_over_thresholds": "accuracy",
-    "pressure/rmse": "RMSE (hPa)",
-    "Z500/rmwse": "RMSE of Z500 (m2/s2)",
-}
-"""The benchmark's scores as its paper calls them, with their units."""
+"""Settings that may differ within a configuration."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +28,13 @@ class Configuration:
     """Rows that differ in their seeds only."""
 
     rows: tuple[Row, ...]
-    """The best on val first."""
+    """One for each seed, the best on val first."""
     settings: Mapping[str, Any]
-    """Of recipe and head: those in which it differs from another configuration of its readout."""
+    """Those settings of recipe and head in which it differs from another configuration of its readout."""
 
     @property
     def best(self) -> Row:
-        """The best seed on val."""
+        """The row of the seed that is best on val."""
         return self.rows[0]
 
     def scores(self, role: str) -> list[float]:
@@ -50,24 +42,19 @@ class Configuration:
         return [row[role] for row in self.rows if row[role] is not None]
 
     def mean(self, role: str) -> float | None:
-        """Over seeds; None where none was scored on `role`."""
+        """The mean score over seeds; None where none was scored on `role`."""
         scores = self.scores(role)
         return fmean(scores) if scores else None
 
     def spread(self, role: str) -> float | None:
-        """Standard deviation over seeds (n - 1 in the denominator); None of a single one."""
+        """The standard deviation over seeds (n - 1 in the denominator); None of a single one."""
         scores = self.scores(role)
         return stdev(scores) if len(scores) > 1 else None
 
 
-def by_task(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Task -> its rows, both in the order in which they first came."""
-    return _grouped(rows, lambda row: str(row["task"]))
-
-
-def by_backbone(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Backbone -> its rows, both in the order in which they first came."""
-    return _grouped(rows, lambda row: str(row["backbone"]))
+def rows_by(column: str, rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Value of a column -> the rows that have it, both in the order in which they first came."""
+    return _grouped(rows, lambda row: str(row[column]))
 
 
 def configurations(rows: Iterable[Row]) -> list[Configuration]:
@@ -97,51 +84,6 @@ def settings_of(row: Row) -> dict[str, Any]:
     return {name: value for name, value in every.items() if name not in SEEDS | SHAPE_SETTINGS}
 
 
-def written(value: float | None, like: float | None = None) -> str:
-    """A score as tables have it: three digits after the point, or one where it is 10 and more.
-
-    Args:
-        value: the score, or what stands beside one; nothing is written of None.
-        like: the score beside which it stands, whose digits it has.
-    """
-    if value is None:
-        return ""
-    return f"{value:.{3 if abs(value if like is None else like) < 10 else 1}f}"
-
-
-def written_mean(one: Configuration, role: str) -> str | None:
-    """Mean over seeds and, where there are several, their standard deviation; None where none was scored."""
-    mean, spread = one.mean(role), one.spread(role)
-    if mean is None:
-        return None
-    return written(mean) if spread is None else f"{written(mean)} ± {written(spread, like=mean)}"
-
-
-def metric_title(metric: str) -> str:
-    """What a heading calls a score."""
-    return METRICS.get(metric, metric)
-
-
-def as_published(value: float) -> str:
-    """A score with the digits of its paper, three at least: a number does not know that 0.28 was 0.280."""
-    before, _, after = f"{value:.10g}".partition(".")
-    return f"{value:.{max(len(after), 3 - len(before.lstrip('-0')))}f}"
-
-
-def counted(n: int, what: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
-
-
-def written_settings(one: Configuration) -> str:
-    """The settings in which a configuration differs from others of its readout."""
-    return ", ".join(
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in sorted(one.settings.items())
-        if value is not None
-    )
-
-
 def _identity(row: Row) -> str:
     named = ("task", "backbone", "layer", "readout", "exactness", "train_fingerprint", "val_fingerprint")
     return json.dumps([*(row[name] for name in named), settings_of(row)], sort_keys=True)
@@ -150,7 +92,7 @@ def _identity(row: Row) -> str:
 def _varying(rows: Sequence[Row]) -> dict[str, set[str]]:
     """Readout -> the settings in which its rows differ."""
     found = {}
-    for readout, ours in _grouped(rows, lambda row: str(row["readout"])).items():
+    for readout, ours in rows_by("readout", rows).items():
         every = [settings_of(row) for row in ours]
         names = {name for one in every for name in one}
         found[readout] = {name for name in names if len({json.dumps(one.get(name)) for one in every}) > 1}

@@ -1,56 +1,33 @@
-"""Intervals and differences for a page: computed once, kept beside the runs, absent without evidence.
+"""Intervals and differences for a page: computed once, kept beside the runs, absent without statistics.
 
 A report names dozens of rows and is written again after every run; a bootstrap takes a second a row.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
+from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 from typing import Any
-
-import numpy as np
-from jaxtyping import Float64, Int64
 
 from featcache.errors import ScividError, StoreError
 from featcache.store.targets import Targets
-from featcache.system.files import make_directory, publish
 from readouts.results.bootstrap import (
     Difference,
     Interval,
+    WeightedScore,
     interval,
+    mean_score,
     paired_difference,
-    paired_evidence,
-    units_of,
 )
+from readouts.results.clusters import Clusters, clusters_of
 from readouts.results.configurations import Row
-from readouts.tasks.base import Evidence, Task
+from readouts.results.json_cache import JsonCache
+from readouts.results.per_clip import paired_per_clip
+from readouts.tasks.base import Task
 
 RESAMPLES = 2000
-"""As elsewhere, so that the same row has the same interval wherever it is shown."""
-INTERVALS_VERSION = 2
-"""Raised when a bootstrap gives other numbers, so that kept ones are computed anew."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MeanOfSeeds:
-    """A task whose score is the mean of several runs' scores, on the same draws of clips."""
-
-    task: Task
-
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """The mean; the evidence of run i has names that begin with `i/`.
-
-        Raises:
-            CallError: the task does not say how to resample its score.
-        """
-        runs: dict[str, dict[str, np.ndarray]] = {}
-        for name, rows in evidence.items():
-            run, _, own = name.partition("/")
-            runs.setdefault(run, {})[own] = rows
-        return fmean(self.task.score_of(own, weights) for own in runs.values())
+"""The number that `scivid compare` draws, so that a row has the same interval wherever it is shown."""
+INTERVALS_VERSION = 3
+"""Raised when a bootstrap gives other numbers or fields, so that kept ones are computed anew."""
 
 
 class Intervals:
@@ -58,29 +35,25 @@ class Intervals:
 
     def __init__(self, task: Task, targets: Mapping[str, Targets], results_dir: Path) -> None:
         self._task, self._targets, self._results_dir = task, targets, results_dir
-        self._file = results_dir / task.name / "intervals.json"
-        self._known = _kept(self._file)
-        self._n_kept = len(self._known)
+        self._cache = JsonCache(results_dir / task.name / "intervals.json")
         self.refusals: list[str] = []
         """Why there was none, of each that was asked for in vain."""
 
     def of(self, rows: Sequence[Row], role: str) -> Interval | None:
-        """Of the rows' mean score on val or test; None where a run kept no evidence or has too few units."""
+        """The interval of the rows' mean score on `role`; None without statistics, or with few clusters."""
         about = {"role": role, "rows": _named(rows)}
         found = self._found(about, lambda: asdict(self._interval(rows, role)))
         return None if found is None else Interval(**found)
 
     def between(self, a: Sequence[Row], b: Sequence[Row], role: str) -> Difference | None:
-        """Of a's mean score minus b's on the same clips; None where they cannot be compared."""
+        """The mean score of `a` minus that of `b` on the same clips; None where they cannot be compared."""
         about = {"role": role, "rows": _named(a), "less": _named(b)}
         found = self._found(about, lambda: asdict(self._difference(a, b, role)))
         return None if found is None else Difference(**{**found, "interval": Interval(**found["interval"])})
 
     def keep(self) -> None:
-        """Write down what is known, if anything is new."""
-        if len(self._known) > self._n_kept:
-            make_directory(self._file.parent)
-            publish(self._file, json.dumps(self._known).encode())
+        """Write down what was computed, if anything is new."""
+        self._cache.keep()
 
     def _found(
         self, about: Mapping[str, Any], compute: Callable[[], dict[str, Any]]
@@ -91,33 +64,26 @@ class Intervals:
             "resamples": RESAMPLES,
             "task": dict(self._task.identity()),
         }
-        key = blake2b(json.dumps(whole, sort_keys=True).encode(), digest_size=8).hexdigest()
-        if key not in self._known:
-            try:
-                self._known[key] = compute()
-            except ScividError as refusal:
-                self.refusals.append(str(refusal))
-                return None
-        return self._known[key]
+        try:
+            return dict(self._cache.value(whole, compute))
+        except ScividError as refusal:
+            self.refusals.append(str(refusal))
+            return None
 
     def _interval(self, rows: Sequence[Row], role: str) -> Interval:
-        clips, evidence = self._evidence(rows, role, on_clips_of=rows[0])
-        units = units_of(self._targets_of(role), clips)
-        return interval(MeanOfSeeds(task=self._task), evidence, units, n=RESAMPLES)
+        score, clusters = self._score(rows, role, on_clips_of=rows[0])
+        return interval(score, clusters, n=RESAMPLES)
 
     def _difference(self, a: Sequence[Row], b: Sequence[Row], role: str) -> Difference:
-        clips, evidence_a = self._evidence(a, role, on_clips_of=a[0])
-        _, evidence_b = self._evidence(b, role, on_clips_of=a[0])
-        units = units_of(self._targets_of(role), clips)
-        return paired_difference(MeanOfSeeds(task=self._task), evidence_a, evidence_b, units, n=RESAMPLES)
+        score_a, clusters = self._score(a, role, on_clips_of=a[0])
+        score_b, _ = self._score(b, role, on_clips_of=a[0])
+        return paired_difference(score_a, score_b, clusters, n=RESAMPLES)
 
-    def _evidence(
-        self, rows: Sequence[Row], role: str, *, on_clips_of: Row
-    ) -> tuple[Int64[np.ndarray, " n"], dict[str, np.ndarray]]:
-        """The clips, and the evidence of all rows as `MeanOfSeeds` reads it."""
-        pairs = [paired_evidence(self._results_dir, on_clips_of, row, role) for row in rows]
+    def _score(self, rows: Sequence[Row], role: str, *, on_clips_of: Row) -> tuple[WeightedScore, Clusters]:
+        """The mean score of all rows, and which clips belong together."""
+        pairs = [paired_per_clip(self._results_dir, on_clips_of, row, role) for row in rows]
         clips = pairs[0][0]
-        return clips, {f"{i}/{name}": of for i, (_, _, own) in enumerate(pairs) for name, of in own.items()}
+        return mean_score(self._task, [own for *_, own in pairs]), clusters_of(self._targets_of(role), clips)
 
     def _targets_of(self, role: str) -> Targets:
         if role not in self._targets:
@@ -128,11 +94,3 @@ class Intervals:
 def _named(rows: Sequence[Row]) -> list[list[str]]:
     """What tells rows, and these trainings of them, from all others."""
     return [[str(row[name]) for name in ("run", "readout", "finished", "targets")] for row in rows]
-
-
-def _kept(file: Path) -> dict[str, dict[str, Any]]:
-    """What an earlier report kept; a file that cannot be read is as good as none."""
-    try:
-        return dict(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return {}

@@ -61,15 +61,6 @@ SCHEMA = pa.schema(
 )
 
 
-OF_THE_TRAINING = ("seconds", "together", "sweep", "device", "software")
-"""Columns that stay as they are when weights that are there already are scored on a further split."""
-
-
-def run_folder(results_dir: Path, row: Mapping[str, Any]) -> Path:
-    """Where the run of a row keeps its curve, checkpoints, predictions and evidence."""
-    return results_dir / str(row["task"]) / f"{row['backbone']}-{row['run']}"
-
-
 def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write the rows of one run; a second call for the same run replaces them.
 
@@ -116,26 +107,6 @@ def recorded(results_dir: Path, run: str, *, tested: bool) -> list[dict[str, Any
     """
     rows = load_run(results_dir, run)
     return rows if not tested or all(row["test"] is not None for row in rows) else []
-
-
-def scored_later(
-    rows: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """New rows of a run whose training `before` tells of: that stays true of them, and so does its command.
-
-    A command is replaced only by another one, which repeats the further scores as well.
-    """
-    known = {row["readout"]: row for row in before}
-    return [
-        {
-            **row,
-            **{name: known[row["readout"]][name] for name in OF_THE_TRAINING},
-            "command": row.get("command") or known[row["readout"]]["command"],
-        }
-        if row["readout"] in known
-        else dict(row)
-        for row in rows
-    ]
 
 
 def find_row(results_dir: Path, name: str) -> dict[str, Any]:

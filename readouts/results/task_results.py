@@ -1,4 +1,4 @@
-"""All that is known of one task's results: rows, controls, published numbers, stores, intervals.
+"""All that is known of one task's results: rows, baselines, published numbers, stores, intervals.
 
 Read once from the results folder and the cache; every part of a page and every table is made from it. Rows
 outlive what they came from, so each thing beside them may be missing, and `problem` says why.
@@ -12,10 +12,11 @@ import numpy as np
 
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
-from featcache.store.feature_store import FeatureStore, find_stores, open_features
-from readouts.results.baselines import ControlRow, control_rows
+from featcache.store.feature_store import FeatureStore, find_stores, finished
+from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
-from readouts.results.configurations import Configuration, Row, by_task, configurations, metric_title
+from readouts.results.configurations import Configuration, Row, configurations, rows_by
+from readouts.results.formatting import metric_title
 from readouts.results.intervals import Intervals
 from readouts.results.table import load_results
 from readouts.tasks import load_task
@@ -26,7 +27,7 @@ ROLES = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResults:
-    """What there is of one task."""
+    """All that is known of one task's results."""
 
     name: str
     title: str
@@ -36,21 +37,21 @@ class TaskResults:
     task: Task | None
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
-    """All that are finished."""
-    controls: Mapping[str, Sequence[ControlRow]]
-    """Role -> the control rows."""
+    """All finished stores, of other tasks too."""
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """Role -> name of each baseline -> its scores."""
     intervals: Intervals | None
     problem: str | None
     """Why there are rows only."""
 
     @property
     def best(self) -> Configuration:
-        """The best mean on val."""
+        """The configuration of the best mean on val."""
         return self.configurations[0]
 
     @property
     def rows(self) -> list[Row]:
-        """Of all configurations, in their order."""
+        """The rows of all configurations, in their order."""
         return [row for one in self.configurations for row in one.rows]
 
     @property
@@ -60,17 +61,17 @@ class TaskResults:
 
     @property
     def metric_title(self) -> str:
-        """The same as a heading."""
+        """`metric` as a heading calls it."""
         return metric_title(self.metric)
 
     @property
     def higher_is_better(self) -> bool:
-        """The direction of `metric`."""
+        """Whether a larger `metric` is a better one."""
         return self.best.best["higher_is_better"] is not False
 
     @property
     def better(self) -> str:
-        """The same in words."""
+        """The direction of `metric` in words."""
         return "higher is better" if self.higher_is_better else "lower is better"
 
     @property
@@ -83,27 +84,22 @@ class TaskResults:
         return stores_of(row, self.stores)
 
     def interval(self, rows: Sequence[Row], role: str) -> Interval | None:
-        """Of the mean score of a configuration's rows on `role`, where their evidence is there."""
+        """The interval of the rows' mean score on `role`, where their per-clip statistics are still there."""
         scored = _scored(rows, role)
         return self.intervals.of(scored, role) if self.intervals is not None and scored else None
 
     def difference(self, a: Sequence[Row], b: Sequence[Row]) -> Difference | None:
-        """Of the mean scores of two configurations' rows, on the split that is reported."""
+        """The difference of two configurations' mean scores on the split that is reported."""
         ours, others = _scored(a, self.role), _scored(b, self.role)
         if self.intervals is None or not ours or not others:
             return None
         return self.intervals.between(ours, others, self.role)
 
-    def control_scores(self) -> dict[str, dict[str, float]]:
-        """Name of each control -> its score a role."""
-        names = dict.fromkeys(row.name for rows in self.controls.values() for row in rows)
+    def baseline_scores(self) -> dict[str, dict[str, float]]:
+        """Name of each baseline -> the score that the benchmark reports, by role."""
+        names = dict.fromkeys(name for of in self.baselines.values() for name in of)
         return {
-            name: {
-                role: row.scores[self.metric]
-                for role, rows in self.controls.items()
-                for row in rows
-                if row.name == name
-            }
+            name: {role: of[name][self.metric] for role, of in self.baselines.items() if name in of}
             for name in names
         }
 
@@ -116,7 +112,7 @@ def load_task_results(
     Raises:
         StoreError: the results table is damaged.
     """
-    rows = by_task(load_results(results_dir))
+    rows = rows_by("task", load_results(results_dir))
     return [_of_task(name, ours, stores, results_dir, manifest) for name, ours in rows.items()]
 
 
@@ -126,7 +122,7 @@ def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
     for store in find_stores(cache_dir):
         if store.complete:
             try:
-                stores.append(open_features(store.path))
+                stores.append(finished(store))
             except ScividError as problem:
                 problems.append(str(problem))
     return stores, problems
@@ -155,10 +151,10 @@ def _of_task(
     for row in [row for one in order for row in one.rows]:
         splits = stores_of(row, stores) | splits
     task, intervals, problem = None, None, None
-    controls: Mapping[str, Sequence[ControlRow]] = {}
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
     try:
         task = load_task(rows[-1]["task_spec"] or name, manifest)
-        controls = _controls(task, splits, results_dir)
+        baselines = _baselines(task, splits, results_dir)
         targets = {role: found for role, store in splits.items() if (found := store.targets) is not None}
         intervals = Intervals(task, targets, results_dir)
     except ScividError as refusal:
@@ -170,21 +166,21 @@ def _of_task(
         published=entry.published if entry else Published(),
         task=task,
         stores=stores,
-        controls=controls,
+        baselines=baselines,
         intervals=intervals,
         problem=problem,
     )
 
 
-def _controls(
+def _baselines(
     task: Task, splits: Mapping[str, FeatureStore], results_dir: Path
-) -> dict[str, list[ControlRow]]:
-    """Role -> the control rows, on the clips that the readouts are scored on."""
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Role -> name of each baseline -> its scores on the clips that the readouts are scored on."""
     targets = {role: store.targets for role, store in splits.items()}
-    rows = {}
+    found = {}
     for role in ("val", "test"):
         train, evaluated = targets.get("train"), targets.get(role)
         if train is not None and evaluated is not None:
             clips = np.setdiff1d(np.arange(splits[role].spec.n_clips), list(splits[role].skipped_clips))
-            rows[role] = control_rows(task, train, evaluated, clips, results_dir)
-    return rows
+            found[role] = load_baselines(task, train, evaluated, clips, results_dir)
+    return found

@@ -5,7 +5,6 @@ that is started again finds its finished runs in the table and the others at the
 that fails takes nothing with it: its companions are trained again without it.
 """
 
-import fcntl
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,12 @@ import torch
 from featcache.errors import CallError, ScividError, StoreError
 from featcache.system.console import Progress, silent
 from featcache.system.files import append_line, make_directory, publish
-from readouts.probes.runs import ProbeRun, fit_and_record
-from readouts.results.configurations import by_backbone, by_task, configurations, written_mean
+from readouts.results.configurations import configurations, rows_by
+from readouts.results.formatting import format_mean
 from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
-from readouts.sweeps.plan import Places, Plan, Trial, open_splits, steps_of, trial_of
+from readouts.sweeps.plan import Places, Plan, Trial, open_splits, trial_of
 from readouts.training.loop import train_together
-from readouts.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +79,13 @@ def run_sweep(
     make_directory(folder)
     ids = [trial.run.id for trial in plan.trials]
     publish(folder / "sweep.json", json.dumps({"name": name, **(about or {}), "runs": ids}).encode())
-    runner = _Runner(places, name, device, progress, total=sum(steps_of(one[0]) for one in plan.passes))
+    runner = _Runner(places, name, device, progress, total=sum(one[0].run.n_steps for one in plan.passes))
     for missing in plan.missing:
         way_out = f" Make it with `{missing.command}`." if missing.command else ""
         runner.fail([cell.label for cell in missing.cells], f"{missing.problem}{way_out}")
     for one in plan.passes:
         runner.train(one)
-        runner.done += steps_of(one[0])
+        runner.done += one[0].run.n_steps
     if test:
         runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
     return Outcome(
@@ -127,8 +125,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
     The best of each task and backbone is marked with the number of runs that it was selected from.
     """
     lines: list[dict[str, object]] = []
-    for task, of_task in by_task(rows).items():
-        for backbone, ours in by_backbone(of_task).items():
+    for task, of_task in rows_by("task", rows).items():
+        for backbone, ours in rows_by("backbone", of_task).items():
             for place, one in enumerate(configurations(ours)):
                 row = one.best
                 chosen = place == 0 and isfinite(row["val"]) and len(ours) > 1
@@ -138,7 +136,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
                         "task": task, "backbone": backbone, "layer": row["layer"],
                         "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
                         "metric": row["metric"],
-                        **{role: written_mean(one, role) for role in ("val", "test")},
+                        **{role: format_mean(one, role) for role in ("val", "test")},
                         "selected": f"best on val of {len(ours)} runs" if chosen else None,
                     }
                 )  # fmt: skip
@@ -163,7 +161,7 @@ class _Runner:
         problem = self._tried(trials)
         if problem is None:
             return
-        held = [trial for trial in trials if _is_held(trial, self.places.results_dir)]
+        held = [trial for trial in trials if trial.run.folder(self.places.results_dir).is_held()]
         left = [trial for trial in trials if trial not in held and not self._rows(trial)]
         self.skipped += held
         if held and left:
@@ -209,24 +207,19 @@ class _Runner:
     def _tried(self, trials: Sequence[Trial]) -> Exception | None:
         """What went wrong in a pass; whatever one run's failure is, the other runs go on."""
         try:
-            self._pass(trials)
+            train_together(
+                [trial.run for trial in trials],
+                results_dir=self.places.results_dir,
+                device=self.device,
+                commands={trial.run.id: trial.command for trial in trials},
+                sweep_name=self.name,
+                progress=self._progress,
+            )
         except Exception as problem:
             # Its frames hold all heads of the pass, and what it lacked may have been memory.
             clear_frames(problem.__traceback__)
             return problem
         return None
-
-    def _pass(self, trials: Sequence[Trial]) -> None:
-        first = trials[0].run
-        options: dict[str, Any] = {
-            "results_dir": self.places.results_dir, "device": self.device, "sweep_name": self.name,
-            "progress": self._progress,
-        }  # fmt: skip
-        if isinstance(first, ProbeRun):
-            fit_and_record(first, command=trials[0].command, **options)
-            return
-        runs = [trial.run for trial in trials if isinstance(trial.run, Run)]
-        train_together(runs, commands={trial.run.id: trial.command for trial in trials}, **options)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         self.report(what, done, total)
@@ -245,20 +238,7 @@ class _Runner:
 def _selected(trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Trial]:
     """The runs of the configuration that is best on val, of each task and backbone."""
     best: set[str] = set()
-    for of_task in by_task(rows).values():
-        for ours in by_backbone(of_task).values():
+    for of_task in rows_by("task", rows).values():
+        for ours in rows_by("backbone", of_task).values():
             best |= {str(row["run"]) for row in configurations(ours)[0].rows}
     return [trial for trial in trials if trial.run.id in best]
-
-
-def _is_held(trial: Trial, results_dir: Path) -> bool:
-    """Whether another process is training a run; asking does not disturb it."""
-    try:
-        with (trial.run.folder(results_dir) / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        # No lock, or a file system that has none: nobody holds it.
-        return False
-    return False

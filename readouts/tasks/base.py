@@ -1,19 +1,20 @@
-"""What a task is to stage two: heads, loss, metric, recipe and control rows.
+"""What a task is to stage two: heads, loss, scores, recipe and baselines.
 
 A task knows nothing of stores and devices; it turns outputs and targets into numbers. A user's own task
 is a file with such an object in it: `--task my_task.py:TASK`.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import CallError
 from featcache.store.targets import Targets
+from readouts.metrics.base import PerClip, Weights, concatenated
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,28 +78,25 @@ class Recipe:
 Rows = Mapping[str, Tensor]
 """What of the targets one batch needs, by name: a row a clip."""
 
-Evidence = Mapping[str, np.ndarray]
-"""What a score needs of each clip of a split, by name: a row a clip."""
-
 TAKES = ("vector", "tracks", "fields")
 """Forms of a head's outputs: numbers, points in every frame, maps of every lead."""
 
-Control = Callable[[Rows], Tensor]
+Baseline = Callable[[Rows], Tensor]
 """A prediction that needs no features: outputs of the form a head gives, from the targets of a batch."""
+
+Evidence, Control = PerClip, Baseline
+"""What they were called before: a user's file may import them."""
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """Scores of a split, accumulated batch by batch."""
+    """Scores of a split, accumulated batch by batch: what a file may define for `per_clip` and `scores`."""
 
     def update(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> None:
         """Take one batch."""
 
     def compute(self) -> dict[str, float]:
         """Every score of what was taken so far."""
-
-    def evidence(self) -> dict[str, np.ndarray]:
-        """What `Task.score_of` needs of each clip, in the order of the updates: small enough to be kept."""
 
 
 @runtime_checkable
@@ -134,7 +132,7 @@ class Task(Protocol):
 
     @property
     def score(self) -> str:
-        """The key of the metric that the benchmark reports."""
+        """The key of the score that the benchmark reports."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -158,7 +156,7 @@ class Task(Protocol):
         views: Int64[np.ndarray, " B"],
         rng: np.random.Generator | None,
     ) -> dict[str, np.ndarray]:
-        """What head, loss and metric need of these clips; `rng` is for what training draws, None elsewhere.
+        """What head, loss and scores need of these clips; `rng` is for what training draws, None elsewhere.
 
         Raises:
             StoreError: the targets are not this task's.
@@ -170,18 +168,43 @@ class Task(Protocol):
     def loss(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> Float[Tensor, ""]:
         """The scalar a head minimises."""
 
-    def metric(self) -> Metric:
-        """A fresh accumulator."""
-
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """`score` with clip i of the evidence counted `weights[i]` times; all once: what `compute` gives.
+    def per_clip(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> PerClip:
+        """What the scores need of each clip of a batch, small enough to be kept of all clips of a split.
 
         Raises:
-            CallError: the task does not say how to resample its score.
+            TrainingError: an output is not finite.
         """
 
-    def controls(self, train: Targets) -> Mapping[str, Control]:
-        """The control rows by name, with whatever they learn from the training targets."""
+    def join(self, batches: Sequence[PerClip]) -> PerClip:
+        """The statistics of a split, given those of its batches in their order: a row a clip."""
+
+    def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
+        """Every score of a split by name, with clip i counted `weights[i]` times (None: once)."""
+
+    def baselines(self, train: Targets) -> Mapping[str, Baseline]:
+        """The baselines by name, with whatever they learn from the training targets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestTask:
+    """What the kinds of tasks of a manifest have in common."""
+
+    name: str
+    recipe: Recipe = field(default_factory=Recipe)
+    predictions_kept: int | None = None
+
+    @property
+    def spec(self) -> str:
+        """Its name in the manifest."""
+        return self.name
+
+    def inputs(self, targets: Rows) -> dict[str, Tensor]:
+        """Nothing beside the tokens."""
+        return no_inputs(targets)
+
+    def join(self, batches: Sequence[PerClip]) -> PerClip:
+        """The statistics of all batches, one after the other."""
+        return concatenated(batches)
 
 
 def clip_rows(
@@ -198,21 +221,3 @@ def clip_rows(
 def no_inputs(targets: Rows) -> dict[str, Tensor]:
     """The `inputs` of a task whose heads see tokens only."""
     return {}
-
-
-def no_score_of(evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-    """The `score_of` of a task whose file defines none.
-
-    Raises:
-        CallError: always; says what to define.
-    """
-    raise CallError(
-        "this task's score comes without an interval: its file defines no score_of(evidence, weights), the "
-        "score with clip i counted weights[i] times (see readouts.tasks.base.Task)."
-    )
-
-
-def evidence_of(metric: object) -> dict[str, np.ndarray]:
-    """What a metric keeps of each clip; nothing where it is a user's own that has no `evidence`."""
-    keeps: Callable[[], Evidence] | None = getattr(metric, "evidence", None)
-    return {} if keeps is None else {name: np.asarray(rows) for name, rows in keeps().items()}

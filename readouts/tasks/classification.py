@@ -3,7 +3,7 @@
 Both behaviour tasks are of this kind, and so is any task of a user's manifest that says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Dataset, Manifest
 from featcache.store.targets import Targets
-from readouts.metrics.average_precision import MeanAveragePrecision, frequency_scores
-from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.metrics import average_precision
+from readouts.metrics.base import PerClip, Weights
+from readouts.tasks.base import Baseline, ManifestTask, Recipe, Rows
 from readouts.tasks.losses import sigmoid_cross_entropy
 
 ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dropout": 0.5})
@@ -26,19 +27,16 @@ ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dr
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classification:
+class Classification(ManifestTask):
     """A task of multi-hot labels; see `readouts.tasks.base.Task` for the contract."""
 
-    name: str
     dataset: Dataset
-    recipe: Recipe
     attention: Mapping[str, Any]
     """The cross-attention head's width, heads and dropout."""
     readouts: tuple[str, ...] = ("linear", "attention")
     takes: str = "vector"
     score: str = "mean_AP"
     higher_is_better: bool = True
-    predictions_kept: int | None = None
 
     @classmethod
     def of(
@@ -54,11 +52,6 @@ class Classification:
         return cls(
             name=name, dataset=manifest.dataset(dataset), recipe=recipe or Recipe(), attention=attention
         )
-
-    @property
-    def spec(self) -> str:
-        """Its name in the manifest."""
-        return self.name
 
     def identity(self) -> Mapping[str, Any]:
         """The classes in their order, and those that the score leaves out."""
@@ -100,40 +93,34 @@ class Classification:
             )
         return {"labels": targets.rows("labels", clips)}
 
-    def inputs(self, targets: Rows) -> dict[str, Tensor]:
-        """Nothing beside the tokens."""
-        return {}
-
     def loss(self, outputs: Float[Tensor, "B O"], targets: Rows) -> Float[Tensor, ""]:
         """Mean sigmoid cross-entropy over clips and classes."""
         return sigmoid_cross_entropy(outputs, targets["labels"]).mean
 
-    def metric(self) -> "_LabelScores":
-        """MAP over all classes but the background, and again without the rare ones."""
+    def per_clip(self, outputs: Float[Tensor, "B O"], targets: Rows) -> PerClip:
+        """`outputs` and `labels` [B O]."""
+        return average_precision.per_clip(outputs, targets["labels"])
+
+    def join(self, batches: Sequence[PerClip]) -> PerClip:
+        """`ranks` and `labels` [clips O]."""
+        return average_precision.join(batches)
+
+    def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
+        """Mean average precision over all classes but the background, and again without the rare ones."""
         classes, background = self.dataset.classes, self.dataset.background
-        return _LabelScores(
-            MeanAveragePrecision(
-                class_names=classes,
-                skip_background=background is not None,
-                background_class_index=classes.index(background) if background else -1,
-                skip_classes=self._rare_columns(),
-            )
+        return average_precision.scores(
+            per_clip,
+            weights,
+            class_names=classes,
+            background=classes.index(background) if background else None,
+            skip_classes=self._rare_columns(),
         )
 
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """The score with clip i of the evidence counted `weights[i]` times."""
-        return self.metric().precision.results_of(evidence, weights)[self.score]
-
-    def controls(self, train: Targets) -> Mapping[str, Control]:
-        """The training split's label frequencies as every clip's prediction."""
+    def baselines(self, train: Targets) -> Mapping[str, Baseline]:
+        """The training split's label frequencies as every clip's prediction: AP is the positive rate."""
         counts = sum(block.sum(axis=0, dtype=np.int64) for block in train.blocks("labels"))
-        n_clips = train.shape("labels")[0]
-        frequencies = torch.tensor(
-            frequency_scores(np.asarray(counts).tolist(), counted_over=n_clips, n_clips=1)
-        )
-        return {
-            "label frequency": lambda targets: repeat(frequencies, "1 o -> b o", b=len(targets["labels"]))
-        }
+        frequencies = torch.from_numpy(np.float32(counts) / np.float32(train.shape("labels")[0]))
+        return {"label frequency": lambda targets: repeat(frequencies, "o -> b o", b=len(targets["labels"]))}
 
     def _rare_columns(self) -> list[int]:
         """Columns of the rare classes once the background's has gone."""
@@ -143,19 +130,3 @@ class Classification:
                 f"data set {self.dataset.name}: its background cannot be one of its rare classes."
             )
         return [kept.index(name) for name in self.dataset.rare]
-
-
-@dataclass(frozen=True, slots=True)
-class _LabelScores:
-    """Average precision fed from the targets of a batch."""
-
-    precision: MeanAveragePrecision
-
-    def update(self, outputs: Float[Tensor, "B O"], targets: Rows) -> None:
-        self.precision.update(outputs.cpu().numpy(), targets["labels"].cpu().numpy())
-
-    def compute(self) -> dict[str, float]:
-        return self.precision.compute()
-
-    def evidence(self) -> dict[str, np.ndarray]:
-        return self.precision.evidence()

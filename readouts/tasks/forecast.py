@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.store.targets import Targets
 from readouts.heads.dpt import add_residual
+from readouts.metrics import fields
 from readouts.metrics.area import latitude_weights
-from readouts.metrics.fields import FieldRMSE
-from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.metrics.base import PerClip, Weights
+from readouts.tasks.base import Baseline, ManifestTask, Recipe, Rows
 from readouts.tasks.losses import area_weighted_l1
 
 RESIDUAL_STD = {"Z500": 404.18805465281133, "T850": 2.457512144662011, "Q700": 0.0012086132599619071}
@@ -32,10 +33,9 @@ SHORT_NAMES = {"geopotential_500": "Z500", "temperature_850": "T850", "specific_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Forecast:
+class Forecast(ManifestTask):
     """A task of the next fields of a series; see `readouts.tasks.base.Task` for the contract."""
 
-    name: str
     variables: tuple[str, ...]
     rows: int
     columns: int
@@ -82,11 +82,6 @@ class Forecast:
             step_hours=windows.step_hours,
             residual_std=tuple(RESIDUAL_STD[variable] for variable in variables),
         )
-
-    @property
-    def spec(self) -> str:
-        """Its name in the manifest."""
-        return self.name
 
     @property
     def score(self) -> str:
@@ -146,10 +141,6 @@ class Forecast:
             "future": rearrange(future, "(b f) y x c -> b f y x c", b=len(clips)),
         }
 
-    def inputs(self, targets: Rows) -> dict[str, Tensor]:
-        """Nothing beside the tokens."""
-        return {}
-
     def predicted(
         self, outputs: Float[Tensor, "B F Y X C"], last: Float[Tensor, "B Y X C"]
     ) -> Float[Tensor, "B F Y X C"]:
@@ -162,15 +153,16 @@ class Forecast:
         predicted = self.predicted(outputs, targets["last"])
         return area_weighted_l1(predicted, targets["future"], latitude_weights=weights, residual_std=std).mean
 
-    def metric(self) -> "_FieldErrors":
-        """Root mean squared errors weighted by area."""
-        return _FieldErrors(self, FieldRMSE(latitude_weights=self._weights, variables=self.variables))
+    def per_clip(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> PerClip:
+        """`squares` [B F C], mean squared errors in physical units, weighted by area."""
+        predicted = self.predicted(outputs, targets["last"])
+        return fields.per_clip(predicted, targets["future"], latitude_weights=self._weights)
 
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """The score with clip i of the evidence counted `weights[i]` times."""
-        return self.metric().rmse.results_of(evidence, weights)[self.score]
+    def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
+        """Root mean squared errors of each variable and lead, and their means."""
+        return fields.scores(per_clip, weights, variables=self.variables)
 
-    def controls(self, train: Targets) -> Mapping[str, Control]:
+    def baselines(self, train: Targets) -> Mapping[str, Baseline]:
         """Persistence: the weather stays as it is."""
         return {"persistence": lambda rows: torch.zeros_like(rows["future"])}
 
@@ -180,27 +172,10 @@ class Forecast:
 
     def _constants(self, like: Tensor) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
         """Latitude weights and residual deviations on a tensor's device, copied there once."""
-        place = like.device, like.dtype
-        if place not in self._on:
+        key = like.device, like.dtype
+        if key not in self._on:
             # The first to ask may be an evaluation, and training can do nothing with inference tensors.
             with torch.inference_mode(False):
                 std = torch.tensor(self.residual_std, dtype=like.dtype, device=like.device)
-                self._on[place] = self._weights.to(like.device), std
-        return self._on[place]
-
-
-@dataclass(frozen=True, slots=True)
-class _FieldErrors:
-    """Errors fed from residuals."""
-
-    task: Forecast
-    rmse: FieldRMSE
-
-    def update(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> None:
-        self.rmse.update(self.task.predicted(outputs, targets["last"]), targets["future"])
-
-    def compute(self) -> dict[str, float]:
-        return self.rmse.compute()
-
-    def evidence(self) -> dict[str, np.ndarray]:
-        return self.rmse.evidence()
+                self._on[key] = self._weights.to(like.device), std
+        return self._on[key]

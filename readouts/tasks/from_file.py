@@ -11,9 +11,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
 from featcache.errors import CallError, ScividError
 from featcache.system.console import OWN_MODULE
-from readouts.tasks.base import TAKES, Recipe, clip_rows, no_inputs, no_score_of
+from readouts.metrics.base import PerClip, Weights, concatenated
+from readouts.tasks.base import TAKES, Metric, Recipe, Rows, clip_rows, no_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,17 +35,18 @@ class FileTask:
     output_names: tuple[str, ...]
     head_config: Callable[..., dict[str, Any]]
     loss: Callable[..., Any]
-    metric: Callable[..., Any]
-    controls: Callable[..., Any]
+    per_clip: Callable[..., PerClip]
+    scores: Callable[..., dict[str, float]]
+    baselines: Callable[..., Any]
     predictions_kept: int | None
     select: Callable[..., dict[str, Any]]
     inputs: Callable[..., dict[str, Any]]
-    score_of: Callable[..., float]
+    join: Callable[..., PerClip]
     takes: str
     spec: str
-    """As it was given to `--task`."""
+    """What was given to `--task`."""
     sha256: str
-    """Of the file."""
+    """The digest of the file's bytes."""
 
     def identity(self) -> Mapping[str, Any]:
         """The digest of the file, and which object of it."""
@@ -55,7 +62,7 @@ OPTIONAL: Mapping[str, Any] = {
     "predictions_kept": None,
     "select": clip_rows,
     "inputs": no_inputs,
-    "score_of": no_score_of,
+    "join": concatenated,
     "takes": "vector",
 }
 """What the user's object may have, and what is taken where it has not."""
@@ -64,42 +71,89 @@ PARTS = tuple(f.name for f in fields(FileTask) if f.name not in ("spec", "sha256
 """What the user's object must have."""
 
 
-def task_from_file(place: str) -> FileTask:
-    """The task at `place`, which is `file.py:OBJECT`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AccumulatedScores:
+    """The `per_clip` and `scores` of an object that has `metric()`, an accumulator, as tasks had them before.
+
+    Its scores follow from nothing less than outputs and targets, so these are kept: of fields, all that a
+    split has. In a resample the accumulator is given each clip as often as it was drawn.
+    """
+
+    metric: Callable[[], Metric]
+    score: str
+    score_of: Callable[[PerClip, Weights], float] | None
+    """The score that follows from statistics which runs of before kept of the metric itself."""
+
+    def per_clip(self, outputs: Float[Tensor, "B *O"], targets: Rows) -> dict[str, np.ndarray]:
+        """All that the accumulator is given."""
+        given = {"metric/outputs": outputs, **{f"metric/targets/{name}": of for name, of in targets.items()}}
+        return {name: values.cpu().numpy() for name, values in given.items()}
+
+    def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
+        """What the accumulator computes of the clips.
+
+        Raises:
+            CallError: the statistics are of a run of before, and the object has no `score_of`.
+        """
+        counts = 1 if weights is None else weights.astype(np.int64)
+        if "metric/outputs" in per_clip:
+            rows = {name: torch.from_numpy(np.repeat(of, counts, axis=0)) for name, of in per_clip.items()}
+            metric, outputs = self.metric(), rows.pop("metric/outputs")
+            metric.update(outputs, {name.removeprefix("metric/targets/"): of for name, of in rows.items()})
+            return metric.compute()
+        if self.score_of is None:
+            raise CallError(
+                "this task's score comes without an interval: its run was scored by an older version, for "
+                "which its file would have to define score_of(evidence, weights). Train it with --again."
+            )
+        n_clips = len(next(iter(per_clip.values())))
+        return {self.score: self.score_of(per_clip, np.ones(n_clips) if weights is None else weights)}
+
+
+def task_from_file(spec: str) -> FileTask:
+    """The task at `spec`, which is `file.py:OBJECT`.
 
     Raises:
         CallError: there is no such file, it raises when it is read, or its object is no task.
     """
-    file, _, attribute = place.rpartition(":")
-    module = _module(place, Path(file))
+    file, _, attribute = spec.rpartition(":")
+    module = _module(spec, Path(file))
     if not hasattr(module, attribute):
-        raise CallError(f"--task {place}: {file} defines no {attribute}.")
-    task = getattr(module, attribute)
-    if missing := [part for part in PARTS if not hasattr(task, part)]:
-        raise CallError(
-            f"--task {place}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task."
-        )
-    parts = {part: getattr(task, part) for part in PARTS}
-    parts |= {part: getattr(task, part, default) for part, default in OPTIONAL.items()}
-    _check(place, parts)
-    return FileTask(**parts, spec=place, sha256=sha256(Path(file).read_bytes()).hexdigest())
+        raise CallError(f"--task {spec}: {file} defines no {attribute}.")
+    parts = _parts(getattr(module, attribute))
+    if missing := [part for part in PARTS if part not in parts]:
+        raise CallError(f"--task {spec}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task.")
+    _check(spec, parts)
+    return FileTask(**parts, spec=spec, sha256=sha256(Path(file).read_bytes()).hexdigest())
 
 
-def _module(place: str, file: Path) -> ModuleType:
-    spec = spec_from_file_location(f"{OWN_MODULE}{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise CallError(f"--task {place}: there is no Python file {file}.")
-    module = module_from_spec(spec)
+def _parts(task: object) -> dict[str, Any]:
+    """What the user's object has of a task; what had another name or form before becomes today's."""
+    parts = {part: getattr(task, part) for part in (*PARTS, *OPTIONAL) if hasattr(task, part)}
+    if hasattr(task, "controls"):
+        parts.setdefault("baselines", task.controls)
+    if not {"per_clip", "scores"} & set(parts) and callable(metric := getattr(task, "metric", None)):
+        score_of = getattr(task, "score_of", None)
+        accumulated = AccumulatedScores(metric=metric, score=parts.get("score", ""), score_of=score_of)
+        parts |= {"per_clip": accumulated.per_clip, "scores": accumulated.scores}
+    return {**OPTIONAL, **parts}
+
+
+def _module(spec: str, file: Path) -> ModuleType:
+    found = spec_from_file_location(f"{OWN_MODULE}{file.stem}", file)
+    if found is None or found.loader is None or not file.is_file():
+        raise CallError(f"--task {spec}: there is no Python file {file}.")
+    module = module_from_spec(found)
     try:
-        spec.loader.exec_module(module)
+        found.loader.exec_module(module)
     except ScividError:
         raise
     except Exception as problem:  # the user's own code: anything
-        raise CallError(f"--task {place}: {file} raises {problem!r} when it is read.") from problem
+        raise CallError(f"--task {spec}: {file} raises {problem!r} when it is read.") from problem
     return module
 
 
-def _check(place: str, parts: dict[str, Any]) -> None:
+def _check(spec: str, parts: dict[str, Any]) -> None:
     """Refuse parts of the wrong kind now, rather than hours into a run."""
     for name in ("readouts", "output_names"):
         if isinstance(parts[name], list):
@@ -109,7 +163,7 @@ def _check(place: str, parts: dict[str, Any]) -> None:
         "higher_is_better": (bool,), "output_names": (tuple,),
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(parts[name], kind)]
-    functions = ("head_config", "loss", "metric", "controls", "select", "inputs", "score_of")
+    functions = ("head_config", "loss", "per_clip", "scores", "baselines", "select", "inputs", "join")
     wrong += [name for name in functions if not callable(parts[name])]
     kept = parts["predictions_kept"]
     if kept is not None and (not isinstance(kept, int) or kept < 1):
@@ -118,4 +172,4 @@ def _check(place: str, parts: dict[str, Any]) -> None:
         wrong.append("takes")
     if wrong:
         given = ", ".join(f"{name}={parts[name]!r}" for name in wrong)
-        raise CallError(f"--task {place}: {given} is not what readouts.tasks.base.Task says it is.")
+        raise CallError(f"--task {spec}: {given} is not what readouts.tasks.base.Task says it is.")

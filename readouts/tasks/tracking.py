@@ -5,21 +5,22 @@ videos of surgery whose points are marked at the start and at the end only.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Int64
 from torch import Tensor
 
 from featcache.errors import StoreError
 from featcache.manifest import Manifest
 from featcache.store.targets import Targets
 from readouts.heads.tracking import as_tracks
-from readouts.metrics.tracking import TrackAccuracy
-from readouts.tasks.base import Control, Evidence, Recipe, Rows
+from readouts.metrics import tracking
+from readouts.metrics.base import PerClip, Weights
+from readouts.tasks.base import Baseline, ManifestTask, Rows
 from readouts.tasks.losses import total_of, track_losses
 
 FRAMES_PER_TILE = 2
@@ -30,15 +31,13 @@ HIDDEN = -1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tracking:
+class Tracking(ManifestTask):
     """A task of points to follow; see `readouts.tasks.base.Task` for the contract."""
 
-    name: str
     n_frames: int
     """Frames of a clip, and of a prediction."""
     rows: int
     """Rows of a frame, in pixels: the losses' unit."""
-    recipe: Recipe = field(default_factory=Recipe)
     n_tracks: int = 64
     """Drawn of a clip's tracks in each training step."""
     readouts: tuple[str, ...] = ("tracking",)
@@ -47,18 +46,12 @@ class Tracking:
     output_names: tuple[str, ...] = ("x", "y", "visibility", "certainty")
     score: str = "average_over_thresholds"
     higher_is_better: bool = True
-    predictions_kept: int | None = None
 
     @classmethod
     def of(cls, manifest: Manifest, name: str) -> "Tracking":
         """The tracking task called `name` in the manifest, with the benchmark's recipe."""
         clip = manifest.task(name).clip
         return cls(name=name, n_frames=clip.n_frames, rows=clip.height)
-
-    @property
-    def spec(self) -> str:
-        """Its name in the manifest."""
-        return self.name
 
     def identity(self) -> Mapping[str, Any]:
         """What defines score and loss."""
@@ -130,15 +123,21 @@ class Tracking:
             )
         )
 
-    def metric(self) -> "_EndPoints":
-        """Accuracy at the end of the video, at 1280 x 1024 pixels."""
-        return _EndPoints(TrackAccuracy())
+    def per_clip(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> PerClip:
+        """`hits` [B thresholds], `points` and `pixels` [B] of the last frame, at 1280 x 1024 pixels."""
+        last = as_tracks(outputs[:, -1:]).points[:, 0].float()
+        if "ends" in targets:
+            ends, end_mask = targets["ends"], targets["end_mask"]
+        else:
+            ends, end_mask = targets["coords"][:, -1], targets["target_mask"][:, -1]
+        masks = (rearrange(mask, "b q 1 -> b q") for mask in (targets["query_mask"], end_mask))
+        return tracking.per_clip(last, ends, *masks)
 
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """The score with clip i of the evidence counted `weights[i]` times."""
-        return self.metric().accuracy.results_of(evidence, weights)[self.score]
+    def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
+        """Shares of points that end near a true end point."""
+        return tracking.scores(per_clip, weights)
 
-    def controls(self, train: Targets) -> Mapping[str, Control]:
+    def baselines(self, train: Targets) -> Mapping[str, Baseline]:
         """Points that do not move."""
         return {"points do not move": self._unmoved}
 
@@ -167,25 +166,3 @@ def masked_tracks(
         "query_mask": rearrange(asked, "b q -> b q 1").astype(np.float32),
         "target_mask": rearrange(shown, "b f q -> b f q 1").astype(np.float32),
     }
-
-
-@dataclass(frozen=True, slots=True)
-class _EndPoints:
-    """Accuracy fed from the last frame of a prediction."""
-
-    accuracy: TrackAccuracy
-
-    def update(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> None:
-        last = as_tracks(outputs[:, -1:]).points[:, 0].float()
-        if "ends" in targets:
-            ends, end_mask = targets["ends"], targets["end_mask"]
-        else:
-            ends, end_mask = targets["coords"][:, -1], targets["target_mask"][:, -1]
-        masks = (rearrange(mask, "b q 1 -> b q") for mask in (targets["query_mask"], end_mask))
-        self.accuracy.update(last, ends, *masks)
-
-    def compute(self) -> dict[str, float]:
-        return self.accuracy.compute()
-
-    def evidence(self) -> dict[str, np.ndarray]:
-        return self.accuracy.evidence()

@@ -1,9 +1,9 @@
-"""How often an interval of a score holds the truth, by number of independent units, on simulated clips.
+"""How often an interval of a score holds the truth, by number of independent clusters, on simulated clips.
 
     python -m tests.benchmarks.coverage [--sets 300]
 
-Clips of a unit (a video, say) share half of what they are. The truth is the score of very many units. Beside
-the interval over units stands the one that takes every clip for independent.
+Clips of a cluster (a video, say) share half of what they are. The truth is the score of very many clusters.
+Beside the interval over clusters stands the one that takes every clip for independent.
 """
 
 import argparse
@@ -13,84 +13,77 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from readouts.metrics.average_precision import ranked_precision, ranks_of
-from readouts.results.bootstrap import Units, interval
+from readouts.metrics.base import Weights
+from readouts.results.bootstrap import WeightedScore, interval
+from readouts.results.clusters import Clusters
 
-Evidence = Mapping[str, np.ndarray]
-Drawn = tuple[dict[str, np.ndarray], Int64[np.ndarray, " n"]]
-"""Evidence, and the unit of each clip."""
+Drawn = tuple[WeightedScore, Int64[np.ndarray, " n"]]
+"""A score of simulated clips, and the cluster of each."""
 
-N_UNITS = (5, 10, 20, 30, 100)
+Draw = Callable[[np.random.Generator, int], Drawn]
+"""Simulates the clips of so many clusters."""
+
+N_CLUSTERS = (5, 10, 20, 30, 100)
 MANY = 20_000
-"""Units that the truth is taken from."""
+"""Clusters that the truth is taken from."""
 
 
-class Mean:
-    """The mean of one number a clip."""
-
-    def draw(self, rng: np.random.Generator, n_units: int) -> Drawn:
-        """Normal, with a share common to the clips of a unit."""
-        of_clip, shared = _clips(rng, n_units)
-        return {"values": shared + rng.normal(size=len(of_clip))}, of_clip
-
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """Weighted."""
-        return float(weights @ evidence["values"] / weights.sum())
+def mean(rng: np.random.Generator, n_clusters: int) -> Drawn:
+    """The mean of one number a clip: normal, with a share common to the clips of a cluster."""
+    of_clip, shared = _clips(rng, n_clusters)
+    values = shared + rng.normal(size=len(of_clip))
+    return lambda weights: _average(values, weights), of_clip
 
 
-class MeanAP:
-    """Mean average precision of three classes, the rarest of one clip in ten."""
+def mean_average_precision(rng: np.random.Generator, n_clusters: int) -> Drawn:
+    """Of three classes, the rarest of one clip in ten.
 
-    def draw(self, rng: np.random.Generator, n_units: int) -> Drawn:
-        """Some units have more of a class, and outputs are off by as much in all clips of a unit."""
-        of_clip, _ = _clips(rng, n_units)
-        often = np.array([-0.8, -1.7, -2.2]) + rng.normal(size=(n_units, 3))
-        labels = rng.random((len(of_clip), 3)) < 1 / (1 + np.exp(-often[of_clip]))
-        off = 0.6 * rng.normal(size=(n_units, 3))
-        outputs = 1.5 * labels + off[of_clip] + rng.normal(size=labels.shape)
-        return {"ranks": ranks_of(outputs), "labels": labels.astype(np.uint8)}, of_clip
-
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """Over the three."""
-        return float(ranked_precision(evidence["ranks"], evidence["labels"], weights).mean())
+    Some clusters have more of a class, and outputs are off by as much in all clips of a cluster.
+    """
+    of_clip, _ = _clips(rng, n_clusters)
+    often = np.array([-0.8, -1.7, -2.2]) + rng.normal(size=(n_clusters, 3))
+    labels = rng.random((len(of_clip), 3)) < 1 / (1 + np.exp(-often[of_clip]))
+    off = 0.6 * rng.normal(size=(n_clusters, 3))
+    outputs = 1.5 * labels + off[of_clip] + rng.normal(size=labels.shape)
+    ranks, classes = ranks_of(outputs), labels.astype(np.uint8)
+    return lambda weights: float(ranked_precision(ranks, classes, weights).mean()), of_clip
 
 
-class RMSE:
-    """Root mean squared error, some units being twice as hard as others."""
+def root_mean_square(rng: np.random.Generator, n_clusters: int) -> Drawn:
+    """Of normal errors whose size is log-normal over clusters: some are twice as hard as others."""
+    of_clip, shared = _clips(rng, n_clusters)
+    squared = (np.exp(0.35 * shared) * rng.normal(size=len(of_clip))) ** 2
+    return lambda weights: _average(squared, weights) ** 0.5, of_clip
 
-    def draw(self, rng: np.random.Generator, n_units: int) -> Drawn:
-        """Normal errors, their size log-normal over units."""
-        of_clip, shared = _clips(rng, n_units)
-        return {"squared": (np.exp(0.35 * shared) * rng.normal(size=len(of_clip))) ** 2}, of_clip
 
-    def score_of(self, evidence: Evidence, weights: Float64[np.ndarray, " n"]) -> float:
-        """Weighted."""
-        return float((weights @ evidence["squared"] / weights.sum()) ** 0.5)
+def _average(values: Float64[np.ndarray, " n"], weights: Weights) -> float:
+    return float(weights @ values / weights.sum())
 
 
 def _clips(
-    rng: np.random.Generator, n_units: int
+    rng: np.random.Generator, n_clusters: int
 ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """The unit of each clip, 4 to 13 of them a unit; and something normal that they share."""
-    of_clip = np.repeat(np.arange(n_units), rng.integers(4, 14, size=n_units))
-    return of_clip, rng.normal(size=n_units)[of_clip]
+    """The cluster of each clip, 4 to 13 of them a cluster; and something normal that they share."""
+    of_clip = np.repeat(np.arange(n_clusters), rng.integers(4, 14, size=n_clusters))
+    return of_clip, rng.normal(size=n_clusters)[of_clip]
 
 
-SCORES: Mapping[str, Callable[[], Mean | MeanAP | RMSE]] = {"mean": Mean, "mAP": MeanAP, "RMSE": RMSE}
+SCORES: Mapping[str, Draw] = {"mean": mean, "mAP": mean_average_precision, "RMSE": root_mean_square}
 
 
-def coverage(score: Mean | MeanAP | RMSE, n_units: int, *, n_sets: int, n: int = 300) -> tuple[float, float]:
-    """Shares of data sets whose interval holds the truth: over units, and over clips."""
-    rng = np.random.default_rng(n_units)
-    everything, of_clip = score.draw(np.random.default_rng(0), MANY)
-    truth = score.score_of(everything, np.ones(len(of_clip)))
+def coverage(draw: Draw, n_clusters: int, *, n_sets: int, n: int = 300) -> tuple[float, float]:
+    """Shares of data sets whose interval holds the truth: over clusters, and over clips."""
+    rng = np.random.default_rng(n_clusters)
+    score, of_clip = draw(np.random.default_rng(0), MANY)
+    truth = score(np.ones(len(of_clip)))
     held = np.zeros(2)
     for seed in range(n_sets):
-        evidence, of_clip = score.draw(rng, n_units)
-        single = Units(of_clip=np.arange(len(of_clip)), kind="clips")
-        for i, units in enumerate((Units(of_clip=of_clip, kind="videos"), single)):
-            held[i] += truth in interval(score, evidence, units, n=n, seed=seed)
-    over_units, over_clips = (held / n_sets).tolist()
-    return over_units, over_clips
+        score, of_clip = draw(rng, n_clusters)
+        single = Clusters(of_clip=np.arange(len(of_clip)), kind="clips")
+        for i, clusters in enumerate((Clusters(of_clip=of_clip, kind="videos"), single)):
+            held[i] += truth in interval(score, clusters, n=n, seed=seed)
+    over_clusters, over_clips = (held / n_sets).tolist()
+    return over_clusters, over_clips
 
 
 def main() -> None:
@@ -98,11 +91,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sets", type=int, default=300, help="simulated data sets a cell")
     n_sets = parser.parse_args().sets
-    print("| Score | Units | Covers, of 95 % | Clips taken as independent |\n|---|---|---|---|")  # noqa: T201
-    for name, score in SCORES.items():
-        for n_units in N_UNITS:
-            over_units, over_clips = coverage(score(), n_units, n_sets=n_sets)
-            print(f"| {name} | {n_units} | {over_units:.1%} | {over_clips:.1%} |", flush=True)  # noqa: T201
+    print("| Score | Clusters | Covers, of 95 % | Clips taken as independent |\n|---|---|---|---|")  # noqa: T201
+    for name, draw in SCORES.items():
+        for n_clusters in N_CLUSTERS:
+            over_clusters, over_clips = coverage(draw, n_clusters, n_sets=n_sets)
+            print(f"| {name} | {n_clusters} | {over_clusters:.1%} | {over_clips:.1%} |", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from readouts.features.batches import Batch, training_batches
 from readouts.features.draws import Draws
-from readouts.features.splits import Batch, FeatureSplit, draws_of, open_split, training_batches
+from readouts.features.splits import FeatureSplit, draws_of, split_of
 from readouts.tasks.base import clip_rows
 from tests.benchmarks.stores import Setting, write_store
 
@@ -36,6 +37,6 @@ class Feed:
 def feed_of(setting: Setting, n_steps: int) -> Iterator[Feed]:
     """From a store that is there as long as the context."""
     with TemporaryDirectory() as folder:
-        split = open_split(write_store(Path(folder), setting).path)
+        split = split_of(write_store(Path(folder), setting))
         draws = draws_of(split, batch=setting.batch, seed=0)
         yield Feed(split=split, draws=draws, steps=range(n_steps))

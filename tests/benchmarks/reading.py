@@ -32,7 +32,7 @@ def measure(small: bool) -> list[Claim]:
 
 def ours(store: FeatureStore, setting: Setting, *, verify: bool = True) -> Read:
     """`FeatureStore.read` into a warm buffer."""
-    labels, out = store.load_targets()["labels"], _warm_buffer(setting)
+    labels, out = store.targets.read("labels"), _warm_buffer(setting)
 
     def read(clips: np.ndarray) -> Batch:
         store.read(clips, out=out, verify=verify, threads=setting.threads)
@@ -43,7 +43,7 @@ def ours(store: FeatureStore, setting: Setting, *, verify: bool = True) -> Read:
 
 def ours_at_first(store: FeatureStore, setting: Setting) -> Read:
     """The first read of each clip: files are opened, every checksum is verified."""
-    labels, out = store.load_targets()["labels"], _warm_buffer(setting)
+    labels, out = store.targets.read("labels"), _warm_buffer(setting)
 
     def read(clips: np.ndarray) -> Batch:
         FeatureStore(store.path, store.header).read(clips, out=out, threads=setting.threads)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from featcache.system.device import choose_device
-from readouts.features.resident import make_resident, resident_batches
-from readouts.features.splits import Batch
+from readouts.features.batches import Batch
+from readouts.features.preloaded import preload, preloaded_batches
 from readouts.tasks.base import clip_rows
 from tests.benchmarks.feed import feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
@@ -15,7 +15,7 @@ def measure(small: bool) -> list[Claim]:
     """Batches with nothing done to them: what `--resident` saves at the most."""
     setting, device = SMALL if small else FULL, choose_device("auto")
     with feed_of(setting, 2 if small else 12) as feed:
-        held = make_resident(feed.split, device, "yes", lambda what, done, total: None)
+        held = preload(feed.split, device, "yes", lambda what, done, total: None)
         assert held is not None
 
         def use_up(batches: Iterator[Batch]) -> None:
@@ -26,7 +26,7 @@ def measure(small: bool) -> list[Claim]:
             {
                 "read": lambda: use_up(feed.read(device)),
                 "resident": lambda: use_up(
-                    resident_batches(held, feed.split, clip_rows, feed.draws, feed.steps)
+                    preloaded_batches(held, feed.split, clip_rows, feed.draws, feed.steps)
                 ),
             },
             rounds=2 if small else 15,

@@ -25,7 +25,7 @@ Open = Callable[[FeatureStore, Setting, Path], Read]
 
 def memmap(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     """One flat file; its pages stay mapped. `numpy.take` copies into a new array."""
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     tokens = np.memmap(folder / "tokens.dat", np.float16, "w+", shape=(setting.n_clips, *setting.grid.shape))
     for clip in range(setting.n_clips):
         tokens[clip] = store.read([clip])[0]
@@ -57,7 +57,7 @@ def zarrs(store: FeatureStore, setting: Setting, folder: Path) -> Read:
 
 
 def _clip_by_clip(store: FeatureStore, setting: Setting, array: object) -> Read:
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     out = np.empty((setting.batch, *setting.grid.shape), np.float16)
 
     def read(clips: np.ndarray) -> Batch:
@@ -72,7 +72,7 @@ def tensorstore(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     """The store itself, all clips of a batch under way at once, in as many threads as ours."""
     import tensorstore as ts
 
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     kvstore = {"driver": "file", "path": str(store.path / LAYER.array)}
     limit = {"limit": setting.threads}
     context = ts.Context({"data_copy_concurrency": limit, "file_io_concurrency": limit})
@@ -92,7 +92,7 @@ def xarray_dask(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     """The store itself as a lazy Dataset, a dask chunk a clip, computed by dask's threads."""
     import dask
 
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     tokens = store.to_xarray()[LAYER.array].isel(view=0)
 
     def read(clips: np.ndarray) -> Batch:
@@ -107,7 +107,7 @@ def arrow(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     import datasets
 
     def rows() -> Iterator[dict[str, object]]:
-        for clip, label in enumerate(store.load_targets()["labels"]):
+        for clip, label in enumerate(store.targets.read("labels")):
             yield {"tokens": store.read([clip]).tobytes(), "label": label.tolist()}
 
     kinds = {"tokens": datasets.Value("large_binary"), "label": datasets.Sequence(datasets.Value("uint8"))}
@@ -130,7 +130,7 @@ def webdataset(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     import webdataset as wds
 
     (folder / "tars").mkdir()
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     pattern = str(folder / "tars" / "%04d.tar")
     with wds.ShardWriter(pattern, maxcount=setting.clips_per_shard, verbose=0) as sink:
         for clip in range(setting.n_clips):
@@ -158,7 +158,7 @@ def litdata(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     from litdata import StreamingDataset
     from litdata.streaming.writer import BinaryWriter
 
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     (folder / "litdata").mkdir()
     writer = BinaryWriter(str(folder / "litdata"), chunk_size=setting.clips_per_shard)
     for clip in range(setting.n_clips):
@@ -183,7 +183,7 @@ def zarr_threads(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     """As `zarr_python`, from as many threads as ours."""
     import zarr
 
-    labels = store.load_targets()["labels"]
+    labels = store.targets.read("labels")
     array = zarr.open_group(store.path, mode="r")[LAYER.array]
     out = np.empty((setting.batch, *setting.grid.shape), np.float16)
     pool = ThreadPoolExecutor(setting.threads)

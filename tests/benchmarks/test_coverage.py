@@ -6,7 +6,7 @@ from tests.benchmarks.coverage import SCORES, coverage
 
 
 @pytest.mark.parametrize("name", SCORES)
-def test_units_cover_more_often_than_clips(name: str) -> None:
-    over_units, over_clips = coverage(SCORES[name](), 20, n_sets=20, n=40)
-    assert over_clips <= over_units
-    assert over_units >= 0.7
+def test_clusters_cover_more_often_than_clips(name: str) -> None:
+    over_clusters, over_clips = coverage(SCORES[name], 20, n_sets=20, n=40)
+    assert over_clips <= over_clusters
+    assert over_clusters >= 0.7

@@ -18,11 +18,12 @@ from featcache.clips import Clip
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError
 from featcache.extract.job import Extraction, plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.validate import validate
+from tests.featcache.one_split import extract
 
 # Shards of 32 frames, of which there are 90.
 CPU = Machine(device=torch.device("cpu"), batch=1, shard_bytes=32 * 2 * 4 * 4 * 32)
@@ -120,7 +121,7 @@ def test_reading_into_a_buffer_in_any_order(stores: tuple[FeatureStore, FeatureS
         assert np.array_equal(out, whole.read(clips, layer=LAYER))
     with pytest.raises(CallError, match="has no view 1"):
         frames.read(clips, views=1, layer=LAYER)
-    first = frames.frame_table.numbers[clips, 0, 0] // frames.spec.clips_per_shard
+    first = frames.rows.table.numbers[clips, 0, 0] // frames.spec.clips_per_shard
     assert frames.shards_of(np.array(clips)).tolist() == first.tolist()
 
 
@@ -236,7 +237,7 @@ def test_a_broken_frame_is_left_out_with_all_clips_that_show_it(
     )
     (frame,) = store.provenance["skipped_frames"]
     assert frame == {"frame": 4, "reason": "a broken JPEG"}
-    shows = (store.frame_table.numbers == 4).any(axis=(1, 2))
+    shows = (store.rows.table.numbers == 4).any(axis=(1, 2))
     assert store.skipped_clips == frozenset(np.flatnonzero(shows).tolist())
     assert 1 < len(store.skipped_clips) <= 16
     assert store.provenance["skipped_clips"][0]["reason"] == "it shows frame 4: a broken JPEG"

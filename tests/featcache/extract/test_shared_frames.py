@@ -15,9 +15,10 @@ from featcache.data.readers import open_reader
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
-from featcache.extract.shared_frames import fewest_known, shared_frames, shown_frames
+from featcache.extract.shared_frames import fewest_known, shared_frames, source_frames
 from featcache.manifest import load_manifest
-from featcache.store.frame_table import FrameTable
+from featcache.store.frame_table import to_bytes
+from featcache.store.rows import FrameTable
 
 
 def image_model(name: str = "resize") -> Backbone:
@@ -74,7 +75,7 @@ def test_what_was_found_is_kept_and_a_broken_file_costs_looking_again(
     # Frames in another order are another table.
     found(plan("flyvsfly", "val", shuffle_frames=True), overlapping, tmp_path)
     assert len(looked) == 45
-    (kept,) = (path for path in (tmp_path / "index").iterdir() if path.read_bytes() == first.to_bytes())
+    (kept,) = (path for path in (tmp_path / "index").iterdir() if path.read_bytes() == to_bytes(first))
     kept.write_bytes(kept.read_bytes()[:-1])
     mended = found(job, overlapping, tmp_path)
     assert mended is not None
@@ -103,7 +104,7 @@ def test_starts_of_a_typhoon_share_frames_and_repeats_are_one(tmp_path: Path) ->
     views = ClipViews(job, reader, torch.device("cpu"))
     for number in range(len(index)):
         clip = index.clip(number)
-        shown = shown_frames(job, views, clip)
+        shown = source_frames(views, clip)
         # Twelve frames are shown as sixteen, and view v begins at frame v.
         assert shown[0].tolist() == [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11]
         n_starts = job.views.views_of(clip.n_source)

@@ -44,9 +44,9 @@ def test_mappings_are_nodes_that_know_their_place(node: Node) -> None:
     children = node.children("splits")
     assert [name for name, _ in children] == ["train", "val"]
     train = children[0][1]
-    assert (train.place, train.value("files", str)) == ("tasks.fly.splits.train", "a")
+    assert (train.path, train.value("files", str)) == ("tasks.fly.splits.train", "a")
     assert node.child("absent") == Node({}, "mine.yaml", "tasks.fly.absent")
-    assert Node({"tasks": {}}, "mine.yaml").child("tasks").place == "tasks"
+    assert Node({"tasks": {}}, "mine.yaml").child("tasks").path == "tasks"
     assert node.children("empty", optional=True) == node.children("absent", optional=True) == []
 
 
@@ -88,13 +88,13 @@ def test_names_without_entries_are_refused(node: Node, key: str) -> None:
 
 def test_a_key_nobody_reads_is_refused() -> None:
     node = Node({"spltis": {}}, "mine.yaml", "tasks.fly")
-    with pytest.raises(CallError, match=r"tasks\.fly: unknown key 'spltis'; did you mean 'splits'\?"):
+    with pytest.raises(CallError, match=r"tasks\.fly: unknown key 'spltis'\. Did you mean 'splits'\?"):
         node.keys("splits", "clip")
-    with pytest.raises(CallError, match=r"unknown key 'spltis'; known are clip, kind\."):
+    with pytest.raises(CallError, match=r"unknown key 'spltis'\. Known are clip, kind\."):
         node.keys("clip", "kind")
     with pytest.raises(CallError, match="at the top: expected a mapping with some of clip; found 3"):
         Node(3, "mine.yaml").keys("clip")
-    with pytest.raises(CallError, match=r"at the top: unknown key 5; known are clip"):
+    with pytest.raises(CallError, match=r"at the top: unknown key 5\. Known are clip"):
         Node({5: 1}, "mine.yaml").keys("clip")
     node.keys("spltis")
 

@@ -82,7 +82,7 @@ tasks:
             "datasets.flyvsfly.splits.train.n_shards",
             "at least 1",
         ),
-        ("datasets: {flyvsfly: {spltis: {}}}", "datasets.flyvsfly", "did you mean 'splits'"),
+        ("datasets: {flyvsfly: {spltis: {}}}", "datasets.flyvsfly", "Did you mean 'splits'"),
         ("datasets: {flyvsfly: {reader: tfrecord}}", "datasets.flyvsfly.reader", "one of sequence_example"),
         ("datasets: {flyvsfly: {background: nothing}}", "datasets.flyvsfly.classes", "'nothing'"),
         ("datasets: {flyvsfly: {channels: 4}}", "datasets.flyvsfly.channels", "1 .grey. or 3"),
@@ -134,7 +134,7 @@ tasks:
             "datasets.weatherbench2.splits.test.windows.offset_hours",
             "at least 0",
         ),
-        ("tasks: {stir: {starts: {n_start: 3}}}", "tasks.stir.starts", "did you mean 'n_starts'"),
+        ("tasks: {stir: {starts: {n_start: 3}}}", "tasks.stir.starts", "Did you mean 'n_starts'"),
         (
             "tasks: {stir: {evaluation_clip: {sampling: linspace}}}",
             "tasks.stir.evaluation_clip.sampling",

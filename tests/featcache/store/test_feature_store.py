@@ -82,9 +82,7 @@ def test_we_read_every_value(stored) -> None:
 
 def test_a_clip_that_was_skipped_is_refused_with_the_reason(example) -> None:
     store = example(skipped=SKIPPED).write()
-    message = (
-        r"clip 6 \(clip-006\), view 1, layer 11: it was skipped at extraction \(too short\): leave it out"
-    )
+    message = r"clip 6 \(clip-006\), view 1, layer 11: it was skipped at extraction \(too short\): skip it"
     with pytest.raises(StoreError, match=message):
         store.read([0, 6], views=1, layer=Layer(11))
 
@@ -226,7 +224,7 @@ def test_a_missing_or_truncated_shard_is_refused_on_opening(example) -> None:
 def test_targets_are_those_of_the_extraction(example) -> None:
     made = example()
     store = made.write()
-    assert np.array_equal(store.load_targets()["labels"], np.eye(4, dtype=np.uint8)[np.arange(7) % 4])
+    assert np.array_equal(store.targets.read("labels"), np.eye(4, dtype=np.uint8)[np.arange(7) % 4])
     assert store.targets is not None
     document = json.loads((store.targets.path / "zarr.json").read_text())
     own = document["attributes"]["scivid"]
@@ -234,7 +232,7 @@ def test_targets_are_those_of_the_extraction(example) -> None:
     own["fingerprint"] = fingerprint(own["parts"])
     (store.targets.path / "zarr.json").write_text(json.dumps(document))
     with pytest.raises(StoreError, match=r"holds the targets .* are wanted"):
-        store.load_targets()
+        _ = store.targets
 
 
 def test_a_store_without_targets(example) -> None:
@@ -244,17 +242,16 @@ def test_a_store_without_targets(example) -> None:
             made.write_shard(writer, shard)
         store = writer.finish()
     assert store.targets is None
-    assert store.load_targets() == {}
     assert store.previews() == {}
 
 
 def test_a_cache_can_be_moved(example, tmp_path: Path) -> None:
     made = example()
     before = made.write()
-    before.load_targets()
+    _ = before.targets
     (tmp_path / "features").rename(tmp_path / "moved")
     store = open_features(tmp_path / "moved" / "task" / "train" / before.path.name)
-    assert store.load_targets()["labels"].shape == (7, 4)
+    assert store.targets.read("labels").shape == (7, 4)
     assert same(store.read([5], layer=Layer(11)), made.tokens(Layer(11))[[5], 0])
 
 
@@ -402,7 +399,7 @@ def by_definition(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return levels, scales, (levels * scales[..., None]).astype(np.float16)
 
 
-def test_an_int8_store_is_read_widened_and_as_it_is(int8) -> None:
+def test_an_int8_store_is_read_dequantised_and_as_it_is(int8) -> None:
     made, store = int8
     clips, views, layer = np.array([6, 0, 3, 3, 5]), [1, 0, 1, 0, 1], Layer(11)
     levels, scales, tokens = by_definition(made.tokens(layer)[clips, views])

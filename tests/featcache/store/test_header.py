@@ -1,7 +1,6 @@
-"""What a store says of itself survives the disk, and two that differ are told apart in words."""
+"""What a store says of itself survives the disk."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,10 @@ import pytest
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
-from featcache.store.header import StoreHeader, TargetsReference, continued, read_header, refuse_other
+from featcache.store.feature_store import find_stores, open_features
+from featcache.store.header import StoreHeader, TargetsReference, read_header
 from featcache.store.spec import FeatureSpec
+from featcache.store.validate import validate
 from featcache.store.zarr_format import json_bytes
 
 SPEC = FeatureSpec(
@@ -86,67 +87,24 @@ def test_other_kinds_and_versions_are_refused(tmp_path: Path, name: str, value: 
         read_header(tmp_path)
 
 
-def test_an_edited_header_is_refused() -> None:
-    edited = header(parts={**PARTS, "layers": ["11"]})
-    with pytest.raises(StoreError, match=r"zarr\.json was edited: its parts have the fingerprint"):
-        refuse_other(Path("store"), edited, fingerprint=None, parts=None)
+def test_the_root_of_a_store_is_read_once(example, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, reads = example(), []
+    read_bytes = Path.read_bytes
 
+    def counted(path: Path) -> bytes:
+        if path == made.path / "zarr.json":
+            reads.append(path)
+        return read_bytes(path)
 
-def test_another_store_is_refused_with_the_fields_that_differ() -> None:
-    refuse_other(Path("store"), header(), fingerprint=fingerprint(PARTS), parts=PARTS)
-    with pytest.raises(StoreError) as problem:
-        refuse_other(
-            Path("store"), header(), fingerprint=None, parts={**PARTS, "backbone": {"weights": "77" * 32}}
-        )
-    assert "  backbone.weights: abababababab... here, 777777777777... asked for" in str(problem.value)
-    with pytest.raises(StoreError, match=f"holds the features {fingerprint(PARTS)}, you asked for 0000"):
-        refuse_other(Path("store"), header(), fingerprint="0000", parts=None)
-
-
-def test_going_on_keeps_the_first_provenance_and_says_what_differs_later() -> None:
-    first = header()
-    assert continued(Path("store"), first, first) == first
-    second = header(provenance={"software": {"torch": "2.7"}})
-    third = continued(Path("store"), first, second)
-    assert third.provenance == {
-        "software": {"torch": "2.6"},
-        "resumed_with": [{"software": {"torch": "2.7"}}],
-    }
-    assert continued(Path("store"), third, second) == third
-
-
-def test_a_complete_store_goes_on_as_it_is() -> None:
-    done = header(complete=True)
-    assert continued(Path("store"), done, header(provenance={"software": "other"})) is done
-
-
-def test_what_is_said_of_a_complete_store_may_change() -> None:
-    done = header(complete=True, provenance={"software": {"torch": "2.6"}, "notes": ["labels are off"]})
-    targets = TargetsReference(path="../targets-1.zarr", fingerprint="12" * 32)
-    corrected = header(
-        attrs={"task": "renamed"},
-        clips_digest="00" * 32,
-        targets=targets,
-        provenance={"software": {"torch": "2.7"}, "notes": []},
-    )
-    now = continued(Path("store"), done, corrected)
-    assert now == replace(corrected, complete=True, provenance=now.provenance)
-    assert now.provenance == {
-        "software": {"torch": "2.6"},
-        "notes": [],
-        "resumed_with": [{"software": {"torch": "2.7"}}],
-    }
-    assert continued(Path("store"), now, corrected) is now
-
-
-def test_the_size_of_the_shards_is_that_of_the_first_run() -> None:
-    other = header(spec=replace(SPEC, clips_per_shard=4))
-    assert continued(Path("store"), header(), other) == header()
-    assert continued(Path("store"), header(complete=True), other).spec == SPEC
-
-
-def test_going_on_in_another_shape_is_refused() -> None:
-    with pytest.raises(StoreError, match=r"spec\.n_views: 2 here, 4 asked for"):
-        continued(Path("store"), header(), header(spec=replace(SPEC, n_views=4)))
-    with pytest.raises(StoreError, match=r"frames: abababababab\.\.\. here"):
-        continued(Path("store"), header(), header(frames_digest="00" * 32))
+    made.write()
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr("featcache.store.writer.publish", lambda path, content: None)  # compares first
+    for use in (
+        lambda: made.start().finish(),
+        lambda: open_features(made.path, parts=made.parts),
+        lambda: find_stores(made.path.parents[2]),
+        lambda: validate(made.path),
+    ):
+        reads.clear()
+        use()
+        assert len(reads) == 1

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featcache.store.reading import LayerReader, Rows, Threads, UnreadableChunk
+from featcache.spec import TokenGrid
+from featcache.store.reading import AsStored, LayerReader, Threads, UnreadableChunk
+from featcache.store.rows import Rows
 from featcache.store.shards import OpenShards, write_chunks
 from featcache.store.spec import ArraySpec
 from featcache.store.zarr_format import shard_key
 
+ROWS = Rows(grid=TokenGrid(steps=1, rows=1, columns=1, channels=3), n_clips=8, n_views=2)
 ARRAYS = tuple(
-    ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, n_rows=8, n_views=2, rows_per_shard=2)
+    ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, rows=ROWS, rows_per_shard=2)
     for name, dtype, shape in (("numbers", "int8", (3,)), ("beside", "float32", (1,)))
 )
 ABSENT_CHUNK, MISSING_SHARD = 4, 3
@@ -42,7 +45,7 @@ def read(
 ) -> list[np.ndarray]:
     buffers = [np.full((len(chunks), *array.of_a_chunk), -1, array.dtype) for array in ARRAYS]
     numbers = np.array(chunks, np.int64)
-    reader.read(numbers, lambda: Rows(*buffers), verify=verify, threads=threads, pool=Threads())
+    reader.read(numbers, lambda: AsStored(*buffers), verify=verify, threads=threads, pool=Threads())
     return buffers
 
 
@@ -119,7 +122,7 @@ def test_a_forked_child_has_threads_of_its_own(reader: LayerReader) -> None:
     pool, buffers = Threads(), [np.zeros((4, *array.of_a_chunk), array.dtype) for array in ARRAYS]
 
     def go() -> None:
-        reader.read(np.arange(4), lambda: Rows(*buffers), verify=True, threads=4, pool=pool)
+        reader.read(np.arange(4), lambda: AsStored(*buffers), verify=True, threads=4, pool=pool)
 
     go()
     child = os.fork()

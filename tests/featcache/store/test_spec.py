@@ -1,7 +1,8 @@
 """Shapes and bytes of a store, counted by hand."""
 
 from featcache.spec import Layer, TokenGrid
-from featcache.store.spec import FeatureSpec, clips_per_shard_for
+from featcache.store.rows import Rows
+from featcache.store.spec import FeatureSpec, rows_per_shard_for
 
 VIT_B = TokenGrid(steps=8, rows=14, columns=14, channels=768)
 
@@ -13,9 +14,12 @@ def test_a_store_counts_every_clip_view_and_layer() -> None:
     assert spec.payload_bytes == 1000 * 2 * 2 * 2_408_448
     assert spec.n_shards == 19  # 18 x 55 = 990, and 10 clips are left
     assert spec.rows_of_shard(18) == range(990, 1000)
-    assert spec.array_shape == (1000, 2, 8, 14, 14, 768)
     (tokens,) = spec.arrays(Layer(12, normed=True))
-    assert (tokens.name, tokens.dtype, tokens.shape) == ("tokens_12_normed", "float16", spec.array_shape)
+    assert (tokens.name, tokens.dtype, tokens.shape) == (
+        "tokens_12_normed",
+        "float16",
+        (1000, 2, 8, 14, 14, 768),
+    )
     assert tokens.axes == ("clip", "view", "step", "row", "column", "channel")
     assert tokens.chunk_shape == (1, 1, 8, 14, 14, 768)
     assert tokens.shard_shape == (55, 2, 8, 14, 14, 768)
@@ -38,8 +42,8 @@ def test_an_int8_store_has_a_scale_a_token_beside_the_tokens() -> None:
 
 def test_a_shard_stays_below_256_mib_unless_one_clip_is_larger() -> None:
     # 268,435,456 / 2,408,448 = 111.4, so 96 is the largest multiple of 32; with two views 55.7, so 32
-    assert clips_per_shard_for(VIT_B, n_views=1, n_clips=10_000) == 96
-    assert clips_per_shard_for(VIT_B, n_views=2, n_clips=10_000) == 32
-    assert clips_per_shard_for(VIT_B, n_views=4, n_clips=10_000) == 27
-    assert clips_per_shard_for(VIT_B, n_views=1, n_clips=30) == 30
-    assert clips_per_shard_for(VIT_B, n_views=1000, n_clips=30) == 1
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=1, n_clips=10_000)) == 96
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=2, n_clips=10_000)) == 32
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=4, n_clips=10_000)) == 27
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=1, n_clips=30)) == 30
+    assert rows_per_shard_for(Rows(grid=VIT_B, n_views=1000, n_clips=30)) == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from featcache.errors import CallError, StoreError
@@ -19,7 +20,6 @@ from featcache.spec import Layer
 from featcache.store.feature_store import open_features
 from featcache.store.shards import shard_bytes
 from featcache.store.validate import validate
-from featcache.store.writer import attach
 
 ROOT = Path(__file__).resolve().parents[3]
 LAYERS = (Layer(11), Layer(12, normed=True))
@@ -428,30 +428,6 @@ def test_a_second_writer_is_refused(example) -> None:
         assert writer.todo() == [1, 2]
 
 
-def test_workers_share_a_store_shard_by_shard(example) -> None:
-    whole, made = (
-        example(folder=example().path.parents[2] / "whole", skipped={4: "broken"}),
-        example(skipped={4: "broken"}),
-    )
-    whole.write()
-    with made.start() as writer:
-        writer.write_previews([(0, b"jpeg 0"), (6, b"jpeg 1")])
-        children = []
-        for worker in range(2):
-            child = os.fork()
-            if child == 0:
-                joined = attach(made.path, made.clips, fingerprint=writer.header.fingerprint)
-                for shard in range(worker, made.spec.n_shards, 2):
-                    made.write_shard(joined, shard)
-                os._exit(0)
-            children.append(child)
-        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
-        assert writer.finish().skipped_clips == {4}
-    assert tree(made.path) == tree(whole.path)
-    with pytest.raises(StoreError, match="you asked for 00"):
-        attach(made.path, made.clips, fingerprint="00")
-
-
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -70000.0, 65510.0])
 def test_a_value_that_does_not_fit_is_named_and_costs_only_its_shard(
@@ -612,3 +588,9 @@ def test_the_lock_goes_with_the_writer(example) -> None:
     writer.close()
     writer.close()
     assert not (made.path / ".lock").exists()
+
+
+def test_the_clip_table_says_where_a_clip_is_unless_frames_are_stored(example) -> None:
+    table = pq.read_table(example().write().path / "clips.parquet")
+    assert table["shard"].to_pylist() == [0, 0, 0, 1, 1, 1, 2]
+    assert table["position"].to_pylist() == [0, 1, 2, 0, 1, 2, 0]

@@ -36,7 +36,7 @@ def start_relabelled(made) -> StoreWriter:
 def assert_relabelled(store: FeatureStore) -> None:
     assert store.complete
     assert store.clips["labels"].to_pylist()[:2] == [[4, 1], [1]]
-    assert store.load_targets()["labels"][0].tolist() == [0, 1, 0, 0, 1]
+    assert store.targets.read("labels")[0].tolist() == [0, 1, 0, 0, 1]
     assert store.attrs == ATTRS
     assert validate(store.path).problems == ()
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from einops import rearrange
 
-from featcache.errors import CallError, ScividError
+from featcache.errors import ScividError
 from readouts.metrics.area import latitude_weights
-from readouts.metrics.fields import FieldRMSE, PeakSignalToNoise
+from readouts.metrics.base import concatenated
+from readouts.metrics.fields import per_clip, scores
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -25,14 +26,11 @@ def tolerance(golden: Any) -> dict[str, float]:
     return {"rel": golden.meta["tolerances"]["out"]["rtol"], "abs": 0.0}
 
 
-def scores(metric: FieldRMSE | PeakSignalToNoise, taken: list[Batch]) -> dict[str, float]:
-    for batch in taken:
-        metric.update(*batch)
-    return metric.compute()
-
-
-def rmse_of(taken: list[Batch]) -> dict[str, float]:
-    return scores(FieldRMSE(latitude_weights=latitude_weights(taken[0][0].shape[2])), taken)
+def rmse_of(taken: list[Batch], variables: tuple[str, ...] = ("Z500", "T850", "Q700")) -> dict[str, float]:
+    """The scores of a split, given predicted and true fields of its batches."""
+    weights = latitude_weights(taken[0][0].shape[2])
+    found = [per_clip(predicted, target, latitude_weights=weights) for predicted, target in taken]
+    return scores(concatenated(found), variables=variables)
 
 
 def random_fields(*shape: int) -> Batch:
@@ -55,20 +53,11 @@ def test_rmse_is_the_references(golden: Any) -> None:
         assert found[name] == pytest.approx(value, **tolerance(golden)), name
 
 
-@pytest.mark.golden("metric_psnr*")
-def test_psnr_is_the_references(golden: Any) -> None:
-    settings = {k: tuple(v) for k, v in golden.meta["module_kwargs"].items() if k == "in_vrange"}
-    found = scores(PeakSignalToNoise(**settings), batches(golden))
-    assert found == {"PSNR": pytest.approx(float(golden.arrays["out/value"]), **tolerance(golden))}
-
-
 def test_batches_split_in_any_way_score_alike() -> None:
     predicted, target = (whole.float() for whole in random_fields(5, 3, 19, 8, 3))
     for split in (1, 2, 3):
         parts = list(zip(predicted.split(split), target.split(split), strict=True))
         assert rmse_of(parts) == pytest.approx(rmse_of([(predicted, target)]), rel=1e-12)
-        whole = scores(PeakSignalToNoise(), [(predicted, target)])
-        assert scores(PeakSignalToNoise(), parts) == pytest.approx(whole, rel=1e-12)
 
 
 def test_float32_is_within_1e_6_of_float64_in_any_layout() -> None:
@@ -86,45 +75,23 @@ def test_rmse_by_hand() -> None:
     error = torch.zeros(2, 2, 2, 2, 2)
     error[0, 0, 0, :, 0], error[1, 0, :, :, 0] = 2.0, -(6.0**0.5)
     error[:, 1, :, :, 1] = 3.0
-    metric = FieldRMSE(latitude_weights=latitude_weights(2), variables=("a", "b"))
     target = torch.full_like(error, 10.0)
     expected = {"a/t=0/rmwse": 2, "a/t=1/rmwse": 0, "b/t=0/rmwse": 0, "b/t=1/rmwse": 3}
     expected |= {"a/rmwse": 1, "b/rmwse": 1.5, "rmwse": 1.25}
-    assert scores(metric, [(target + error, target)]) == pytest.approx(expected, rel=1e-6)
+    assert rmse_of([(target + error, target)], ("a", "b")) == pytest.approx(expected, rel=1e-6)
 
 
-def test_psnr_by_hand() -> None:
-    # Mean squares 0.01 and 0.0001: 20 and 40 dB of range 1, and 6.02 more of range 2.
-    error = torch.full((1, 2, 3, 4, 2), 0.1)
-    error[:, 1] = 0.01
-    batch = (error, torch.zeros_like(error))
-    assert scores(PeakSignalToNoise(), [batch])["PSNR"] == pytest.approx(30.0, rel=1e-6)
-    assert scores(PeakSignalToNoise(in_vrange=(-1.0, 1.0)), [batch])["PSNR"] == pytest.approx(
-        36.0206, rel=1e-6
-    )
-    assert scores(PeakSignalToNoise(), [(error, error)])["PSNR"] == torch.inf
+def test_statistics_are_a_number_a_clip_frame_and_variable() -> None:
+    predicted, target = random_fields(4, 2, 19, 8, 3)
+    found = per_clip(predicted, target, latitude_weights=latitude_weights(19))
+    assert {name: rows.shape for name, rows in found.items()} == {"squares": (4, 2, 3)}
 
 
 def test_mistakes_are_told() -> None:
-    metric = FieldRMSE(latitude_weights=latitude_weights(3))
-    with pytest.raises(CallError, match="no fields"):
-        metric.compute()
-    with pytest.raises(CallError, match="5 rows and 3 channels cannot be scored with 3 latitude weights"):
-        metric.update(torch.zeros(1, 1, 5, 2, 3), torch.zeros(1, 1, 5, 2, 3))
     with pytest.raises(ScividError, match="fields are not finite"):
-        metric.update(torch.full((1, 1, 3, 2, 3), torch.nan), torch.zeros(1, 1, 3, 2, 3))
-    metric.update(torch.zeros(1, 1, 3, 2, 3), torch.zeros(1, 1, 3, 2, 3))
-    with pytest.raises(CallError, match="2 frames after 1"):
-        metric.update(torch.zeros(1, 2, 3, 2, 3), torch.zeros(1, 2, 3, 2, 3))
-    with pytest.raises(CallError, match="no frames"):
-        PeakSignalToNoise().compute()
-    with pytest.raises(CallError, match="the smaller one first"):
-        PeakSignalToNoise(in_vrange=(1.0, 0.0))
-    with pytest.raises(ScividError, match="frames are not finite"):
-        PeakSignalToNoise().update(torch.full((1, 1, 3, 2, 3), torch.inf), torch.zeros(1, 1, 3, 2, 3))
+        rmse_of([(torch.full((1, 1, 3, 2, 3), torch.nan), torch.zeros(1, 1, 3, 2, 3))])
 
 
 def test_scoring_outputs_that_carry_gradients_keeps_no_graph() -> None:
     predicted, target = (whole.requires_grad_() for whole in random_fields(2, 1, 3, 4, 3))
-    for metric in (FieldRMSE(latitude_weights=latitude_weights(3)), PeakSignalToNoise()):
-        assert all(isinstance(value, float) for value in scores(metric, [(predicted, target)]).values())
+    assert all(isinstance(value, float) for value in rmse_of([(predicted, target)]).values())

@@ -1,5 +1,6 @@
 """Tracking accuracy against the reference's results, and by hand."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from einops import rearrange
 
 from featcache.errors import CallError, ScividError
-from readouts.metrics.tracking import TrackAccuracy, nearest_endpoint_error
+from readouts.metrics.base import concatenated
+from readouts.metrics.tracking import THRESHOLDS, nearest_endpoint_error, per_clip, scores
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -29,16 +31,25 @@ def tolerance(golden: Any) -> dict[str, float]:
     return {"rel": bounds["rtol"], "abs": bounds["atol"]}
 
 
-def scores(taken: list[Batch], **settings: Any) -> dict[str, float]:
-    metric = TrackAccuracy(**settings)
-    for batch in taken:
-        metric.update(*batch)
-    return metric.compute()
+PIXELS = {"rescale_height": "height", "rescale_width": "width", "round_to_nearest_pixel": None}
+"""The reference's settings of distances, and our names of them."""
+
+
+def pixels_of(settings: dict[str, Any]) -> dict[str, Any]:
+    return {(new or old): settings[old] for old, new in PIXELS.items() if old in settings}
+
+
+def scored(
+    taken: list[Batch], thresholds: Sequence[int] = THRESHOLDS, add_average_error: bool = False, **pixels: Any
+) -> dict[str, float]:
+    """The scores of a split, given points, end points and masks of its batches."""
+    found = [per_clip(*batch, thresholds=thresholds, **pixels_of(pixels)) for batch in taken]
+    return scores(concatenated(found), thresholds=thresholds, add_average_error=add_average_error)
 
 
 @pytest.mark.golden("metric_stir*")
 def test_accuracy_is_the_references(golden: Any) -> None:
-    found = scores(batches(golden), **golden.meta["module_kwargs"])
+    found = scored(batches(golden), **golden.meta["module_kwargs"])
     expected = {name: float(value) for name, value in golden.under("out/").items()}
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -47,9 +58,7 @@ def test_accuracy_is_the_references(golden: Any) -> None:
 
 @pytest.mark.golden("metric_stir*")
 def test_errors_are_the_references(golden: Any) -> None:
-    settings = golden.meta["module_kwargs"]
-    keys = {"rescale_height": "height", "rescale_width": "width", "round_to_nearest_pixel": None}
-    passed = {(new or old): settings[old] for old, new in keys.items() if old in settings}
+    passed = pixels_of(golden.meta["module_kwargs"])
     distances = [
         a for name, a in sorted(golden.under("out_extra/").items()) if name.endswith("min_distances")
     ]
@@ -63,7 +72,7 @@ def test_batches_split_in_any_way_score_alike(golden: Any) -> None:
     settings = golden.meta["module_kwargs"]
     whole = [torch.cat(column) for column in zip(*batches(golden), strict=True)]
     one_by_one = list(zip(*(column.split(1) for column in whole), strict=True))
-    assert scores([tuple(whole)], **settings) == pytest.approx(scores(one_by_one, **settings), rel=1e-12)
+    assert scored([tuple(whole)], **settings) == pytest.approx(scored(one_by_one, **settings), rel=1e-12)
 
 
 def error(point: tuple[float, float], endpoint: tuple[float, float], **settings: Any) -> float:
@@ -86,7 +95,7 @@ def test_halves_are_rounded_to_the_even_pixel() -> None:
 def test_a_threshold_includes_its_own_distance() -> None:
     # 3, 4 pixels away: exactly 5.
     batch = torch.tensor([[[3 / 1280, 4 / 1024]]]), torch.zeros(1, 1, 2), torch.ones(1, 1), torch.ones(1, 1)
-    found = scores([batch], thresholds=(4, 5))
+    found = scored([batch], thresholds=(4, 5))
     assert (found["within_4pxl_threshold"], found["within_5pxl_threshold"]) == (0.0, 1.0)
     assert found["average_over_thresholds"] == 0.5
 
@@ -105,7 +114,7 @@ def test_the_nearest_valid_end_point_counts_whatever_its_row() -> None:
 @pytest.mark.parametrize("n_endpoints", [0, 3])
 def test_a_clip_without_end_points_is_all_misses(n_endpoints: int) -> None:
     none = torch.full((1, n_endpoints, 2), -1.0), torch.ones(1, 2), torch.zeros(1, n_endpoints)
-    found = scores([(torch.rand(1, 2, 2), *none)], add_average_error=True)
+    found = scored([(torch.rand(1, 2, 2), *none)], add_average_error=True)
     assert found["num_queries"] == 2.0
     assert found["average_over_thresholds"] == 0.0
     assert found["average_error"] == np.inf
@@ -114,13 +123,13 @@ def test_a_clip_without_end_points_is_all_misses(n_endpoints: int) -> None:
 def test_a_batch_of_padding_changes_nothing() -> None:
     batch = torch.rand(2, 3, 2), torch.rand(2, 3, 2), torch.ones(2, 3), torch.ones(2, 3)
     padding = torch.full((2, 3, 2), torch.nan), *batch[1:2], torch.zeros(2, 3), torch.ones(2, 3)
-    settings = {"add_average_error": True}
-    assert scores([batch, padding], **settings) == scores([batch], **settings)
+    settings: dict[str, Any] = {"add_average_error": True}
+    assert scored([batch, padding], **settings) == scored([batch], **settings)
     with pytest.raises(CallError, match="no points"):
-        scores([padding])
+        scored([padding])
 
 
 def test_points_that_are_not_finite_are_told() -> None:
     ones = torch.ones(1, 1)
     with pytest.raises(ScividError, match="not finite"):
-        TrackAccuracy().update(torch.full((1, 1, 2), torch.nan), torch.zeros(1, 1, 2), ones, ones)
+        per_clip(torch.full((1, 1, 2), torch.nan), torch.zeros(1, 1, 2), ones, ones)

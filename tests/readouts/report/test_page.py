@@ -12,14 +12,14 @@ from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.targets import TargetArray, Targets
-from readouts.features.splits import open_task_splits
+from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report
 from readouts.results import intervals
+from readouts.results.predictions import read_predictions
 from readouts.results.table import add_run, load_results
 from readouts.tasks import load_task
-from readouts.training.checkpoint import read_predictions
 from readouts.training.loop import train
-from readouts.training.run import configure
+from readouts.training.settings import configure
 
 MakeSplit = Callable[..., FeatureStore]
 MakeTargets = Callable[..., Targets]
@@ -58,7 +58,7 @@ def test_the_page_is_whole_and_alone(folders: tuple[Path, Path], tmp_path: Path)
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 
-def test_ours_controls_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
+def test_ours_baselines_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
     results, cache = folders
     ((title, rows),) = comparison(results, cache, load_manifest())
     assert title == "Fly behaviour: mAP"
@@ -80,7 +80,7 @@ def test_the_page_begins_with_all_tasks_and_ends_with_stores(
     assert places == sorted(places)
     assert re.search(r"(?s)Overview.*attention, best of 4.*published.*4DS-e.*</table>", text)
     assert "scivid certify --backbone toy --task flyvsfly" in text
-    assert (results / "atlas").is_dir()
+    assert (results / "token_figures").is_dir()
 
 
 def test_tables_are_written_beside_it(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -199,12 +199,12 @@ def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
 def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple[Path, Path]) -> None:
     ((title, rows),) = comparison(*storms, load_manifest())
     assert title == "Typhoon pressure: RMSE (hPa)"
-    controls = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
+    baselines = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
     # 2 hPa an hour: the mean over 1, 2, 3, 6 and 12 hours of twice as much.
-    assert controls["control: last input value"] == "9.600"
-    assert re.fullmatch(r"\d\d\.\d", str(controls["control: training mean"]))
+    assert baselines["control: last input value"] == "9.600"
+    assert re.fullmatch(r"\d\d\.\d", str(baselines["control: training mean"]))
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "10.0"} in rows
-    assert len(list(storms[0].glob("typhoon/controls-*.json"))) == 1
+    assert len(list(storms[0].glob("typhoon/baselines.json"))) == 1
 
 
 def test_a_forecast_is_drawn_from_what_was_kept(
@@ -241,7 +241,7 @@ def test_a_forecast_is_drawn_from_what_was_kept(
     settings = ["steps=2", "batch=2", "minival_every=1", "features=8", "head_channels=8"]
     run = configure(load_task("weatherbench2", loaded), splits, settings=settings)
     (row,) = train(run, results_dir=tmp_path / "results", device=torch.device("cpu"))
-    _, kept = read_predictions(run.folder(tmp_path / "results") / "predictions_val.parquet")
+    _, kept = read_predictions(run.folder(tmp_path / "results").predictions("val"))
     assert kept["dpt"].shape == (4, 16, 9, 18, 3)
     assert row["n_val"] == 6
     page = tmp_path / "r.html"

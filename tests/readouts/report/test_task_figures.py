@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -17,17 +18,16 @@ from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import TargetsReference
 from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
-from featcache.store.writer import attach
 from readouts.report import figures
-from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
-from readouts.results.baselines import ControlRow, scored
+from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, EvaluatedRun, figures_of, strip_frames
+from readouts.results.baselines import score_baselines
+from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.regression import Regression
-from readouts.training.checkpoint import write_predictions
 
-MakeScene = Callable[..., Scene]
+MakeScene = Callable[..., EvaluatedRun]
 RNG = np.random.default_rng(0)
 
 
@@ -40,7 +40,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
         arrays: Mapping[str, np.ndarray | TargetArray],
         outputs: Mapping[str, np.ndarray],
         strips: Mapping[int, np.ndarray] | None = None,
-    ) -> Scene:
+    ) -> EvaluatedRun:
         n_clips = max(len(next(iter(outputs.values()))), 6)
         store = make_split(
             "val", RNG.normal(size=(n_clips, 1, 1, 2, 2, 4)), np.eye(7)[np.arange(n_clips) % 7]
@@ -51,13 +51,12 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
         targets = open_targets(write_targets(tmp_path / "targets", clips, arrays, {}))
         if strips:
             frames = {number: np.concatenate(list(strip), axis=1) for number, strip in strips.items()}
-            attach(store.path, clips, fingerprint=store.fingerprint).write_previews(
-                (number, jpeg(image)) for number, image in frames.items()
-            )
+            previews = {"clip": list(frames), "jpeg": [jpeg(image) for image in frames.values()]}
+            pq.write_table(pa.table(previews), store.path / "previews.parquet")
         reference = TargetsReference(path=str(targets.path), fingerprint=targets.fingerprint)
         store = FeatureStore(store.path, replace(store.header, targets=reference))
         kept = np.arange(len(next(iter(outputs.values()))))
-        return Scene(
+        return EvaluatedRun(
             row={},
             store=store,
             targets=targets,
@@ -65,10 +64,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
             ids=[f"clip {i}" for i in kept],
             outputs=outputs,
             scores={kind: dict.fromkeys(keys_of(task, targets), 1.0) for kind in outputs},
-            controls=[
-                ControlRow(name=name, scores=of)
-                for name, of in scored(task, targets, targets, np.arange(2)).items()
-            ],
+            baselines=score_baselines(task, targets, targets, np.arange(2)),
         )
 
     return make
@@ -76,7 +72,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
 
 def keys_of(task: Task, targets: Targets) -> list[str]:
     """The names of all scores of a task."""
-    (scores, *_) = scored(task, targets, targets, np.arange(2)).values()
+    (scores, *_) = score_baselines(task, targets, targets, np.arange(2)).values()
     return list(scores)
 
 
@@ -112,7 +108,7 @@ def test_a_classification_shows_precision_and_recall(
     task = load_task("calms21", load_manifest())
     labels = np.eye(4, dtype=np.uint8)[np.arange(6) % 4]
     drawn = listening(monkeypatch, "precision_recall")
-    found = pictures_of(task, make_scene(task, {"labels": labels}, {"linear": RNG.normal(size=(6, 4))}))
+    found = figures_of(task, make_scene(task, {"labels": labels}, {"linear": RNG.normal(size=(6, 4))}))
     require_whole(found)
     assert len(found) == 1
     np.testing.assert_array_equal(drawn[0][1], labels)
@@ -138,7 +134,7 @@ def test_tracking_shows_errors_and_a_few_videos(
     # Of clip 5 no prediction was kept.
     strips = {i: np.full((4, 32, 32, 3), 40 * i + 20, np.uint8) for i in (5, 0, 1, 2, 3)}
     histograms, videos = (listening(monkeypatch, name) for name in ("error_histogram", "end_points"))
-    found = pictures_of(task, make_scene(task, arrays, {"tracking": outputs}, strips))
+    found = figures_of(task, make_scene(task, arrays, {"tracking": outputs}, strips))
     require_whole(found)
     assert len(found) == 1 + VIDEOS_SHOWN
     # Ten points, none of padding; the head is right, what does not move is right about half of them.
@@ -157,7 +153,7 @@ def test_tracking_of_rendered_clips_shows_nothing(make_scene: MakeScene) -> None
     tracks = np.full((6, 16, 4, 2), 0.5, np.float32)
     arrays = {"tracks": tracks, "visibility": np.ones((6, 16, 4), np.bool_)}
     scene = make_scene(task, arrays, {"tracking": np.zeros((6, 16, 4, 4), np.float32)})
-    assert pictures_of(task, scene) == []
+    assert figures_of(task, scene) == []
 
 
 @pytest.mark.parametrize("n_clips", [2, 9])
@@ -169,7 +165,7 @@ def test_a_regression_shows_series_and_errors_by_lead(
     series = (990.0 - np.arange(max(n_clips, 6) * 24).reshape(-1, 1, 24) / 10).astype(np.float32)
     panels, leads = (listening(monkeypatch, name) for name in ("pressure_panels", "rmse_by_lead"))
     outputs = {"linear": np.zeros((n_clips, 12), np.float32), "attention": np.ones((n_clips, 12), np.float32)}
-    found = pictures_of(task, make_scene(task, {"series": series}, outputs))
+    found = figures_of(task, make_scene(task, {"series": series}, outputs))
     require_whole(found)
     assert len(found) == 2
     past, future, predicted, ids = (panels[0][i] for i in range(4))
@@ -180,7 +176,7 @@ def test_a_regression_shows_series_and_errors_by_lead(
     np.testing.assert_array_equal(np.concatenate([past, future], axis=1), series[few, 0])
     np.testing.assert_allclose(predicted["attention"] - predicted["linear"], 1.0, rtol=1e-4)
     np.testing.assert_allclose(predicted["linear"], task.offset, rtol=1e-6)
-    assert set(leads[0]["controls"]) == {"last input value", "training mean"}
+    assert set(leads[0]["baselines"]) == {"last input value", "training mean"}
     assert list(leads[0][1]) == list(range(1, 13))
 
 
@@ -208,7 +204,7 @@ def test_a_forecast_shows_a_map_and_a_curve_a_variable(
         ),
     }
     maps, curves = (listening(monkeypatch, name) for name in ("forecast_maps", "rmse_by_lead"))
-    found = pictures_of(task, make_scene(task, arrays, {"dpt": np.zeros((2, 6, 7, 12, 3), np.float32)}))
+    found = figures_of(task, make_scene(task, arrays, {"dpt": np.zeros((2, 6, 7, 12, 3), np.float32)}))
     require_whole(found)
     assert [picture.wide for picture in found] == [False] * 3 + [True] * 3
     assert [(one["variable"], one["unit"]) for one in maps] == [
@@ -221,7 +217,7 @@ def test_a_forecast_shows_a_map_and_a_curve_a_variable(
     np.testing.assert_allclose(last, 1000 * fields[0, ..., 2], rtol=1e-6)
     np.testing.assert_allclose(predicted, np.broadcast_to(last, predicted.shape))
     np.testing.assert_allclose(truth, 1000 * fields[1:7, ..., 2], rtol=1e-6)
-    assert [set(one["controls"]) for one in curves] == [{"persistence"}] * 3
+    assert [set(one["baselines"]) for one in curves] == [{"persistence"}] * 3
     np.testing.assert_allclose(curves[2][0]["dpt"], 1000.0)
 
 
@@ -229,7 +225,7 @@ def test_a_task_from_a_file_shows_nothing(make_scene: MakeScene) -> None:
     task = load_task("calms21", load_manifest())
     labels = np.eye(4, dtype=np.uint8)[np.arange(6) % 4]
     scene = make_scene(task, {"labels": labels}, {"linear": np.zeros((6, 4), np.float32)})
-    assert pictures_of(SimpleNamespace(name="own"), scene) == []
+    assert figures_of(SimpleNamespace(name="own"), scene) == []
 
 
 def test_a_strip_is_taken_apart_into_its_frames() -> None:
@@ -250,7 +246,7 @@ def test_a_scene_is_read_from_what_a_run_left(make_scene: MakeScene, tmp_path: P
         "task": "calms21", "backbone": "toy", "run": "abc", "readout": "linear",
         "scores": '{"val": {"mean_AP": 0.5}}',
     }  # fmt: skip
-    scene = Scene.of([row], made.store, made.targets, made.controls, tmp_path / "results")
+    scene = EvaluatedRun.of([row], made.store, made.targets, made.baselines, tmp_path / "results")
     assert scene.clips.tolist() == [3, 5]
     assert scene.ids == ["x", "y"]
     np.testing.assert_array_equal(scene.outputs["linear"], values)

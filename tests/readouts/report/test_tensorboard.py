@@ -10,7 +10,8 @@ import pytest
 
 from featcache.errors import CallError
 from readouts.report.tensorboard import write_events
-from readouts.results.table import add_run, run_folder
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import add_run
 
 MakeRow = Callable[..., dict[str, Any]]
 CURVE = [
@@ -22,7 +23,7 @@ CURVE = [
 
 def recorded(row: dict[str, Any], results: Path) -> None:
     add_run(results, row["run"], [row])
-    folder = run_folder(results, row)
+    folder = RunFolder.of(results, row).path
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text("".join(json.dumps(point) + "\n" for point in CURVE))
 

@@ -1,4 +1,4 @@
-"""Standings: seeds side by side, the best on val first whichever way the score goes."""
+"""Configurations: seeds side by side, the best on val first whichever way the score goes."""
 
 from collections.abc import Callable
 from itertools import permutations
@@ -7,17 +7,10 @@ from typing import Any
 
 import pytest
 
-from readouts.results.configurations import (
-    as_published,
-    by_backbone,
-    by_task,
-    configurations,
-    counted,
-    metric_title,
-    settings_of,
-    written,
-    written_mean,
-    written_settings,
+from readouts.results.configurations import configurations, rows_by, settings_of
+from readouts.results.formatting import (
+    format_mean,
+    format_settings,
 )
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -32,8 +25,8 @@ def test_seeds_of_one_setting_are_one_configuration(make_row: MakeRow) -> None:
     assert slow.mean("val") == pytest.approx(0.3)
     assert slow.spread("val") == pytest.approx(sqrt(0.02))
     assert (fast.mean("val"), fast.spread("val"), fast.mean("test")) == (0.5, None, None)
-    assert written_mean(slow, "val") == "0.300 ± 0.141"
-    assert (written_mean(fast, "val"), written_mean(fast, "test")) == ("0.500", None)
+    assert format_mean(slow, "val") == "0.300 ± 0.141"
+    assert (format_mean(fast, "val"), format_mean(fast, "test")) == ("0.500", None)
 
 
 def test_only_settings_that_differ_are_named(make_row: MakeRow) -> None:
@@ -42,7 +35,7 @@ def test_only_settings_that_differ_are_named(make_row: MakeRow) -> None:
         make_row(run="b", readout="attention", config={"width": 16, "n_frames": 4}),
         make_row(run="c", recipe={"lr": 0.1}),
     ]
-    named = {str(one.best["run"]): written_settings(one) for one in configurations(rows)}
+    named = {str(one.best["run"]): format_settings(one) for one in configurations(rows)}
     assert named == {"a": "width 8", "b": "width 16", "c": ""}
     assert settings_of(rows[0]) == {"lr": 1e-3, "steps": 10, "width": 8}  # n_frames: the task's, not ours
 
@@ -73,25 +66,5 @@ def test_what_is_first_of_equals_does_not_hang_on_the_order_of_the_rows(make_row
 
 def test_rows_are_taken_apart(make_row: MakeRow) -> None:
     rows = [make_row(task="b"), make_row(task="a", backbone="other"), make_row(task="b", backbone="other")]
-    assert [(task, len(ours)) for task, ours in by_task(rows).items()] == [("b", 2), ("a", 1)]
-    assert list(by_backbone(rows)) == ["toy", "other"]
-
-
-def test_digits() -> None:
-    assert [written(value) for value in (None, 0.12345, -9.9996, 12.34)] == ["", "0.123", "-10.000", "12.3"]
-    assert [written(3.2034, like=14.0), written(12.34, like=9.5)] == ["3.2", "12.340"]
-
-
-def test_mean_and_deviation_have_the_same_digits(make_row: MakeRow) -> None:
-    storms = [make_row(run=str(i), seed=i, val=val) for i, val in enumerate((12.0, 16.0))]
-    assert written_mean(configurations(storms)[0], "val") == "14.0 ± 2.8"
-
-
-def test_a_published_number_is_printed_as_published() -> None:
-    published = {4.23: "4.23", 11.71: "11.71", 10.0: "10.0", 601.0: "601", 0.28: "0.280", 0.095: "0.095"}
-    assert {value: as_published(value) for value in published} == published
-
-
-def test_words() -> None:
-    assert [counted(n, "seed") for n in (0, 1, 1200)] == ["0 seeds", "1 seed", "1,200 seeds"]
-    assert [metric_title(name) for name in ("pressure/rmse", "my_own")] == ["RMSE (hPa)", "my_own"]
+    assert [(task, len(ours)) for task, ours in rows_by("task", rows).items()] == [("b", 2), ("a", 1)]
+    assert list(rows_by("backbone", rows)) == ["toy", "other"]

@@ -1,4 +1,4 @@
-"""Intervals: those of the bootstrap, computed once, none where a run kept no evidence."""
+"""Intervals: those of the bootstrap, computed once, none where a run kept no statistics."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +11,11 @@ import torch
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
 from readouts.results import intervals
-from readouts.results.bootstrap import interval, paired_difference, units_of
-from readouts.results.intervals import Intervals, MeanOfSeeds
-from readouts.results.table import run_folder
+from readouts.results.bootstrap import interval, mean_score, paired_difference
+from readouts.results.clusters import clusters_of
+from readouts.results.intervals import Intervals
+from readouts.results.per_clip import write_per_clip
+from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -23,41 +25,38 @@ VIDEOS = np.repeat(np.arange(4), 3).astype("<i4")
 
 @pytest.fixture
 def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Path) -> Any:
-    """A task, targets of four videos, and two rows whose runs kept evidence on val."""
+    """A task, targets of four videos, and two rows whose runs kept statistics of val, and their scores."""
     task, rng = load_task("calms21", load_manifest()), np.random.default_rng(0)
     labels = np.eye(4, dtype=np.uint8)[np.arange(12) % 4]
     targets = make_targets(12, labels=labels, video=VIDEOS)
     rows = [make_row(run=run, task="calms21") for run in "ab"]
-    evidence = []
+    scores = []
     for noise, row in zip((0.5, 2.0), rows, strict=True):
-        metric = task.metric()
         outputs = (labels + rng.normal(scale=noise, size=(12, 4))).astype(np.float32)
-        metric.update(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})
-        evidence.append(metric.evidence())
-        folder = run_folder(tmp_path, row)
-        folder.mkdir(parents=True)
-        named = {f"linear/{name}": values for name, values in evidence[-1].items()}
-        np.savez(folder / "evidence_val.npz", clips=CLIPS, **named)
-    return task, targets, rows, evidence
+        batch = task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})
+        per_clip = task.join([batch])
+        scores.append(mean_score(task, [per_clip]))
+        folder = RunFolder.of(tmp_path, row)
+        folder.path.mkdir(parents=True)
+        write_per_clip(folder.per_clip("val"), CLIPS, {"linear": per_clip})
+    return task, targets, rows, scores
 
 
 def test_they_are_those_of_the_bootstrap(about: Any, tmp_path: Path) -> None:
-    task, targets, rows, evidence = about
-    found, units = Intervals(task, {"val": targets}, tmp_path), units_of(targets, CLIPS)
-    assert units.n_units == 4
-    assert found.of(rows[:1], "val") == interval(task, evidence[0], units)
-    assert found.between(rows[:1], rows[1:], "val") == paired_difference(task, *evidence, units)
+    task, targets, rows, scores = about
+    found, clusters = Intervals(task, {"val": targets}, tmp_path), clusters_of(targets, CLIPS)
+    assert len(clusters) == 4
+    assert found.of(rows[:1], "val") == interval(scores[0], clusters)
+    assert found.between(rows[:1], rows[1:], "val") == paired_difference(*scores, clusters)
 
 
 def test_that_of_several_seeds_is_of_their_mean(about: Any, tmp_path: Path) -> None:
-    task, targets, rows, evidence = about
-    both = {f"{i}/{name}": of for i, own in enumerate(evidence) for name, of in own.items()}
-    scores = [task.score_of(own, np.ones(12)) for own in evidence]
-    assert scores[0] != scores[1]
-    assert MeanOfSeeds(task=task).score_of(both, np.ones(12)) == pytest.approx(np.mean(scores))
+    task, targets, rows, scores = about
+    values = [score(np.ones(12)) for score in scores]
+    assert values[0] != values[1]
     found = Intervals(task, {"val": targets}, tmp_path).of(rows, "val")
     assert found is not None
-    assert (found.low + found.high) / 2 == pytest.approx(np.mean(scores))
+    assert (found.low + found.high) / 2 == pytest.approx(np.mean(values))
 
 
 def test_they_are_computed_once(about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,12 +64,12 @@ def test_they_are_computed_once(about: Any, tmp_path: Path, monkeypatch: pytest.
     first = Intervals(task, {"val": targets}, tmp_path)
     wanted = first.of(rows, "val"), first.between(rows[:1], rows[1:], "val")
     first.keep()
-    monkeypatch.delattr(intervals, "paired_evidence")
+    monkeypatch.delattr(intervals, "paired_per_clip")
     again = Intervals(task, {"val": targets}, tmp_path)
     assert (again.of(rows, "val"), again.between(rows[:1], rows[1:], "val")) == wanted
 
 
-def test_there_are_none_without_evidence_or_targets(about: Any, make_row: MakeRow, tmp_path: Path) -> None:
+def test_there_are_none_without_statistics_or_targets(about: Any, make_row: MakeRow, tmp_path: Path) -> None:
     task, targets, rows, _ = about
     found = Intervals(task, {"val": targets}, tmp_path)
     without = [make_row(run="c", task="calms21")]
@@ -78,5 +77,9 @@ def test_there_are_none_without_evidence_or_targets(about: Any, make_row: MakeRo
     assert found.of(without, "val") is None
     assert found.between(rows[:1], without, "val") is None
     # Asked for three times in vain.
-    assert [why.partition(" kept no evidence of")[0] for why in found.refusals] == ["run a", "run c", "run c"]
+    assert [why.partition(" kept no statistics of")[0] for why in found.refusals] == [
+        "run a",
+        "run c",
+        "run c",
+    ]
     assert Intervals(task, {}, tmp_path).of(rows[:1], "val") is None

@@ -137,7 +137,7 @@ def test_runs_without_a_store_are_failures_with_the_way_out(places: Places) -> N
 
 def test_a_run_in_another_process_is_left_to_it(places: Places) -> None:
     plan = plan_sweep([parse_grid(TINY + "readout=linear seed=0,1,2")], places)
-    folder = plan.passes[0][1].run.folder(places.results_dir)
+    folder = plan.passes[0][1].run.folder(places.results_dir).path
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The classification task: its loss, its scores, its control row, against numbers worked out by hand."""
+"""The classification task: its loss, its scores, its baseline, against numbers worked out by hand."""
 
 from math import log
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
-from readouts.results.baselines import scored
+from readouts.results.baselines import score_baselines
 from readouts.tasks import load_task
 from readouts.tasks.base import Recipe
 
@@ -30,11 +30,11 @@ def test_the_loss_of_no_opinion_is_log_two() -> None:
     assert float(task.loss(torch.zeros(2, 4), targets)) == pytest.approx(log(2))
 
 
-def test_the_control_row_scores_the_positive_rate_without_background(make_targets) -> None:
+def test_the_baseline_scores_the_positive_rate_without_background(make_targets) -> None:
     task = load_task("calms21", load_manifest())
     train = make_targets(2, labels=np.array([[1, 0, 0, 0], [0, 0, 0, 1]], np.uint8))
     labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
-    scores = scored(task, train, make_targets(4, "val", labels=labels), np.arange(4))
+    scores = score_baselines(task, train, make_targets(4, "val", labels=labels), np.arange(4))
     # A constant prediction has the positive rate as its precision: 1/4, 2/4, none (counts 0).
     assert scores["label frequency"]["mean_AP"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
 
@@ -50,10 +50,8 @@ def test_labels_of_other_classes_are_refused(make_targets) -> None:
 
 def test_the_rare_classes_leave_a_second_mean() -> None:
     task = load_task("flyvsfly", load_manifest())
-    metric = task.metric()
-    labels = np.eye(7, dtype=np.uint8)
-    metric.update(torch.from_numpy(labels).float(), {"labels": torch.from_numpy(labels)})
-    scores = metric.compute()
+    labels = torch.eye(7, dtype=torch.uint8)
+    scores = task.scores(task.join([task.per_clip(labels.float(), {"labels": labels})]))
     assert scores["mean_AP"] == 1.0
     assert scores["mean_AP_when_skipping_classes:wing_threat,tussling"] == 1.0
     assert scores["not_interacting_AP"] == 1.0
@@ -89,21 +87,17 @@ def test_a_users_own_task_comes_from_a_file(tmp_path: Path) -> None:
         load_task(f"{tmp_path}/absent.py:TASK", load_manifest())
 
 
-def test_the_score_of_evidence_counted_once_is_the_score() -> None:
+def test_clips_count_as_often_as_they_are_weighted() -> None:
     task = load_task("flyvsfly", load_manifest())
     rng = np.random.default_rng(0)
-    labels = (rng.random((40, 7)) < 0.3).astype(np.uint8)
+    labels = torch.from_numpy((rng.random((40, 7)) < 0.3).astype(np.uint8))
     outputs = torch.from_numpy(rng.normal(size=(40, 7)).astype(np.float32))
-    metric, tripled = task.metric(), task.metric()
-    metric.update(outputs[:25], {"labels": torch.from_numpy(labels[:25])})
-    metric.update(outputs[25:], {"labels": torch.from_numpy(labels[25:])})
-    evidence = metric.evidence()
-    assert task.score_of(evidence, np.ones(40)) == metric.compute()[task.score]
+    batches = [task.per_clip(outputs[part], {"labels": labels[part]}) for part in (slice(25), slice(25, 40))]
+    per_clip = task.join(batches)
+    assert {name: rows.shape for name, rows in per_clip.items()} == {"ranks": (40, 7), "labels": (40, 7)}
+    assert task.scores(per_clip, np.ones(40)) == task.scores(per_clip)
     counts = rng.integers(4, size=40)
-    tripled.update(
-        outputs.repeat_interleave(torch.from_numpy(counts), dim=0),
-        {"labels": torch.from_numpy(np.repeat(labels, counts, axis=0))},
-    )
-    expected = tripled.compute()[task.score]
-    assert task.score_of(evidence, counts.astype(np.float64)) == pytest.approx(expected, rel=1e-12)
+    repeated = [rows.repeat_interleave(torch.from_numpy(counts), dim=0) for rows in (outputs, labels)]
+    expected = task.scores(task.join([task.per_clip(repeated[0], {"labels": repeated[1]})]))
+    assert task.scores(per_clip, counts.astype(np.float64)) == pytest.approx(expected, rel=1e-12)
     assert task.takes == "vector"

@@ -17,7 +17,7 @@ from featcache.manifest import load_manifest
 from featcache.store.targets import TargetArray, Targets
 from readouts.heads import load_reference
 from readouts.metrics.area import latitude_weights
-from readouts.results.baselines import scored
+from readouts.results.baselines import score_baselines
 from readouts.tasks import load_task
 from readouts.tasks.forecast import RESIDUAL_STD, Forecast
 
@@ -115,6 +115,19 @@ def test_forecasts_are_the_references(golden: Any) -> None:
     assert (np.abs(found - expected) <= 2e-5 * (np.abs(expected) + std)).all()
 
 
+@pytest.mark.golden("readout_eulerian_persistence")
+def test_the_baseline_is_the_references_persistence(golden: Any, make_targets: MakeTargets) -> None:
+    inputs, expected = torch.from_numpy(golden.arrays["in/x"]), golden.arrays["out/y"]
+    weather = load_task("weatherbench2", load_manifest())
+    assert isinstance(weather, Forecast)
+    _, n_frames, rows, columns, n_variables = expected.shape
+    std = (1.0,) * n_variables
+    task = replace(weather, rows=rows, columns=columns, n_frames=n_frames, residual_std=std)
+    persistence = task.baselines(make_targets(1, places=np.zeros((1, 1))))["persistence"]
+    outputs = persistence({"last": inputs[:, -1], "future": torch.from_numpy(expected)})
+    np.testing.assert_array_equal(task.predicted(outputs, inputs[:, -1]).numpy(), expected)
+
+
 def test_a_clip_is_its_places_in_the_fields(task: Forecast, stepping: Targets) -> None:
     rows = task.select(stepping, numbers(1, 0), numbers(0, 0), np.random.default_rng(0))
     assert rows["last"].shape == (2, ROWS, COLUMNS, 3)
@@ -151,9 +164,7 @@ def test_errors_are_in_physical_units(task: Forecast) -> None:
     rows = random_rows()
     outputs = exact(rows)
     outputs[:, 1] += 2.0
-    metric = task.metric()
-    metric.update(outputs, rows)
-    scores = metric.compute()
+    scores = task.scores(task.per_clip(outputs, rows))
     for variable, std in zip(task.variables, RESIDUAL_STD.values(), strict=True):
         assert scores[f"{variable}/t=1/rmwse"] == pytest.approx(2 * std, rel=1e-3)
         assert scores[f"{variable}/t=0/rmwse"] < 1e-3 * std
@@ -161,7 +172,7 @@ def test_errors_are_in_physical_units(task: Forecast) -> None:
 
 
 def test_persistence_is_no_residual_and_scores_the_change(task: Forecast, stepping: Targets) -> None:
-    scores = scored(task, stepping, stepping, numbers(0, 1))
+    scores = score_baselines(task, stepping, stepping, numbers(0, 1))
     assert list(scores) == ["persistence"]
     # Clip 0 changes by 20, 40, 60, clip 1 by 20, 40, 50: roots of mean squares.
     leads = [20.0, 40.0, sqrt((3600 + 2500) / 2)]
@@ -173,11 +184,10 @@ def test_persistence_is_no_residual_and_scores_the_change(task: Forecast, steppi
 def test_persistence_of_a_still_atmosphere_is_without_error(task: Forecast) -> None:
     last = random_rows()["last"]
     rows = {"last": last, "future": last[:, None].expand(-1, LEADS, -1, -1, -1).clone()}
-    outputs = task.controls(Targets(path=Path(), fingerprint="", parts={}, metadata={}))["persistence"](rows)
+    nothing = Targets(path=Path(), fingerprint="", parts={}, metadata={})
+    outputs = task.baselines(nothing)["persistence"](rows)
     assert not outputs.any()
-    metric = task.metric()
-    metric.update(outputs, rows)
-    assert set(metric.compute().values()) == {0.0}
+    assert set(task.scores(task.per_clip(outputs, rows)).values()) == {0.0}
     assert float(task.loss(outputs, rows)) == 0.0
 
 
@@ -185,10 +195,10 @@ def test_errors_at_the_poles_count_by_their_area(task: Forecast) -> None:
     rows = random_rows(1)
     outputs = exact(rows)
     outputs[:, :, 0] += 1.0  # the northernmost row only
-    metric = task.metric()
-    metric.update(outputs, rows)
     share = float(latitude_weights(ROWS)[0]) / ROWS
-    assert metric.compute()["T850/rmwse"] == pytest.approx(RESIDUAL_STD["T850"] * sqrt(share), rel=1e-3)
+    assert task.scores(task.per_clip(outputs, rows))["T850/rmwse"] == pytest.approx(
+        RESIDUAL_STD["T850"] * sqrt(share), rel=1e-3
+    )
 
 
 def test_a_forecast_needs_windows_of_fields(tmp_path: Path) -> None:
@@ -211,14 +221,12 @@ def test_what_defines_score_and_loss_is_identified(task: Forecast) -> None:
     assert all(identities.count(one) == 1 for one in identities)
 
 
-def test_the_score_of_evidence_counted_once_is_the_score(task: Forecast) -> None:
+def test_clips_counted_once_give_the_scores(task: Forecast) -> None:
     rows = random_rows(4)
-    metric = task.metric()
-    for clip in range(4):
-        metric.update(
-            torch.zeros(1, *rows["future"].shape[1:]), {k: v[clip : clip + 1] for k, v in rows.items()}
-        )
-    evidence = metric.evidence()
-    assert evidence["squares"].shape == (4, LEADS, 3)
-    assert task.score_of(evidence, np.ones(4)) == metric.compute()[task.score] > 0
+    residuals = torch.zeros(1, *rows["future"].shape[1:])
+    batches = [{name: values[clip : clip + 1] for name, values in rows.items()} for clip in range(4)]
+    per_clip = task.join([task.per_clip(residuals, batch) for batch in batches])
+    assert per_clip["squares"].shape == (4, LEADS, 3)
+    assert task.scores(per_clip, np.ones(4)) == task.scores(per_clip)
+    assert task.scores(per_clip)[task.score] > 0
     assert task.takes == "fields"

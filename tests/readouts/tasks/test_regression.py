@@ -1,4 +1,4 @@
-"""The pressure task: what is asked of a view, the offset, the controls, against the reference and by hand."""
+"""The pressure task: what is asked of a view, the offset, the baselines, against the reference, by hand."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
 from featcache.store.targets import TargetArray, Targets
-from readouts.results.baselines import scored
+from readouts.results.baselines import score_baselines
 from readouts.tasks import load_task
 from readouts.tasks.benchmark import MEAN_PRESSURE
 from readouts.tasks.regression import Regression
@@ -62,7 +62,7 @@ def test_the_offset_is_the_references(shared: Path) -> None:
         assert constants["typhoon_AVERAGE_TRAIN_PRESSURE"] == MEAN_PRESSURE
 
 
-def test_targets_and_controls_are_the_references(
+def test_targets_and_baselines_are_the_references(
     task: Regression, shared: Path, make_targets: MakeTargets
 ) -> None:
     files = sorted(shared.glob("golden/records*/expected/typhoon_eval*.npz"))
@@ -86,7 +86,7 @@ def test_targets_and_controls_are_the_references(
         assert torch.equal(rows["future"], expected["pressure"])
         # The squares of float32's last digits at a thousand hPa.
         assert float(task.loss(expected["normalized_pressure"], rows)) < 1e-8
-        last = task.controls(targets)["last input value"](rows) + task.offset
+        last = task.baselines(targets)["last input value"](rows) + task.offset
         torch.testing.assert_close(last, expected["repeated_last_pressure"], rtol=1e-6, atol=0)
         torch.testing.assert_close(
             torch.zeros(n_clips, 12) + task.offset, expected["global_mean_pressure"], rtol=1e-7, atol=0
@@ -127,21 +127,19 @@ def test_scores_are_in_the_series_unit(task: Regression) -> None:
     outputs = future - task.offset
     outputs[0] += 3.0
     outputs[1] -= 4.0
-    metric = task.metric()
-    metric.update(outputs, {"future": future})
-    scores = metric.compute()
+    scores = task.scores(task.per_clip(outputs, {"future": future}))
     assert scores["pressure/rmse"] == pytest.approx(sqrt((9 + 16) / 2), rel=1e-4)
     assert scores["pressure/t=3/abs_error"] == pytest.approx(3.5, rel=1e-4)
     assert task.score in scores
 
 
-def test_the_controls_by_hand(task: Regression, make_targets: MakeTargets) -> None:
+def test_the_baselines_by_hand(task: Regression, make_targets: MakeTargets) -> None:
     # Pressure falls by 1 hPa an hour from 1000 and from 980: the last value is h hPa too high after h hours.
     fall = np.array([1000.0, 980.0])[:, None, None] - np.arange(24)
-    # Of further views the controls know nothing.
+    # Of further views the baselines know nothing.
     train = series_of(make_targets, np.concatenate([fall, np.zeros((2, 2, 24))], axis=1), "train")
     evaluated = series_of(make_targets, fall[:1], "val")
-    scores = scored(task, train, evaluated, numbers(0))
+    scores = score_baselines(task, train, evaluated, numbers(0))
     assert list(scores) == ["last input value", "training mean"]
     for step in (0, 5, 11):
         assert scores["last input value"][f"pressure/t={step}/rmse"] == pytest.approx(step + 1, rel=1e-4)
@@ -162,10 +160,10 @@ def test_what_defines_score_and_loss_is_identified(task: Regression) -> None:
     assert all(identities.count(one) == 1 for one in identities)
 
 
-def test_the_score_of_evidence_counted_once_is_the_score(task: Regression) -> None:
+def test_clips_counted_once_give_the_scores(task: Regression) -> None:
     generator = torch.Generator().manual_seed(0)
     future = 980 + 10 * torch.randn(6, task.n_outputs, generator=generator)
-    metric = task.metric()
-    metric.update(torch.randn(6, task.n_outputs, generator=generator), {"future": future})
-    assert task.score_of(metric.evidence(), np.ones(6)) == metric.compute()[task.score] > 0
+    per_clip = task.per_clip(torch.randn(6, task.n_outputs, generator=generator), {"future": future})
+    assert task.scores(per_clip, np.ones(6)) == task.scores(per_clip)
+    assert task.scores(per_clip)[task.score] > 0
     assert task.takes == "vector"

@@ -1,4 +1,4 @@
-"""The tracking task: windows, masks and control as the reference has them, scores worked out by hand."""
+"""The tracking task: windows, masks and baseline as the reference has them, scores worked out by hand."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from featcache.errors import StoreError
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
 from readouts.heads.tracking import as_tracks
-from readouts.results.baselines import scored
+from readouts.results.baselines import score_baselines
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking, masked_tracks
 
@@ -175,8 +175,8 @@ def test_points_that_do_not_move_are_the_queries_bit_for_bit(task: Tracking, ren
     halves = (np.arange(1024) + 0.5) / np.array([[1280], [1024]])
     points = np.concatenate([rng.random((4096, 2)), halves.T, [[0, 1], [1e-7, 1 - 1e-7]]]).astype(np.float32)
     queries = torch.from_numpy(points)[None]
-    control = task.controls(rendered)["points do not move"]
-    outputs = control({"queries": queries})
+    unmoved = task.baselines(rendered)["points do not move"]
+    outputs = unmoved({"queries": queries})
     assert outputs.shape == (1, 4, len(points), 4)
     found = as_tracks(outputs).points.float()
     assert all(torch.equal(found[:, frame], queries) for frame in range(4))
@@ -188,7 +188,7 @@ def test_points_that_do_not_move_score_what_did_not_move(task: Tracking, make_ta
     ends = queries + np.array([[0, 0], [10 / 1280, 0], [20 / 1280, 0], [0, 200 / 1024]])
     for n_padded in (0, 3):
         targets = surgery(make_targets, queries, ends, n_padded)
-        scores = scored(task, targets, targets, numbers(0))["points do not move"]
+        scores = score_baselines(task, targets, targets, numbers(0))["points do not move"]
         assert scores["average_over_thresholds"] == pytest.approx((1 + 1 + 2 + 3 + 3) / 4 / 5)
         assert scores["within_8pxl_threshold"] == 0.25
         assert scores["num_queries"] == 4
@@ -205,9 +205,7 @@ def test_what_is_predicted_for_padding_changes_no_score(task: Tracking, make_tar
         outputs[:, :, :5] = outputs_at(torch.from_numpy(ends).float(), torch.ones(2, 5, 1))[:, None]
         outputs[0, -1, 0] = 3.0
         outputs[:, :, 5:] = torch.nan
-        metric = task.metric()
-        metric.update(outputs, rows)
-        found.append(metric.compute())
+        found.append(task.scores(task.per_clip(outputs, rows)))
     assert found[0] == found[1]
     assert found[0]["num_queries"] == 10
     assert 0.8 <= found[0]["average_over_thresholds"] < 1
@@ -217,9 +215,7 @@ def test_rendered_clips_are_scored_at_their_last_frame(task: Tracking, rendered:
     rows = as_tensors(task.select(rendered, numbers(0), numbers(0), None))
     outputs = torch.zeros(1, 4, 3, 4)
     outputs[:, -1] = outputs_at(rows["coords"], rows["visible"])[:, -1]
-    metric = task.metric()
-    metric.update(outputs, rows)
-    assert metric.compute()["within_4pxl_threshold"] == 1.0
+    assert task.scores(task.per_clip(outputs, rows))["within_4pxl_threshold"] == 1.0
 
 
 def test_what_defines_score_and_loss_is_identified(task: Tracking) -> None:
@@ -228,14 +224,12 @@ def test_what_defines_score_and_loss_is_identified(task: Tracking) -> None:
     assert all(identities.count(one) == 1 for one in identities)
 
 
-def test_the_score_of_evidence_counted_once_is_the_score(task: Tracking, make_targets: MakeTargets) -> None:
+def test_clips_counted_once_give_the_scores(task: Tracking, make_targets: MakeTargets) -> None:
     rng = np.random.default_rng(0)
     queries = rng.random((5, 3, 2)).astype(np.float32)
     targets = surgery(make_targets, queries, queries + rng.normal(scale=0.02, size=queries.shape))
     rows = as_tensors(task.select(targets, np.arange(5), np.zeros(5, np.int64), None))
-    metric = task.metric()
-    metric.update(task.controls(targets)["points do not move"](rows), rows)
-    score = metric.compute()[task.score]
-    assert 0 < score < 1
-    assert task.score_of(metric.evidence(), np.ones(5)) == score
+    per_clip = task.per_clip(task.baselines(targets)["points do not move"](rows), rows)
+    assert 0 < task.scores(per_clip)[task.score] < 1
+    assert task.scores(per_clip, np.ones(5)) == task.scores(per_clip)
     assert task.takes == "tracks"

@@ -7,20 +7,19 @@ file is asked whether it is well before it is used.
 
 import os
 import re
-from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from shlex import quote
 from string import Formatter
-from threading import Lock
 
 from array_record.python.array_record_module import ArrayRecordReader
 
 from featcache.data.readers.base import UnreadableError, WholeFileError
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
+from featcache.system.recent import Recent
 
 OPEN_SHARDS = 64
 """Files kept open: a split has up to 1024, more than many systems allow a process."""
@@ -90,7 +89,7 @@ def find_shards(dataset: Dataset, split: Split, data_dir: Path) -> ShardFiles:
     """Look for the files of a split: the one set of `-of-NNNNN` files that is complete, or comes closest.
 
     Raises:
-        CallError: the manifest's `files` has no place for the shard's number and the number of shards.
+        CallError: the manifest's `files` has no field for the shard's number and the number of shards.
         DataError: two complete sets lie side by side.
     """
     pattern = _shard_pattern(dataset, split)
@@ -139,21 +138,12 @@ def _file_name(source: str) -> str:
     return source.rpartition("/")[2]
 
 
-@dataclass(slots=True)
-class _OpenFiles:
-    """Readers of one process, least recently used first."""
-
-    lock: Lock = field(default_factory=Lock)
-    readers: OrderedDict[Path, ArrayRecordReader] = field(default_factory=OrderedDict)
-
-
 class RecordFiles:
     """Records by (file, number), from any thread of any process; each keeps at most `capacity` files open."""
 
     def __init__(self, capacity: int = OPEN_SHARDS) -> None:
         self._capacity = capacity
-        # A reader does not survive a fork. Those of the parent are left alone, not closed.
-        self._of_process: dict[int, _OpenFiles] = {}
+        self._readers = Recent(_open, capacity=capacity)
 
     def __reduce__(self) -> tuple[type["RecordFiles"], tuple[int]]:
         return RecordFiles, (self._capacity,)
@@ -164,7 +154,7 @@ class RecordFiles:
         Raises:
             WholeFileError: the file cannot be opened, or is not a whole ArrayRecord file.
         """
-        return int(self._reader(path).num_records())
+        return int(self._readers.get(path).num_records())
 
     def read(self, path: Path, record: int) -> bytes:
         """The bytes of one record.
@@ -174,32 +164,16 @@ class RecordFiles:
             UnreadableError: it is damaged there.
         """
         with suppress(RuntimeError):
-            if data := _record(self._reader(path), record):
+            if data := _record(self._readers.get(path), record):
                 return data
         # Wrong bytes, a disk that did not give them, a file cut since it was opened (then array_record hands
         # out nothing and says nothing): the record is at fault only if a readable file shows it again.
         _require_readable(path)
-        self._forget(path)
+        self._readers.forget(path)
         try:
-            return _record(self._reader(path), record)
+            return _record(self._readers.get(path), record)
         except RuntimeError as problem:
             raise UnreadableError(f"it is damaged ({problem})") from None
-
-    def _forget(self, path: Path) -> None:
-        files = self._of_process[os.getpid()]
-        with files.lock:
-            files.readers.pop(path, None)
-
-    def _reader(self, path: Path) -> ArrayRecordReader:
-        files = self._of_process.setdefault(os.getpid(), _OpenFiles())
-        with files.lock:
-            if path not in files.readers:
-                files.readers[path] = _open(path)
-            files.readers.move_to_end(path)
-            # Another thread may still read from the one dropped: it closes when the last of them is done.
-            while len(files.readers) > self._capacity:
-                files.readers.popitem(last=False)
-            return files.readers[path]
 
 
 def _record(reader: ArrayRecordReader, record: int) -> bytes:

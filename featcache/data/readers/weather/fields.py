@@ -5,17 +5,13 @@ takes a file that is missing for a field of fill values, often zeros, so files a
 read: a copy that stopped half way shows as one, not as weather.
 """
 
-import os
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
 from math import ceil
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -35,25 +31,25 @@ _METADATA = (".zarray", ".zattrs", "zarr.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Field:
-    """One variable of a store."""
+    """One variable of a store, and the files that hold it."""
 
     name: str
     folder: Path
     values: xr.Variable
     """Not loaded; its axes in the stored order, because a lazy transpose is read slowly."""
     grid: tuple[int, ...]
-    """Files along each stored axis."""
+    """Number of files along each stored axis."""
     time_axis: int
-    """Which of them is time."""
+    """Which of the stored axes is time."""
     steps_per_file: int
     file_name: Callable[[tuple[int, ...]], str]
-    """Of the file at a place in `grid`, below the folder."""
+    """Gives the name, below the folder, of the file at a position in `grid`."""
 
     def files(self, step: int) -> list[Path]:
         """The files that hold this step's field."""
         grid = [range(n_files) for n_files in self.grid]
         grid[self.time_axis] = range(step // self.steps_per_file, step // self.steps_per_file + 1)
-        return [self.folder / self.file_name(place) for place in product(*grid)]
+        return [self.folder / self.file_name(position) for position in product(*grid)]
 
     def file_bytes(self, step: int) -> int:
         """The size of these files. Zarr itself takes a missing one for a field of fill values, often 0."""
@@ -71,7 +67,7 @@ class _Field:
         return [self.file_bytes(step) for step in steps[first].tolist()], entry
 
     def decode(self, step: int) -> Float32[np.ndarray, "Y X"]:
-        """The field at one step."""
+        """The field at one step, in the unit it is stored in."""
         self.file_bytes(step)
         try:
             values: np.ndarray = self.values.isel(time=step).transpose(*_AXES[1:]).values
@@ -88,7 +84,7 @@ class FieldStore:
     layout: str
     """Format and chunks, for the user."""
     times: np.ndarray
-    """datetime64[ns], of the whole series."""
+    """Times of the whole series, datetime64[ns]."""
     latitude: Float32[np.ndarray, " Y"]
     longitude: Float32[np.ndarray, " X"]
 
@@ -104,8 +100,8 @@ class FieldStore:
             values = variable.decode(step)
             n_bad = values.size - np.count_nonzero(np.isfinite(values))
             if n_bad:
-                place = f"{variable.name} at {hour(self.times[step])}"
-                raise UnreadableError(f"{place} has {n_bad} values that are NaN or infinite")
+                which = f"{variable.name} at {hour(self.times[step])}"
+                raise UnreadableError(f"{which} has {n_bad} values that are NaN or infinite")
             channels.append(values)
         return np.stack(channels, axis=-1)
 
@@ -190,38 +186,3 @@ def _require_axes(opened: xr.Dataset, dataset: Dataset) -> None:
     size = (opened.sizes["latitude"], opened.sizes["longitude"])
     if dataset.frame_size not in (None, size):
         raise UnreadableError(f"its fields have {size} rows and columns, expected {dataset.frame_size}")
-
-
-@dataclass(slots=True)
-class _KeptSteps:
-    """Time steps of one process, least recently used first."""
-
-    lock: Lock = field(default_factory=Lock)
-    steps: OrderedDict[int, Future[np.ndarray]] = field(default_factory=OrderedDict)
-
-
-class StepCache:
-    """Decoded time steps [Y X C], at most `capacity` of them; a step that threads share is decoded once."""
-
-    def __init__(self, decode: Callable[[int], np.ndarray], *, capacity: int) -> None:
-        self._decode, self._capacity = decode, capacity
-        # What a thread of the parent had begun when it forked is never finished in the child.
-        self._of_process: dict[int, _KeptSteps] = {}
-
-    def get(self, step: int) -> np.ndarray:
-        """The step, not to be written to; raises what decoding it raises."""
-        kept = self._of_process.setdefault(os.getpid(), _KeptSteps())
-        with kept.lock:
-            mine = step not in kept.steps
-            decoded = kept.steps.setdefault(step, Future())
-            kept.steps.move_to_end(step)
-            if len(kept.steps) > self._capacity:
-                kept.steps.popitem(last=False)
-        if mine:
-            try:
-                decoded.set_result(self._decode(step))
-            except BaseException as problem:
-                with kept.lock:
-                    kept.steps.pop(step, None)
-                decoded.set_exception(problem)
-        return decoded.result()

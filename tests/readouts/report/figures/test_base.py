@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from readouts.report.figures.base import (
+    BASELINE_COLOUR,
     COLOURS,
-    CONTROL_COLOUR,
     SPARE_COLOURS,
     TRUTH_COLOUR,
-    as_control,
+    as_baseline,
     colours_of,
     legend_above,
     photograph,
@@ -40,7 +40,7 @@ def lab(colour: str, seen: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("seen", SEEN.values(), ids=SEEN)
 def test_colours_are_told_apart_on_white(seen: np.ndarray) -> None:
-    colours = [*COLOURS.values(), CONTROL_COLOUR, TRUTH_COLOUR, *SPARE_COLOURS]
+    colours = [*COLOURS.values(), BASELINE_COLOUR, TRUTH_COLOUR, *SPARE_COLOURS]
     points = [lab(colour, np.asarray(seen)) for colour in colours]
     assert min(np.linalg.norm(a - b) for a, b in combinations(points, 2)) > 15
     assert max(point[0] for point in points) < 65
@@ -53,8 +53,8 @@ def test_a_readout_keeps_its_colour_and_strangers_get_others() -> None:
     assert len(colours_of(map(str, range(9)))) == 9  # more than there are colours
 
 
-def test_three_controls_are_three_kinds_of_line() -> None:
-    assert len({as_control("a", number)["linestyle"] for number in range(3)}) == 3
+def test_three_baselines_are_three_kinds_of_line() -> None:
+    assert len({as_baseline("a", number)["linestyle"] for number in range(3)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from featcache.data.readers.video.clip_list import ListedClip, read_clip_list
+from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
 from featcache.errors import DataError
 
 SOURCES = ("day1/a.mp4", "day2/a.mp4", "day2/b.mp4")
 CLASSES = ("run", "not running")
 
 
-def read(folder: Path, text: str) -> tuple[ListedClip, ...]:
+def read(folder: Path, text: str) -> tuple[ClipStart, ...]:
     path = folder / "clips.csv"
     path.write_bytes(text.encode())
     return read_clip_list(path, SOURCES, CLASSES)
@@ -35,11 +35,11 @@ def test_reads_what_spreadsheets_write(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("day1/c.mp4,0,run", r"row 3: no video is called 'day1/c.mp4' \(did you mean"),
+        ("day1/c.mp4,0,run", r"row 3: no video is called 'day1/c.mp4'\. Did you mean"),
         ("a.mp4,0,run", "row 3: no video is called 'a.mp4'"),
         (
             "b.mp4,0,runs",
-            r"row 3: no class is called 'runs' \(did you mean 'run'\?\); known are run, not running",
+            r"row 3: no class is called 'runs'\. Did you mean 'run'\? Known are run, not running",
         ),
         ("b.mp4,1.5,run", "row 3: first_frame '1.5' is not a whole number"),
         ("b.mp4,-1,run", "row 3: first_frame '-1' is not a whole number"),

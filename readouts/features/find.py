@@ -1,0 +1,112 @@
+"""Which stores there are for a task, a backbone and a role: the one that fits, or a refusal that says why."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import StoreError
+from featcache.spec import Layer
+from featcache.store.feature_store import FeatureStore, find_stores, finished, open_features, store_paths
+from featcache.store.matching import refuse_incompatible
+from featcache.system.console import extract_command
+from readouts.features.splits import FeatureSplit, split_of, view_option
+
+
+def open_task_splits(
+    cache_dir: Path | str,
+    task: str,
+    backbone: str,
+    *,
+    roles: Sequence[str],
+    layer: str | None = None,
+    fingerprint: str | None = None,
+    extract: str | None = None,
+) -> dict[str, FeatureSplit]:
+    """Role -> the finished store of `backbone` for that role, all of them extracted alike.
+
+    `fingerprint` chooses among several training stores by its first digits; the stores of the other roles
+    are those that fit it. `extract` is the command that would make them, for messages; "" says none.
+
+    Raises:
+        StoreError: a store is missing or unfinished, several would fit, or they were not extracted alike.
+    """
+    cache_dir, chosen = Path(cache_dir), None if layer is None else Layer.parse(layer)
+    if extract is None:
+        extract = extract_command(backbone, task, cache_dir=cache_dir)
+    only = _only_store(cache_dir, task, "train", backbone, fingerprint, extract)
+    train = split_of(finished(only), chosen)
+    splits = {"train": train}
+    for role in roles:
+        if role != "train":
+            store = _fitting_store(cache_dir, task, role, backbone, train.store, extract)
+            splits[role] = split_of(finished(store), train.layer)
+    return splits
+
+
+def evaluated_store(cache_dir: Path, row: Mapping[str, Any], role: str) -> FeatureStore:
+    """The very store that a row of the results table was scored on.
+
+    Raises:
+        StoreError: it is no longer there.
+    """
+    for store in find_stores(cache_dir, str(row["task"]), role):
+        if store.fingerprint == row[f"{role}_fingerprint"]:
+            return store
+    raise StoreError(
+        f"the {role} store of run {row['run']}, {row[f'{role}_store']}, is not in {cache_dir}: give the "
+        "folder it was trained from with --cache-dir."
+    )
+
+
+def _only_store(
+    cache_dir: Path, task: str, role: str, backbone: str, fingerprint: str | None, extract: str
+) -> FeatureStore:
+    """The one store of a role, if need be told from others by the first digits of its fingerprint."""
+    found = find_stores(cache_dir, task, role, backbone)
+    if not found:
+        for path in store_paths(cache_dir, task, role, backbone):
+            open_features(path)  # it is there and cannot be read: says why
+        way_out = f": make one with `{extract}`" if extract else ""
+        raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.")
+    fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
+    if len(fitting) != 1:
+        listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
+        wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
+        raise StoreError(
+            f"{len(found)} {role} stores of {backbone} for {task} are in {cache_dir}; {wanted} by the first "
+            f"digits of its fingerprint (--fingerprint, in a grid fingerprint=):{listed}"
+        )
+    return fitting[0]
+
+
+def _fitting_store(
+    cache_dir: Path, task: str, role: str, backbone: str, train: FeatureStore, extract: str
+) -> FeatureStore:
+    """The one store of `role` that was extracted like `train`; the refusal says in what others differ."""
+    found = find_stores(cache_dir, task, role, backbone)
+    fitting, refusals = [], []
+    for store in found:
+        try:
+            refuse_incompatible(store.path, store.header, train_path=train.path, train=train.header)
+            fitting.append(store)
+        except StoreError as problem:
+            refusals.append(str(problem))
+    if len(fitting) > 1:
+        listed = ", ".join(store.path.name for store in fitting)
+        raise StoreError(
+            f"{len(fitting)} {role} stores fit {train.path.name} ({listed}): move all but one away."
+        )
+    if not fitting and refusals:
+        raise StoreError(refusals[0])
+    return fitting[0] if fitting else _only_store(cache_dir, task, role, backbone, None, extract)
+
+
+def _about(store: FeatureStore) -> str:
+    """What tells a store from others of its backbone, for a message that lists them."""
+    layers = " ".join(layer.name for layer in store.spec.layers)
+    views = f"{store.spec.n_views} views"
+    if store.spec.n_views > 1:
+        views += f" of seed {view_option(store, 'seed')}"
+    numbers = f"{store.spec.dtype}, computed in {store.parts['backbone'].get('precision')}"
+    state = "complete" if store.complete else "unfinished"
+    return f"layers {layers}, {views}, {store.spec.n_clips} clips, {numbers}, {state}"

@@ -1,0 +1,43 @@
+"""Values that take a while to compute, kept as JSON beside the results under all that decides them."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from featcache.system.files import make_directory, publish
+
+
+class JsonCache:
+    """One file of values, each under a digest of what decides it.
+
+    A file that cannot be read is as good as none, and so is a value whose digest changed: both are computed
+    anew.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._values: dict[str, Any] = {}
+        with suppress(OSError, ValueError, TypeError):
+            self._values = dict(json.loads(file.read_bytes()))
+        self._n_read = len(self._values)
+
+    def value(self, about: Mapping[str, Any], compute: Callable[[], Any]) -> Any:
+        """The value that was kept under `about`, or else the one that `compute` gives, which JSON can hold.
+
+        Args:
+            about: everything that decides the value, a version of the code among it.
+            compute: called where nothing was kept; what it raises passes through.
+        """
+        key = blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8).hexdigest()
+        if key not in self._values:
+            self._values[key] = compute()
+        return self._values[key]
+
+    def keep(self) -> None:
+        """Write the file, if anything is new."""
+        if len(self._values) > self._n_read:
+            make_directory(self._file.parent)
+            publish(self._file, json.dumps(self._values).encode())

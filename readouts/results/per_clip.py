@@ -1,0 +1,93 @@
+"""The per-clip statistics of a run on disk: one `evidence_<role>.npz` a split, with arrays `readout/name`.
+
+They are kept so that intervals and differences of scores need no second look at a split.
+"""
+
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Int64
+
+from featcache.errors import CallError, StoreError
+from featcache.system.files import publish
+from readouts.metrics.base import PerClip
+from readouts.results.run_folder import RunFolder
+
+EVALUATED = ("val", "test")
+"""Splits that runs keep per-clip statistics of."""
+
+
+def write_per_clip(path: Path, clips: Int64[np.ndarray, " n"], per_clip: Mapping[str, PerClip]) -> None:
+    """Write the numbers of the clips [n], and the statistics [n ...] of every head."""
+    arrays = {f"{kind}/{name}": values for kind, of in per_clip.items() for name, values in of.items()}
+    buffer = BytesIO()
+    np.savez(buffer, allow_pickle=False, clips=clips, **arrays)
+    publish(path, buffer.getvalue())
+
+
+def load_per_clip(
+    results_dir: Path, row: Mapping[str, Any], role: str
+) -> tuple[Int64[np.ndarray, " n"], dict[str, np.ndarray]]:
+    """Numbers of the clips [n], and the statistics [n ...] that a row of the table was scored from.
+
+    Raises:
+        CallError: the split is neither val nor test.
+        StoreError: the run kept none of that split, or the file is damaged.
+    """
+    if role not in EVALUATED:
+        raise CallError(f"role {role!r}: runs are scored on {' or '.join(EVALUATED)}, name one of them.")
+    file = RunFolder.of(results_dir, row).per_clip(role)
+    prefix = f"{row['readout']}/"
+    try:
+        # Opened here: numpy leaves a file open that it cannot read.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            names = [name for name in arrays.files if name.startswith(prefix)]
+            per_clip = {name.removeprefix(prefix): arrays[name] for name in names}
+            clips = arrays["clips"].astype(np.int64)
+    except FileNotFoundError:
+        raise StoreError(
+            f"run {row['run']} kept no statistics of single clips of {role}: {file} is missing. Train it "
+            "with --again (and --test for the test split)."
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as problem:
+        raise StoreError(
+            f"{file} cannot be read as per-clip statistics ({problem}): train with --again."
+        ) from problem
+    if any(len(rows) != len(clips) for rows in per_clip.values()):
+        raise StoreError(f"{file} has other rows than its {len(clips)} clips: train with --again.")
+    if not per_clip:
+        raise StoreError(f"{file} holds nothing of readout {row['readout']}: train with --again.")
+    return clips, per_clip
+
+
+def paired_per_clip(
+    results_dir: Path, row_a: Mapping[str, Any], row_b: Mapping[str, Any], role: str
+) -> tuple[Int64[np.ndarray, " n"], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Numbers of the clips [n], and the statistics [n ...] of two rows that were scored on the same ones.
+
+    Raises:
+        CallError: the rows are of different tasks or scores; or as `load_per_clip`.
+        StoreError: of other targets or clips; or as `load_per_clip`.
+    """
+    for column in ("task", "metric"):
+        if row_a[column] != row_b[column]:
+            raise CallError(
+                f"runs {row_a['run']} and {row_b['run']} have {column} {row_a[column]!r} and "
+                f"{row_b[column]!r}: only runs of one task and score can be compared."
+            )
+    targets_a, targets_b = (json.loads(row["targets"]).get(role) for row in (row_a, row_b))
+    clips_a, per_clip_a = load_per_clip(results_dir, row_a, role)
+    clips_b, per_clip_b = load_per_clip(results_dir, row_b, role)
+    if targets_a != targets_b or not np.array_equal(clips_a, clips_b):
+        shared = len(np.intersect1d(clips_a, clips_b)) if targets_a == targets_b else "none"
+        raise StoreError(
+            f"runs {row_a['run']} and {row_b['run']} were scored on {len(clips_a)} and {len(clips_b)} clips "
+            f"of {role}, {shared} of them the same: extract both backbones from the same files, with the "
+            "same clips left out, and train again."
+        )
+    return clips_a, per_clip_a, per_clip_b
