@@ -45,7 +45,7 @@ class TaskSection:
     n_tried: int
     n_left_out: int
     """Configurations that are not in `rows`."""
-    units: str
+    clusters: str
     """What the intervals are over; empty where there are none."""
     no_intervals: str
     """Why a score has none; empty where all have."""
@@ -91,7 +91,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         rows=rows,
         n_tried=len(results.rows),
         n_left_out=len(every) - len(rows),
-        units="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution])) if intervals else "",
+        clusters="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution])) if intervals else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
         baselines={
             name: {role: format_score(score) for role, score in of.items()}

@@ -66,7 +66,7 @@ def test_without_intervals_the_reason_is_given(
     add_run(tmp_path, "a", [make_row(val_fingerprint=val.fingerprint)])
     (task,) = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
-    assert section.units == ""
+    assert section.clusters == ""
     assert section.no_intervals.startswith("run a kept no statistics of single clips of val")
 
 
@@ -78,5 +78,5 @@ def test_without_stores_there_are_rows_and_published_rows(make_row: MakeRow, tmp
         "higher is better",
     )
     assert not any((section.pictures, section.clips, section.curves, section.differences, section.problem))
-    assert section.units == ""
+    assert section.clusters == ""
     assert {"backbone": "Resize", "readout": "attention", "value": "0.095"} in section.published
