@@ -13,7 +13,7 @@ TARGET_SHARD_BYTES = 256 * 2**20
 
 
 TokenDtype = Literal["float16", "int8"]
-"""What a store keeps its tokens as; int8 with a float32 scale a token beside it, so about half the bytes."""
+"""What a store keeps its tokens as; int8 has one float32 scale per token beside it: about half the bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class ArraySpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """In the order of `axes`."""
+        """Shape of the whole array, in the order of `axes`."""
         return (self.rows.n_rows, *self.rows.view_shape, *self.of_a_chunk)
 
     @property
@@ -73,7 +73,7 @@ class FeatureSpec:
     n_clips: int
     n_views: int
     clips_per_shard: int
-    """Rows of a shard, whatever rows are."""
+    """Rows of a shard, be they clips or distinct frames."""
     dtype: TokenDtype = "float16"
     n_frames: int | None = None
     """Distinct frames, of a model that sees each by itself: every one is stored once, and a step of a clip is
@@ -94,7 +94,7 @@ class FeatureSpec:
 
     @property
     def n_shards(self) -> int:
-        """Shards of each layer's array."""
+        """Number of shards of each layer's arrays."""
         return ceil(self.rows.n_rows / self.clips_per_shard)
 
     @property
@@ -104,7 +104,7 @@ class FeatureSpec:
 
     @property
     def all_arrays(self) -> tuple[ArraySpec, ...]:
-        """Those of every layer, in order."""
+        """The arrays of every layer, in order."""
         return tuple(array for layer in self.layers for array in self.arrays(layer))
 
     def arrays(self, layer: Layer) -> tuple[ArraySpec, ...]:
