@@ -389,10 +389,9 @@ def train_readout(
     from featcache.system.device import choose_device
     from readouts.features.find import open_task_splits
     from readouts.features.preloaded import preload_choice
-    from readouts.probes.runs import refuse_probes
     from readouts.tasks import load_task
     from readouts.training.loop import train
-    from readouts.training.run import configure, roles_of
+    from readouts.training.settings import configure, refuse_probes, roles_of
 
     wish, readouts = preload_choice(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
@@ -564,7 +563,7 @@ def certify(
     from readouts.certify.compare import certify as run
     from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
-    from readouts.training.run import configure
+    from readouts.training.settings import configure
 
     # Stores of shuffled frames have the name of the backbone and this.
     plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
@@ -756,23 +755,20 @@ def _manifest(extra: Path | None) -> "Manifest":
 
 
 def _readout_rows(known: "Manifest") -> list[dict[str, object]]:
-    from readouts.probes.runs import probes_of
-    from readouts.sweeps.grid import readout_rows
     from readouts.tasks import KINDS, load_task
+    from readouts.training.settings import readout_rows
 
     tasks = {name: load_task(name, known) for name, task in known.tasks.items() if task.kind in KINDS}
-    return readout_rows(tasks, {name: probes_of(task) for name, task in tasks.items()})
+    return readout_rows(tasks)
 
 
 def _setting_rows(task: str | None, known: "Manifest") -> list[dict[str, object]]:
-    from readouts.probes.runs import probes_of
-    from readouts.sweeps.grid import setting_rows
     from readouts.tasks import load_task
+    from readouts.training.settings import setting_rows
 
     if task is None:
         raise CallError("scivid list settings: say of which --task, for defaults differ.")
-    loaded = load_task(task, known)
-    return setting_rows(loaded, probes_of(loaded))
+    return setting_rows(load_task(task, known))
 
 
 def _show(rows: list[dict[str, object]], *, empty: str) -> None:

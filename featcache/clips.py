@@ -49,8 +49,8 @@ class Clip:
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
     @property
-    def place(self) -> str:
-        """Where it is, as the beginning of a message."""
+    def location(self) -> str:
+        """File and record, as the beginning of a message."""
         return f"{self.source}, record {self.record}"
 
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from readouts.results.table import load_results
     from readouts.tasks import load_task
     from readouts.training.loop import train, train_together
-    from readouts.training.run import configure
+    from readouts.training.settings import configure
 
 __all__ = ["configure", "load_results", "load_task", "open_task_splits", "train", "train_together"]
 
 _HOMES = {
-    "configure": "training.run",
+    "configure": "training.settings",
     "load_results": "results.table",
     "load_task": "tasks",
     "open_task_splits": "features.find",

@@ -1,6 +1,7 @@
 """Shapes, names and bytes of a store's arrays: values only, no I/O, no torch."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, prod
 from typing import Literal
 
@@ -61,7 +62,7 @@ class ArraySpec:
         return self.rows_per_shard * self.rows.chunks_per_row
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """The shape of one store: how many clips and views of which grid, at which layers, in which shards.
 
@@ -87,7 +88,7 @@ class FeatureSpec:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise CallError(f"a store with {name}={getattr(self, name)} would be empty.")
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """What the first axis of the arrays counts."""
         return rows_of(self.grid, n_clips=self.n_clips, n_views=self.n_views, n_frames=self.n_frames)
@@ -102,7 +103,7 @@ class FeatureSpec:
         """Bytes of all tokens of all layers, and of their scales, without checksums and indexes."""
         return self.rows.n_chunks * sum(array.chunk_bytes for array in self.all_arrays)
 
-    @property
+    @cached_property
     def all_arrays(self) -> tuple[ArraySpec, ...]:
         """The arrays of every layer, in order."""
         return tuple(array for layer in self.layers for array in self.arrays(layer))

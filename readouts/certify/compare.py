@@ -38,7 +38,7 @@ from readouts.results.bootstrap import mean_score, resamples
 from readouts.results.clusters import Clusters
 from readouts.tasks.base import Task
 from readouts.training.run import Run
-from readouts.training.trainer import Learner, build_preparation, take_step, training_arithmetic
+from readouts.training.train_state import TrainState, build_preparation, take_step, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
 """Training steps and evaluated clips: enough to see a difference, and little enough for a CPU."""
@@ -135,7 +135,7 @@ def _of_seed(run: Run, i: int) -> Run:
     return replace(run, seed=run.seed + i, recipe=recipe)
 
 
-class _Heads(Learner):
+class _Heads(TrainState):
     """Heads of one run, fed with one kind of tokens."""
 
     def __init__(self, run: Run, device: torch.device) -> None:

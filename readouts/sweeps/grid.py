@@ -6,7 +6,7 @@ does not have must neither multiply its runs nor be refused because another read
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from typing import Any
 import yaml
 
 from featcache.errors import CallError, did_you_mean
-from readouts.heads import HEADS
-from readouts.tasks.base import Recipe, Task
-from readouts.training.run import fitting_readouts, settable
+from readouts.tasks.base import Task
+from readouts.training.settings import READOUTS, readouts_of, recipe_names, settings_for
 
 AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
 """Names that are not settings of a recipe or a head."""
@@ -24,13 +23,8 @@ AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
 EVERY_LAYER = "all"
 """The value of `layer` that stands for all layers of the store."""
 
-RECIPE = tuple(field.name for field in fields(Recipe))
-
 Grid = Mapping[str, tuple[str, ...]]
 """Name -> values, as they were written."""
-
-Probes = Mapping[str, Mapping[str, Any]]
-"""Training-free readouts that fit a task, by name -> setting -> default."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,13 +107,12 @@ def read_grids(path: Path) -> list[Grid]:
     ]
 
 
-def expand(grids: Sequence[Grid], tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> Expansion:
+def expand(grids: Sequence[Grid], tasks: Mapping[str, Task]) -> Expansion:
     """The runs of all grids, each once, by task, backbone and layer so that neighbours share a store.
 
     Args:
         grids: a run that several ask for is one.
         tasks: by what `task` is given in the grids.
-        probes: the training-free readouts of each task.
 
     Raises:
         CallError: an unknown name or readout (says what is near), no task or backbone, a seed that is no
@@ -128,8 +121,8 @@ def expand(grids: Sequence[Grid], tasks: Mapping[str, Task], probes: Mapping[str
     notes: dict[str, None] = {}
     cells: list[Cell] = []
     for grid in grids:
-        _check_names(grid, tasks, probes)
-        cells += _cells(grid, tasks, probes, notes)
+        _check_names(grid, tasks)
+        cells += _cells(grid, tasks, notes)
     unique = dict.fromkeys(cells)
     if len(unique) < len(cells):
         notes[f"{len(cells) - len(unique)} runs are asked for more than once: each is run once"] = None
@@ -141,49 +134,10 @@ def tasks_of(grids: Sequence[Grid]) -> list[str]:
     return list(dict.fromkeys(name for grid in grids for name in grid.get("task", ())))
 
 
-def head_settings(task: Task, readout: str) -> set[str]:
-    """The numbers that can be set of a head: those of the task's own settings, and its other arguments."""
-    return set(settable(readout, task.head_config(readout)))
-
-
-def readout_rows(tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> list[dict[str, object]]:
-    """Every readout: the tasks that it answers, and what makes it; arguments as those of `expand`."""
-    trained = {name: fitting_readouts(task) for name, task in tasks.items()}
-    rows: list[dict[str, object]] = []
-    for way, answers, kinds in (
-        ("scivid train-readout, scivid sweep", trained, HEADS),
-        (
-            "no training, scivid sweep",
-            probes,
-            {kind: None for of_task in probes.values() for kind in of_task},
-        ),
-    ):
-        for kind in kinds:
-            fits = " ".join(name for name in tasks if kind in answers[name])
-            rows.append({"readout": kind, "made by": way, "tasks": fits})
-    return rows
-
-
-def setting_rows(task: Task, probes: Probes) -> list[dict[str, object]]:
-    """Every setting that `--set` or a grid may change for a task, of what, and the benchmark's value."""
-    given: dict[str, Mapping[str, Any]] = {"recipe": asdict(task.recipe)}
-    given |= {kind: settable(kind, task.head_config(kind)) for kind in fitting_readouts(task)}
-    given |= probes
-    return [
-        {"setting": name, "of": owner, "default": "none" if value is None else value}
-        for owner, settings in given.items()
-        for name, value in settings.items()
-    ]
-
-
-def _cells(
-    grid: Grid, tasks: Mapping[str, Task], probes: Mapping[str, Probes], notes: dict[str, None]
-) -> Iterator[Cell]:
+def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Iterator[Cell]:
     for task in grid["task"]:
-        for readout in _readouts(grid, task, tasks, probes, notes):
-            has = set(probes[task][readout]) if readout in probes[task] else set(RECIPE)
-            if readout not in probes[task]:
-                has |= head_settings(tasks[task], readout)
+        for readout in _readouts(grid, task, tasks, notes):
+            has = _settings(tasks[task], readout)
             for name in grid:
                 if name not in AXES and name not in has:
                     notes[f"{readout} has no {name}: it is run once for all values of {name}"] = None
@@ -201,13 +155,11 @@ def _cells(
                 )  # fmt: skip
 
 
-def _readouts(
-    grid: Grid, task: str, tasks: Mapping[str, Task], probes: Mapping[str, Probes], notes: dict[str, None]
-) -> list[str]:
-    """Those of the grid's readouts that a task can train; its own where the grid names none."""
+def _readouts(grid: Grid, task: str, tasks: Mapping[str, Task], notes: dict[str, None]) -> list[str]:
+    """Those of the grid's readouts that answer a task; the task's own where the grid names none."""
     if "readout" not in grid:
         return list(tasks[task].readouts)
-    fitting = {other: [*fitting_readouts(tasks[other]), *probes[other]] for other in grid["task"]}
+    fitting = {other: readouts_of(tasks[other]) for other in grid["task"]}
     for readout in grid["readout"]:
         if not any(readout in of for of in fitting.values()):
             raise CallError(
@@ -219,19 +171,22 @@ def _readouts(
     return [readout for readout in grid["readout"] if readout in fitting[task]]
 
 
-def _check_names(grid: Grid, tasks: Mapping[str, Task], probes: Mapping[str, Probes]) -> None:
+def _check_names(grid: Grid, tasks: Mapping[str, Task]) -> None:
     for name in ("task", "backbone"):
         if name not in grid:
             raise CallError(f"the grid names no {name}: add {name}=..., one or several with commas.")
-    of_probes = {kind: settings for task in grid["task"] for kind, settings in probes[task].items()}
-    of_heads = {name for task in grid["task"] for kind in HEADS for name in head_settings(tasks[task], kind)}
-    settings = {*RECIPE, *of_heads, *(name for of in of_probes.values() for name in of)}
+    settings = {name for task in grid["task"] for kind in READOUTS for name in _settings(tasks[task], kind)}
     for name in grid:
         if name not in AXES and name not in settings:
             raise CallError(f"a grid has no {name!r}: {_known(name, [*AXES, *sorted(settings)])}")
     for readout in grid.get("readout", ()):
-        if readout not in HEADS and readout not in of_probes:
-            raise CallError(f"no readout is called {readout!r}: {_known(readout, [*HEADS, *of_probes])}")
+        if readout not in READOUTS:
+            raise CallError(f"no readout is called {readout!r}: {_known(readout, READOUTS)}")
+
+
+def _settings(task: Task, readout: str) -> set[str]:
+    """All that can be set of a readout, of the recipe and of its own."""
+    return {*recipe_names(readout), *settings_for(task, readout)}
 
 
 def _known(name: str, known: Sequence[str]) -> str:

@@ -16,12 +16,12 @@ from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.probes.runs import ProbeRun, configure_probe, probes_of
 from readouts.results.table import load_results, load_run
 from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
-from readouts.training.run import Run, configure, roles_of
+from readouts.training.run import Run
+from readouts.training.settings import configure, roles_of
 
 TOGETHER = 16
 """Runs in one pass unless told otherwise: heads, gradients and moments of all of them are in memory."""
@@ -46,7 +46,7 @@ class Trial:
     """One run of a sweep, ready to be trained or fitted."""
 
     cell: Cell
-    run: Run | ProbeRun
+    run: Run
     command: str
     """What repeats it by itself."""
 
@@ -133,7 +133,7 @@ def plan_sweep(
     tasks = {name: load_task(name, places.manifest) for name in tasks_of(grids)}
     for task in tasks.values():
         roles_of(task, places.manifest, test=test)
-    asked = expand(grids, tasks, {name: probes_of(task) for name, task in tasks.items()})
+    asked = expand(grids, tasks)
     trials: dict[str, Trial] = {}
     missing, notes, n_alike = [], list(asked.notes), 0
     for cells in _grouped(asked.cells, lambda cell: (cell.task, cell.backbone, cell.fingerprint)):
@@ -171,12 +171,12 @@ def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], places:
         "test": "test" in splits, "cache_dir": places.cache_dir, "results_dir": places.results_dir,
         "manifest": places.manifest_file,
     }  # fmt: skip
-    if cell.readout in probes_of(task):
-        probe = configure_probe(task, splits, cell.readout, settings=cell.settings, seed=cell.seed)
-        grid = " ".join([*(f"{name}={value}" for name, value in options.items()), *cell.settings])
-        return Trial(cell=cell, run=probe, command=command_line("sweep", grid=grid, **where))
     run = configure(task, splits, readouts=[cell.readout], settings=cell.settings, seed=cell.seed)
-    command = command_line("train-readout", **options, set=list(cell.settings), **where)
+    if run.is_trained:
+        command = command_line("train-readout", **options, set=list(cell.settings), **where)
+    else:
+        grid = " ".join([*(f"{name}={value}" for name, value in options.items()), *cell.settings])
+        command = command_line("sweep", grid=grid, **where)
     return Trial(cell=cell, run=run, command=command)
 
 
@@ -322,16 +322,10 @@ def _estimate(passes: Sequence[Sequence[Trial]], results_dir: Path) -> tuple[flo
     seconds, n_unknown = 0.0, 0
     for one in passes:
         known = [shares.get((t.run.task.name, t.cell.backbone, t.cell.readout)) for t in one]
-        steps = steps_of(one[0])
-        found = [median(of) * max(1, steps) for of in known if of]
+        found = [median(of) * max(1, one[0].run.n_steps) for of in known if of]
         seconds += sum(found) if len(found) == len(one) else 0.0
         n_unknown += len(found) < len(one)
     return seconds, n_unknown
-
-
-def steps_of(trial: Trial) -> int:
-    """Steps of training; none of a probe."""
-    return trial.run.recipe.steps if isinstance(trial.run, Run) else 0
 
 
 def _grouped(items: Iterable[Any], key: Any) -> list[list[Any]]:

@@ -22,14 +22,12 @@ import torch
 from featcache.errors import CallError, ScividError, StoreError
 from featcache.system.console import Progress, silent
 from featcache.system.files import append_line, make_directory, publish
-from readouts.probes.runs import ProbeRun, fit_and_record
 from readouts.results.configurations import configurations, rows_by
 from readouts.results.formatting import format_mean
 from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
-from readouts.sweeps.plan import Places, Plan, Trial, open_splits, steps_of, trial_of
+from readouts.sweeps.plan import Places, Plan, Trial, open_splits, trial_of
 from readouts.training.loop import train_together
-from readouts.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +79,13 @@ def run_sweep(
     make_directory(folder)
     ids = [trial.run.id for trial in plan.trials]
     publish(folder / "sweep.json", json.dumps({"name": name, **(about or {}), "runs": ids}).encode())
-    runner = _Runner(places, name, device, progress, total=sum(steps_of(one[0]) for one in plan.passes))
+    runner = _Runner(places, name, device, progress, total=sum(one[0].run.n_steps for one in plan.passes))
     for missing in plan.missing:
         way_out = f" Make it with `{missing.command}`." if missing.command else ""
         runner.fail([cell.label for cell in missing.cells], f"{missing.problem}{way_out}")
     for one in plan.passes:
         runner.train(one)
-        runner.done += steps_of(one[0])
+        runner.done += one[0].run.n_steps
     if test:
         runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
     return Outcome(
@@ -209,24 +207,19 @@ class _Runner:
     def _tried(self, trials: Sequence[Trial]) -> Exception | None:
         """What went wrong in a pass; whatever one run's failure is, the other runs go on."""
         try:
-            self._pass(trials)
+            train_together(
+                [trial.run for trial in trials],
+                results_dir=self.places.results_dir,
+                device=self.device,
+                commands={trial.run.id: trial.command for trial in trials},
+                sweep_name=self.name,
+                progress=self._progress,
+            )
         except Exception as problem:
             # Its frames hold all heads of the pass, and what it lacked may have been memory.
             clear_frames(problem.__traceback__)
             return problem
         return None
-
-    def _pass(self, trials: Sequence[Trial]) -> None:
-        first = trials[0].run
-        options: dict[str, Any] = {
-            "results_dir": self.places.results_dir, "device": self.device, "sweep_name": self.name,
-            "progress": self._progress,
-        }  # fmt: skip
-        if isinstance(first, ProbeRun):
-            fit_and_record(first, command=trials[0].command, **options)
-            return
-        runs = [trial.run for trial in trials if isinstance(trial.run, Run)]
-        train_together(runs, commands={trial.run.id: trial.command for trial in trials}, **options)
 
     def _progress(self, what: str, done: int, total: int) -> None:
         self.report(what, done, total)

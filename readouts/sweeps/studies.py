@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from featcache.errors import CallError
 from featcache.manifest import Manifest, PublishedResult
 from featcache.spec import SHUFFLED
-from readouts.probes.runs import probes_of
 from readouts.sweeps.grid import EVERY_LAYER, Grid
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
-from readouts.training.run import fitting_readouts
+from readouts.training.settings import readouts_of
 
 SEEDS = ("0", "1", "2")
 """Three, for a spread: one seed is no result."""
@@ -41,7 +40,7 @@ class Study:
 
 
 def _every_readout(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"readout": (*fitting_readouts(task), *probes_of(task))}
+    return {"readout": tuple(readouts_of(task))}
 
 
 def _every_layer(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -41,7 +41,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise StoreError(f"{path} cannot be read ({problem}): delete it to train anew.") from None
 
 
-def training_state(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Tensor]:
+def checkpoint_tensors(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Tensor]:
     """Weights, and both moments of the optimiser, by the weight's name."""
     weights = dict(heads.named_parameters())
     moments = {
@@ -52,10 +52,8 @@ def training_state(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Ten
     return {f"weight/{name}": weight.detach() for name, weight in weights.items()} | moments
 
 
-def restore_training(
-    heads: nn.Module, optimizer: ReferenceAdamW, state: Mapping[str, Tensor], step: int
-) -> None:
-    """Put back what `training_state` gave after `step` updates.
+def restore(heads: nn.Module, optimizer: ReferenceAdamW, state: Mapping[str, Tensor], step: int) -> None:
+    """Put back what `checkpoint_tensors` gave after `step` updates.
 
     Raises:
         StoreError: it is of other weights.

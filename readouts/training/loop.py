@@ -2,13 +2,14 @@
 
 The loop is the reference's: evaluate at step 0, every 1,000 steps and at the end, each time before that
 step's update; the losses of a run's heads are summed; the update, not the gradient, is clipped. Runs that
-draw the same batches share their reading, their casts and their statistics, and nothing else.
+draw the same batches share their reading, their casts and their statistics, and nothing else. A run of a
+probe has no loop: it is fitted, scored and recorded.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from featcache.system.console import Progress, silent
 from featcache.system.files import sweep
 from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
-from readouts.results.rows import make_row, scored_later
-from readouts.results.table import add_run, load_run, recorded
+from readouts.results.table import load_run, recorded
 from readouts.training.evaluate import Scored, score
+from readouts.training.fitting import fit_run
+from readouts.training.record import Best, Cost, record
 from readouts.training.run import Run
-from readouts.training.trainer import Trainee, build_preparation, take_step, training_arithmetic
+from readouts.training.train_state import build_preparation, take_step, training_arithmetic
+from readouts.training.trainer import Trainer
 
 
 def train(
@@ -35,7 +38,7 @@ def train(
     resident: PreloadChoice = "auto",
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """Train, evaluate and record one run; returns its rows of the results table, one a head.
+    """Train (or fit), evaluate and record one run; returns its rows of the results table, one a readout.
 
     A run that is in the table already is not trained again (unless `again`), one that was killed goes on
     from its last checkpoint.
@@ -68,12 +71,13 @@ def train_together(
 ) -> list[dict[str, Any]]:
     """`train` for runs with the same `pass_key`, in one pass over the data; returns the rows of all.
 
-    A run's numbers are those that it has alone. A run that diverges is given up and the others go on.
+    A run's numbers are those that it has alone, up to rounding. A run that diverges is given up and the
+    others go on.
     `commands` say by the run's id what repeats it, `sweep_name` what its rows belong to, `resident` whether
     the training split is kept in the device's memory.
 
     Raises:
-        CallError: the runs do not share one pass.
+        CallError: the runs do not share one pass, or a probe is not for such a task.
         StoreError, TrainingError: as `train`; the rows of the runs that ended well are in the table.
     """
     results_dir, device = Path(results_dir), torch.device(device)
@@ -89,11 +93,28 @@ def train_together(
             sweep(run.folder(results_dir).path)
             if again:
                 run.folder(results_dir).forget()
-        if left:
+        if left and left[0].is_trained:
             with training_arithmetic():
                 one_pass = _Pass(left, results_dir, device, progress)
                 one_pass.fit(resident)
                 one_pass.finish(results_dir, commands or {}, sweep_name)
+        elif left:
+            (run,) = left
+            started = monotonic()
+            found = fit_run(run, device, progress)
+            val = {kind: scores[run.task.score] for kind, scores in found["val"].scores.items()}
+            record(
+                run,
+                results_dir,
+                found,
+                best={kind: Best(step=0, val=of) for kind, of in val.items()},
+                parameters=dict.fromkeys(val, 0),
+                cost=Cost(device=device, seconds=monotonic() - started, together=1),
+                command=(commands or {}).get(run.id, ""),
+                sweep=sweep_name,
+                # What the table has was fitted the same way: now it is scored on test as well.
+                trained_before=not again,
+            )
     return [row for run in runs for row in load_run(results_dir, run.id)]
 
 
@@ -110,25 +131,26 @@ class _Pass:
         self.one, self.device, self.progress = runs[0], device, progress
         """What all share is read from the first."""
         self.prepare = build_preparation(self.one).to(device)
-        self.trainees = [Trainee(run, run.folder(results_dir), device) for run in runs]
+        self.trainers = [Trainer(run, run.folder(results_dir), device) for run in runs]
         self.diverged: list[TrainingError] = []
 
-    def fit(self, resident: PreloadChoice) -> None:
-        """From the earliest checkpoint to the last step; a run that is ahead joins at its own."""
+    def fit(self, choice: PreloadChoice) -> None:
+        """Train from the earliest checkpoint to the last step; a run that is ahead joins at its own."""
         recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
-        steps = range(min(trainee.step for trainee in self.trainees), recipe.steps)
+        steps = range(min(trainer.step for trainer in self.trainers), recipe.steps)
         select = self.one.task.select
-        held = preload(training, self.device, resident, self.progress) if steps else None
-        if held is None:
+        preloaded = preload(training, self.device, choice, self.progress) if steps else None
+        if preloaded is None:
             batches = training_batches(training, select, draws, steps, self.device)
         else:
-            batches = preloaded_batches(held, training, select, draws, steps)
+            batches = preloaded_batches(preloaded, training, select, draws, steps)
         for step, batch in zip(steps, batches, strict=True):
+            # Before the update, as the reference does: the point at step 0 is of the initial weights.
             if step % recipe.minival_every == 0:
                 self._evaluate(step)
             self._update(step, batch)
             self.progress("training", step + 1, recipe.steps)
-            if not self.trainees:
+            if not self.trainers:
                 break
         self._evaluate(recipe.steps)
 
@@ -139,78 +161,65 @@ class _Pass:
             TrainingError: for the first of those that did not.
         """
         found = {role: self._final(role) for role in ("val", "test") if role in self.one.splits}
-        for trainee in self.trainees:
-            run = trainee.run
-            for role, of in found.items():
-                trainee.keep(role, of[run.id])
-            rows = [
-                make_row(
-                    run,
-                    kind,
-                    splits={**run.splits, "train": run.training},
-                    scores={role: of[run.id].scores[kind] for role, of in found.items()},
-                    best_val=best[run.task.score],
-                    best_step=best["step"],
-                    steps=run.recipe.steps,
-                    batch=run.recipe.batch,
-                    parameters=sum(weight.numel() for weight in trainee.heads[kind].parameters()),
-                    recipe=asdict(run.recipe),
-                    config=run.readouts[kind],
-                    device=self.device,
-                    seconds=trainee.seconds,
-                    together=len(self.trainees),
-                    sweep=sweep_name,
-                    command=commands.get(run.id, ""),
-                )
-                for kind in run.readouts
-                for best in [trainee.best(kind)]
-            ]
-            if trainee.was_trained:
-                rows = scored_later(rows, load_run(results_dir, run.id))
-            add_run(results_dir, run.id, rows)
+        for trainer in self.trainers:
+            run, heads = trainer.run, trainer.state.heads
+            record(
+                run,
+                results_dir,
+                {role: of[run.id] for role, of in found.items()},
+                best=trainer.best(),
+                parameters={kind: sum(p.numel() for p in head.parameters()) for kind, head in heads.items()},
+                cost=Cost(device=self.device, seconds=trainer.seconds, together=len(self.trainers)),
+                command=commands.get(run.id, ""),
+                sweep=sweep_name,
+                trained_before=trainer.was_trained,
+            )
         if self.diverged:
             raise self.diverged[0]
 
     def _update(self, step: int, batch: Batch) -> None:
-        learning = [trainee for trainee in self.trainees if trainee.step == step]
-        if not learning:
+        training = [trainer for trainer in self.trainers if trainer.step == step]
+        if not training:
             return
-        losses = take_step(learning, self.prepare(batch.tokens), batch.targets)
-        for trainee, of_heads in zip(learning, losses, strict=True):
-            trainee.remember(of_heads)
+        states = [trainer.state for trainer in training]
+        losses = take_step(states, self.prepare(batch.tokens), batch.targets)
+        for trainer, of_heads in zip(training, losses, strict=True):
+            trainer.remember(of_heads)
 
     def _evaluate(self, step: int) -> None:
-        """One point of the curve of every run that is here and has none yet."""
+        """Add a point to the curve of every run that is at this step and has none there yet."""
         recipe = self.one.recipe
-        here = [t for t in self.trainees if t.step == step and not t.is_evaluated]
-        for trainee in here:
+        here = [trainer for trainer in self.trainers if trainer.step == step and not trainer.is_evaluated]
+        for trainer in here:
             try:
-                trainee.refuse_divergence()
+                trainer.refuse_divergence()
             except TrainingError as problem:
-                self._give_up(trainee, problem)
-        here = [trainee for trainee in here if trainee in self.trainees]
+                self._give_up(trainer, problem)
+        here = [trainer for trainer in here if trainer in self.trainers]
         whole = step % recipe.val_every == 0 or step == recipe.steps
         found = self._on_val(here, limit=None if whole else recipe.minival_clips)
-        for trainee in here:
-            if trainee in self.trainees:
-                trainee.record(found[trainee.run.id], whole=whole)
+        for trainer in here:
+            if trainer in self.trainers:
+                trainer.add_point(found[trainer.run.id], whole=whole)
 
-    def _on_val(self, trainees: Sequence[Trainee], limit: int | None) -> dict[str, Scored]:
+    def _on_val(self, trainers: Sequence[Trainer], limit: int | None) -> dict[str, Scored]:
         """Run -> its scores; one whose outputs are no numbers is given up, and the others are scored."""
-        if not trainees:
+        if not trainers:
             return {}
         try:
-            return self._score("val", trainees, limit)
+            return self._score("val", trainers, limit)
         except TrainingError as problem:
-            if len(trainees) > 1:
-                return {run: of for one in trainees for run, of in self._on_val([one], limit).items()}
-            (one,) = trainees
-            what = f"{', '.join(one.heads)} on {one.run.task.name}, seed {one.run.seed}, step {one.step}"
+            if len(trainers) > 1:
+                return {run: of for one in trainers for run, of in self._on_val([one], limit).items()}
+            (one,) = trainers
+            what = (
+                f"{', '.join(one.run.readouts)} on {one.run.task.name}, seed {one.run.seed}, step {one.step}"
+            )
             self._give_up(one, TrainingError(f"{what}: {problem}"))
             return {}
 
-    def _give_up(self, trainee: Trainee, problem: TrainingError) -> None:
-        self.trainees.remove(trainee)
+    def _give_up(self, trainer: Trainer, problem: TrainingError) -> None:
+        self.trainers.remove(trainer)
         self.diverged.append(problem)
 
     def _final(self, role: str) -> dict[str, Scored]:
@@ -218,16 +227,16 @@ class _Pass:
         found = {}
         if role == "val":
             found = {
-                t.run.id: t.last_scored[1]
-                for t in self.trainees
-                if t.last_scored is not None and t.last_scored[0] == t.step
+                trainer.run.id: trainer.last_scored[1]
+                for trainer in self.trainers
+                if trainer.last_scored is not None and trainer.last_scored[0] == trainer.step
             }
-        missing = [trainee for trainee in self.trainees if trainee.run.id not in found]
+        missing = [trainer for trainer in self.trainers if trainer.run.id not in found]
         return found | (self._score(role, missing) if missing else {})
 
-    def _score(self, role: str, trainees: Sequence[Trainee], limit: int | None = None) -> dict[str, Scored]:
+    def _score(self, role: str, trainers: Sequence[Trainer], limit: int | None = None) -> dict[str, Scored]:
         return score(
-            {trainee.run.id: trainee.readouts for trainee in trainees},
+            {trainer.run.id: trainer.state.readouts for trainer in trainers},
             self.one.task,
             self.one.splits[role],
             self.prepare,

@@ -18,8 +18,8 @@ from readouts.features.batches import Batch, wanted_at
 from readouts.features.find import open_task_splits
 from readouts.features.splits import draws_of
 from readouts.tasks import load_task
-from readouts.training.run import configure
-from readouts.training.trainer import Learner, build_preparation, take_step
+from readouts.training.settings import configure
+from readouts.training.train_state import TrainState, build_preparation, take_step
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 TASK, BACKBONE = "weatherbench2", "resize"
@@ -39,7 +39,7 @@ def measure(small: bool) -> list[Claim]:
         task = load_task(TASK, load_manifest())
         settings = [f"batch={batch}", f"features={features}", f"head_channels={features}", "steps=1000"]
         run = configure(task, splits, settings=settings)
-        trainee, prepare = Learner(run, torch.device("cpu")), build_preparation(run)
+        state, prepare = TrainState(run, torch.device("cpu")), build_preparation(run)
         draws, step = draws_of(run.training, batch=batch, seed=0), iter(range(1_000))
         held: list[Batch] = []
 
@@ -56,7 +56,7 @@ def measure(small: bool) -> list[Claim]:
 
         def compute() -> None:
             (found,) = held
-            take_step([trainee], prepare(found.tokens), found.targets)
+            take_step([state], prepare(found.tokens), found.targets)
 
         data()
         n_bytes = sum(np.prod(rows.shape) * rows.element_size() for rows in held[0].targets.values())

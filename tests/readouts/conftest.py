@@ -16,7 +16,8 @@ from readouts.features.find import open_task_splits
 from readouts.results.table import SCHEMA
 from readouts.tasks import load_task
 from readouts.training.loop import train
-from readouts.training.run import Run, configure
+from readouts.training.run import Run
+from readouts.training.settings import configure
 
 SETTINGS = ["steps=40", "minival_every=10", "batch=16", "lr=0.05", "width=16", "heads=2", "dropout=0.1"]
 

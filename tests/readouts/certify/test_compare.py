@@ -18,7 +18,7 @@ from featcache.data.views import View, ViewPlan, draw_view
 from featcache.errors import CallError, StoreError
 from featcache.extract import clip_views
 from featcache.extract.job import plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.run import Machine
 from featcache.manifest import Augmentation, Manifest, load_manifest
 from featcache.spec import TokenGrid
 from featcache.store.feature_store import FeatureStore, open_features
@@ -28,7 +28,9 @@ from readouts.certify.online import replanned
 from readouts.features.find import open_task_splits
 from readouts.tasks import load_task
 from readouts.training.loop import train
-from readouts.training.run import Run, configure
+from readouts.training.run import Run
+from readouts.training.settings import configure
+from tests.featcache.one_split import extract
 
 CPU = torch.device("cpu")
 MANIFEST = load_manifest()

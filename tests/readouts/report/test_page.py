@@ -19,7 +19,7 @@ from readouts.results.predictions import read_predictions
 from readouts.results.table import add_run, load_results
 from readouts.tasks import load_task
 from readouts.training.loop import train
-from readouts.training.run import configure
+from readouts.training.settings import configure
 
 MakeSplit = Callable[..., FeatureStore]
 MakeTargets = Callable[..., Targets]

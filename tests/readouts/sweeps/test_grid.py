@@ -5,15 +5,12 @@ import pytest
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from readouts.probes.runs import probes_of
 from readouts.sweeps.grid import (
     Cell,
     Expansion,
     expand,
     parse_grid,
     read_grids,
-    readout_rows,
-    setting_rows,
     tasks_of,
 )
 from readouts.tasks import load_task
@@ -22,7 +19,7 @@ from readouts.tasks import load_task
 def expanded(*texts: str) -> Expansion:
     grids = [parse_grid(text) for text in texts]
     tasks = {name: load_task(name, load_manifest()) for name in tasks_of(grids)}
-    return expand(grids, tasks, {name: probes_of(task) for name, task in tasks.items()})
+    return expand(grids, tasks)
 
 
 def short(cells: Sequence[Cell]) -> list[tuple[str, tuple[str, ...]]]:
@@ -60,7 +57,10 @@ def test_what_is_no_grid_is_refused(text: str, said: str) -> None:
         ("task=flyvsfly backbone=a widht=1", "Did you mean 'width'"),
         ("task=flyvsfly backbone=a readout=atention", "Did you mean 'attention'"),
         ("task=flyvsfly backbone=a readout=dpt", "readout=dpt does not fit flyvsfly"),
-        ("task=typhoon backbone=a readout=logistic", "no readout is called 'logistic'"),
+        (
+            "task=typhoon backbone=a readout=logistic",
+            "readout=logistic does not fit typhoon: for typhoon there are .*, ridge",
+        ),
         ("task=flyvsfly", "names no backbone"),
         ("backbone=a", "names no task"),
         ("task=flyvsfly backbone=a seed=one", "seed is a whole number"),
@@ -148,21 +148,3 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, said: str)
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CallError, match="give a file of grids"):
         read_grids(tmp_path / "none.yaml")
-
-
-def test_every_readout_is_listed_with_what_makes_it() -> None:
-    tasks = {name: load_task(name, load_manifest()) for name in ("flyvsfly", "typhoon")}
-    rows = {row["readout"]: row for row in readout_rows(tasks, {n: probes_of(t) for n, t in tasks.items()})}
-    assert rows["linear"]["tasks"] == "flyvsfly typhoon"
-    assert (rows["knn"]["made by"], rows["knn"]["tasks"]) == ("no training, scivid sweep", "flyvsfly typhoon")
-    assert (rows["ridge"]["tasks"], rows["dpt"]["tasks"]) == ("typhoon", "")
-
-
-def test_settings_are_listed_with_the_tasks_own_defaults() -> None:
-    task = load_task("flyvsfly", load_manifest())
-    rows = {(row["of"], row["setting"]): row["default"] for row in setting_rows(task, probes_of(task))}
-    assert (rows["recipe", "steps"], rows["recipe", "weight_decay"]) == (40_000, 0.0)
-    assert rows["attention", "heads"] == task.head_config("attention")["heads"]
-    assert ("knn", "k") in rows
-    # What is listed is what can be set.
-    assert ("attention", "n_queries") not in rows

@@ -4,7 +4,6 @@ import pytest
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from readouts.probes.runs import probes_of
 from readouts.sweeps.grid import expand, parse_grid
 from readouts.sweeps.plan import Places, plan_sweep
 from readouts.sweeps.studies import STUDIES, family, published_beside, study_grids
@@ -36,7 +35,7 @@ def test_every_study_is_a_grid_that_its_axis_is_part_of(name: str) -> None:
     manifest = load_manifest()
     grids = study_grids(name, task="flyvsfly", backbone="4ds_e", manifest=manifest, known=KNOWN)
     task = load_task("flyvsfly", manifest)
-    found = expand(grids, {"flyvsfly": task}, {"flyvsfly": probes_of(task)})
+    found = expand(grids, {"flyvsfly": task})
     assert {cell.seed for cell in found.cells} == {0, 1, 2}
     assert STUDIES[name].along in grids[0]
 

@@ -8,10 +8,10 @@ import torch
 
 from featcache.errors import StoreError
 from readouts.training.checkpoint import (
+    checkpoint_tensors,
     load_state,
-    restore_training,
+    restore,
     save_state,
-    training_state,
 )
 from readouts.training.optim import ReferenceAdamW
 
@@ -37,11 +37,11 @@ def test_a_state_of_other_weights_is_refused() -> None:
     """What is missing in it would stay at its initial value, what is of one element fill a whole weight."""
     head = torch.nn.Linear(2, 3)
     optimizer = ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3)
-    state = training_state(head, optimizer)
+    state = checkpoint_tensors(head, optimizer)
     for other in ({"weight/weight": state["weight/weight"]}, {**state, "weight/bias": torch.zeros(1)}):
         with pytest.raises(StoreError, match="heads of other weights"):
-            restore_training(head, optimizer, other, 1)
-    restore_training(head, optimizer, state, 1)
+            restore(head, optimizer, other, 1)
+    restore(head, optimizer, state, 1)
     assert optimizer.n_updates == 1
 
 

@@ -11,7 +11,7 @@ import torch
 from featcache.system.console import silent
 from readouts.training.evaluate import Scored, score
 from readouts.training.run import Run
-from readouts.training.trainer import Learner, build_preparation
+from readouts.training.train_state import TrainState, build_preparation
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def scored(run: Run, runs: Mapping[str, Mapping[str, torch.nn.Module]], minival:
 
 @pytest.mark.parametrize("minival", [5, 7, 24, 100])
 def test_minival_is_the_score_of_the_first_clips(run: Run, tmp_path: Path, minival: int) -> None:
-    heads = dict(Learner(run, CPU).heads.items())
+    heads = dict(TrainState(run, CPU).heads.items())
     found = scored(run, {"a": heads}, minival)["a"]
     labels = torch.from_numpy(run.splits["val"].targets.read("labels"))
     for kind, outputs in found.outputs.items():
@@ -35,7 +35,7 @@ def test_minival_is_the_score_of_the_first_clips(run: Run, tmp_path: Path, miniv
 
 
 def test_runs_side_by_side_score_as_alone(run: Run, tmp_path: Path) -> None:
-    of = {str(seed): dict(Learner(replace(run, seed=seed), CPU).heads.items()) for seed in (1, 2)}
+    of = {str(seed): dict(TrainState(replace(run, seed=seed), CPU).heads.items()) for seed in (1, 2)}
     for folder in ("1", "2"):
         (tmp_path / folder).mkdir(exist_ok=True)
     together = scored(run, of, 24)

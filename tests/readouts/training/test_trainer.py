@@ -1,31 +1,17 @@
-"""A run at one step: what its seed decides, and what it refuses."""
+"""A run in training: what it refuses."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from featcache.errors import TrainingError
-from featcache.manifest import load_manifest
 from readouts.features.batches import Batch
-from readouts.heads import HEADS, build_head, settings_of
 from readouts.results.run_folder import RunFolder
-from readouts.tasks import load_task
-from readouts.tokens.prepared import QuantizedTokens, TemporalResize, TokenPreparation
-from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
-from readouts.training.step import descend
-from readouts.training.trainer import Learner, Trainee, build_heads, build_preparation, schedule_of, take_step
+from readouts.training.train_state import build_preparation, take_step
+from readouts.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
@@ -36,122 +22,12 @@ def batch() -> Batch:
     return Batch(clips=np.arange(4), tokens=tokens, targets={"labels": torch.ones(4, 7)})
 
 
-def test_initial_weights_follow_from_the_seed_and_not_from_company(run: Run) -> None:
-    alone = replace(run, readouts={"attention": run.readouts["attention"]})
-    ours, theirs = build_heads(run)["attention"].state_dict(), build_heads(alone)["attention"].state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    other = build_heads(replace(run, seed=4))["attention"].state_dict()
-    assert not torch.equal(ours["query"], other["query"])
-
-
-def losses_at(step: int, run: Run, batch: Batch) -> dict[str, Tensor]:
-    trainee = Learner(run, CPU)
-    trainee.step = step
-    (losses,) = take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
-    return losses
-
-
-def test_dropout_is_that_of_seed_and_step(run: Run, batch: Batch, tmp_path: Path) -> None:
-    first, again, later = (losses_at(step, run, batch) for step in (0, 0, 1))
-    assert torch.equal(first["attention"], again["attention"])
-    assert not torch.equal(first["attention"], later["attention"])
-    assert torch.equal(first["linear"], later["linear"]), "which drops nothing"
-
-
-def test_a_step_changes_all_that_is_learned_and_nothing_of_the_process(
-    run: Run, batch: Batch, tmp_path: Path
-) -> None:
-    trainee, state = Learner(run, CPU), torch.random.get_rng_state()
-    before = {name: value.clone() for name, value in trainee.heads.state_dict().items()}
-    for _ in range(2):  # the first at a rate of 0
-        take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
-    assert trainee.step == 2
-    # A key's bias shifts all scores of a query alike: it has no part in the gradient but rounding.
-    learns = {name: value for name, value in trainee.heads.named_parameters() if "key.bias" not in name}
-    assert all(not torch.equal(before[name], value) for name, value in learns.items())
-    assert torch.equal(torch.random.get_rng_state(), state)
-
-
 def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: Path) -> None:
-    trainee = Trainee(run, RunFolder(tmp_path), CPU)
-    trainee.refuse_divergence()
+    trainer = Trainer(run, RunFolder(tmp_path), CPU)
+    trainer.refuse_divergence()
     with torch.no_grad():
-        trainee.heads["attention"].classifier.bias.fill_(torch.inf)
-    (losses,) = take_step([trainee], build_preparation(run)(batch.tokens), batch.targets)
-    trainee.remember(losses)
+        trainer.state.heads["attention"].classifier.bias.fill_(torch.inf)
+    (losses,) = take_step([trainer.state], build_preparation(run)(batch.tokens), batch.targets)
+    trainer.remember(losses)
     with pytest.raises(TrainingError, match=r"loss of attention .* seed 3, is no number before step 1"):
-        trainee.refuse_divergence()
-
-
-def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    """The loss of a second step of every kind of head, taken on tokens of both kinds by a task's loss."""
-    manifest = load_manifest()
-    tracking = replace(load_task("stir", manifest), n_frames=4)
-    forecast = replace(load_task("weatherbench2", manifest), rows=9, columns=18, n_frames=2)
-    zeros = partial(torch.zeros, device=device)
-    tracks = {"queries": zeros(6, 3, 2), "query_mask": zeros(6, 3, 1), "coords": zeros(6, 4, 3, 2)}
-    tracks |= {name: zeros(6, 4, 3, 1) for name in ("visible", "target_mask")}
-    fields = {"last": zeros(6, 9, 18, 3), "future": zeros(6, 2, 9, 18, 3)}
-    labels = {"labels": zeros(6, 7, dtype=torch.uint8)}
-    tasks = {
-        "vector": (load_task("flyvsfly", manifest), labels, {"width": 16, "heads": 2}),
-        "tracks": (tracking, tracks, {"n_frames": 4, "temporal_tiles": 2, "width": 16, "heads": 2}),
-        "fields": (
-            forecast,
-            fields,
-            {"n_frames": 2, "out_rows": 9, "out_columns": 18, "features": 8, "head_channels": 8},
-        ),
-    }
-    prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear").to(device)
-    prepare._resize = TemporalResize(matrix=prepare.matrix, pairs=(prepare.matrix, prepare.matrix[:, :1]))
-    for kind, of in HEADS.items():
-        task, targets, settings = tasks[of.gives]
-        own = {name: value for name, value in settings.items() if name in settings_of(kind)}
-        head = build_head(kind, channels=8, steps=4, n_outputs=7, rows=2, columns=4, **own).to(device)
-        optimizer = ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3, clip_update=1.0)
-        quantized = QuantizedTokens(values=zeros(6, 2, 8, 8, dtype=torch.int8), scales=zeros(6, 2, 8))
-        for tokens in (zeros(6, 2, 8, 8, dtype=torch.float16), quantized):
-            for watched in (False, True):
-                with watching() if watched else nullcontext():
-                    losses = descend(
-                        {kind: head},
-                        prepare(tokens),
-                        task.inputs(targets),
-                        lambda _, outputs, task=task, targets=targets: task.loss(outputs, targets),
-                    )
-                    optimizer.step()
-                    optimizer.zero_grad()
-            yield kind, losses[kind]
-
-
-class Watch(TorchDispatchMode):
-    """Refuses what makes a host wait for its device: numbers that are looked at or sent there one by one."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        devices = {x.device for x in tree_leaves((args, found)) if isinstance(x, Tensor)}
-        assert "_local_scalar_dense" not in str(func)
-        assert len(devices) < 2 or "copy" not in str(func), f"{func} from device to device"
-        return found
-
-
-@contextmanager
-def watching() -> Iterator[None]:
-    """Also of `new_tensor`, which copies from the host unseen by a dispatch mode."""
-
-    def refuse(*args: Any, **kwargs: Any) -> Tensor:
-        raise AssertionError("new_tensor waits for what is queued")
-
-    with patch.object(Tensor, "new_tensor", refuse), Watch():
-        yield
-
-
-def test_a_step_neither_waits_for_its_device_nor_mixes_two() -> None:
-    """On `meta`, which has no numbers and, as a GPU, is another device than the one of a forgotten tensor."""
-    losses = list(steps_of_all_heads(torch.device("meta")))
-    assert {kind for kind, _ in losses} == HEADS.keys()
-    assert all(loss.device.type == "meta" for _, loss in losses)
-
-
-def test_a_short_run_has_a_short_warm_up(run: Run) -> None:
-    assert schedule_of(replace(run.recipe, steps=10)).n_warmup == 9
+        trainer.refuse_divergence()

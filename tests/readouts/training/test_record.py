@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from readouts.results.rows import OF_THE_TRAINING, scored_later
 from readouts.results.table import SCHEMA
+from readouts.training.record import OF_THE_TRAINING, scored_later
 
 
 def test_a_row_says_all_that_the_table_has_columns_for(trained: Any) -> None:

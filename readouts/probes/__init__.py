@@ -1,1 +1,0 @@
-"""Readouts that need no training: neighbours, logistic and ridge regression."""

@@ -1,0 +1,189 @@
+"""Which readouts there are for a task, what can be set of them, and the run that some settings make.
+
+Heads (`readouts.heads`) are trained step by step, probes (`readouts.training.probes`) are fitted at once;
+both are readouts to whoever asks for one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from featcache.errors import CallError
+from featcache.manifest import Manifest
+from featcache.system.console import command_line
+from readouts.features.splits import FeatureSplit
+from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
+from readouts.tasks.base import Recipe, Task
+from readouts.tasks.classification import Classification
+from readouts.tasks.regression import Regression
+from readouts.training.probes import PROBES
+from readouts.training.run import OF_A_PROBE, Run
+
+READOUTS = (*HEADS, *PROBES)
+"""Every readout by the name it has on the command line and in the table."""
+
+MAX_SEED = 2**31
+"""Seeds are below it: dropout draws from the seed shifted by 32 bits, a signed 64-bit number."""
+
+
+def configure(
+    task: Task,
+    splits: Mapping[str, FeatureSplit],
+    *,
+    readouts: Sequence[str] | None = None,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+) -> Run:
+    """The benchmark's run for a task, changed by `settings` such as `lr=1e-4` or `width=256`.
+
+    Raises:
+        CallError: no such readout, or one for other tasks; a setting that nothing reads, or a value of the
+            wrong kind or out of range; a probe beside other readouts, as each is a run of its own.
+        StoreError: a split's labels have another number of columns than the task has outputs.
+    """
+    if not 0 <= seed < MAX_SEED:
+        raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
+    for split in splits.values():
+        if split.targets is not None:
+            # One row, so that a store of other classes is refused before anything is trained.
+            task.select(split.targets, split.usable[:1], np.zeros(1, np.int64), None)
+    kinds = list(readouts or task.readouts)
+    _check_readouts(kinds, task)
+    configs = {kind: settings_for(task, kind) if kind in PROBES else task.head_config(kind) for kind in kinds}
+    recipe: dict[str, Any] = {}
+    for setting in settings:
+        name, given, text = setting.partition("=")
+        owners = [kind for kind in configs if name in settings_for(task, kind)]
+        if given and name in recipe_names(kinds[0]):
+            recipe[name] = _parsed(setting, text, getattr(task.recipe, name))
+        elif given and owners:
+            for kind in owners:
+                value = _parsed(setting, text, settings_for(task, kind)[name])
+                _check_value(setting, name, value, is_probes=kind in PROBES)
+                configs[kind][name] = value
+        else:
+            known = {key for kind in configs for key in settings_for(task, kind)}
+            listed = ", ".join([*recipe_names(kinds[0]), *sorted(known)])
+            raise CallError(f"--set {setting}: write name=value with one of {listed}.")
+    # A probe takes all clips unless told otherwise, whatever share the task's recipe trains on.
+    base = Recipe() if kinds[0] in PROBES else task.recipe
+    run = Run(task=task, splits=splits, readouts=configs, recipe=replace(base, **recipe), seed=seed)
+    # Too many views are refused here, not when the first batch is drawn.
+    assert len(run.training.usable) > 0
+    return run
+
+
+def roles_of(task: Task, manifest: Manifest, *, test: bool) -> tuple[str, ...]:
+    """The splits that a run reads: train and val, and test where it is to be scored.
+
+    Raises:
+        CallError: test is to be scored, and the manifest has none for this task.
+    """
+    entry = manifest.tasks.get(task.name)  # a task of a user's file may be in no manifest
+    if test and entry is not None and "test" not in entry.splits:
+        raise CallError(
+            f"--test: task {task.name} has no test split, only {', '.join(entry.splits)}: leave --test out, "
+            "or add one to its splits in the manifest."
+        )
+    return ("train", "val", *(["test"] * test))
+
+
+def readouts_of(task: Task) -> list[str]:
+    """The readouts that answer a task: its own, then other heads, then probes."""
+    heads = [kind for kind, head in HEADS.items() if head.gives == task.takes and kind not in task.readouts]
+    predicted = {Classification: "labels", Regression: "values"}
+    wanted = [name for kind, name in predicted.items() if isinstance(task, kind)]
+    probes = [kind for kind, probe in PROBES.items() if not wanted or wanted[0] in probe.fit]
+    return [*task.readouts, *heads, *(probes if task.takes == "vector" else [])]
+
+
+def settings_for(task: Task, readout: str) -> dict[str, Any]:
+    """Setting -> the benchmark's value, of those of a readout that do not follow from the task's data."""
+    if readout in PROBES:
+        return dict(PROBES[readout].settings)
+    numbers = {name: value for name, value in settings_of(readout).items() if type(value) in (int, float)}
+    if readout == "attention":
+        del numbers["n_queries"]  # several queries give several rows of outputs: `attention_multi`
+    every = {**numbers, **task.head_config(readout)}
+    return {name: value for name, value in every.items() if name not in SHAPE_SETTINGS}
+
+
+def recipe_names(readout: str) -> tuple[str, ...]:
+    """The settings of the recipe that a readout heeds."""
+    return OF_A_PROBE if readout in PROBES else tuple(field.name for field in fields(Recipe))
+
+
+def refuse_probes(readouts: Sequence[str], *, task: str, backbone: str, **options: object) -> None:
+    """Refuse to train what is not trained.
+
+    Raises:
+        CallError: gives the call that fits them; `options` are those that it has in common.
+    """
+    if probes := [kind for kind in readouts if kind in PROBES]:
+        names = ",".join(probes)
+        call = command_line("sweep", grid=f"task={task} backbone={backbone} readout={names}", **options)
+        raise CallError(f"--readout {names} needs no training, and a sweep fits it: {call}")
+
+
+def readout_rows(tasks: Mapping[str, Task]) -> list[dict[str, object]]:
+    """A row per readout for `scivid list`: what makes it, and the names of the tasks that it answers."""
+    answering = {name: readouts_of(task) for name, task in tasks.items()}
+    way = {True: "no training, scivid sweep", False: "scivid train-readout, scivid sweep"}
+    return [
+        {
+            "readout": kind,
+            "made by": way[kind in PROBES],
+            "tasks": " ".join(name for name in tasks if kind in answering[name]),
+        }
+        for kind in READOUTS
+    ]
+
+
+def setting_rows(task: Task) -> list[dict[str, object]]:
+    """A row per setting that `--set` or a grid may change for a task: of what, and the benchmark's value."""
+    given: dict[str, dict[str, Any]] = {"recipe": asdict(task.recipe)}
+    for kind in readouts_of(task):
+        share = {name: getattr(Recipe(), name) for name in OF_A_PROBE} if kind in PROBES else {}
+        given[kind] = settings_for(task, kind) | share
+    return [
+        {"setting": name, "of": owner, "default": "none" if value is None else value}
+        for owner, settings in given.items()
+        for name, value in settings.items()
+    ]
+
+
+def _check_readouts(kinds: Sequence[str], task: Task) -> None:
+    fitting = readouts_of(task)
+    for kind in kinds:
+        if kind not in READOUTS:
+            raise CallError(f"no readout is called {kind!r}: known are {', '.join(READOUTS)}.")
+        if kind not in fitting:
+            raise CallError(
+                f"--readout {kind}: not one that answers task {task.name}; those that do: "
+                f"{', '.join(fitting)}."
+            )
+        if kind in PROBES and len(kinds) > 1:
+            raise CallError(f"--readout {','.join(kinds)}: {kind} is fitted by itself, in a run of its own.")
+
+
+def _parsed(setting: str, text: str, default: Any) -> Any:
+    kind = float if default is None else type(default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise CallError(
+            f"--set {setting}: {text!r} is not {'a whole' if kind is int else 'a'} number."
+        ) from None
+
+
+def _check_value(setting: str, name: str, value: Any, *, is_probes: bool) -> None:
+    if name == "dropout" and not 0 <= value < 1:
+        raise CallError(f"--set {setting}: dropout is a probability, from 0 to below 1.")
+    if isinstance(value, int) and value < 1:
+        raise CallError(f"--set {setting}: must be at least 1.")
+    # Not `value <= 0`: NaN is no setting either.
+    if is_probes and not 0 < value < inf:
+        raise CallError(f"--set {setting}: must be above 0.")

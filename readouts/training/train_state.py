@@ -1,0 +1,117 @@
+"""The state of a training at one step: heads, optimiser, number of updates; nothing of it is on disk.
+
+Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
+each head: being killed and resumed changes no bit of a run, sharing a pass with others no more than rounding.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from featcache.store.feature_store import FeatureStore
+from readouts.heads import build_head
+from readouts.heads.base import Readout
+from readouts.tasks.base import Recipe, Rows
+from readouts.tokens.prepared import PreparedTokens, TokenPreparation
+from readouts.training.optim import ReferenceAdamW, WarmupCosine
+from readouts.training.run import Run
+from readouts.training.step import backward, for_each
+
+
+class TrainState:
+    """Heads and optimiser of a run, at one step."""
+
+    def __init__(self, run: Run, device: torch.device) -> None:
+        """Start at step 0, with the seed's initial weights."""
+        self.run, self.device, self.step = run, device, 0
+        self.heads = build_heads(run).to(device)
+        self.optimizer = ReferenceAdamW(
+            self.heads.parameters(),
+            schedule=schedule_of(run.recipe),
+            weight_decay=run.recipe.weight_decay,
+            clip_update=run.recipe.clip_update,
+        )
+
+    @property
+    def readouts(self) -> dict[str, Readout]:
+        """The heads by kind."""
+        return {kind: cast("Readout", head) for kind, head in self.heads.items()}
+
+    def seed_dropout(self, head: Readout) -> None:
+        """Make what a head drops next a function of seed and step."""
+        head.draw_dropout_from(torch.Generator(self.device).manual_seed((self.run.seed << 32) + self.step))
+
+    def update(self) -> None:
+        """Take one step down the gradients that are there."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+
+
+def take_step(
+    states: Sequence[TrainState], tokens: PreparedTokens, targets: Rows
+) -> list[dict[str, Float[Tensor, ""]]]:
+    """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
+
+    They are of one task, and share the pass over the tokens and nothing else: each has the numbers it has
+    alone, up to rounding.
+    """
+    task, device = states[0].run.task, states[0].device
+    heads: dict[tuple[int, str], Readout] = {}
+    for i, state in enumerate(states):
+        state.heads.train()
+        for kind, head in state.readouts.items():
+            state.seed_dropout(head)
+            heads[i, kind] = head
+    losses = backward(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
+    for_each(TrainState.update, states, device)
+    return [{kind: losses[i, kind] for kind in state.readouts} for i, state in enumerate(states)]
+
+
+@contextmanager
+def training_arithmetic() -> Iterator[None]:
+    """Make convolutions as exact as products: by default a GPU rounds their inputs to ten bits."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def schedule_of(recipe: Recipe) -> WarmupCosine:
+    """The learning rate of each update."""
+    return WarmupCosine(peak=recipe.lr, steps=recipe.steps, warmup=min(recipe.warmup, recipe.steps - 1))
+
+
+def build_preparation(run: Run) -> TokenPreparation:
+    """The replay of the reference's up-sampling in time, alike for all runs of one pass."""
+    store = run.splits["train"].store
+    return TokenPreparation(
+        steps_in=store.spec.grid.steps, steps_out=_readout_steps(store), method=store.attrs["upsampling"]
+    )
+
+
+def build_heads(run: Run) -> nn.ModuleDict:
+    """The heads with the seed's initial weights, by kind."""
+    store = run.splits["train"].store
+    grid = store.spec.grid
+    heads = nn.ModuleDict()
+    for kind, settings in run.readouts.items():
+        heads[kind] = build_head(
+            kind,
+            channels=grid.channels,
+            steps=_readout_steps(store),
+            rows=grid.rows,
+            columns=grid.columns,
+            n_outputs=run.task.n_outputs,
+            generator=torch.Generator().manual_seed(run.seed),
+            **settings,
+        )
+    return heads
+
+
+def _readout_steps(store: FeatureStore) -> int:
+    """Steps that heads see: those of the reference's readouts, or the backbone's own."""
+    steps: int = store.attrs["readout_steps"] or store.spec.grid.steps
+    return steps
