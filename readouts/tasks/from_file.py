@@ -128,15 +128,18 @@ def task_from_file(spec: str) -> FileTask:
 
 
 def _parts(task: object) -> dict[str, Any]:
-    """What the user's object has of a task; what had another name or form before becomes today's."""
-    parts = {part: getattr(task, part) for part in (*PARTS, *OPTIONAL) if hasattr(task, part)}
-    if hasattr(task, "controls"):
-        parts.setdefault("baselines", task.controls)
-    if not {"per_clip", "scores"} & set(parts) and callable(metric := getattr(task, "metric", None)):
+    """What the user's object has of a task; what had another name or form before becomes today's.
+
+    Parts of before come first: an object of one of our own classes may override what the class had then.
+    """
+    found = {part: getattr(task, part) for part in (*PARTS, *OPTIONAL) if hasattr(task, part)}
+    if callable(controls := getattr(task, "controls", None)):
+        found["baselines"] = controls
+    if callable(metric := getattr(task, "metric", None)):
         score_of = getattr(task, "score_of", None)
-        accumulated = AccumulatedScores(metric=metric, score=parts.get("score", ""), score_of=score_of)
-        parts |= {"per_clip": accumulated.per_clip, "scores": accumulated.scores}
-    return {**OPTIONAL, **parts}
+        accumulated = AccumulatedScores(metric=metric, score=found.get("score", ""), score_of=score_of)
+        found |= {"per_clip": accumulated.per_clip, "scores": accumulated.scores, "join": concatenated}
+    return {**OPTIONAL, **found}
 
 
 def _module(spec: str, file: Path) -> ModuleType:
