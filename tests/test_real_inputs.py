@@ -193,7 +193,7 @@ def test_lost_lines_of_1987_stay_in_range(typhoon: Passed) -> None:
     assert np.isfinite(typhoon.tokens("val")).all()
 
 
-def test_pressure_controls_follow_from_the_track_and_are_drawn(typhoon: Passed) -> None:
+def test_pressure_baselines_follow_from_the_track_and_are_drawn(typhoon: Passed) -> None:
     baselines = typhoon.baselines()
     # 1004 hPa in hours 12 to 21, 1003 in hour 24, and the score averages 1, 2, 3, 6 and 12 hours ahead.
     assert baselines["last input value"]["pressure/rmse"] == pytest.approx(1 / 5, abs=1e-4)

@@ -43,7 +43,7 @@ class Overview:
     tasks: Sequence[Mapping[str, str]]
     """Name, title, metric, direction and split of each column."""
     ours: Sequence[Line]
-    control: Line
+    baseline: Line
     published: Sequence[Line]
 
 
@@ -61,7 +61,7 @@ def overview(tasks: Sequence[TaskResults]) -> Overview:
             for task in tasks
         ],
         ours=_ours(tasks),
-        control=_control_line(tasks),
+        baseline=_baseline_line(tasks),
         published=_published(tasks),
     )
 
@@ -96,11 +96,11 @@ def _cell(task: TaskResults, ours: Sequence[Configuration]) -> Cell:
     )
 
 
-def _control_line(tasks: Sequence[TaskResults]) -> Line:
-    """Each task's best control that needs no features."""
+def _baseline_line(tasks: Sequence[TaskResults]) -> Line:
+    """Each task's best baseline."""
     cells: list[Cell | None] = []
     for task in tasks:
-        scores = {name: of[task.role] for name, of in task.control_scores().items() if task.role in of}
+        scores = {name: of[task.role] for name, of in task.baseline_scores().items() if task.role in of}
         name = _best(task)(scores, key=lambda one: scores[one]) if scores else None
         cells.append(None if name is None else Cell(score=format_score(scores[name]), readout=name))
     return Line(name="no features", title="the best control row", control="", cells=cells)

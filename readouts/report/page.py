@@ -71,7 +71,7 @@ def write_report(
 def comparison(
     results_dir: Path, cache_dir: Path, manifest: Manifest
 ) -> list[tuple[str, list[dict[str, object]]]]:
-    """For each task its title, and our configurations, control rows and published rows in one list."""
+    """For each task its title, and our configurations, baselines and published rows in one list."""
     stores, _ = finished_stores(cache_dir)
     tasks = load_task_results(results_dir, stores, manifest)
     return [(f"{task.title}: {task.metric_title}", comparison_of(task)) for task in tasks]

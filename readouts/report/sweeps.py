@@ -79,12 +79,12 @@ def _panel(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskPan
     panel = panel_of(rows, role=role, bounds_of=bounds_of, along=along)
     image = ""
     if panel.axis:
-        levels = {name: of[role] for name, of in task.control_scores().items() if role in of}
+        levels = {name: of[role] for name, of in task.baseline_scores().items() if role in of}
         image = figures.sweep_curves(
             panel.curves,
             axis=panel.axis,
             score=f"{score}\n({task.better})",
-            controls=levels,
+            baselines=levels,
             logarithmic=panel.logarithmic,
             joined=panel.axis not in ("backbone", "readout"),
         )

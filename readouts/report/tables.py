@@ -24,7 +24,7 @@ BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "h
 
 
 def comparison_of(results: TaskResults) -> list[dict[str, object]]:
-    """Our configurations, control rows and published rows of one task, in one list of cells."""
+    """Our configurations, baselines and published rows of one task, in one list of cells."""
     ours: list[dict[str, object]] = [
         {
             "backbone": one.best["backbone"],
@@ -38,9 +38,9 @@ def comparison_of(results: TaskResults) -> list[dict[str, object]]:
         }
         for one in results.configurations
     ]
-    controls: list[dict[str, object]] = [
+    baselines: list[dict[str, object]] = [
         {"backbone": f"control: {name}", **{role: format_score(score) for role, score in of.items()}}
-        for name, of in results.control_scores().items()
+        for name, of in results.baseline_scores().items()
     ]
     published: list[dict[str, object]] = [
         {
@@ -50,7 +50,7 @@ def comparison_of(results: TaskResults) -> list[dict[str, object]]:
         }
         for row in results.published.rows
     ]
-    return [*ours, *controls, *published]
+    return [*ours, *baselines, *published]
 
 
 def csv_of(tasks: Sequence[TaskResults]) -> str:
@@ -65,7 +65,7 @@ def csv_of(tasks: Sequence[TaskResults]) -> str:
 
 
 def markdown_of(tasks: Sequence[TaskResults]) -> str:
-    """A table a task: configurations with their intervals, control rows, published rows."""
+    """A table a task: configurations with their intervals, baselines, published rows."""
     parts = ["# scivid results\n"]
     for task in tasks:
         role = task.role

@@ -1,4 +1,4 @@
-"""One task on the page: configurations, differences, controls, curves, pictures, clips, commands."""
+"""One task on the page: configurations, differences, baselines, curves, pictures, clips, commands."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -49,8 +49,8 @@ class TaskSection:
     """What the intervals are over; empty where there are none."""
     no_intervals: str
     """Why a score has none; empty where all have."""
-    controls: Mapping[str, Mapping[str, str | None]]
-    """Name of each control row -> its score a role."""
+    baselines: Mapping[str, Mapping[str, str | None]]
+    """Name of each baseline -> its score, by role."""
     differences: Sequence[Mapping[str, str]]
     published: Sequence[Mapping[str, Any]]
     published_source: str
@@ -93,9 +93,9 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         n_left_out=len(every) - len(rows),
         units="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution])) if intervals else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
-        controls={
+        baselines={
             name: {role: format_score(score) for role, score in of.items()}
-            for name, of in results.control_scores().items()
+            for name, of in results.baseline_scores().items()
         },
         differences=_differences(results, every),
         published=[
@@ -179,7 +179,7 @@ def _run_name(row: Row) -> str:
 
 def _curves(results: TaskResults, every: Sequence[Configuration], results_dir: Path) -> list[dict[str, str]]:
     """Of the best run of each backbone that has one (a probe has none), the best ones first."""
-    levels = {name: of["val"] for name, of in results.control_scores().items() if "val" in of}
+    levels = {name: of["val"] for name, of in results.baseline_scores().items() if "val" in of}
     shown: dict[str, dict[str, str]] = {}
     for row in (one.best for one in every):
         if row["backbone"] in shown or len(shown) == CURVES_SHOWN:
@@ -220,7 +220,7 @@ def _scene(results: TaskResults, results_dir: Path) -> Scene | None:
         ):
             ours = [row for row in results.rows if row["run"] == best["run"]]
             run = sorted(ours, key=lambda row: str(row["readout"]))
-            return Scene.of(run, store, targets, results.controls.get("val", ()), results_dir)
+            return Scene.of(run, store, targets, results.baselines.get("val", {}), results_dir)
     return None
 
 

@@ -20,7 +20,6 @@ from featcache.store.targets import CLIP_UNITS, Targets
 from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
-from readouts.results.baselines import BaselineScores
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -66,7 +65,8 @@ class Scene:
     """Of each readout of the run."""
     scores: Mapping[str, Mapping[str, float]]
     """Of each readout of the run, on val."""
-    controls: Sequence[BaselineScores]
+    baselines: Mapping[str, Mapping[str, float]]
+    """Name of each baseline -> its scores."""
 
     @classmethod
     def of(
@@ -74,7 +74,7 @@ class Scene:
         rows: Sequence[Mapping[str, Any]],
         store: FeatureStore,
         targets: Targets,
-        controls: Sequence[BaselineScores],
+        baselines: Mapping[str, Mapping[str, float]],
         results_dir: Path,
     ) -> "Scene":
         """The val split of the run that `rows` are of.
@@ -92,7 +92,7 @@ class Scene:
             ids=table.column("id").cast(pa.string()).to_pylist(),
             outputs=outputs,
             scores={r["readout"]: json.loads(r["scores"])["val"] for r in rows},
-            controls=controls,
+            baselines=baselines,
         )
 
     def name_of(self, row: int) -> str:
@@ -198,7 +198,7 @@ def _(task: Regression, scene: Scene) -> list[Picture]:
         range(1, task.n_outputs + 1),
         unit="hPa",
         title="Central pressure",
-        controls={row.name: _series(row.scores, keys) for row in scene.controls},
+        baselines={name: _series(scores, keys) for name, scores in scene.baselines.items()},
     )
     return [
         Picture(
@@ -250,7 +250,7 @@ def _errors_by_lead(task: Forecast, scene: Scene, hours: Sequence[int]) -> list[
             hours,
             unit=unit,
             title=variable,
-            controls={row.name: factor * _series(row.scores, keys) for row in scene.controls},
+            baselines={name: factor * _series(scores, keys) for name, scores in scene.baselines.items()},
         )
         caption = "Area-weighted, all windows of val."
         shown.append(Picture(title=f"{variable}: error against lead time", caption=caption, image=image))

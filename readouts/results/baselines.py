@@ -4,32 +4,21 @@ They stream over the targets and take as long as that, which for fields is minut
 kept beside the runs, under the fingerprints of the targets it came from.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from featcache.store.targets import Targets
-from featcache.system.files import make_directory, publish
 from readouts.metrics.base import PerClip
+from readouts.results.json_cache import JsonCache
 from readouts.tasks.base import Rows, Task
 
 BASELINE_VERSION = 1
 """Raised when a baseline or a score gives other numbers, so that kept ones are computed anew."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaselineScores:
-    """One baseline's scores on one split."""
-
-    name: str
-    scores: Mapping[str, float]
 
 
 def load_baselines(
@@ -38,8 +27,8 @@ def load_baselines(
     evaluated: Targets,
     clips: Int64[np.ndarray, " n"],
     results_dir: Path,
-) -> list[BaselineScores]:
-    """The baselines of `task` over some clips of `evaluated`, computed or as kept.
+) -> dict[str, dict[str, float]]:
+    """Name of each baseline -> its scores over some clips of `evaluated`, computed or as kept.
 
     Raises:
         StoreError: the targets are damaged, or not the task's.
@@ -51,15 +40,10 @@ def load_baselines(
         "evaluated": evaluated.fingerprint,
         "clips": blake2b(clips.tobytes(), digest_size=8).hexdigest(),
     }
-    key = blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=6).hexdigest()
-    # Baselines were called controls when the first of these files were written.
-    file = results_dir / task.name / f"controls-{key}.json"
-    found = _kept(file)
-    if found is None:
-        found = score_baselines(task, train, evaluated, clips)
-        make_directory(file.parent)
-        publish(file, json.dumps({**about, "scores": found}).encode())
-    return [BaselineScores(name=name, scores=scores) for name, scores in found.items()]
+    cache = JsonCache(results_dir / task.name / "baselines.json")
+    found = cache.value(about, lambda: score_baselines(task, train, evaluated, clips))
+    cache.keep()
+    return dict(found)
 
 
 @torch.inference_mode()
@@ -83,12 +67,3 @@ def target_batches(
         at = slice(start, start + batch)
         rows = task.select(targets, clips[at], np.zeros_like(clips[at]), None)
         yield at, {name: torch.from_numpy(values) for name, values in rows.items()}
-
-
-def _kept(file: Path) -> dict[str, dict[str, float]] | None:
-    """What an earlier call kept; a file that cannot be read is as good as none."""
-    try:
-        entries: dict[str, Any] = json.loads(file.read_bytes())
-        return dict(entries["scores"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

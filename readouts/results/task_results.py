@@ -1,4 +1,4 @@
-"""All that is known of one task's results: rows, controls, published numbers, stores, intervals.
+"""All that is known of one task's results: rows, baselines, published numbers, stores, intervals.
 
 Read once from the results folder and the cache; every part of a page and every table is made from it. Rows
 outlive what they came from, so each thing beside them may be missing, and `problem` says why.
@@ -13,7 +13,7 @@ import numpy as np
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
 from featcache.store.feature_store import FeatureStore, find_stores, finished
-from readouts.results.baselines import BaselineScores, load_baselines
+from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.configurations import Configuration, Row, configurations, rows_by
 from readouts.results.formatting import metric_title
@@ -38,8 +38,8 @@ class TaskResults:
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
     """All that are finished."""
-    controls: Mapping[str, Sequence[BaselineScores]]
-    """Role -> the control rows."""
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """Role -> name of each baseline -> its scores."""
     intervals: Intervals | None
     problem: str | None
     """Why there are rows only."""
@@ -95,16 +95,11 @@ class TaskResults:
             return None
         return self.intervals.between(ours, others, self.role)
 
-    def control_scores(self) -> dict[str, dict[str, float]]:
-        """Name of each control -> its score a role."""
-        names = dict.fromkeys(row.name for rows in self.controls.values() for row in rows)
+    def baseline_scores(self) -> dict[str, dict[str, float]]:
+        """Name of each baseline -> the score that the benchmark reports, by role."""
+        names = dict.fromkeys(name for of in self.baselines.values() for name in of)
         return {
-            name: {
-                role: row.scores[self.metric]
-                for role, rows in self.controls.items()
-                for row in rows
-                if row.name == name
-            }
+            name: {role: of[name][self.metric] for role, of in self.baselines.items() if name in of}
             for name in names
         }
 
@@ -156,10 +151,10 @@ def _of_task(
     for row in [row for one in order for row in one.rows]:
         splits = stores_of(row, stores) | splits
     task, intervals, problem = None, None, None
-    controls: Mapping[str, Sequence[BaselineScores]] = {}
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
     try:
         task = load_task(rows[-1]["task_spec"] or name, manifest)
-        controls = _controls(task, splits, results_dir)
+        baselines = _baselines(task, splits, results_dir)
         targets = {role: found for role, store in splits.items() if (found := store.targets) is not None}
         intervals = Intervals(task, targets, results_dir)
     except ScividError as refusal:
@@ -171,21 +166,21 @@ def _of_task(
         published=entry.published if entry else Published(),
         task=task,
         stores=stores,
-        controls=controls,
+        baselines=baselines,
         intervals=intervals,
         problem=problem,
     )
 
 
-def _controls(
+def _baselines(
     task: Task, splits: Mapping[str, FeatureStore], results_dir: Path
-) -> dict[str, list[BaselineScores]]:
-    """Role -> the control rows, on the clips that the readouts are scored on."""
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Role -> name of each baseline -> its scores on the clips that the readouts are scored on."""
     targets = {role: store.targets for role, store in splits.items()}
-    rows = {}
+    found = {}
     for role in ("val", "test"):
         train, evaluated = targets.get("train"), targets.get(role)
         if train is not None and evaluated is not None:
             clips = np.setdiff1d(np.arange(splits[role].spec.n_clips), list(splits[role].skipped_clips))
-            rows[role] = load_baselines(task, train, evaluated, clips, results_dir)
-    return rows
+            found[role] = load_baselines(task, train, evaluated, clips, results_dir)
+    return found

@@ -73,8 +73,8 @@ def as_readout(name: str, colour: str) -> Style:
     return {"color": colour, "linewidth": 1.6, "label": name}
 
 
-def as_control(name: str, number: int = 0) -> Style:
-    """The line of control row `number` of a picture: grey; the first is dotted, others are dashed."""
+def as_baseline(name: str, number: int = 0) -> Style:
+    """The line of baseline `number` of a picture: grey; the first is dotted, others are dashed."""
     dashes = (":", "--", "-.")[number % 3]
     return {"color": CONTROL_COLOUR, "linestyle": dashes, "linewidth": 1.5, "label": name}
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from readouts.metrics.average_precision import average_precision
-from readouts.report.figures.base import SMALL, Axes, Style, as_control, as_readout, colours_of, sheet, svg
+from readouts.report.figures.base import SMALL, Axes, Style, as_baseline, as_readout, colours_of, sheet, svg
 
 MAX_PANELS = 8
 RECALLS = np.linspace(0, 1, 101)
@@ -41,7 +41,7 @@ def precision_recall(
         if not labels[:, i].any():
             axes.text(0.5, 0.5, "no clip of this class", ha="center", va="center", fontsize=SMALL)
         rate = float((labels[:, i] > 0).mean())
-        axes.axhline(rate, **as_control(f"positive rate  {rate:.2g}"))
+        axes.axhline(rate, **as_baseline(f"positive rate  {rate:.2g}"))
         _frame(axes, names[i])
     for axes in panels[n_shown:]:
         axes.remove()

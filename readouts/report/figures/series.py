@@ -11,7 +11,7 @@ from readouts.report.figures.base import (
     SMALL,
     TRUTH_COLOUR,
     Axes,
-    as_control,
+    as_baseline,
     as_readout,
     colours_of,
     legend_above,
@@ -61,16 +61,16 @@ def rmse_by_lead(
     *,
     unit: str,
     title: str,
-    controls: Mapping[str, Float[np.ndarray, "T"]] = NO_VALUES,
+    baselines: Mapping[str, Float[np.ndarray, "T"]] = NO_VALUES,
 ) -> str:
-    """Root mean squared error against lead time, a line a readout; control rows as dotted lines.
+    """Root mean squared error against lead time, a line a readout; baselines as dotted lines.
 
     Args:
         values: readout -> its error at each lead, in `unit`.
         leads_hours: hours; drawn in days where they reach beyond three of them.
         unit: of the errors.
         title: what is forecast.
-        controls: control row -> its error at each lead.
+        baselines: baseline -> its error at each lead.
     """
     leads = np.asarray(leads_hours, np.float64)
     in_days = leads.max() > 72
@@ -78,8 +78,8 @@ def rmse_by_lead(
     figure, (axes,) = sheet(1, 1, height=3.0, width=5.0)
     for name, colour in colours_of(values).items():
         axes.plot(times, values[name], "o-", markersize=3.5, **as_readout(name, colour))
-    for number, (name, errors) in enumerate(controls.items()):
-        axes.plot(times, errors, **as_control(name, number))
+    for number, (name, errors) in enumerate(baselines.items()):
+        axes.plot(times, errors, **as_baseline(name, number))
     axes.set(xlabel=f"lead time ({'days' if in_days else 'hours'})", ylabel=f"RMSE ({unit})")
     axes.set(xlim=(0, times.max() * 1.02), ylim=(0, None))
     axes.set_xticks(_ticks(times.max()))
@@ -98,7 +98,7 @@ def _storm(
     axes.plot([*known, *leads], [*past, *truth], **as_readout("truth", TRUTH_COLOUR))
     for readout, colour in colours_of(predictions).items():
         axes.plot(leads, predictions[readout], **as_readout(readout, colour))
-    axes.plot([0, leads[-1]], [past[-1], past[-1]], **as_control("last input value"))
+    axes.plot([0, leads[-1]], [past[-1], past[-1]], **as_baseline("last input value"))
     axes.axvline(0, color=GUIDE_COLOUR, linewidth=1, zorder=0)
     ticks = [tick for tick in range(-48, 49, 6) if known[0] <= tick <= leads[-1]]
     drawn = np.concatenate([past, truth, *predictions.values()])

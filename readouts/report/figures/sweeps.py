@@ -10,7 +10,7 @@ from readouts.report.figures.base import (
     SMALL,
     SPARE_COLOURS,
     Axes,
-    as_control,
+    as_baseline,
     colours_of,
     legend_above,
     sheet,
@@ -57,7 +57,7 @@ def sweep_curves(
     *,
     axis: str,
     score: str,
-    controls: Mapping[str, float],
+    baselines: Mapping[str, float],
     logarithmic: bool = False,
     joined: bool = True,
 ) -> str:
@@ -69,7 +69,7 @@ def sweep_curves(
         curves: at least one place in all.
         axis: its name, below it.
         score: its name, beside the other axis.
-        controls: name -> score, drawn level.
+        baselines: name -> score, drawn level.
         logarithmic: whether the axis is, which then holds positive numbers.
         joined: whether a place lies between its neighbours, so that a line says something.
     """
@@ -79,8 +79,8 @@ def sweep_curves(
     position = {at: float(at if numeric else i) for i, at in enumerate(known)}
     for curve, style in zip(curves, _styles(curves), strict=True):
         _draw(axes, curve, position, style if joined else {**style, "linestyle": "none"}, banded=joined)
-    for number, (name, value) in enumerate(controls.items()):
-        axes.axhline(value, **as_control(name, number))
+    for number, (name, value) in enumerate(baselines.items()):
+        axes.axhline(value, **as_baseline(name, number))
     if logarithmic:
         axes.set_xscale("log")
     if not numeric or len(known) <= 8:

@@ -17,7 +17,7 @@ from readouts.report.figures.base import (
     WIDTH,
     Axes,
     Style,
-    as_control,
+    as_baseline,
     as_readout,
     colours_of,
     legend_above,
@@ -89,7 +89,7 @@ def end_points(
 
 def error_histogram(
     errors: Mapping[str, Float[np.ndarray, "_"]],
-    controls: Mapping[str, Float[np.ndarray, "_"]] = NO_ERRORS,
+    baselines: Mapping[str, Float[np.ndarray, "_"]] = NO_ERRORS,
 ) -> str:
     """How many points are how far off, and the share of points within each distance.
 
@@ -98,15 +98,15 @@ def error_histogram(
     Args:
         errors: readout -> pixels at 1280 x 1024 from predicted to nearest true end point; infinite where
             a video has no true end point.
-        controls: control row -> the same of its points.
+        baselines: baseline -> the same of its points.
     """
     figure, (counts, shares) = sheet(1, 2, height=2.9)
     colours = colours_of(errors)
-    # The first control row is number 0.
-    for number, (name, off) in enumerate([*errors.items(), *controls.items()], start=-len(errors)):
+    # The first baseline is number 0.
+    for number, (name, off) in enumerate([*errors.items(), *baselines.items()], start=-len(errors)):
         within = within_thresholds(off)
         label = f"{name}  {within.mean():.3f}"
-        style = as_readout(label, colours[name]) if number < 0 else as_control(label, number)
+        style = as_readout(label, colours[name]) if number < 0 else as_baseline(label, number)
         _histogram(counts, off, style)
         _shares(shares, off, style)
         shares.plot(THRESHOLDS, 100 * within, "o", color=style["color"], markersize=3.5)

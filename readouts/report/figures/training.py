@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from readouts.report.figures.base import Style, as_control, as_readout, colours_of, legend_above, sheet, svg
+from readouts.report.figures.base import Style, as_baseline, as_readout, colours_of, legend_above, sheet, svg
 
 
 def curves(
-    history: Sequence[Mapping[str, Any]], score: str, controls: Mapping[str, float], *, title: str
+    history: Sequence[Mapping[str, Any]], score: str, baselines: Mapping[str, float], *, title: str
 ) -> str:
-    """Training loss and `score`, called `title`, against the step, a line a readout; control rows dotted.
+    """Training loss and `score`, called `title`, against the step, a line a readout; baselines dotted.
 
     The line is the score over the first clips of val, always the same; dots are over the whole of it.
     """
@@ -25,8 +25,8 @@ def curves(
         whole = [row for row in rows if f"val/{score}" in row]
         over_all = [row[f"val/{score}"] for row in whole]
         quality.plot([row["step"] for row in whole], over_all, "o", color=colour, markersize=3.5)
-    for number, (name, value) in enumerate(controls.items()):
-        quality.axhline(value, **as_control(name, number))
+    for number, (name, value) in enumerate(baselines.items()):
+        quality.axhline(value, **as_baseline(name, number))
     loss.set(xlabel="step", ylabel="training loss")
     quality.set(xlabel="step", ylabel=f"{title} on val")
     legend_above(figure, quality)

@@ -58,7 +58,7 @@ def test_the_page_is_whole_and_alone(folders: tuple[Path, Path], tmp_path: Path)
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 
-def test_ours_controls_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
+def test_ours_baselines_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
     results, cache = folders
     ((title, rows),) = comparison(results, cache, load_manifest())
     assert title == "Fly behaviour: mAP"
@@ -199,12 +199,12 @@ def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
 def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple[Path, Path]) -> None:
     ((title, rows),) = comparison(*storms, load_manifest())
     assert title == "Typhoon pressure: RMSE (hPa)"
-    controls = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
+    baselines = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
     # 2 hPa an hour: the mean over 1, 2, 3, 6 and 12 hours of twice as much.
-    assert controls["control: last input value"] == "9.600"
-    assert re.fullmatch(r"\d\d\.\d", str(controls["control: training mean"]))
+    assert baselines["control: last input value"] == "9.600"
+    assert re.fullmatch(r"\d\d\.\d", str(baselines["control: training mean"]))
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "10.0"} in rows
-    assert len(list(storms[0].glob("typhoon/controls-*.json"))) == 1
+    assert len(list(storms[0].glob("typhoon/baselines.json"))) == 1
 
 
 def test_a_forecast_is_drawn_from_what_was_kept(

@@ -20,7 +20,7 @@ from featcache.store.header import TargetsReference
 from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
-from readouts.results.baselines import BaselineScores, score_baselines
+from readouts.results.baselines import score_baselines
 from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -64,10 +64,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
             ids=[f"clip {i}" for i in kept],
             outputs=outputs,
             scores={kind: dict.fromkeys(keys_of(task, targets), 1.0) for kind in outputs},
-            controls=[
-                BaselineScores(name=name, scores=of)
-                for name, of in score_baselines(task, targets, targets, np.arange(2)).items()
-            ],
+            baselines=score_baselines(task, targets, targets, np.arange(2)),
         )
 
     return make
@@ -179,7 +176,7 @@ def test_a_regression_shows_series_and_errors_by_lead(
     np.testing.assert_array_equal(np.concatenate([past, future], axis=1), series[few, 0])
     np.testing.assert_allclose(predicted["attention"] - predicted["linear"], 1.0, rtol=1e-4)
     np.testing.assert_allclose(predicted["linear"], task.offset, rtol=1e-6)
-    assert set(leads[0]["controls"]) == {"last input value", "training mean"}
+    assert set(leads[0]["baselines"]) == {"last input value", "training mean"}
     assert list(leads[0][1]) == list(range(1, 13))
 
 
@@ -220,7 +217,7 @@ def test_a_forecast_shows_a_map_and_a_curve_a_variable(
     np.testing.assert_allclose(last, 1000 * fields[0, ..., 2], rtol=1e-6)
     np.testing.assert_allclose(predicted, np.broadcast_to(last, predicted.shape))
     np.testing.assert_allclose(truth, 1000 * fields[1:7, ..., 2], rtol=1e-6)
-    assert [set(one["controls"]) for one in curves] == [{"persistence"}] * 3
+    assert [set(one["baselines"]) for one in curves] == [{"persistence"}] * 3
     np.testing.assert_allclose(curves[2][0]["dpt"], 1000.0)
 
 
@@ -249,7 +246,7 @@ def test_a_scene_is_read_from_what_a_run_left(make_scene: MakeScene, tmp_path: P
         "task": "calms21", "backbone": "toy", "run": "abc", "readout": "linear",
         "scores": '{"val": {"mean_AP": 0.5}}',
     }  # fmt: skip
-    scene = Scene.of([row], made.store, made.targets, made.controls, tmp_path / "results")
+    scene = Scene.of([row], made.store, made.targets, made.baselines, tmp_path / "results")
     assert scene.clips.tolist() == [3, 5]
     assert scene.ids == ["x", "y"]
     np.testing.assert_array_equal(scene.outputs["linear"], values)

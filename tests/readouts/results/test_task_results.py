@@ -17,7 +17,7 @@ LABELS = np.eye(7, dtype=int)[np.arange(6) % 7]
 TOKENS = np.random.default_rng(0).normal(size=(6, 1, 2, 2, 2, 8))
 
 
-def test_rows_with_their_stores_and_controls(
+def test_rows_with_their_stores_and_baselines(
     make_row: MakeRow, make_split: MakeSplit, tmp_path: Path
 ) -> None:
     train, val = (make_split(role, TOKENS, LABELS) for role in ("train", "val"))
@@ -32,8 +32,8 @@ def test_rows_with_their_stores_and_controls(
         "train": train.path,
         "val": val.path,
     }
-    assert list(found.control_scores()) == ["label frequency"]
-    assert list(found.control_scores()["label frequency"]) == ["val"]
+    assert list(found.baseline_scores()) == ["label frequency"]
+    assert list(found.baseline_scores()["label frequency"]) == ["val"]
     assert found.interval(found.best.rows, "test") is None
     assert found.difference(found.rows[:1], found.rows[1:]) is None
 
@@ -43,7 +43,7 @@ def test_an_unknown_task_is_a_problem_and_its_rows_stay(make_row: MakeRow, tmp_p
     (found,) = load_task_results(tmp_path, [], load_manifest())
     assert "moths" in (found.problem or "")
     assert (found.title, found.role, found.higher_is_better, len(found.rows)) == ("moths", "val", False, 1)
-    assert (found.control_scores(), found.interval(found.rows, "val")) == ({}, None)
+    assert (found.baseline_scores(), found.interval(found.rows, "val")) == ({}, None)
 
 
 def test_a_store_of_another_fingerprint_is_not_the_rows(make_row: MakeRow, make_split: MakeSplit) -> None:

@@ -10,7 +10,7 @@ from readouts.report.figures.base import (
     CONTROL_COLOUR,
     SPARE_COLOURS,
     TRUTH_COLOUR,
-    as_control,
+    as_baseline,
     colours_of,
     legend_above,
     photograph,
@@ -53,8 +53,8 @@ def test_a_readout_keeps_its_colour_and_strangers_get_others() -> None:
     assert len(colours_of(map(str, range(9)))) == 9  # more than there are colours
 
 
-def test_three_controls_are_three_kinds_of_line() -> None:
-    assert len({as_control("a", number)["linestyle"] for number in range(3)}) == 3
+def test_three_baselines_are_three_kinds_of_line() -> None:
+    assert len({as_baseline("a", number)["linestyle"] for number in range(3)}) == 3
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_long_leads_are_days(svg_of, leads: range, named: str, last: str) -> Non
     errors = np.linspace(1, 9, len(leads))
     text = svg_of(
         rmse_by_lead(
-            {"dpt": errors}, list(leads), unit="K", title="T850", controls={"persistence": 2 * errors}
+            {"dpt": errors}, list(leads), unit="K", title="T850", baselines={"persistence": 2 * errors}
         )
     )
     shown = ("T850", f"lead time ({named})", "RMSE (K)", "dpt", "persistence", last)
@@ -68,10 +68,10 @@ def test_long_leads_are_days(svg_of, leads: range, named: str, last: str) -> Non
     assert text.count("stroke-dasharray") == 2
 
 
-def test_two_controls_are_two_kinds_of_line(svg_of) -> None:
-    controls = {"last pressure": HOURS[:12], "train mean": HOURS[:12] + 1}
+def test_two_baselines_are_two_kinds_of_line(svg_of) -> None:
+    baselines = {"last pressure": HOURS[:12], "train mean": HOURS[:12] + 1}
     text = svg_of(
-        rmse_by_lead({"linear": HOURS[:12]}, HOURS[1:13], unit="hPa", title="pressure", controls=controls)
+        rmse_by_lead({"linear": HOURS[:12]}, HOURS[1:13], unit="hPa", title="pressure", baselines=baselines)
     )
     dashes = {part.partition('"')[0] for part in text.split("stroke-dasharray: ")[1:]}
     assert len({dash.partition(";")[0] for dash in dashes}) == 2

@@ -20,9 +20,9 @@ def test_mean_and_spread_by_hand() -> None:
     assert CURVES[0].places[1].spread == 0
 
 
-def test_lines_controls_and_axes_are_named(svg_of) -> None:
+def test_lines_baselines_and_axes_are_named(svg_of) -> None:
     text = svg_of(
-        sweep_curves(CURVES, axis="lr", score="mean_AP", controls={"frequency": 0.1}, logarithmic=True)
+        sweep_curves(CURVES, axis="lr", score="mean_AP", baselines={"frequency": 0.1}, logarithmic=True)
     )
     for name in ("attention", "linear", "frequency", "lr", "mean_AP", "0.001", "0.1"):
         assert f"<!-- {name} -->" in text
@@ -33,7 +33,7 @@ def test_names_are_places_of_equal_distance_and_not_joined(svg_of) -> None:
     places = tuple(Place(at=name, scores=(0.1,)) for name in ("videomae_base", "dinov2_giant"))
     curve = Curve(label="linear", readout="linear", places=places)
     joined, single = (
-        svg_of(sweep_curves([curve], axis="backbone", score="AP", controls={}, joined=joined))
+        svg_of(sweep_curves([curve], axis="backbone", score="AP", baselines={}, joined=joined))
         for joined in (True, False)
     )
     assert "<!-- videomae_base -->" in single

@@ -85,8 +85,8 @@ def test_thresholds_count_points_on_them() -> None:
 
 def test_the_histogram_names_the_accuracy(svg_of) -> None:
     errors = {"tracking": np.array([0.0, 5.0, 64.0, np.inf])}
-    controls = {"the query point": np.array([4.0, 40.0, 100.0], np.float32)}
-    text = svg_of(error_histogram(errors, controls))
+    baselines = {"the query point": np.array([4.0, 40.0, 100.0], np.float32)}
+    text = svg_of(error_histogram(errors, baselines))
     assert "<!-- tracking  0.500 -->" in text
     assert "<!-- the query point  0.400 -->" in text  # (4 x 1/3 + 2/3) / 5
     assert text.count(f"stroke: {COLOURS['tracking']}") >= 3  # bins, shares, legend

@@ -1,4 +1,4 @@
-"""Curves: a line a readout in each panel, dotted lines of the control rows."""
+"""Curves: a line a readout in each panel, dotted lines of the baselines."""
 
 from readouts.report.figures import COLOURS, CONTROL_COLOUR, curves
 
