@@ -44,7 +44,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """The name that messages have for it."""
         layer = [] if self.layer is None else [f"layer {self.layer}"]
         return " ".join([self.task, self.backbone, self.readout, *layer, *self.settings, f"seed {self.seed}"])
 
@@ -58,9 +58,9 @@ class Expansion:
     """What a grid asks for."""
 
     cells: tuple[Cell, ...]
-    """Each once."""
+    """The runs, each once."""
     notes: tuple[str, ...]
-    """What was left out or merged, and why."""
+    """What was skipped or merged, and why."""
 
 
 def parse_grid(text: str) -> Grid:

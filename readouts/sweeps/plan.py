@@ -74,7 +74,7 @@ class Plan:
     missing: tuple[MissingStore, ...]
     notes: tuple[str, ...]
     seconds: float
-    """Of the passes whose like is in the results table."""
+    """What the passes will take whose like is in the results table."""
     n_unknown: int
     """Passes of which nothing is known yet."""
 
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def n_missing(self) -> int:
-        """Runs without a store."""
+        """The number of runs without a store."""
         return sum(len(one.cells) for one in self.missing)
 
     def rows(self) -> list[dict[str, object]]:

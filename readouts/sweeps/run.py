@@ -45,7 +45,7 @@ class Outcome:
     """What became of a sweep's runs."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of every run in the table, this sweep's or an earlier one's."""
+    """The rows of every run in the table, this sweep's or an earlier one's."""
     failures: list[Failure] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Runs that another process is training."""

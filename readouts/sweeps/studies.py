@@ -104,7 +104,7 @@ STUDIES: Mapping[str, Study] = {
 
 
 def study_of(name: str) -> Study:
-    """The study called `name`.
+    """The study that `--study` has this name for.
 
     Raises:
         CallError: there is none; says which there are.
