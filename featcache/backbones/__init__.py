@@ -1,6 +1,6 @@
 """Frozen models by name: `BACKBONES`, `load_backbone`, `backbone_info`, `backbone_table`.
 
-The registry holds import paths, so naming and listing models imports neither torch nor transformers. A model
+The registry names modules, so naming and listing models imports neither torch nor transformers. A model
 of the user's own is named by its file (`my_model.py:BACKBONE`), a VideoMAE of another size by its folder.
 """
 
@@ -12,49 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
-from featcache.backbones.catalogue import HUB, INFOS
-from featcache.backbones.video_catalogue import VIDEO_FILES
-from featcache.backbones.vit_catalogue import FILES, VIT_HUB
+from featcache.backbones.catalogue import BACKBONES, Model
 from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError, did_you_mean
 from featcache.system.console import OWN_MODULE
 
-BACKBONES: dict[str, str] = {
-    "resize": "featcache.backbones.families.resize:open_resize",
-    "videomae_b": "featcache.backbones.families.videomae:open_videomae",
-    "videomae_l": "featcache.backbones.families.videomae:open_videomae",
-    "videomae_h": "featcache.backbones.families.videomae:open_videomae",
-    "videomae_random": "featcache.backbones.families.videomae:open_random",
-    "videomae_random_s": "featcache.backbones.families.videomae:open_random",
-    "videomae_random_b": "featcache.backbones.families.videomae:open_random",
-    "dinov2_s": "featcache.backbones.families.dinov2:open_dinov2",
-    "dinov2_b": "featcache.backbones.families.dinov2:open_dinov2",
-    "dinov2_l": "featcache.backbones.families.dinov2:open_dinov2",
-    "dinov2_g": "featcache.backbones.families.dinov2:open_dinov2",
-    "videoprism_b": "featcache.backbones.families.videoprism:open_videoprism",
-    "videoprism_l": "featcache.backbones.families.videoprism:open_videoprism",
-    "videoprism_g": "featcache.backbones.families.videoprism:open_videoprism",
-    "vjepa2_l": "featcache.backbones.families.vjepa2:open_vjepa2",
-    "vjepa2_h": "featcache.backbones.families.vjepa2:open_vjepa2",
-    "vjepa2_g": "featcache.backbones.families.vjepa2:open_vjepa2",
-    "vjepa2_g384": "featcache.backbones.families.vjepa2:open_vjepa2",
-    "dinov3_s": "featcache.backbones.families.dinov3:open_dinov3",
-    "dinov3_b": "featcache.backbones.families.dinov3:open_dinov3",
-    "dinov3_l": "featcache.backbones.families.dinov3:open_dinov3",
-    "dinov3_hplus": "featcache.backbones.families.dinov3:open_dinov3",
-    "dinov3_7b": "featcache.backbones.families.dinov3:open_dinov3",
-    "4ds_b_dist_e": "featcache.backbones.families.fourds:open_fourds",
-    "4ds_l": "featcache.backbones.families.fourds:open_fourds",
-    "4ds_e": "featcache.backbones.families.fourds:open_fourds",
-    "vjepa_l": "featcache.backbones.families.vjepa:open_vjepa",
-    "vjepa_h": "featcache.backbones.families.vjepa:open_vjepa",
-    "vjepa_h384": "featcache.backbones.families.vjepa:open_vjepa",
-    "videomaev2_b": "featcache.backbones.families.videomaev2:open_videomaev2",
-    "videomaev2_l": "featcache.backbones.families.videomaev2:open_videomaev2",
-    "videomaev2_h": "featcache.backbones.families.videomaev2:open_videomaev2",
-    "videomaev2_g": "featcache.backbones.families.videomaev2:open_videomaev2",
-}
-"""Name -> the function of (name, folder of weights) that makes the backbone."""
+__all__ = ["BACKBONES", "BackboneRow", "backbone_info", "backbone_table", "load_backbone", "store_name"]
 
 _METHODS = ("weights_digest", "architecture", "preprocessing", "load")
 
@@ -83,8 +46,8 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
         WeightsError: the folder's files are not complete or not a VideoMAE's.
     """
     if name in BACKBONES:
-        module, _, function = BACKBONES[name].partition(":")
-        return cast(Backbone, getattr(import_module(module), function)(name, weights_dir))
+        family = import_module(f"featcache.backbones.families.{BACKBONES[name].family}")
+        return cast(Backbone, family.open_model(name, weights_dir))
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _own_backbone(Path(path), attribute)
@@ -110,22 +73,21 @@ def backbone_info(name: str) -> BackboneInfo:
     Raises:
         CallError: as `load_backbone`.
     """
-    return INFOS[name] if name in INFOS else load_backbone(name).info
+    return BACKBONES[name].info if name in BACKBONES else load_backbone(name).info
 
 
 def backbone_table(weights_dir: Path | None = None) -> list[BackboneRow]:
     """Every registered backbone, and whether its weights are on this machine; no network, no torch."""
-    return [BackboneRow(info=INFOS[name], weights=_status(name, weights_dir)) for name in BACKBONES]
+    return [BackboneRow(info=model.info, weights=_status(model, weights_dir)) for model in BACKBONES.values()]
 
 
-def _status(name: str, weights_dir: Path | None) -> Literal["here", "missing", "incomplete", "none needed"]:
-    hub, file = {**HUB, **VIT_HUB}.get(name), {**FILES, **VIDEO_FILES}.get(name)
+def _status(
+    model: Model, weights_dir: Path | None
+) -> Literal["here", "missing", "incomplete", "none needed"]:
+    if model.release is None:
+        return "none needed"
     try:
-        if file is not None and file.find(name, weights_dir) is not None:
-            return "here"
-        if hub is None:
-            return "none needed" if file is None else "missing"
-        return "missing" if find_weights(name, hub, weights_dir) is None else "here"
+        return "here" if find_weights(model.info.name, model.release, weights_dir) else "missing"
     except WeightsError:
         return "incomplete"
 

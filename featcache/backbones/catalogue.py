@@ -1,153 +1,92 @@
-"""What is known of each backbone before anything is loaded: size, source, licence, token grid, cost.
+"""Every registered model: what it is, how large, where its weights are released, which family it belongs to.
 
 `scivid list backbones` and `scivid plan` read only this, so neither torch nor transformers is imported.
-Parameters and arithmetic are computed from the sizes; the tests hold them against published counts.
 """
 
 from dataclasses import dataclass, replace
-from math import prod
+from typing import Any
 
-from featcache.backbones.base import BackboneInfo
-from featcache.backbones.sizes import IMAGENET_MEAN, IMAGENET_STD
-from featcache.backbones.video_catalogue import VIDEO_INFOS
-from featcache.backbones.vit_catalogue import VIT_INFOS
-from featcache.backbones.weights.locate import HubWeights
-from featcache.errors import CallError
+from featcache.backbones.base import BackboneInfo, Upsampling, block_at_fraction
+from featcache.backbones.releases import Release
+from featcache.backbones.sizes import (
+    BlockSize,
+    Dinov2Size,
+    Dinov3Size,
+    VideoMAESize,
+    VideoPrismSize,
+    VideoViTSize,
+    ViTSize,
+)
 from featcache.spec import Layer, TokenGrid
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VideoMAESize:
-    """The numbers that make a VideoMAE encoder: a pre-norm ViT on tubelets (Tong et al., NeurIPS 2022)."""
+class Model:
+    """One registered model."""
 
-    input_size: tuple[int, int] = (224, 224)
-    n_frames: int = 16
-    patch: tuple[int, int, int] = (2, 16, 16)
-    """(frames, rows, columns) of a tubelet."""
-    width: int
-    depth: int
-    heads: int
-    mlp: int
-    eps: float = 1e-12
-    """Of every LayerNorm; 1e-12 in the hub's configs, where the authors' code has 1e-6."""
-    activation: str = "gelu"
-    qv_bias: bool = True
-    """Biases of query and value; the key has none."""
-    final_norm: bool = True
-    """False for fine-tuned models, which normalise the mean of the tokens instead of the tokens."""
-
-    def __post_init__(self) -> None:
-        video = (self.n_frames, *self.input_size)
-        if any(size % patch for size, patch in zip(video, self.patch, strict=True)):
-            raise CallError(f"tubelets of {self.patch} do not divide {video} (frames, rows, columns).")
-        if self.width % self.heads:
-            raise CallError(f"width {self.width} is not a multiple of {self.heads} heads.")
-
-    @property
-    def grid(self) -> TokenGrid:
-        """Tokens of one clip."""
-        steps, rows, columns = (
-            n // p for n, p in zip((self.n_frames, *self.input_size), self.patch, strict=True)
-        )
-        return TokenGrid(steps=steps, rows=rows, columns=columns, channels=self.width)
-
-    @property
-    def n_params(self) -> int:
-        """Parameters of the encoder; the sinusoid position table is none."""
-        biases = 2 * self.width if self.qv_bias else 0
-        attention = 4 * self.width**2 + biases + self.width
-        mlp = 2 * self.width * self.mlp + self.mlp + self.width
-        embedding = self._patch_weights + self.width
-        return embedding + self.depth * (attention + mlp + 4 * self.width) + 2 * self.width * self.final_norm
-
-    @property
-    def gflop(self) -> float:
-        """10^9 operations a clip, 2 x multiply-adds, attention included, norms and activations not."""
-        n = self.grid.steps * self.grid.tokens_per_step
-        block = n * (4 * self.width**2 + 2 * self.width * self.mlp) + 2 * n**2 * self.width
-        return 2 * (n * self._patch_weights + self.depth * block) / 1e9
-
-    @property
-    def _patch_weights(self) -> int:
-        return 3 * prod(self.patch) * self.width
+    family: str
+    """The module of `featcache.backbones.families` whose `open_model` makes it."""
+    info: BackboneInfo
+    size: Any = None
+    """The numbers of its architecture, a `ViTSize`; none for what is no model."""
+    release: Release | None = None
+    """Where its weights are; none for what needs none."""
 
 
-VIDEOMAE_SIZES: dict[str, VideoMAESize] = {
-    "videomae_b": VideoMAESize(width=768, depth=12, heads=12, mlp=3072),
-    "videomae_l": VideoMAESize(width=1024, depth=24, heads=16, mlp=4096),
-    "videomae_h": VideoMAESize(width=1280, depth=32, heads=16, mlp=5120, final_norm=False),
-    "videomae_random": VideoMAESize(input_size=(112, 112), width=192, depth=2, heads=12, mlp=768),
-    "videomae_random_s": VideoMAESize(input_size=(128, 128), width=192, depth=2, heads=12, mlp=768),
-    "videomae_random_b": VideoMAESize(width=768, depth=12, heads=12, mlp=3072),
-}
-
-_NANJING = "the Multimedia Computing Group of Nanjing University"
-
-HUB: dict[str, HubWeights] = {
-    "videomae_b": HubWeights(
-        hub_id="MCG-NJU/videomae-base", revision="dc740ceda42fce44faed2ea03c6d447db72f6af9",
-        owner=_NANJING, licence="CC-BY-NC-4.0", commercial=False, n_bytes=376_924_301,
-    ),
-    "videomae_l": HubWeights(
-        hub_id="MCG-NJU/videomae-large", revision="12da269a02d3e1fbbb7011e610e591fea8061dca",
-        owner=_NANJING, licence="CC-BY-NC-4.0", commercial=False, n_bytes=1_372_166_773,
-    ),
-    "videomae_h": HubWeights(
-        hub_id="MCG-NJU/videomae-huge-finetuned-kinetics", revision="main",
-        owner=_NANJING, licence="CC-BY-NC-4.0", commercial=False, n_bytes=2_528_477_760,
-    ),
-}  # fmt: skip
-
-_VIDEOMAE_TITLES = {
-    "videomae_b": "VideoMAE-B, self-supervised on Kinetics-400",
-    "videomae_l": "VideoMAE-L, self-supervised on Kinetics-400",
-    "videomae_h": "VideoMAE-H fine-tuned on Kinetics-400 labels (the hub has no self-supervised H)",
-    "videomae_random": "A small VideoMAE with random weights",
-    "videomae_random_s": "A small VideoMAE with random weights, for colour and fields",
-    "videomae_random_b": "VideoMAE-B with random weights",
-}
-
-
-_RANDOM_PIXELS = {
-    "videomae_random": ((0.75,) * 3, (0.065,) * 3),
-    "videomae_random_s": ((0.45,) * 3, (0.25,) * 3),
-}
-"""Mean and std of a control whose filters never saw data. The first are those of bright, low-contrast lab
-footage, without which the constant part of a frame drowns what moves in it (mAP of the demo's flies 0.64
-instead of 0.78). The others are those of colour footage, which the first would blow up until the positions of
-tokens drown: a tracking readout then never learns to tell times apart."""
-
-
-def videomae_info(
-    name: str, size: VideoMAESize, *, title: str, hub: HubWeights | None = None
+def vit_info(
+    name: str, family: str, size: ViTSize, *, title: str | None = None, release: Release | None = None
 ) -> BackboneInfo:
-    """What follows from a VideoMAE's size, and from where its weights come."""
+    """What follows from a model's family and size, and from where its weights come."""
+    final_norm = getattr(size, "final_norm", True)
+    plain = family in ("fourds", "videoprism")
+    upsampling: Upsampling | None = "cubic" if family == "fourds" else "linear"
+    if size.grid.steps == size.n_frames:
+        upsampling = None
     return BackboneInfo(
         name=name,
-        title=title,
-        source=hub.url if hub else "this machine",
-        licence=hub.licence if hub else "that of its files",
-        commercial=hub.commercial if hub else False,
-        public=hub is not None,
+        title=title or name,
+        source=release.source if release else "this machine",
+        licence=release.licence if release else "that of its files",
+        commercial=release.commercial if release else False,
+        public=release.public if release else False,
         params_m=size.n_params / 1e6,
         gflop=size.gflop,
         n_blocks=size.depth,
         input_size=size.input_size,
         n_frames=size.n_frames,
         grid=size.grid,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
-        final_norm=size.final_norm,
-        # The benchmark's public code reads the model's own output, whatever depth its configs name.
-        default_layers=(Layer(size.depth, size.final_norm),),
-        upsampling="linear",
+        mean=None if plain else IMAGENET_MEAN,
+        std=None if plain else IMAGENET_STD,
+        final_norm=final_norm,
+        default_layers=(_default_layer(family, size.depth, final_norm),),
+        upsampling=upsampling,
+        frame_level=family in ("dinov2", "dinov3"),
     )
 
 
-def resize_info(name: str = "resize") -> BackboneInfo:
+def _default_layer(family: str, depth: int, final_norm: bool) -> Layer:
+    """The model's own output, as the benchmark's public code reads it whatever its configs name; but for two.
+
+    4DS is read at 0.95 of its depth, for every task. VideoMAEv2's files on the hub hold no norm for tokens,
+    those of the pretraining do: the default needs none.
+    """
+    if family == "fourds":
+        return Layer(block_at_fraction(0.95, depth))
+    return Layer(depth, final_norm and family != "videomaev2")
+
+
+def _model(family: str, name: str, title: str, size: ViTSize, release: Release) -> Model:
+    info = vit_info(name, family, size, title=title, release=release)
+    return Model(family=family, info=info, size=size, release=release)
+
+
+def _resize() -> Model:
     """The benchmark's 16 x 16 x 16 means over patches of a 224 x 224 clip: an area resize, as it happens."""
-    return BackboneInfo(
-        name=name,
+    info = BackboneInfo(
+        name="resize",
         title="Resize: mean colour of each patch, no parameters",
         source="https://github.com/google-deepmind/scivid",
         licence="none needed",
@@ -163,17 +102,49 @@ def resize_info(name: str = "resize") -> BackboneInfo:
         default_layers=(Layer(0),),
         control="no model",
     )
+    return Model(family="resize", info=info)
 
 
-def _published(name: str) -> BackboneInfo:
-    return videomae_info(name, VIDEOMAE_SIZES[name], title=_VIDEOMAE_TITLES[name], hub=HUB[name])
+def _videomae_size(
+    width: int, depth: int, heads: int, *, side: int = 224, final_norm: bool = True
+) -> VideoMAESize:
+    # 1e-12 is in the hub's configs, where the authors' code has 1e-6.
+    block = BlockSize(width=width, heads=heads, mlp=4 * width, biases="qv", eps=1e-12)
+    return VideoMAESize(
+        block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side), final_norm=final_norm
+    )
 
 
-def _random(name: str) -> BackboneInfo:
-    info = videomae_info(name, VIDEOMAE_SIZES[name], title=_VIDEOMAE_TITLES[name])
-    mean, std = _RANDOM_PIXELS.get(name, (IMAGENET_MEAN, IMAGENET_STD))
-    return replace(
-        info,
+def _videomae(
+    name: str, title: str, size: VideoMAESize, n_bytes: int, hub_id: str, revision: str = "main"
+) -> Model:
+    release = Release(
+        owner="the Multimedia Computing Group of Nanjing University",
+        licence="CC-BY-NC-4.0",
+        commercial=False,
+        n_bytes=n_bytes,
+        config=True,
+        hub_id=f"MCG-NJU/{hub_id}",
+        revision=revision,
+    )
+    return _model("videomae", name, title, size, release)
+
+
+def _random(
+    name: str,
+    title: str,
+    size: VideoMAESize,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> Model:
+    """A control. Its filters never saw data, so mean and std must fit the footage.
+
+    Bright, low-contrast lab footage needs its own, or the constant part of a frame drowns what moves in it
+    (mAP of the demo's flies 0.64 instead of 0.78). Those would blow colour footage up until the positions of
+    tokens drown: a tracking readout then never learns to tell times apart.
+    """
+    info = replace(
+        vit_info(name, "videomae", size, title=title),
         mean=mean,
         std=std,
         source="drawn from a seed",
@@ -182,13 +153,237 @@ def _random(name: str) -> BackboneInfo:
         public=True,
         control="random weights",
     )
+    return Model(family="videomae", info=info, size=size)
 
 
-INFOS: dict[str, BackboneInfo] = {
-    "resize": resize_info(),
-    **{name: _published(name) for name in HUB},
-    **{name: _random(name) for name in ("videomae_random", "videomae_random_s", "videomae_random_b")},
-    **VIT_INFOS,
-    **VIDEO_INFOS,
-}
-"""Every registered backbone; `BACKBONES` in the package's `__init__` has the same names."""
+def _dinov2(
+    letter: str, hub: str, width: int, depth: int, heads: int, mlp: int, *, gated: bool = False
+) -> Model:
+    size = Dinov2Size(
+        block=BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True),
+        depth=depth,
+        patch=(1, 14, 14),
+        input_size=(224, 224),
+    )
+    release = Release(
+        owner="Meta AI",
+        licence="Apache-2.0",
+        n_bytes=4 * size.n_params,
+        files=(f"dinov2_vit{letter.lower()}14_pretrain.pth",),
+        config=True,
+        hub_id=f"facebook/dinov2-{hub}",
+    )
+    title = f"DINOv2-{letter}, self-supervised on images, a frame at a time"
+    return _model("dinov2", f"dinov2_{letter.lower()}", title, size, release)
+
+
+def _dinov3(
+    name: str,
+    letter: str,
+    hub: str,
+    width: int,
+    depth: int,
+    heads: int,
+    mlp: int,
+    *,
+    gated: bool = False,
+    biases: str = "qv",
+    sharded: bool = False,
+) -> Model:
+    size = Dinov3Size(
+        block=BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True, biases=biases, eps=1e-5),
+        depth=depth,
+        patch=(1, 16, 16),
+        input_size=(224, 224),
+    )
+    release = Release(
+        owner="Meta AI",
+        licence="DINOv3 License",
+        n_bytes=4 * size.n_params,
+        config=True,
+        sharded=sharded,
+        hub_id=f"facebook/dinov3-vit{hub}-pretrain-lvd1689m",
+        gated=True,
+    )
+    title = f"DINOv3-{letter}, self-supervised on images, a frame at a time"
+    return _model("dinov3", f"dinov3_{name}", title, size, release)
+
+
+def _vjepa2(
+    name: str, title: str, hub: str, width: int, depth: int, heads: int, mlp: int, side: int = 256
+) -> Model:
+    block = BlockSize(width=width, heads=heads, mlp=mlp)
+    size = ViTSize(block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side))
+    release = Release(
+        owner="Meta AI",
+        licence="Apache-2.0",
+        # The files hold a predictor of about 22 million parameters beside the encoder.
+        n_bytes=4 * (size.n_params + 22_000_000),
+        config=True,
+        hub_id=f"facebook/vjepa2-{hub}",
+    )
+    return _model("vjepa2", name, f"V-JEPA 2-{title}, self-supervised on video", size, release)
+
+
+def _videoprism(
+    letter: str,
+    file: str,
+    width: int,
+    spatial_depth: int,
+    heads: int,
+    mlp: int,
+    steps: int,
+    *,
+    released: bool = True,
+) -> Model:
+    size = VideoPrismSize(
+        block=BlockSize(width=width, heads=heads, mlp=mlp),
+        depth=spatial_depth + 4,
+        patch=(1, 18, 18),
+        input_size=(288, 288),
+        table=(steps, 16, 16),
+    )
+    release = Release(
+        owner="Google",
+        licence="Apache-2.0" if released else "none given",
+        commercial=released,
+        n_bytes=4 * size.n_params,
+        files=(f"flax_{file.replace('-', '_')}_repeated.npz", "model.safetensors"),
+        hub_id=f"google/videoprism-{file}" if released else None,
+    )
+    what = " as released (not the weights of its paper)" if released else ", never released"
+    return _model("videoprism", f"videoprism_{letter.lower()}", f"VideoPrism-{letter}{what}", size, release)
+
+
+def _fourds(
+    name: str,
+    title: str,
+    file: str,
+    n_bytes: int,
+    width: int,
+    depth: int,
+    heads: int,
+    mlp: int,
+    *,
+    released: bool = True,
+) -> Model:
+    size = VideoViTSize(
+        block=BlockSize(width=width, heads=heads, mlp=mlp),
+        depth=depth,
+        patch=(2, 16, 16),
+        input_size=(224, 224),
+        positions="stored",
+        gelu="tanh",
+        final_norm=False,
+    )
+    bucket = "https://storage.googleapis.com/representations4d/checkpoints"
+    release = Release(
+        owner="Google DeepMind",
+        licence="CC-BY-4.0",
+        n_bytes=n_bytes,
+        files=(file,),
+        url=f"{bucket}/{file}" if released else None,
+    )
+    return _model("fourds", name, title, size, release)
+
+
+def _vjepa(name: str, title: str, file: str, n_bytes: int, width: int, depth: int, side: int = 224) -> Model:
+    block = BlockSize(width=width, heads=16, mlp=4 * width)
+    size = VideoViTSize(
+        block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side), positions="stored"
+    )
+    release = Release(
+        owner="Meta",
+        licence="CC-BY-NC-4.0",
+        commercial=False,
+        # Encoder, target encoder, predictor and Adam's state in one file; sizes counted from that.
+        n_bytes=n_bytes,
+        files=(f"{file}.pth.tar",),
+        url=f"https://dl.fbaipublicfiles.com/jepa/{file}/{file}.pth.tar",
+    )
+    return _model("vjepa", name, f"V-JEPA-{title}, self-supervised on VideoMix2M", size, release)
+
+
+def _videomaev2(
+    letter: str, hub: str, n_bytes: int, width: int, depth: int, heads: int, mlp: int, patch: int = 16
+) -> Model:
+    size = VideoViTSize(
+        block=BlockSize(width=width, heads=heads, mlp=mlp, biases="qv"),
+        depth=depth,
+        patch=(2, patch, patch),
+        input_size=(224, 224),
+        positions="sinusoid",
+    )
+    release = Release(
+        owner="OpenGVLab",
+        licence="CC-BY-NC-4.0",
+        commercial=False,
+        n_bytes=n_bytes,
+        files=("model.safetensors",),
+        any_pickle=True,
+        hub_id=f"OpenGVLab/VideoMAEv2-{hub}",
+    )
+    title = f"VideoMAEv2-{letter}, self-supervised on UnlabeledHybrid"
+    return _model("videomaev2", f"videomaev2_{letter.lower()}", title, size, release)
+
+
+_ON_KINETICS = "self-supervised on Kinetics-400"
+_MODELS = (
+    _resize(),
+    _videomae(
+        "videomae_b", f"VideoMAE-B, {_ON_KINETICS}", _videomae_size(768, 12, 12),
+        376_924_301, "videomae-base", "dc740ceda42fce44faed2ea03c6d447db72f6af9",
+    ),
+    _videomae(
+        "videomae_l", f"VideoMAE-L, {_ON_KINETICS}", _videomae_size(1024, 24, 16),
+        1_372_166_773, "videomae-large", "12da269a02d3e1fbbb7011e610e591fea8061dca",
+    ),
+    _videomae(
+        "videomae_h", "VideoMAE-H fine-tuned on Kinetics-400 labels (the hub has no self-supervised H)",
+        _videomae_size(1280, 32, 16, final_norm=False), 2_528_477_760, "videomae-huge-finetuned-kinetics",
+    ),
+    _random(
+        "videomae_random", "A small VideoMAE with random weights", _videomae_size(192, 2, 12, side=112),
+        (0.75,) * 3, (0.065,) * 3,
+    ),
+    _random(
+        "videomae_random_s", "A small VideoMAE with random weights, for colour and fields",
+        _videomae_size(192, 2, 12, side=128), (0.45,) * 3, (0.25,) * 3,
+    ),
+    _random("videomae_random_b", "VideoMAE-B with random weights", _videomae_size(768, 12, 12)),
+    _dinov2("S", "small", 384, 12, 6, 1536),
+    _dinov2("B", "base", 768, 12, 12, 3072),
+    _dinov2("L", "large", 1024, 24, 16, 4096),
+    _dinov2("g", "giant", 1536, 40, 24, 4096, gated=True),
+    _videoprism("B", "base-f16r288", 768, 12, 12, 3072, 16),
+    _videoprism("L", "large-f8r288", 1024, 24, 16, 4096, 8),
+    _videoprism("g", "giant-f8r288", 1408, 40, 16, 6144, 8, released=False),
+    _vjepa2("vjepa2_l", "L", "vitl-fpc64-256", 1024, 24, 16, 4096),
+    _vjepa2("vjepa2_h", "H", "vith-fpc64-256", 1280, 32, 16, 5120),
+    _vjepa2("vjepa2_g", "g", "vitg-fpc64-256", 1408, 40, 22, 6144),
+    _vjepa2("vjepa2_g384", "g at 384 pixels", "vitg-fpc64-384", 1408, 40, 22, 6144, side=384),
+    _dinov3("s", "S", "s16", 384, 12, 6, 1536),
+    _dinov3("b", "B", "b16", 768, 12, 12, 3072),
+    _dinov3("l", "L", "l16", 1024, 24, 16, 4096),
+    _dinov3("hplus", "H+", "h16plus", 1280, 32, 20, 5120, gated=True),
+    _dinov3("7b", "7B", "7b16", 4096, 40, 32, 8192, gated=True, biases="", sharded=True),
+    _fourds(
+        "4ds_b_dist_e", "4DS-B distilled from 4DS-e, self-supervised", "scaling4d_dist_b.npz", 349_810_000,
+        768, 12, 12, 3072,
+    ),
+    _fourds(
+        "4ds_l", "4DS-L, self-supervised (never released)", "scaling4d_l.npz", 1_222_000_000,
+        1024, 24, 16, 4096, released=False,
+    ),
+    _fourds("4ds_e", "4DS-e, self-supervised", "scaling4d_e.npz", 15_238_100_000, 1792, 56, 16, 15360),
+    _vjepa("vjepa_l", "L", "vitl16", 5_130_000_000, 1024, 24),
+    _vjepa("vjepa_h", "H", "vith16", 10_400_000_000, 1280, 32),
+    _vjepa("vjepa_h384", "H at 384 pixels", "vith16-384", 10_430_000_000, 1280, 32, side=384),
+    _videomaev2("B", "Base", 345_000_000, 768, 12, 12, 3072),
+    _videomaev2("L", "Large", 1_220_000_000, 1024, 24, 16, 4096),
+    _videomaev2("H", "Huge", 2_530_000_000, 1280, 32, 16, 5120),
+    _videomaev2("g", "giant", 4_050_000_000, 1408, 40, 16, 6144, patch=14),
+)  # fmt: skip
+
+BACKBONES: dict[str, Model] = {model.info.name: model for model in _MODELS}
+"""Every registered model by its name."""

@@ -1,64 +1,25 @@
-"""A backbone's weight files: where their authors put them, which are not to be had so, fetching the others.
+"""A backbone's weight files, from the Hugging Face hub or their authors' servers, in one way for both.
 
 Licences differ: before anything is asked for, the user is told which one holds. Files that are given only to
-those who accept terms, or fill out a form, are left to the user.
+those who accept terms, or that were never released, are left to the user. The hub's own client tells size and
+digest; it does not go on where an earlier call stopped (huggingface_hub 2.4), so the bytes come by `fetch`.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import hf_hub_url
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import EntryNotFoundError
 
 from featcache.backbones import BACKBONES, backbone_info
-from featcache.backbones.catalogue import HUB
-from featcache.backbones.releases import ReleasedFile
-from featcache.backbones.video_catalogue import VIDEO_FILES
-from featcache.backbones.vit_catalogue import FILES, VIT_HUB
-from featcache.backbones.weights.fetch import NotOnServerError, Say, fetch
-from featcache.backbones.weights.locate import CONFIG_FILE, WEIGHT_FILES, HubWeights
+from featcache.backbones.releases import WEIGHT_FILES, Release
+from featcache.backbones.weights.fetch import Say, fetch
+from featcache.backbones.weights.locate import how_to_get
 from featcache.errors import CallError, WeightsError
 from featcache.system.console import Progress
 
-_CONFIG_BYTES = 1_000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Download:
-    """One file of a backbone."""
-
-    url: str
-    file: str
-    """Its name in `<weights_dir>/<backbone>/`, where the loaders look."""
-    about: int
-    """Bytes, rounded: what a sensible answer is near to."""
-    n_bytes: int | None = None
-    """Exactly, where that is known; else the server's word is taken."""
-    sha256: str | None = None
-    """Where it is known; the Hugging Face hub tells it on the way."""
-    otherwise: "Download | None" = None
-    """What to take where the server has no such file."""
-
-
-def weights_of(name: str) -> tuple[Download, ...]:
-    """The files that a registered backbone is loaded from; none for a backbone without weights.
-
-    Raises:
-        CallError: no such backbone, or one of the user's own.
-        WeightsError: not to be had without asking, or at all; says what to do.
-    """
-    if name not in BACKBONES:
-        backbone_info(name)  # says so where nothing is called so
-        raise CallError(f"{name} is a model of your own: only registered backbones are downloaded.")
-    hub, file = {**HUB, **VIT_HUB}.get(name), {**FILES, **VIDEO_FILES}.get(name)
-    if hub is not None:
-        if not backbone_info(name).public:
-            raise WeightsError(_gated(name, hub))
-        return _hub_files(hub)
-    if file is None:
-        return ()
-    if file.url is None:
-        raise WeightsError(_unreleased(name, file))
-    return (Download(url=file.url, file=file.file, about=file.n_bytes),)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def download_weights(
@@ -66,70 +27,81 @@ def download_weights(
 ) -> tuple[Path, ...]:
     """Put a backbone's files into `<weights_dir>/<name>/`; those that are there and right are left alone.
 
-    `say` is told the licence before anything is asked for.
+    `say` is told source, licence and size before anything is asked for.
 
     Raises:
-        CallError: no such backbone, or no folder given.
-        WeightsError: as `weights_of` and `fetch`.
+        CallError: no such backbone, or one of the user's own, or no folder given.
+        WeightsError: not to be had without asking, or at all; or it did not come; says what to do.
     """
-    files, info = weights_of(name), backbone_info(name)
-    if not files:
+    release = _release_of(name)
+    if release is None:
         say(f"{name} needs no weights.")
         return ()
+    if not release.public:
+        raise WeightsError(
+            f"the weights of {name} cannot be fetched for you. {how_to_get(name, release, weights_dir)}"
+        )
     if weights_dir is None:
         raise CallError("say where weights go: --weights-dir <folder>, or set SCIVID_WEIGHTS_DIR=<folder>.")
-    terms = "" if info.commercial else ", NOT FOR COMMERCIAL USE"
-    say(
-        f"{info.title}: about {_size(sum(file.about for file in files))}, licence {info.licence}{terms}, "
-        f"{info.source}"
-    )
-    return tuple(_obtain(file, weights_dir / name, progress, say) for file in files)
+    terms = "" if release.commercial else ", NOT FOR COMMERCIAL USE"
+    title = backbone_info(name).title
+    say(f"{title}: about {release.size}, licence {release.licence}{terms}, {release.source}")
+    return tuple(_obtain(file, weights_dir / name, progress, say) for file in _offers(release))
 
 
-def _obtain(file: Download, folder: Path, progress: Progress, say: Say) -> Path:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Offer:
+    """One file that a server has."""
+
+    name: str
+    url: str
+    n_bytes: int
+    """Rounded where the server was not asked."""
+    sha256: str | None
+
+
+def _obtain(offer: _Offer, folder: Path, progress: Progress, say: Say) -> Path:
     def report(done: int, total: int) -> None:
-        progress(f"{folder.name}/{file.file}, MB", done // 10**6, total // 10**6)
+        progress(f"{folder.name}/{offer.name}, MB", done // 10**6, total // 10**6)
 
+    path, about = folder / offer.name, offer.n_bytes
+    return fetch(offer.url, path, about=about, sha256=offer.sha256, progress=report, say=say)
+
+
+def _offers(release: Release) -> list[_Offer]:
+    """The files of a release; of the hub's, size and digest as the hub tells them."""
+    if release.hub_id is None:
+        assert release.url is not None, "what is public is on the hub or has an address"
+        return [
+            _Offer(name=release.files[0], url=release.url, n_bytes=release.n_bytes, sha256=release.sha256)
+        ]
+    *others, weights = release.names
     try:
-        return fetch(
-            file.url,
-            folder / file.file,
-            n_bytes=file.n_bytes,
-            sha256=file.sha256,
-            about=file.about,
-            progress=report,
-            say=say,
-        )
-    except NotOnServerError:
-        if file.otherwise is None:
-            raise
-        return _obtain(file.otherwise, folder, progress, say)
+        try:
+            found = _on_hub(release, weights)
+        except EntryNotFoundError:
+            if not release.config:
+                raise
+            found = _on_hub(release, WEIGHT_FILES[1])
+        return [*(_on_hub(release, name) for name in others), found]
+    except Exception as problem:  # whatever the HTTP client in use raises, the user's way out is the same
+        reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
+        raise WeightsError(
+            f"{release.source}: the hub gave no answer ({reason}). Try again later, or get the files by hand."
+        ) from problem
 
 
-def _hub_files(hub: HubWeights) -> tuple[Download, ...]:
-    def at(file: str, about: int, otherwise: Download | None = None) -> Download:
-        url = hf_hub_url(hub.hub_id, file, revision=hub.revision)
-        return Download(url=url, file=file, about=about, otherwise=otherwise)
-
-    first, second = WEIGHT_FILES
-    return at(CONFIG_FILE, _CONFIG_BYTES), at(first, hub.n_bytes, at(second, hub.n_bytes))
-
-
-def _gated(name: str, hub: HubWeights) -> str:
-    return (
-        f"the weights of {name} are given to those who accept their licence ({hub.licence}, {hub.owner}): "
-        f"do so at {hub.url} with an account of your own, then\n"
-        f"hf auth login && hf download {hub.wanted} --revision {hub.revision} "
-        f"--local-dir <weights folder>/{name}"
-    )
+def _on_hub(release: Release, name: str) -> _Offer:
+    assert release.hub_id is not None, "asked of the hub's releases only"
+    url = hf_hub_url(release.hub_id, name, revision=release.revision)
+    told = get_hf_file_metadata(url)
+    # Small files have another digest, which is not that of their bytes.
+    sha256 = told.etag if told.etag is not None and _SHA256.fullmatch(told.etag) else None
+    return _Offer(name=name, url=url, n_bytes=told.size or release.n_bytes, sha256=sha256)
 
 
-def _unreleased(name: str, file: ReleasedFile) -> str:
-    return (
-        f"the weights of {name} were never released by {file.owner}: there is nothing to download. A file of "
-        f"your own in that layout can take their place, as <weights folder>/{name}/{file.file}."
-    )
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
+def _release_of(name: str) -> Release | None:
+    if name not in BACKBONES:
+        backbone_info(name)  # says so where nothing is called so
+        raise CallError(f"{name} is a model of your own: only registered backbones are downloaded.")
+    return BACKBONES[name].release

@@ -1,17 +1,31 @@
-"""What vision transformers of several families share: patches in at the front, tokens out at the back."""
+"""From weights to an encoder, alike for every model: digest, refusals, loading, preprocessing, tokens out.
 
-from collections.abc import Callable, Iterable
+A family says how its model is made and how a file holds its parameters; blocks after the deepest layer asked
+for are neither made nor read.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
+from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.inputs import model_input
+from featcache.backbones.sizes import ViTSize
+from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tensors
+from featcache.backbones.weights.key_map import KeyMap
+from featcache.backbones.weights.locate import file_digest, obtain_weights
+from featcache.errors import WeightsError
 from featcache.spec import Layer
+
+B = TypeVar("B", bound="PretrainedBackbone")
 
 
 @runtime_checkable
@@ -42,51 +56,94 @@ class ClipEncoder:
             return {layer: state.float() for layer, state in self.model(frames, self.layers).items()}
 
 
-class PatchEmbedding(nn.Module):
-    """A patch convolution as one matrix product.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainedBackbone:
+    """One model by name; see `featcache.backbones.base.Backbone` for what the methods promise.
 
-    Patches do not overlap, so it is the same function. The convolution itself is slow in bfloat16 on many
-    GPUs and wrong on some (pytorch/pytorch issues 166643 and 163539), and rounds float32 to TF32 by default.
+    A family's class adds `architecture`, `model` and `key_map`.
     """
 
-    def __init__(self, patch: tuple[int, int, int], width: int, *, image: bool = False) -> None:
-        """`patch` is (frames, rows, columns); the weights of an `image` model have no axis of frames."""
-        super().__init__()
-        self.patch = patch
-        self.weight = nn.Parameter(torch.empty(width, 3, *(patch[1:] if image else patch)))
-        self.bias = nn.Parameter(torch.empty(width))
+    info: BackboneInfo
+    size: ViTSize
+    file: Callable[[], Path]
+    """Finds the weight file, or raises a WeightsError."""
 
-    def forward(self, frames: Float[Tensor, "B F rgb Y X"]) -> Float[Tensor, "B T N D"]:
-        """One vector a patch, those of a step numbered through (row, column)."""
-        depth, rows, columns = self.patch
-        cut = "b (t f) c (h y) (w x) -> b t (h w) (c f y x)"
-        patches = rearrange(frames, cut, f=depth, y=rows, x=columns)
-        return nn.functional.linear(patches, rearrange(self.weight, "d ... -> d (...)"), self.bias)
+    sections: ClassVar[tuple[str, ...]] = ()
+    """Where a torch pickle may hold the model beside other things: the first that is there is taken."""
+    skipped_sections: ClassVar[tuple[str, ...]] = ()
+    """Other models in the same pickle."""
+
+    @classmethod
+    def named(cls: type[B], name: str, weights_dir: Path | None) -> B:
+        """The registered model `name`, its weights in `<weights_dir>/<name>/` or the Hugging Face cache."""
+        model = BACKBONES[name]
+
+        def file() -> Path:
+            assert model.release is not None, "only a model that has weights looks for them"
+            return obtain_weights(name, model.release, weights_dir)
+
+        return cls(info=model.info, size=model.size, file=file)
+
+    def weights_digest(self) -> str:
+        """Sha256 of the weight file's bytes."""
+        return file_digest(self.file())
+
+    def preprocessing(self) -> base.JSON:
+        """Exact-overlap resize, and mean and std where the model has them."""
+        return base.preprocessing(self.info)
+
+    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
+        """The model up to the deepest of `layers`, in `dtype` on `device`.
+
+        Raises:
+            CallError: a layer the model does not have.
+            WeightsError: there is no file, or it is not this model's, or it lacks the final norm.
+        """
+        for layer in layers:
+            base.check_layer(layer, self.info)
+        n_blocks, normed = deepest(layers)
+        model = meta(self.model, n_blocks, normed)
+        wanted = model.state_dict()
+        with self.weights() as file:
+            key_map = self.key_map(file.shapes)
+            key_map.check(file.shapes, file.origin)
+            if not key_map.entries.keys() >= wanted.keys():
+                raise WeightsError(
+                    f"{file.origin} holds no norm for tokens, only one for their mean: ask for layer "
+                    f"{self.info.n_blocks} instead of {self.info.last_layer.name}, or use the file of the "
+                    "pretraining."
+                )
+            state = key_map.read(
+                file, wanted, device, lambda name: torch.float32 if self.stays_float32(name) else dtype
+            )
+        model.load_state_dict(state, assign=True)
+        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
+
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """A `TokenModel` cut after `n_blocks`, with the final norm or without."""
+        raise NotImplementedError
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """How a file whose tensors are `found` holds the whole model."""
+        raise NotImplementedError
+
+    def stays_float32(self, name: str) -> bool:
+        """Whether parameter `name` is kept in float32 whatever the model computes in."""
+        return False
+
+    def weights(self) -> AbstractContextManager[TensorFile]:
+        """The opened weight file."""
+        return open_tensors(self.file(), sections=self.sections, skipped=self.skipped_sections)
+
+    def whole(self) -> nn.Module:
+        """The whole model without memory behind it."""
+        return meta(self.model, self.info.n_blocks, self.info.final_norm)
 
 
-def states_after(
-    blocks: Iterable[Callable[[Tensor], Any]],
-    norm: Callable[[Tensor], Tensor] | None,
-    state: Float[Tensor, "B S D"],
-    layers: tuple[Layer, ...],
-) -> dict[Layer, Float[Tensor, "B S D"]]:
-    """Run `state`, the token embedding, through all `blocks`, and keep what it is at `layers`.
-
-    Args:
-        blocks: each gives the next state, or (some releases of transformers) a tuple that begins with it.
-        norm: the final norm; None where no layer asks for it.
-        state: tokens of each sequence.
-        layers: none deeper than the blocks reach.
-    """
-    kept, number = ({Layer(0): state} if Layer(0) in layers else {}), 0
-    for number, block in enumerate(blocks, start=1):
-        output = block(state)
-        state = output[0] if isinstance(output, tuple) else output
-        if Layer(number) in layers:
-            kept[Layer(number)] = state
-    if norm is not None:
-        kept[Layer(number, normed=True)] = norm(state)
-    return kept
+def meta(model: Callable[[int, bool], nn.Module], n_blocks: int, normed: bool) -> nn.Module:
+    """A model without memory behind it, on torch's meta device."""
+    with torch.device("meta"):
+        return model(n_blocks, normed).requires_grad_(False)
 
 
 def deepest(layers: tuple[Layer, ...]) -> tuple[int, bool]:

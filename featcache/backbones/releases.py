@@ -1,94 +1,72 @@
-"""Weight files as their authors released them: every key accounted for, and what to say when there is none.
+"""Where a model's weights are released: by whom, under which licence, how large, in which files.
 
-A model says which keys it takes and which it knows to leave out; anything else in a file is an error, because
-a key that nobody reads is how a model comes out silently wrong.
+Plain values; `weights.locate` looks for the files on this machine, `download` fetches them.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from featcache.backbones.weights.locate import download_command
-from featcache.errors import WeightsError
+from featcache.backbones.weights.shard_index import INDEX_FILE
 
-_MOST_LISTED = 6
+CONFIG_FILE = "config.json"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of the weight file that transformers saves, the preferred one first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReleasedFile:
-    """One file that holds a whole model, and needs no config beside it."""
+class Release:
+    """The weights of one model, as their authors publish them."""
 
-    file: str
-    """Its name, as released and as looked for in `<weights_dir>/<backbone>/`."""
-    url: str | None
-    """Where anybody can get it; absent where it was never released."""
-    n_bytes: int
     owner: str
     licence: str
-    also: tuple[str, ...] = ()
-    """Other names that are taken where `file` is not there: the same model in other layouts."""
+    commercial: bool = True
+    """Whether the licence allows commercial use."""
+    n_bytes: int
+    """Size of the weights, rounded: for messages, and to know a wrong answer of a server by."""
+    files: tuple[str, ...] = ()
+    """Names of a file that holds the whole model without a config; the first that is there is taken."""
+    any_pickle: bool = False
+    """Whether a torch pickle (`.pth` or `.bin`) of any name is taken where none of `files` is there."""
+    config: bool = False
+    """Whether the model is also taken as transformers saves it: `config.json` and one of `WEIGHT_FILES`."""
+    sharded: bool = False
+    """Whether those weights come in several files with an index."""
+    hub_id: str | None = None
+    """The repository of the Hugging Face hub that has them: with the config, or else the first of `files`."""
+    revision: str = "main"
+    """The commit to take, so that a later upload changes nothing; `main` where no commit was known to us."""
+    gated: bool = False
+    """Whether the hub gives them only to an account that has accepted the licence."""
+    url: str | None = None
+    """Where the first of `files` is, if not on the hub."""
+    sha256: str | None = None
+    """Hex digest of the file at `url`, where its authors tell one; the hub tells its own."""
 
-    def find(self, name: str, weights_dir: Path | None) -> Path | None:
-        """`<weights_dir>/<name>/<file>`, or one of the other names, if it is there."""
-        if weights_dir is None:
-            return None
-        paths = (weights_dir / name / file for file in (self.file, *self.also))
-        return next((path for path in paths if path.is_file()), None)
+    @property
+    def source(self) -> str:
+        """The page or the file that a person would open."""
+        if self.hub_id is None:
+            return self.url or "not public"
+        page = f"https://huggingface.co/{self.hub_id}"
+        return page if self.config else f"{page}/resolve/{self.revision}/{self.files[0]}"
 
-    def obtain(self, name: str, weights_dir: Path | None) -> Path:
-        """What `find` finds.
+    @property
+    def public(self) -> bool:
+        """Whether anybody can get the weights without asking."""
+        return not self.gated and (self.hub_id or self.url) is not None
 
-        Raises:
-            WeightsError: nothing; says which file, whose, under which licence, how large, where to put it.
-        """
-        path = self.find(name, weights_dir)
-        if path is None:
-            raise WeightsError(self._missing(name, weights_dir))
-        return path
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files to get, as the authors call them; of sharded weights the index stands for all."""
+        if not self.config:
+            return self.files[:1]
+        return CONFIG_FILE, INDEX_FILE if self.sharded else WEIGHT_FILES[0]
 
-    def _missing(self, name: str, weights_dir: Path | None) -> str:
-        size = f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e9 else f"{self.n_bytes / 1e6:.0f} MB"
-        place = (weights_dir if weights_dir is not None else Path("<folder>")) / name / self.file
-        setting = "" if weights_dir is not None else ", where SCIVID_WEIGHTS_DIR=<folder>"
-        way_out = (
-            f"Where there is a network: {download_command(name, weights_dir)}\n(it comes from {self.url})"
-            if self.url is not None
-            else "It was never released; a file of your own in that layout can take its place."
-        )
-        return (
-            f"the weights of {name} are not here: {self.file} ({size}), by {self.owner}, "
-            f"licence {self.licence}.\nLooked for {place}{setting}.\n{way_out}"
-        )
+    @property
+    def terms(self) -> str:
+        """The licence, and whether it forbids commercial use."""
+        return self.licence if self.commercial else f"{self.licence}, not for commercial use"
 
-
-def check_keys(
-    found: dict[str, tuple[int, ...]],
-    wanted: dict[str, tuple[int, ...]],
-    *,
-    left_out: tuple[str, ...],
-    origin: str,
-) -> None:
-    """Refuse a file that is not the model's: it holds `wanted`, keys that begin as `left_out` says, no other.
-
-    Both are key -> shape. `wanted` is the whole model in the file's own names, also where only some blocks
-    will be read.
-
-    Raises:
-        WeightsError: lists the keys that are missing, unknown or of another shape.
-    """
-    problems = {
-        "missing": sorted(wanted.keys() - found.keys()),
-        "unknown": sorted(key for key in found.keys() - wanted.keys() if not key.startswith(left_out)),
-        "of another shape": [
-            f"{key} {found[key]} instead of {shape}"
-            for key, shape in sorted(wanted.items())
-            if found.get(key, shape) != shape
-        ],
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{_some(keys)} {what}" for what, keys in problems.items() if keys)
-        raise WeightsError(f"{origin} does not fit its model: {listed}. Use the files as they were released.")
-
-
-def _some(keys: list[str]) -> str:
-    rest = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
-    return ", ".join(keys[:_MOST_LISTED]) + rest
+    @property
+    def size(self) -> str:
+        """How large the weights are, for people."""
+        return f"{self.n_bytes / 1e9:.2f} GB" if self.n_bytes >= 1e9 else f"{self.n_bytes / 1e6:.0f} MB"

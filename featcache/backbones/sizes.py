@@ -1,18 +1,18 @@
-"""Sizes of DINOv2, DINOv3, V-JEPA 2 and VideoPrism, and what follows from them: grids, parameters, cost.
+"""The numbers that make a vision transformer, and what follows from them: token grid, parameters, cost.
 
-The catalogue's other half: plain numbers, so that listing backbones imports neither torch nor transformers.
-Parameters and arithmetic are computed from the sizes; the tests hold them against published counts.
+Plain numbers, so that listing backbones imports neither torch nor transformers. Parameters and arithmetic are
+computed from the sizes; the tests hold them against published counts.
 """
 
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from featcache.errors import CallError
 from featcache.spec import TokenGrid
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+Grid = tuple[int, int, int]
+"""(steps, rows, columns)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,13 +58,15 @@ class BlockSize:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViTSize:
-    """A stack of blocks on the patches of a clip: the numbers that all four families share."""
+    """Blocks on the patches of a clip, then a norm: V-JEPA 2 (Assran et al., 2025); others add to it."""
 
     block: BlockSize
     depth: int
-    patch: tuple[int, int, int]
+    """Number of blocks."""
+    patch: Grid
     """(frames, rows, columns) of one token."""
     input_size: tuple[int, int]
+    """(rows, columns) of a frame, in pixels."""
     n_frames: int = 16
 
     def __post_init__(self) -> None:
@@ -80,19 +82,32 @@ class ViTSize:
         return TokenGrid(steps=steps, rows=rows, columns=columns, channels=self.block.width)
 
     @property
-    def patch_values(self) -> int:
-        """Numbers that one token is embedded from."""
-        return 3 * prod(self.patch)
+    def n_tokens(self) -> int:
+        """Tokens of one clip, all steps together."""
+        return self.grid.steps * self.grid.tokens_per_step
 
     @property
-    def embedding_params(self) -> int:
-        """Of the patch embedding, bias included."""
-        return (self.patch_values + 1) * self.block.width
+    def n_params(self) -> int:
+        """Parameters as released: patch embedding, blocks, and what else the family has."""
+        embedding = (3 * prod(self.patch) + 1) * self.block.width
+        return embedding + self.depth * self.block.n_params + self.other_params
 
     @property
-    def embedding_multiply_adds(self) -> int:
-        """Of the patch embedding, one clip."""
-        return self.grid.steps * self.grid.tokens_per_step * self.patch_values * self.block.width
+    def other_params(self) -> int:
+        """Parameters beside patch embedding and blocks; here those of the final norm."""
+        return 2 * self.block.width
+
+    @property
+    def gflop(self) -> float:
+        """10^9 operations a clip, 2 x multiply-adds, attention included, norms and activations not."""
+        embedding = self.n_tokens * 3 * prod(self.patch) * self.block.width
+        blocks = (depth * n * self.block.multiply_adds(length) for depth, n, length in self.stages)
+        return 2 * (embedding + sum(blocks)) / 1e9
+
+    @property
+    def stages(self) -> tuple[tuple[int, int, int], ...]:
+        """(blocks, sequences of a clip, tokens of each); here every token of a clip attends to all others."""
+        return ((self.depth, 1, self.n_tokens),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,18 +115,17 @@ class Dinov2Size(ViTSize):
     """DINOv2 (Oquab et al., TMLR 2024): frames by themselves, a class token, learned positions."""
 
     table: int = 37
-    """Rows, and columns, of the released position table: that of 518 pixels."""
+    """Rows, and columns, of the released position table."""
 
     @property
-    def n_params(self) -> int:
-        """As released, so with the whole position table and the mask token."""
-        table = (1 + self.table**2) * self.block.width
-        return self.embedding_params + table + self.depth * self.block.n_params + 4 * self.block.width
+    def other_params(self) -> int:
+        """The position table, class token and its position, mask token, final norm."""
+        return (self.table**2 + 1 + 4) * self.block.width
 
     @property
-    def gflop(self) -> float:
-        """10^9 operations a clip, 2 x multiply-adds."""
-        return _frame_gflop(self, n_extra=1)
+    def stages(self) -> tuple[tuple[int, int, int], ...]:
+        """A sequence for each frame, with its class token."""
+        return ((self.depth, self.grid.steps, self.grid.tokens_per_step + 1),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,44 +133,28 @@ class Dinov3Size(ViTSize):
     """DINOv3 (Siméoni et al., 2025): frames by themselves, a class token, registers, rotated positions."""
 
     registers: int = 4
+    """Tokens that only take part in attention."""
 
     @property
-    def n_params(self) -> int:
-        """As released, so with the mask token."""
-        extra = (2 + self.registers + 2) * self.block.width
-        return self.embedding_params + extra + self.depth * self.block.n_params
+    def other_params(self) -> int:
+        """Class token, registers, mask token, final norm."""
+        return (self.registers + 4) * self.block.width
 
     @property
-    def gflop(self) -> float:
-        """10^9 operations a clip, 2 x multiply-adds."""
-        return _frame_gflop(self, n_extra=1 + self.registers)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Vjepa2Size(ViTSize):
-    """V-JEPA 2's encoder (Assran et al., 2025): tubelets, positions by rotation along three axes."""
-
-    @property
-    def n_params(self) -> int:
-        """Of the encoder."""
-        return self.embedding_params + self.depth * self.block.n_params + 2 * self.block.width
-
-    @property
-    def gflop(self) -> float:
-        """10^9 operations a clip, 2 x multiply-adds."""
-        n_tokens = self.grid.steps * self.grid.tokens_per_step
-        return 2 * (self.embedding_multiply_adds + self.depth * self.block.multiply_adds(n_tokens)) / 1e9
+    def stages(self) -> tuple[tuple[int, int, int], ...]:
+        """A sequence for each frame, with its class token and registers."""
+        return ((self.depth, self.grid.steps, self.grid.tokens_per_step + 1 + self.registers),)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoPrismSize(ViTSize):
-    """VideoPrism (Zhao et al., ICML 2024): blocks over each frame's tokens, then over each place's steps.
+    """VideoPrism (Zhao et al., ICML 2024): blocks over each frame's tokens, then over each patch's steps.
 
     `depth` counts the blocks of both stages.
     """
 
     temporal_depth: int = 4
-    table: tuple[int, int, int] = (16, 16, 16)
+    table: Grid = (16, 16, 16)
     """(steps, rows, columns) of the released position tables, stretched where a clip has others."""
     soft_cap: float = 50.0
     """Attention logits x become soft_cap * tanh(x / soft_cap)."""
@@ -167,86 +165,65 @@ class VideoPrismSize(ViTSize):
         return self.depth - self.temporal_depth
 
     @property
-    def n_params(self) -> int:
-        """As released: both stages with their position tables and norms."""
+    def other_params(self) -> int:
+        """Both stages' position tables and norms."""
         steps, rows, columns = self.table
-        tables = (steps + rows * columns) * self.block.width
-        return self.embedding_params + tables + self.depth * self.block.n_params + 4 * self.block.width
+        return (steps + rows * columns + 4) * self.block.width
 
     @property
-    def gflop(self) -> float:
-        """10^9 operations a clip, 2 x multiply-adds."""
-        grid, block = self.grid, self.block
-        spatial = self.spatial_depth * grid.steps * block.multiply_adds(grid.tokens_per_step)
-        temporal = self.temporal_depth * grid.tokens_per_step * block.multiply_adds(grid.steps)
-        return 2 * (self.embedding_multiply_adds + spatial + temporal) / 1e9
+    def stages(self) -> tuple[tuple[int, int, int], ...]:
+        """A sequence for each frame, then one for each patch."""
+        steps, n_patches = self.grid.steps, self.grid.tokens_per_step
+        return ((self.spatial_depth, steps, n_patches), (self.temporal_depth, n_patches, steps))
 
 
-def _frame_gflop(size: ViTSize, n_extra: int) -> float:
-    """Of an image model whose frames have `n_extra` tokens beside their patches."""
-    per_frame = size.depth * size.block.multiply_adds(size.grid.tokens_per_step + n_extra)
-    return 2 * (size.embedding_multiply_adds + size.n_frames * per_frame) / 1e9
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoViTSize(ViTSize):
+    """4DS (Carreira et al., 2024), V-JEPA (Bardes et al., TMLR 2024), VideoMAEv2 (Wang et al., CVPR 2023)."""
+
+    positions: Literal["stored", "sinusoid"]
+    """A table in the weight file, or VideoMAE's sinusoid of the token number, which no file holds."""
+    table: Grid | None = None
+    """(steps, rows, columns) of a stored table made for clips of another size, stretched to this one's."""
+    gelu: Literal["erf", "tanh"] = "erf"
+    """The exact function, or its approximation."""
+    final_norm: bool = True
+
+    def __post_init__(self) -> None:
+        # Not super(): a dataclass with slots is made anew, and its methods still mean the first one.
+        ViTSize.__post_init__(self)
+        if self.table is not None and (self.positions != "stored" or min(self.table) < 1):
+            raise CallError(f"table {self.table} must be positive, and goes with stored positions only.")
+
+    @property
+    def stored_grid(self) -> Grid:
+        """(steps, rows, columns) of the position table as released."""
+        return self.table or self.grid.shape[:3]
+
+    @property
+    def other_params(self) -> int:
+        """A stored position table, and the last norm, whatever it is applied to."""
+        table = prod(self.stored_grid) if self.positions == "stored" else 0
+        return (table + 2 * self.final_norm) * self.block.width
 
 
-def _dinov2(width: int, depth: int, heads: int, mlp: int, *, gated: bool = False) -> Dinov2Size:
-    block = BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True)
-    return Dinov2Size(block=block, depth=depth, patch=(1, 14, 14), input_size=(224, 224))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoMAESize(ViTSize):
+    """VideoMAE (Tong et al., NeurIPS 2022), whose sinusoid of positions has no parameters."""
+
+    activation: str = "gelu"
+    """As transformers names it."""
+    final_norm: bool = True
+    """False for fine-tuned models, which normalise the mean of the tokens instead of the tokens."""
+
+    @property
+    def other_params(self) -> int:
+        """The final norm, where there is one."""
+        return 2 * self.block.width * self.final_norm
 
 
-def _dinov3(
-    width: int, depth: int, heads: int, mlp: int, *, gated: bool = False, biases: str = "qv"
-) -> Dinov3Size:
-    block = BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True, biases=biases, eps=1e-5)
-    return Dinov3Size(block=block, depth=depth, patch=(1, 16, 16), input_size=(224, 224))
-
-
-def _vjepa2(width: int, depth: int, heads: int, mlp: int, side: int = 256) -> Vjepa2Size:
-    block = BlockSize(width=width, heads=heads, mlp=mlp)
-    return Vjepa2Size(block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side))
-
-
-def _videoprism(width: int, spatial_depth: int, heads: int, mlp: int, steps: int) -> VideoPrismSize:
-    block = BlockSize(width=width, heads=heads, mlp=mlp)
-    return VideoPrismSize(
-        block=block,
-        depth=spatial_depth + 4,
-        patch=(1, 18, 18),
-        input_size=(288, 288),
-        table=(steps, 16, 16),
-    )
-
-
-DINOV2_SIZES: dict[str, Dinov2Size] = {
-    "dinov2_s": _dinov2(384, 12, 6, 1536),
-    "dinov2_b": _dinov2(768, 12, 12, 3072),
-    "dinov2_l": _dinov2(1024, 24, 16, 4096),
-    "dinov2_g": _dinov2(1536, 40, 24, 4096, gated=True),
-}
-
-VIDEOPRISM_SIZES: dict[str, VideoPrismSize] = {
-    "videoprism_b": _videoprism(768, 12, 12, 3072, steps=16),
-    "videoprism_l": _videoprism(1024, 24, 16, 4096, steps=8),
-    "videoprism_g": _videoprism(1408, 40, 16, 6144, steps=8),
-}
-
-VJEPA2_SIZES: dict[str, Vjepa2Size] = {
-    "vjepa2_l": _vjepa2(1024, 24, 16, 4096),
-    "vjepa2_h": _vjepa2(1280, 32, 16, 5120),
-    "vjepa2_g": _vjepa2(1408, 40, 22, 6144),
-    "vjepa2_g384": _vjepa2(1408, 40, 22, 6144, side=384),
-}
-
-DINOV3_SIZES: dict[str, Dinov3Size] = {
-    "dinov3_s": _dinov3(384, 12, 6, 1536),
-    "dinov3_b": _dinov3(768, 12, 12, 3072),
-    "dinov3_l": _dinov3(1024, 24, 16, 4096),
-    "dinov3_hplus": _dinov3(1280, 32, 20, 5120, gated=True),
-    "dinov3_7b": _dinov3(4096, 40, 32, 8192, gated=True, biases=""),
-}
-
-
-def size_entry(size: Any) -> dict[str, Any]:
-    """The numbers of a size, a dataclass, as plain JSON for the fingerprint: lists for tuples."""
+def size_entry(size: ViTSize) -> dict[str, Any]:
+    """The numbers of a size as plain JSON for the fingerprint: lists for tuples."""
     return asdict(size, dict_factory=lambda entries: {key: _plain(value) for key, value in entries})
 
 

@@ -6,8 +6,7 @@ For each a weight file is written, loaded as a released one is, and removed; eve
 a process of its own. Clips have the model's own size and lie on the device beforehand: what is measured is
 the pass. Passes through all blocks, passes that stop early and a large matrix product take turns, so whatever
 slows the machine slows them alike, and their ratios stand. Loading is timed with libraries imported and the
-file just written, so in the page cache; on a CPU, safetensors in float32 stay mapped: loading them costs
-nothing, and they do not count as allocated. Files go to `--dir`: 15 GB for the largest (4ds_e), whose tensors
+file just written, so in the page cache. Files go to `--dir`: 15 GB for the largest (4ds_e), whose tensors
 are drawn one by one; the others, 4.5 GB at most, are in memory once while they are written.
 """
 
@@ -33,16 +32,10 @@ from safetensors.torch import save_file
 
 from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import Backbone, Encoder, block_at_fraction
-from featcache.backbones.catalogue import HUB, VIDEOMAE_SIZES, VideoMAESize
-from featcache.backbones.families import dinov2 as dino
-from featcache.backbones.families import dinov3, fourds, videomaev2, vjepa, vjepa2
-from featcache.backbones.families import videomae as hf
-from featcache.backbones.families.videoprism import flax_places
-from featcache.backbones.sizes import DINOV2_SIZES, DINOV3_SIZES, VIDEOPRISM_SIZES, VJEPA2_SIZES
-from featcache.backbones.video_catalogue import FOURDS_SIZES, VIDEO_FILES, VIDEOMAEV2_SIZES, VJEPA_SIZES
-from featcache.backbones.vit_catalogue import FILES
+from featcache.backbones.encoder import PretrainedBackbone
+from featcache.backbones.releases import CONFIG_FILE
+from featcache.backbones.sizes import VideoMAESize
 from featcache.backbones.weights.checkpoint import Shapes
-from featcache.backbones.weights.locate import CONFIG_FILE, WEIGHT_FILES
 from featcache.backbones.weights.random import random_tensors
 from featcache.spec import Layer
 from featcache.system.device import choose_device, choose_precision, device_name, return_freed_buffers
@@ -106,48 +99,31 @@ class Measurement:
 
 
 def released_shapes(name: str) -> Shapes:
-    """Every key that backbone `name` takes from its released file; none where it needs no file."""
-    if name in DINOV2_SIZES:
-        shapes = dino.released_shapes(DINOV2_SIZES[name], dino.META_LAYOUT)
-    elif name in DINOV3_SIZES:
-        shapes = dinov3.released_shapes(DINOV3_SIZES[name])
-    elif name in VJEPA2_SIZES:
-        shapes = vjepa2.released_shapes(VJEPA2_SIZES[name])
-    elif name in VIDEOPRISM_SIZES:
-        places = flax_places(VIDEOPRISM_SIZES[name]).values()
-        shapes = {key: place.shape for place in places for key in place.keys}
-    elif name in FOURDS_SIZES:
-        shapes = fourds.layout(FOURDS_SIZES[name], {}).keys
-    elif name in VJEPA_SIZES:
-        shapes = vjepa.layout(VJEPA_SIZES[name], {}).keys
-    elif name in VIDEOMAEV2_SIZES:
-        hub: Shapes = {f"{videomaev2.HUB}patch_embed.proj.weight": ()}
-        shapes = videomaev2.layout(VIDEOMAEV2_SIZES[name], hub).keys
-    elif name in HUB:
-        state = hf.token_model(VIDEOMAE_SIZES[name]).state_dict()
-        shapes = {f"videomae.{key}": tuple(tensor.shape) for key, tensor in state.items()}
-    else:
-        shapes = {}
-    return shapes
+    """Every key that backbone `name` takes from a released file; none where it needs no file."""
+    backbone = load_backbone(name)
+    if BACKBONES[name].release is None or not isinstance(backbone, PretrainedBackbone):
+        return {}
+    return backbone.key_map({}).shapes
 
 
 def write_weights(name: str, weights_dir: Path) -> Path | None:
     """The file of `name` with random numbers, and its config, where `load_backbone` looks for them."""
-    shapes = released_shapes(name)
-    if not shapes:
+    shapes, release = released_shapes(name), BACKBONES[name].release
+    if release is None:
         return None
-    release = {**FILES, **VIDEO_FILES}.get(name)
-    path = weights_dir / name / (WEIGHT_FILES[0] if release is None else release.file)
+    path = weights_dir / name / release.names[-1].removesuffix(".index.json")
     path.parent.mkdir(parents=True)
+    if release.config:
+        size = BACKBONES[name].size
+        config = _videomae_config(size) if isinstance(size, VideoMAESize) else {}
+        (path.parent / CONFIG_FILE).write_text(json.dumps(config))
     if path.suffix == ".npz":
         _write_npz(path, shapes)
     elif path.suffix == ".safetensors":
         save_file(random_tensors(shapes, seed=0), path)
-        config = _videomae_config(VIDEOMAE_SIZES[name]) if name in HUB else {}
-        (path.parent / CONFIG_FILE).write_text(json.dumps(config))
     else:
-        tensors = random_tensors(shapes, seed=0)
-        torch.save({vjepa.FAMILY.sections[0]: tensors} if name in VJEPA_SIZES else tensors, path)
+        section = load_backbone(name).sections[0]  # type: ignore[attr-defined]
+        torch.save({section: random_tensors(shapes, seed=0)}, path)
     return path
 
 
@@ -166,11 +142,11 @@ def _videomae_config(size: VideoMAESize) -> dict[str, object]:
         "patch_size": size.patch[1],
         "num_frames": size.n_frames,
         "tubelet_size": size.patch[0],
-        "hidden_size": size.width,
+        "hidden_size": size.block.width,
         "num_hidden_layers": size.depth,
-        "num_attention_heads": size.heads,
-        "intermediate_size": size.mlp,
-        "layer_norm_eps": size.eps,
+        "num_attention_heads": size.block.heads,
+        "intermediate_size": size.block.mlp,
+        "layer_norm_eps": size.block.eps,
         "use_mean_pooling": not size.final_norm,
     }
 

@@ -177,9 +177,9 @@ def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    from featcache.backbones.families.dinov2 import HUB_LAYOUT, Dinov2, released_shapes
+    from featcache.backbones.catalogue import vit_info
+    from featcache.backbones.families.dinov2 import Dinov2
     from featcache.backbones.sizes import BlockSize, Dinov2Size
-    from featcache.backbones.vit_catalogue import vit_info
 
     size = Dinov2Size(
         block=BlockSize(width=32, heads=2, mlp=64, scaled=True),
@@ -189,7 +189,8 @@ def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Any:
         table=4,
     )
     generator = torch.Generator().manual_seed(0)
-    shapes = released_shapes(size, HUB_LAYOUT)
     path = tmp_path_factory.mktemp("dinov2") / "model.safetensors"
+    backbone = Dinov2(info=vit_info("dinov2_b", "dinov2", size), size=size, file=lambda: path)
+    shapes = backbone.key_map({}).shapes
     save_file({key: torch.randn(shape, generator=generator) / 4 for key, shape in shapes.items()}, path)
-    return Dinov2(info=vit_info("dinov2_b", size), size=size, file=lambda: path)
+    return backbone

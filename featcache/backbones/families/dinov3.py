@@ -1,13 +1,12 @@
 """DINOv3 from the hub's gated files: transformers' layers, every frame of a clip encoded by itself.
 
-Patch tokens only: the class token and four registers take part in attention and are left out of what is kept.
-Positions are rotations by each patch's place in a frame that spans -1 to 1, so any grid will do.
+Patch tokens only: the class token and four registers take part in attention and are not kept. Positions are
+rotations by where a patch's centre lies in a frame that spans -1 to 1, so any grid will do.
 """
 
 from dataclasses import dataclass
 from functools import partial
 from math import pi
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,23 +15,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.encoder import PatchEmbedding, states_after
-from featcache.backbones.one_file import OneFileBackbone
-from featcache.backbones.sizes import DINOV3_SIZES, Dinov3Size, size_entry
-from featcache.backbones.vit_catalogue import VIT_HUB, VIT_INFOS
-from featcache.backbones.weights.checkpoint import Shapes, read_checked
-from featcache.backbones.weights.locate import obtain_weights
+from featcache.backbones.encoder import PretrainedBackbone
+from featcache.backbones.parts import PatchEmbedding, states_after
+from featcache.backbones.sizes import Dinov3Size, size_entry
+from featcache.backbones.weights.checkpoint import Shapes
+from featcache.backbones.weights.key_map import KeyMap, renamed
 from featcache.errors import WeightsError
 from featcache.spec import Layer, TokenGrid
 
-LEFT_OUT = ("embeddings.mask_token",)
+SKIPPED = ("embeddings.mask_token",)
 """Keys that tokens do not need: the stand-in for patches hidden in training."""
+
+NAMES = {part: f"embeddings.{part}" for part in ("cls_token", "register_tokens", "patch_embeddings")}
 
 ROTATION_BASE = 100.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dinov3(OneFileBackbone):
+class Dinov3(PretrainedBackbone):
     """One DINOv3 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     size: Dinov3Size
@@ -42,15 +42,15 @@ class Dinov3(OneFileBackbone):
         return {"family": "dinov3", "positions": "rotation by row and column", **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `OneFileBackbone`."""
-        return token_model(self.size, n_blocks=n_blocks, normed=normed)
+        """See `PretrainedBackbone`."""
+        return Dinov3Model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def parameters(
-        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        """See `OneFileBackbone`."""
-        keys, shapes = {name: _released(name) for name in wanted}, released_shapes(self.size)
-        return read_checked(self.file(), keys, of=shapes, left_out=LEFT_OUT, device=device, dtype=dtype)
+    def key_map(self, found: Shapes) -> KeyMap:
+        """The library's names, those of what comes before the layers with a prefix."""
+        return KeyMap(renamed(self.whole(), NAMES), SKIPPED)
+
+
+open_model = Dinov3.named
 
 
 class Dinov3Model(nn.Module):
@@ -73,8 +73,8 @@ class Dinov3Model(nn.Module):
         patches = rearrange(self.patch_embeddings(frames), "b t n d -> (b t) n d")
         extra = torch.cat([self.cls_token, self.register_tokens], dim=1)
         state = torch.cat([repeat(extra, "1 s d -> f s d", f=len(patches)), patches], dim=1)
-        place = rotation(self.grid, self.head_width, like=state)
-        blocks = (partial(block, position_embeddings=place) for block in self.layer)
+        angles = rotation(self.grid, self.head_width, like=state)
+        blocks = (partial(block, position_embeddings=angles) for block in self.layer)
         kept = states_after(blocks, self.norm, state, layers)
         grid = partial(rearrange, pattern="(b t) (h w) c -> b t h w c", b=len(frames), h=self.grid.rows)
         return {layer: grid(kept[layer][:, self.n_extra :]) for layer in layers}
@@ -85,8 +85,8 @@ def rotation(
 ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N D"]]:
     """Cosine and sine that turn each patch's queries and keys, in float32 until they are as `like`.
 
-    Half of the angles are of the row, half of the column: 2 pi * place * 100^(-4 i / D), the place being that
-    of the patch's centre in -1 to 1; all of them twice, for the two halves of a head (Siméoni et al., 2025).
+    Half of the angles are of the row, half of the column: 2 pi * x * 100^(-4 i / D), where the patch's centre
+    is at x in -1 to 1; all of them twice, for the two halves of a head (Siméoni et al., 2025).
     """
     period = torch.arange(0, 1, 4 / head_width, device=like.device)
     turns = 2 * pi * ROTATION_BASE**-period
@@ -97,31 +97,6 @@ def rotation(
     column_angles = repeat(rearrange(columns, "w -> w 1") * turns, "w d -> (h w) d", h=grid.rows)
     angles = repeat(torch.cat([row_angles, column_angles], dim=1), "n d -> n (two d)", two=2)
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
-
-
-def token_model(size: Dinov3Size, *, n_blocks: int | None = None, normed: bool = True) -> Dinov3Model:
-    """The model without memory behind it (meta device): whole, or cut after `n_blocks`.
-
-    Raises:
-        WeightsError: the installed transformers has no DINOv3.
-    """
-    with torch.device("meta"):
-        return Dinov3Model(size, n_blocks=size.depth if n_blocks is None else n_blocks, normed=normed)
-
-
-def released_shapes(size: Dinov3Size) -> Shapes:
-    """Every key that the whole model takes from a file, with its shape."""
-    state = token_model(size).state_dict()
-    return {_released(name): tuple(tensor.shape) for name, tensor in state.items()}
-
-
-def open_dinov3(name: str, weights_dir: Path | None) -> Dinov3:
-    """A published DINOv3, from `<weights_dir>/<name>/`, the Hugging Face cache or, with its key, the hub."""
-
-    def file() -> Path:
-        return obtain_weights(name, VIT_HUB[name], weights_dir).weights
-
-    return Dinov3(info=VIT_INFOS[name], size=DINOV3_SIZES[name], file=file)
 
 
 def _library_layers(size: Dinov3Size, n_blocks: int) -> list[nn.Module]:
@@ -153,8 +128,3 @@ def _library_classes() -> tuple[Any, Any]:
             "the installed transformers has no DINOv3: pip install 'transformers>=4.56'"
         ) from problem
     return DINOv3ViTConfig, DINOv3ViTLayer
-
-
-def _released(name: str) -> str:
-    """Our parameter's key in the hub's files."""
-    return name if name.startswith(("layer.", "norm.")) else f"embeddings.{name}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
-from featcache.backbones.catalogue import resize_info
+from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.inputs import model_input
 from featcache.errors import CallError
 from featcache.spec import Layer
@@ -75,6 +75,6 @@ def patch_mean(pixels: Float[Tensor, "B F C Y X"], patch: tuple[int, int, int]) 
     )  # fmt: skip
 
 
-def open_resize(name: str, weights_dir: Path | None) -> ResizeTokens:
-    """The baseline; like every entry of the registry it takes a folder of weights, and needs none."""
-    return ResizeTokens(info=resize_info(name))
+def open_model(name: str, weights_dir: Path | None) -> ResizeTokens:
+    """The baseline; like every family's it takes a folder of weights, and needs none."""
+    return ResizeTokens(info=BACKBONES[name].info)

@@ -7,11 +7,12 @@ nor run. Works with transformers 4.48 to 5.x.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -22,91 +23,106 @@ from transformers.activations import ACT2FN
 from transformers.models.videomae.modeling_videomae import VideoMAELayer
 
 from featcache.backbones import base
-from featcache.backbones.base import BackboneInfo
-from featcache.backbones.catalogue import HUB, INFOS, VIDEOMAE_SIZES, VideoMAESize, videomae_info
-from featcache.backbones.encoder import ClipEncoder, PatchEmbedding, deepest, states_after
-from featcache.backbones.positions import sinusoid
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import size_entry
-from featcache.backbones.weights.checkpoint import Shapes, read_tensors, tensor_shapes
-from featcache.backbones.weights.locate import WeightFiles, file_digest, folder_weights, obtain_weights
+from featcache.backbones.catalogue import BACKBONES, vit_info
+from featcache.backbones.encoder import PretrainedBackbone, meta
+from featcache.backbones.parts import PatchEmbedding, sinusoid, states_after
+from featcache.backbones.releases import CONFIG_FILE
+from featcache.backbones.sizes import BlockSize, VideoMAESize
+from featcache.backbones.weights.checkpoint import Shapes, TensorFile
+from featcache.backbones.weights.key_map import Entries, Entry, KeyMap
+from featcache.backbones.weights.locate import folder_weights
 from featcache.backbones.weights.random import random_tensors, tensors_digest
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
-LEFT_OUT = ("mask_token", "encoder_to_decoder.", "decoder.", "fc_norm.", "classifier.")
+SKIPPED = ("mask_token", "encoder_to_decoder.", "decoder.", "fc_norm.", "classifier.")
 """Beginnings of released keys that tokens do not need: the decoder, and the head of fine-tuned models."""
 
 RANDOM_SEED = 0
 
 
-@runtime_checkable
-class WeightsOrigin(Protocol):
-    """Where one VideoMAE's numbers come from."""
-
-    def size(self) -> VideoMAESize:
-        """The model's size, as its config says."""
-        ...
-
-    def digest(self) -> str:
-        """Sha256 of all weights."""
-        ...
-
-    def tensors(self, shapes: Shapes) -> dict[str, Tensor]:
-        """The tensors of our names `shapes`, all checked."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VideoMAE:
-    """One VideoMAE by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
+class VideoMAE(PretrainedBackbone):
+    """One VideoMAE as transformers saves it; see `featcache.backbones.base.Backbone` for the methods."""
 
-    info: BackboneInfo
-    origin: WeightsOrigin
+    size: VideoMAESize
 
-    def weights_digest(self) -> str:
-        """Sha256 of the weight file, or of the random tensors."""
-        return self.origin.digest()
+    def saved_size(self) -> VideoMAESize:
+        """The size that the `config.json` beside the weights describes; eps is left to the config.
+
+        Raises:
+            WeightsError: the files are missing, or are of another model than the name says.
+        """
+        config = self.file().with_name(CONFIG_FILE)
+        found = read_size(config)
+        expected = replace(self.size, block=replace(self.size.block, eps=found.block.eps))
+        _refuse_other_size(config, self.info.name, found, expected)
+        return found
 
     def architecture(self) -> base.JSON:
         """The size's numbers, as the weights' own config gives them."""
-        size = size_entry(self.origin.size())
+        size = numbers(self.saved_size())
         return {"family": "videomae", "positions": "sinusoid of the token number", **size}
 
-    def preprocessing(self) -> base.JSON:
-        """Exact-overlap resize, ImageNet mean and std."""
-        return base.preprocessing(self.info)
+    def model(self, n_blocks: int, normed: bool) -> nn.Module:
+        """See `PretrainedBackbone`."""
+        return VideoMAEModel(self.saved_size(), n_blocks=n_blocks, normed=normed)
 
-    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> base.Encoder:
-        """Weights up to the deepest of `layers`, in `dtype` on `device`."""
-        for layer in layers:
-            base.check_layer(layer, self.info)
-        size = self.origin.size()
-        n_blocks, normed = deepest(layers)
-        model = token_model(size, n_blocks=n_blocks, normed=normed)
-        in_module = {_our_name(key): key for key in model.state_dict()}
-        tensors = self.origin.tensors(_shapes(model))
-        state = {in_module[name]: tensor.to(device, dtype) for name, tensor in tensors.items()}
-        model.load_state_dict(state, assign=True)
-        model.positions = sinusoid(size.grid.steps * size.grid.tokens_per_step, size.width).to(device, dtype)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
+    def key_map(self, found: Shapes) -> KeyMap:
+        """Every tensor of the encoder, under whichever of the names of several releases `found` has."""
+        return KeyMap(entries_of(self.size, found), SKIPPED)
 
 
-class TokenModel(nn.Module):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RandomVideoMAE(VideoMAE):
+    """Untrained weights: a control that shows what architecture and readout give by themselves."""
+
+    seed: int = RANDOM_SEED
+
+    def saved_size(self) -> VideoMAESize:
+        """As given: there is no file."""
+        return self.size
+
+    def weights_digest(self) -> str:
+        """Sha256 over all tensors, which are drawn for it once a process."""
+        return _random_digest(self.size, self.seed)
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """Our own names, by which the tensors are drawn: those of a shorter model are the longer one's."""
+        return KeyMap(entries_of(self.size, None))
+
+    def weights(self) -> AbstractContextManager[TensorFile]:
+        """Tensors that are drawn when they are read."""
+        return self._drawn()
+
+    @contextmanager
+    def _drawn(self) -> Iterator[TensorFile]:
+        shapes = self.key_map({}).shapes
+        yield TensorFile(
+            shapes, lambda key: random_tensors({key: shapes[key]}, self.seed)[key], "random weights"
+        )
+
+
+@lru_cache(maxsize=8)
+def _random_digest(size: VideoMAESize, seed: int) -> str:
+    return tensors_digest(random_tensors(KeyMap(entries_of(size, None)).shapes, seed))
+
+
+class VideoMAEModel(nn.Module):
     """The parts of a VideoMAE that give tokens, as far down as they are needed."""
 
     def __init__(self, size: VideoMAESize, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
         config, self.grid = _config(size), size.grid
-        self.patch_embeddings = nn.ModuleDict({"projection": PatchEmbedding(size.patch, size.width)})
-        # Computed once the device is known: no weight file holds it.
-        self.register_buffer("positions", None, persistent=False)
+        self.patch_embeddings = nn.ModuleDict({"projection": PatchEmbedding(size.patch, size.block.width)})
+        # Computed: no weight file holds it.
+        self.positions = nn.Parameter(torch.empty(size.n_tokens, size.block.width))
         blocks = [VideoMAELayer(config) for _ in range(n_blocks)]
         for block in blocks:
             # VideoMAE's keys have no bias; the layers of some releases of transformers do.
             block.attention.attention.key.register_parameter("bias", None)
         self.layer = nn.ModuleList(blocks)
-        self.layernorm = nn.LayerNorm(size.width, eps=size.eps) if normed else None
+        self.layernorm = nn.LayerNorm(size.block.width, eps=size.block.eps) if normed else None
 
     def forward(
         self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
@@ -118,80 +134,38 @@ class TokenModel(nn.Module):
         return {layer: rearrange(kept[layer], "b (t h w) c -> b t h w c", **cut) for layer in layers}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SavedWeights:
-    """A VideoMAE's files as transformers saves them."""
-
-    name: str
-    files: Callable[[], WeightFiles]
-    """Finds them, or raises a WeightsError."""
-    expected: VideoMAESize | None = None
-    """What the config must say; eps is left to the config."""
-
-    def size(self) -> VideoMAESize:
-        """What `config.json` says.
-
-        Raises:
-            WeightsError: the files are missing, or are of another model than the name says.
-        """
-        config = self.files().config
-        found = read_size(config)
-        if self.expected is not None:
-            _refuse_other_size(config, self.name, replace(found, eps=self.expected.eps), self.expected)
-        return found
-
-    def digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.files().weights)
-
-    def tensors(self, shapes: Shapes) -> dict[str, Tensor]:
-        """Those of `shapes`, after every key of the file was accounted for.
-
-        Raises:
-            WeightsError: keys are missing, of another shape, or unknown.
-        """
-        path = self.files().weights
-        whole = _shapes(token_model(self.size()))
-        in_file = match_keys(tensor_shapes(path), whole, str(path))
-        read = read_tensors(path, (in_file[name] for name in shapes))
-        return {name: read[in_file[name]] for name in shapes}
+def entries_of(size: VideoMAESize, found: Shapes | None) -> Entries:
+    """Where a file of keys `found` has our parameters; without a file, under our own names."""
+    whole = meta(
+        lambda n_blocks, normed: VideoMAEModel(size, n_blocks=n_blocks, normed=normed),
+        size.depth,
+        size.final_norm,
+    )
+    state = whole.state_dict()
+    del state["positions"]
+    entries: Entries = {}
+    for name, tensor in state.items():
+        # The layers of some releases of transformers have the files' names of biases.
+        ours = name.replace(".q_bias", ".query.bias").replace(".v_bias", ".value.bias")
+        key = ours if found is None else _released(ours, found)
+        entries[name] = Entry((key,), tuple(tensor.shape))
+    entries["positions"] = Entry((), (), then=partial(sinusoid, size.n_tokens, size.block.width))
+    return entries
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RandomWeights:
-    """Untrained weights: a control that shows what architecture and readout give by themselves."""
-
-    of: VideoMAESize
-    seed: int = RANDOM_SEED
-
-    def size(self) -> VideoMAESize:
-        """As given."""
-        return self.of
-
-    def digest(self) -> str:
-        """Over all tensors, which are drawn for it once a process."""
-        return _random_digest(self)
-
-    def tensors(self, shapes: Shapes) -> dict[str, Tensor]:
-        """Drawn by name, so those of a shorter model are the longer one's."""
-        return random_tensors(shapes, self.seed)
+def _released(name: str, found: Shapes) -> str:
+    """The key of one of our parameters: with `videomae.` and `q_bias` as released, or as saved since."""
+    key = name.replace("patch_embeddings.", "embeddings.patch_embeddings.", 1)
+    key = f"encoder.{key}" if key.startswith("layer.") else key
+    released = key.replace(".query.bias", ".q_bias").replace(".value.bias", ".v_bias")
+    choices = [f"{prefix}{one}" for prefix in ("videomae.", "") for one in (released, key)]
+    return next((choice for choice in choices if choice in found), choices[0])
 
 
-@lru_cache(maxsize=8)
-def _random_digest(weights: RandomWeights) -> str:
-    return tensors_digest(weights.tensors(_shapes(token_model(weights.of))))
-
-
-def open_videomae(name: str, weights_dir: Path | None) -> VideoMAE:
-    """A published VideoMAE, from `<weights_dir>/<name>/`, the Hugging Face cache or the hub."""
-    files = partial(obtain_weights, name, HUB[name], weights_dir)
-    origin = SavedWeights(name=name, files=files, expected=VIDEOMAE_SIZES[name])
-    return VideoMAE(info=INFOS[name], origin=origin)
-
-
-def open_random(name: str, weights_dir: Path | None) -> VideoMAE:
-    """A registered size with random weights; `weights_dir` is not looked at, it has nothing to offer."""
-    return VideoMAE(info=INFOS[name], origin=RandomWeights(of=VIDEOMAE_SIZES[name]))
+def open_model(name: str, weights_dir: Path | None) -> VideoMAE:
+    """A published VideoMAE, or a registered size with random weights, which looks for no file."""
+    kind = RandomVideoMAE if BACKBONES[name].release is None else VideoMAE
+    return kind.named(name, weights_dir)
 
 
 def open_folder(folder: Path) -> VideoMAE:
@@ -200,34 +174,10 @@ def open_folder(folder: Path) -> VideoMAE:
     Raises:
         WeightsError: the folder is not complete, or its config is not a VideoMAE's.
     """
-    files = partial(folder_weights, folder)
-    info = videomae_info(folder.resolve().name, read_size(files().config), title=f"VideoMAE of {folder}")
-    return VideoMAE(info=info, origin=SavedWeights(name=info.name, files=files))
-
-
-def token_model(size: VideoMAESize, *, n_blocks: int | None = None, normed: bool | None = None) -> TokenModel:
-    """The model without memory behind it (meta device): whole, or cut after `n_blocks`."""
-    with torch.device("meta"):
-        return TokenModel(
-            size,
-            n_blocks=size.depth if n_blocks is None else n_blocks,
-            normed=size.final_norm if normed is None else normed,
-        )
-
-
-def match_keys(released: Shapes, wanted: Shapes, origin: str) -> dict[str, str]:
-    """Our name -> the file's key, with nothing missing, nothing doubled and nothing unknown.
-
-    `wanted` is the whole model, also where only some blocks will be read. Keys of `LEFT_OUT` may be there.
-
-    Raises:
-        WeightsError: lists the keys that do not fit.
-    """
-    matched = {_our_name(key): key for key in released if not key.startswith(LEFT_OUT)}
-    in_file = {name: matched.get(name, name) for name in wanted}
-    shapes = {in_file[name]: shape for name, shape in wanted.items()}
-    check_keys(released, shapes, left_out=LEFT_OUT, origin=origin)
-    return in_file
+    file = partial(folder_weights, folder)
+    size = read_size(file().with_name(CONFIG_FILE))
+    info = vit_info(folder.resolve().name, "videomae", size, title=f"VideoMAE of {folder}")
+    return VideoMAE(info=info, size=size, file=file)
 
 
 def read_size(path: Path) -> VideoMAESize:
@@ -253,18 +203,21 @@ def _size(config: Any) -> VideoMAESize:
         raise ValueError(f"num_channels is {config.num_channels}, not 3")
     if config.hidden_act not in ACT2FN:
         raise ValueError(f"hidden_act is {config.hidden_act!r}, which transformers does not know")
+    # The field's name changed between releases of transformers.
+    has_biases = config.qv_bias if hasattr(config, "qv_bias") else config.qkv_bias
     return VideoMAESize(
         input_size=_pair(config.image_size),
         n_frames=config.num_frames,
         patch=(config.tubelet_size, rows, columns),
-        width=config.hidden_size,
+        block=BlockSize(
+            width=config.hidden_size,
+            heads=config.num_attention_heads,
+            mlp=config.intermediate_size,
+            biases="qv" if has_biases else "",
+            eps=config.layer_norm_eps,
+        ),
         depth=config.num_hidden_layers,
-        heads=config.num_attention_heads,
-        mlp=config.intermediate_size,
-        eps=config.layer_norm_eps,
         activation=config.hidden_act,
-        # The field's name changed between releases of transformers.
-        qv_bias=config.qv_bias if hasattr(config, "qv_bias") else config.qkv_bias,
         final_norm=not config.use_mean_pooling,
     )
 
@@ -272,33 +225,19 @@ def _size(config: Any) -> VideoMAESize:
 def _config(size: VideoMAESize) -> Any:
     """What one layer reads of a config."""
     return VideoMAEConfig(
-        hidden_size=size.width,
-        num_attention_heads=size.heads,
-        intermediate_size=size.mlp,
-        layer_norm_eps=size.eps,
+        hidden_size=size.block.width,
+        num_attention_heads=size.block.heads,
+        intermediate_size=size.block.mlp,
+        layer_norm_eps=size.block.eps,
         hidden_act=size.activation,
-        qkv_bias=size.qv_bias,
+        qkv_bias=bool(size.block.biases),
         attn_implementation="sdpa",
     )
 
 
-def _our_name(key: str) -> str:
-    """A released key, or transformers' own name of any version, as this file calls it."""
-    for beginning in ("videomae.", "embeddings.", "encoder."):
-        key = key.removeprefix(beginning)
-    return key.replace(".q_bias", ".query.bias").replace(".v_bias", ".value.bias")
-
-
-def _shapes(model: nn.Module) -> Shapes:
-    return {_our_name(key): tuple(tensor.shape) for key, tensor in model.state_dict().items()}
-
-
 def _refuse_other_size(path: Path, name: str, found: VideoMAESize, expected: VideoMAESize) -> None:
-    differing = [
-        f"{field.name} {getattr(found, field.name)} instead of {getattr(expected, field.name)}"
-        for field in fields(VideoMAESize)
-        if getattr(found, field.name) != getattr(expected, field.name)
-    ]
+    theirs, ours = numbers(found), numbers(expected)
+    differing = [f"{key} {theirs[key]} instead of {ours[key]}" for key in ours if theirs[key] != ours[key]]
     if differing:
         raise WeightsError(
             f"{path} is not {name}: {', '.join(differing)}. "
@@ -309,3 +248,20 @@ def _refuse_other_size(path: Path, name: str, found: VideoMAESize, expected: Vid
 def _pair(value: Any) -> tuple[int, int]:
     rows, columns = value if isinstance(value, list | tuple) else (value, value)
     return int(rows), int(columns)
+
+
+def numbers(size: VideoMAESize) -> dict[str, Any]:
+    """The numbers of a size as fingerprints have them."""
+    return {
+        "input_size": list(size.input_size),
+        "n_frames": size.n_frames,
+        "patch": list(size.patch),
+        "width": size.block.width,
+        "depth": size.depth,
+        "heads": size.block.heads,
+        "mlp": size.block.mlp,
+        "eps": size.block.eps,
+        "activation": size.activation,
+        "qv_bias": bool(size.block.biases),
+        "final_norm": size.final_norm,
+    }

@@ -5,23 +5,19 @@ The others have one for the mean over tokens (`fc_norm`), which tokens must not 
 VideoMAE's sinusoid, in no file; keys have no bias.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from featcache.backbones.positions import sinusoid
-from featcache.backbones.video_catalogue import VIDEO_FILES, VIDEOMAEV2_SIZES, VideoViTSize, videomaev2_info
-from featcache.backbones.vit import Family, Layout, Source, VideoViTBackbone, timm_block, timm_ends
+from featcache.backbones.parts import sinusoid
+from featcache.backbones.vit import TIMM_NAMES, VideoViTBackbone
 from featcache.backbones.weights.checkpoint import Shapes
+from featcache.backbones.weights.key_map import Entry, KeyMap, renamed
 
 PRETRAINED, HUB, FINE_TUNED = "encoder.", "model.", ""
 """What keys begin with in each kind of file."""
 
-LEFT_OUT = {
+SKIPPED = {
     PRETRAINED: ("mask_token", "encoder_to_decoder.", "decoder."),
     HUB: ("model.fc_norm.",),
     FINE_TUNED: ("fc_norm.", "head."),
@@ -29,34 +25,25 @@ LEFT_OUT = {
 """Beginnings of released keys that tokens do not need."""
 
 
-def open_videomaev2(name: str, weights_dir: Path | None) -> VideoViTBackbone:
-    """A VideoMAEv2, from `<weights_dir>/<name>/`: the hub's file, or the one `.pth` or `.bin` there."""
-    return videomaev2(name, VIDEOMAEV2_SIZES[name], partial(VIDEO_FILES[name].obtain, name, weights_dir))
-
-
-def layout(size: VideoViTSize, found: Shapes) -> Layout:
-    """Every tensor of the encoder and the parameter it becomes, by the kind of file that `found` is."""
-    kinds = (kind for kind in (PRETRAINED, HUB) if f"{kind}patch_embed.proj.weight" in found)
-    prefix = next(kinds, FINE_TUNED)
-    width, n_tokens = size.block.width, size.grid.steps * size.grid.tokens_per_step
-    sources = timm_ends(prefix, size, norm=prefix == PRETRAINED)
-    sources["positions"] = Source({}, lambda: (sinusoid(n_tokens, width),))
-    for number in range(size.depth):
-        released = f"{prefix}blocks.{number}."
-        block = timm_block(released, size)
-        biases = {f"{released}attn.{part}": (width,) for part in ("q_bias", "v_bias")}
-        block["qkv.bias"] = Source(biases, _no_key_bias)
-        sources |= {f"blocks.{number}.{name}": source for name, source in block.items()}
-    return Layout(sources=sources, left_out=LEFT_OUT[prefix])
-
-
-FAMILY = Family(name="videomaev2", layout=layout, sections=("model", "module"))
-
-
-def videomaev2(name: str, size: VideoViTSize, file: Callable[[], Path]) -> VideoViTBackbone:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoMAEv2(VideoViTBackbone):
     """A VideoMAEv2 of any size."""
-    return VideoViTBackbone(info=videomaev2_info(name, size), size=size, family=FAMILY, file=file)
+
+    family: ClassVar[str] = "videomaev2"
+    sections: ClassVar[tuple[str, ...]] = ("model", "module")
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """Every tensor of the encoder, by the kind of file that `found` is."""
+        kinds = (kind for kind in (PRETRAINED, HUB) if f"{kind}patch_embed.proj.weight" in found)
+        prefix, width = next(kinds, FINE_TUNED), self.size.block.width
+        entries = renamed(self.whole(), TIMM_NAMES, prefix)
+        if prefix != PRETRAINED:
+            del entries["norm.weight"], entries["norm.bias"]
+        entries["positions"] = Entry((), (), then=partial(sinusoid, self.size.n_tokens, width))
+        for number in range(self.size.depth):
+            query, value = (f"{prefix}blocks.{number}.attn.{part}_bias" for part in "qv")
+            entries[f"blocks.{number}.qkv.bias"] = Entry((query, None, value), (width,))
+        return KeyMap(entries, SKIPPED[prefix])
 
 
-def _no_key_bias(query: Float[Tensor, " C"], value: Float[Tensor, " C"]) -> tuple[Float[Tensor, " C"], ...]:
-    return query, torch.zeros_like(query), value
+open_model = VideoMAEv2.named

@@ -1,4 +1,4 @@
-"""VideoPrism from its released Flax arrays: blocks over each frame's tokens, then over each place's steps.
+"""VideoPrism from its released Flax arrays: blocks over each frame's tokens, then over each patch's steps.
 
 The model is our own: transformers' class came late, and its layers of the two stages have no common shape.
 What is easy to get wrong is here in the open: attention logits are capped softly, norms multiply by
@@ -6,8 +6,8 @@ What is easy to get wrong is here in the open: attention logits are capped softl
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,18 +16,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.encoder import PatchEmbedding
-from featcache.backbones.one_file import OneFileBackbone
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import VIDEOPRISM_SIZES, VideoPrismSize, size_entry
-from featcache.backbones.vit_catalogue import FILES, VIT_INFOS
-from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tensors
+from featcache.backbones.encoder import PretrainedBackbone
+from featcache.backbones.parts import PatchEmbedding
+from featcache.backbones.sizes import VideoPrismSize, size_entry
+from featcache.backbones.weights.checkpoint import Shapes
+from featcache.backbones.weights.key_map import (
+    Entries,
+    Entry,
+    KeyMap,
+    flax_dense,
+    flax_norm,
+    nested,
+    renamed,
+    stacked,
+)
 from featcache.resampling import temporal_matrix
 from featcache.spec import Layer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VideoPrism(OneFileBackbone):
+class VideoPrism(PretrainedBackbone):
     """One VideoPrism by name; see `featcache.backbones.base.Backbone` for what the methods promise.
 
     Blocks are counted through both stages; tokens after the last block of the first stage are as that block
@@ -41,23 +49,33 @@ class VideoPrism(OneFileBackbone):
         return {"family": "videoprism", "positions": "linear in time and space", **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `OneFileBackbone`."""
-        return token_model(self.size, n_blocks=n_blocks, normed=normed)
+        """See `PretrainedBackbone`."""
+        return VideoPrismModel(self.size, n_blocks=n_blocks, normed=normed)
 
-    def parameters(
-        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        """See `OneFileBackbone`."""
-        path = self.file()
-        with open_tensors(path) as file:
-            places = released_places(self.size, file.shapes)
-            keys = {key: place.shape for place in places.values() for key in place.keys}
-            check_keys(file.shapes, keys, left_out=(), origin=str(path))
-            return {
-                # Positions are stretched before they are rounded: every token carries their error.
-                name: stretch_positions(name, places[name].read(file), self.size).to(device, dtype)
-                for name in wanted
-            }
+    def key_map(self, found: Shapes) -> KeyMap:
+        """The names of transformers' VideoPrismVisionModel where `found` has them, else those of Flax."""
+        in_torch = any(key.startswith("spatial_layers.") for key in found)
+        entries = self._torch_entries() if in_torch else flax_entries(self.size)
+        # Positions are stretched before they are rounded: every token carries their error.
+        for name, stretch in (("spatial", stretch_spatial), ("temporal", stretch_temporal)):
+            table = f"{name}_positions"
+            entries[table] = replace(entries[table], then=partial(stretch, size=self.size))
+        return KeyMap(entries)
+
+    def _torch_entries(self) -> Entries:
+        """Norms are stored as what they differ from 1 by; the two tables have a leading axis of one."""
+        entries = renamed(self.whole(), TORCH_NAMES)
+        for name, entry in entries.items():
+            if "norm" in name and name.endswith(".weight"):
+                entries[name] = replace(entry, plus=1.0)
+        (steps, rows, columns), width = self.size.table, self.size.block.width
+        for name, length in (("spatial", rows * columns), ("temporal", steps)):
+            keys = (f"{name}_embeddings.position_embeddings",)
+            entries[f"{name}_positions"] = Entry(keys, (1, length, width), "1 n d -> n d")
+        return entries
+
+
+open_model = VideoPrism.named
 
 
 class Block(nn.Module):
@@ -70,15 +88,15 @@ class Block(nn.Module):
         self.soft_cap = size.soft_cap
         self.norm1 = nn.LayerNorm(block.width, eps=block.eps)
         self.qkv = nn.Linear(block.width, 3 * block.width)
-        self.proj = nn.Linear(block.width, block.width)
+        self.out = nn.Linear(block.width, block.width)
         self.norm2 = nn.LayerNorm(block.width, eps=block.eps)
-        self.fc1 = nn.Linear(block.width, block.mlp)
-        self.fc2 = nn.Linear(block.mlp, block.width)
+        self.up = nn.Linear(block.width, block.mlp)
+        self.down = nn.Linear(block.mlp, block.width)
 
     def forward(self, state: Float[Tensor, "S N D"]) -> Float[Tensor, "S N D"]:
         """Attention within each of S sequences, then the MLP, each added to what came in."""
         state = state + self._attend(self.norm1(state))
-        found: Tensor = state + self.fc2(F.gelu(self.fc1(self.norm2(state))))
+        found: Tensor = state + self.down(F.gelu(self.up(self.norm2(state))))
         return found
 
     def _attend(self, state: Float[Tensor, "S N D"]) -> Float[Tensor, "S N D"]:
@@ -87,7 +105,7 @@ class Block(nn.Module):
         scale = query.shape[-1] ** -0.5 / self.soft_cap
         logits = (query * scale @ rearrange(key, "s h n d -> s h d n")).float().tanh() * self.soft_cap
         weights = logits.softmax(dim=-1).to(value.dtype)
-        found: Tensor = self.proj(rearrange(weights @ value, "s h n d -> s n (h d)"))
+        found: Tensor = self.out(rearrange(weights @ value, "s h n d -> s n (h d)"))
         return found
 
 
@@ -138,169 +156,76 @@ class VideoPrismModel(nn.Module):
             yield last, rearrange(self.temporal_norm(state), "(b n) t d -> b t n d", n=n_tokens)
 
 
-def token_model(size: VideoPrismSize, *, n_blocks: int | None = None, normed: bool = True) -> VideoPrismModel:
-    """The model without memory behind it (meta device): whole, or cut after `n_blocks`."""
-    with torch.device("meta"):
-        return VideoPrismModel(size, n_blocks=size.depth if n_blocks is None else n_blocks, normed=normed)
+TORCH_NAMES: dict[str, str | tuple[str, ...]] = {
+    "spatial": "spatial_layers",
+    "temporal": "temporal_layers",
+    "patches": "spatial_embeddings.patch_embeddings.projection",
+    "spatial_norm": "layernorm1",
+    "temporal_norm": "layernorm2",
+    "norm1": "layernorm_before",
+    "norm2": "layernorm_after",
+    "qkv": tuple(f"attention.{name}_proj" for name in "qkv"),
+    "out": "attention.o_proj",
+    "up": "mlp.fc1",
+    "down": "mlp.fc2",
+}
+"""Our parts in `model.safetensors` of transformers' VideoPrismVisionModel."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where one of our parameters is in a file."""
-
-    keys: tuple[str, ...]
-    """One, or several that we keep in one piece along the first axis."""
-    shape: tuple[int, ...]
-    """Of each key's array."""
-    axes: str | None = None
-    """An einops pattern from the file's axes to ours."""
-    lengths: tuple[tuple[str, int], ...] = ()
-    """Axes of `axes` whose length the shapes do not tell."""
-    layer: int | None = None
-    """Index on the first axis, where the file stacks the blocks of a stage."""
-    plus: float = 0.0
-    """Added to the file's numbers: norms are stored as what they differ from 1 by."""
-
-    def read(self, file: TensorFile) -> Float[Tensor, "..."]:
-        """The parameter in float32; of a stack, only the block's own part is read."""
-        return torch.cat([self._piece(file.read(key)) for key in self.keys]) + self.plus
-
-    def _piece(self, array: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        own = (array if self.layer is None else array[self.layer]).float()
-        return own if self.axes is None else rearrange(own, self.axes, **dict(self.lengths))
-
-
-def released_places(size: VideoPrismSize, found: Shapes) -> dict[str, Place]:
-    """Our parameters' places in a file whose keys are `found`: Flax's layout, else transformers'."""
-    return flax_places(size) if any(key.startswith("params/") for key in found) else torch_places(size)
-
-
-def flax_places(size: VideoPrismSize) -> dict[str, Place]:
-    """`flax_*_repeated.npz`: the blocks of a stage are stacked on the first axis of each array."""
+def flax_entries(size: VideoPrismSize) -> Entries:
+    """Our parameters in `flax_*_repeated.npz`, where the blocks of a stage are stacked in each array."""
     width, (steps, rows, columns) = size.block.width, size.table
     _, y, x = size.patch
     patch = "params/patch_projection/linear"
-    places = {
-        "patches.weight": Place(
-            keys=(f"{patch}/kernel",),
-            shape=(y * x * 3, width),
-            axes="(y x c) d -> d c 1 y x",
-            lengths=(("y", y), ("x", x)),
+    entries: Entries = {
+        "patches.weight": Entry(
+            (f"{patch}/kernel",), (y * x * 3, width), "(y x c) d -> d c 1 y x", {"y": y, "x": x}
         ),
-        "patches.bias": Place(keys=(f"{patch}/bias",), shape=(width,)),
-        "spatial_positions": Place(keys=("params/spatial_pos_emb/emb_var",), shape=(rows * columns, width)),
-        "temporal_positions": Place(keys=("params/temporal_pos_emb/emb_var",), shape=(steps, width)),
+        "patches.bias": Entry((f"{patch}/bias",), (width,)),
+        "spatial_positions": Entry(("params/spatial_pos_emb/emb_var",), (rows * columns, width)),
+        "temporal_positions": Entry(("params/temporal_pos_emb/emb_var",), (steps, width)),
     }
     for stage, depth in (("spatial", size.spatial_depth), ("temporal", size.temporal_depth)):
-        places |= _flax_norm(f"{stage}_norm", f"params/{stage}_ln", (width,), None)
+        entries |= flax_norm(f"{stage}_norm", f"params/{stage}_ln", width, plus=1.0)
+        stack = f"params/{stage}_encoder/transformers_stack/x_layers/"
         for layer in range(depth):
-            stack = f"params/{stage}_encoder/transformers_stack/x_layers"
-            places |= _flax_block(f"{stage}.{layer}", stack, size, depth, layer)
-    return places
+            entries |= nested(f"{stage}.{layer}.", stack, stacked(depth, layer, _flax_block(size)))
+    return entries
 
 
-def _flax_block(ours: str, stack: str, size: VideoPrismSize, depth: int, layer: int) -> dict[str, Place]:
+def _flax_block(size: VideoPrismSize) -> Entries:
     width, heads, mlp = size.block.width, size.block.heads, size.block.mlp
-    projection, bias = (depth, width, heads, width // heads), (depth, heads, width // heads)
-    qkv = [f"{stack}/self_attention/{name}" for name in ("query", "key", "value")]
-
-    def place(key: str, *shape: int, axes: str | None = None) -> Place:
-        return Place(keys=(f"{stack}/{key}",), shape=(depth, *shape), axes=axes, layer=layer)
-
+    qkv, per_head = [f"self_attention/{name}" for name in ("query", "key", "value")], width // heads
     return {
-        **_flax_norm(f"{ours}.norm1", f"{stack}/layer_norm", (depth, width), layer),
-        **_flax_norm(f"{ours}.norm2", f"{stack}/ff_layer/layer_norm", (depth, width), layer),
-        f"{ours}.qkv.weight": Place(
-            keys=tuple(f"{key}/w" for key in qkv), shape=projection, axes="i h d -> (h d) i", layer=layer
-        ),
-        f"{ours}.qkv.bias": Place(
-            keys=tuple(f"{key}/b" for key in qkv), shape=bias, axes="h d -> (h d)", layer=layer
-        ),
+        **flax_norm("norm1", "layer_norm", width, plus=1.0),
+        **flax_norm("norm2", "ff_layer/layer_norm", width, plus=1.0),
+        "qkv.weight": Entry(tuple(f"{part}/w" for part in qkv), (width, heads, per_head), "i h d -> (h d) i"),
+        "qkv.bias": Entry(tuple(f"{part}/b" for part in qkv), (heads, per_head), "h d -> (h d)"),
         # The output projection alone is stored with its outputs first.
-        f"{ours}.proj.weight": place(
-            "self_attention/post/w", width, heads, width // heads, axes="o h d -> o (h d)"
-        ),
-        f"{ours}.proj.bias": place("self_attention/post/b", width),
-        f"{ours}.fc1.weight": place("ff_layer/ffn_layer1/linear/kernel", width, mlp, axes="i o -> o i"),
-        f"{ours}.fc1.bias": place("ff_layer/ffn_layer1/linear/bias", mlp),
-        f"{ours}.fc2.weight": place("ff_layer/ffn_layer2/linear/kernel", mlp, width, axes="i o -> o i"),
-        f"{ours}.fc2.bias": place("ff_layer/ffn_layer2/linear/bias", width),
+        "out.weight": Entry(("self_attention/post/w",), (width, heads, per_head), "o h d -> o (h d)"),
+        "out.bias": Entry(("self_attention/post/b",), (width,)),
+        **flax_dense("up", "ff_layer/ffn_layer1/linear", width, mlp),
+        **flax_dense("down", "ff_layer/ffn_layer2/linear", mlp, width),
     }
 
 
-def _flax_norm(ours: str, theirs: str, shape: tuple[int, ...], layer: int | None) -> dict[str, Place]:
-    return {
-        f"{ours}.weight": Place(keys=(f"{theirs}/scale",), shape=shape, layer=layer, plus=1.0),
-        f"{ours}.bias": Place(keys=(f"{theirs}/bias",), shape=shape, layer=layer),
-    }
+def stretch_temporal(table: Float[Tensor, "T D"], size: VideoPrismSize) -> Float[Tensor, "U D"]:
+    """The positions of steps at the grid of the run; a table of the grid's size stays.
 
-
-_TORCH_NAMES = {
-    "patches": ("spatial_embeddings.patch_embeddings.projection",),
-    "spatial_norm": ("layernorm1",),
-    "temporal_norm": ("layernorm2",),
-    "norm1": ("layernorm_before",),
-    "norm2": ("layernorm_after",),
-    "qkv": tuple(f"attention.{name}_proj" for name in "qkv"),
-    "proj": ("attention.o_proj",),
-    "fc1": ("mlp.fc1",),
-    "fc2": ("mlp.fc2",),
-}
-
-
-def torch_places(size: VideoPrismSize) -> dict[str, Place]:
-    """`model.safetensors` of transformers' VideoPrismVisionModel."""
-    (steps, rows, columns), width = size.table, size.block.width
-    tables = {"spatial": (1, rows * columns, width), "temporal": (1, steps, width)}
-    places = {
-        f"{stage}_positions": Place(
-            keys=(f"{stage}_embeddings.position_embeddings",), shape=shape, axes="1 n d -> n d"
-        )
-        for stage, shape in tables.items()
-    }
-    for name, tensor in token_model(size).state_dict().items():
-        if name in places:
-            continue
-        *beginning, part, kind = name.split(".")
-        prefix = f"{beginning[0]}_layers.{beginning[1]}." if beginning else ""
-        theirs = _TORCH_NAMES[part]
-        first, *others = tensor.shape
-        places[name] = Place(
-            keys=tuple(f"{prefix}{piece}.{kind}" for piece in theirs),
-            shape=(first // len(theirs), *others),
-            plus=1.0 if "norm" in part and kind == "weight" else 0.0,
-        )
-    return places
-
-
-def stretch_positions(
-    name: str, parameter: Float[Tensor, "..."], size: VideoPrismSize
-) -> Float[Tensor, "..."]:
-    """Our parameter `name`, at the grid of the run if it is one of the two position tables.
-
-    Linear along each axis at half-pixel centres, averaging where the grid is smaller, as `jax.image.resize`
-    does it. Tables of the grid's size stay as they are.
+    Linear at half-pixel centres, averaging where the grid is smaller, as `jax.image.resize` does it.
     """
-    (steps, rows, columns), grid = size.table, size.grid
-    if name == "temporal_positions":
-        return einsum(_linear(steps, grid.steps), parameter, "u t, t d -> u d")
-    if name == "spatial_positions":
-        table = rearrange(parameter, "(h w) d -> h w d", h=rows)
-        vertical, horizontal = _linear(rows, grid.rows), _linear(columns, grid.columns)
-        table = einsum(vertical, horizontal, table, "y h, x w, h w d -> y x d")
-        return rearrange(table, "y x d -> (y x) d")
-    return parameter
+    return einsum(_linear(size.table[0], size.grid.steps), table, "u t, t d -> u d")
+
+
+def stretch_spatial(table: Float[Tensor, "N D"], size: VideoPrismSize) -> Float[Tensor, "P D"]:
+    """The positions of patches at the grid of the run, along each axis as `stretch_temporal`."""
+    (_, rows, columns), grid = size.table, size.grid
+    square = rearrange(table, "(h w) d -> h w d", h=rows)
+    vertical, horizontal = _linear(rows, grid.rows), _linear(columns, grid.columns)
+    square = einsum(vertical, horizontal, square, "y h, x w, h w d -> y x d")
+    return rearrange(square, "y x d -> (y x) d")
 
 
 def _linear(n_in: int, n_out: int) -> Float[Tensor, "U T"]:
     # torch's own anti-aliased resize (2.13) is wrong on an axis beside one of length 1.
     return temporal_matrix(n_in, n_out, "linear")
-
-
-def open_videoprism(name: str, weights_dir: Path | None) -> VideoPrism:
-    """A VideoPrism from its file in `<weights_dir>/<name>/`."""
-
-    def file() -> Path:
-        return FILES[name].obtain(name, weights_dir)
-
-    return VideoPrism(info=VIT_INFOS[name], size=VIDEOPRISM_SIZES[name], file=file)

@@ -1,64 +1,44 @@
 """V-JEPA from its released `.pth.tar`: the target encoder, as the authors' own evaluations take it.
 
 The file also holds the encoder that was trained against it, the predictor and Adam's state; memory-mapping
-leaves those on disk. Positions are stored, and stretched where clips have another size than in training.
+leaves those on disk. Positions are stored, and stretched where clips have another size than in training
+(`size.table` is the grid of the training then).
 """
 
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.backbones.positions import stretched
-from featcache.backbones.video_catalogue import VIDEO_FILES, VJEPA_SIZES, VideoViTSize, vjepa_info
-from featcache.backbones.vit import (
-    Family,
-    Layout,
-    Source,
-    VideoViTBackbone,
-    as_it_is,
-    timm_block,
-    timm_ends,
-)
+from featcache.backbones.parts import stretched
+from featcache.backbones.vit import TIMM_NAMES, VideoViTBackbone
 from featcache.backbones.weights.checkpoint import Shapes
+from featcache.backbones.weights.key_map import Entry, KeyMap, renamed
 
 PREFIX = "module.backbone."
 """Of every key: the wrappers of distributed training and of masking."""
 
 
-def open_vjepa(name: str, weights_dir: Path | None) -> VideoViTBackbone:
-    """A V-JEPA, from `<weights_dir>/<name>/`."""
-    return vjepa(name, VJEPA_SIZES[name], partial(VIDEO_FILES[name].obtain, name, weights_dir))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VJepa(VideoViTBackbone):
+    """A V-JEPA of any size."""
+
+    family: ClassVar[str] = "vjepa"
+    sections: ClassVar[tuple[str, ...]] = ("target_encoder",)
+    skipped_sections: ClassVar[tuple[str, ...]] = ("encoder", "predictor")
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """Every tensor of the target encoder."""
+        entries = renamed(self.whole(), TIMM_NAMES, PREFIX)
+        steps, rows, columns = self.size.stored_grid
+        entries["positions"] = Entry(
+            (f"{PREFIX}pos_embed",), (1, steps * rows * columns, self.size.block.width), then=self._positions
+        )
+        return KeyMap(entries)
+
+    def _positions(self, table: Float[Tensor, "1 S C"]) -> Float[Tensor, "N C"]:
+        return stretched(table[0], self.size.stored_grid, self.size.grid.shape[:3])
 
 
-def layout(size: VideoViTSize, _found: Shapes) -> Layout:
-    """Every tensor of the target encoder and the parameter it becomes."""
-    steps, rows, columns = size.stored_grid
-    table = {f"{PREFIX}pos_embed": (1, steps * rows * columns, size.block.width)}
-    sources = timm_ends(PREFIX, size, norm=True)
-    sources["positions"] = Source(table, partial(_positions, size))
-    for number in range(size.depth):
-        released = f"{PREFIX}blocks.{number}."
-        block = timm_block(released, size)
-        block["qkv.bias"] = Source({f"{released}attn.qkv.bias": (3 * size.block.width,)}, as_it_is)
-        sources |= {f"blocks.{number}.{name}": source for name, source in block.items()}
-    return Layout(sources=sources)
-
-
-FAMILY = Family(
-    name="vjepa",
-    layout=layout,
-    sections=("target_encoder",),
-    left_out_sections=("encoder", "predictor"),
-)
-
-
-def vjepa(name: str, size: VideoViTSize, file: Callable[[], Path]) -> VideoViTBackbone:
-    """A V-JEPA of any size; `size.table` is the grid it was trained on where that is another."""
-    return VideoViTBackbone(info=vjepa_info(name, size), size=size, family=FAMILY, file=file)
-
-
-def _positions(size: VideoViTSize, table: Float[Tensor, "1 S C"]) -> tuple[Float[Tensor, "N C"]]:
-    return (stretched(table[0], size.stored_grid, size.grid.shape[:3]),)
+open_model = VJepa.named

@@ -2,59 +2,56 @@
 
 The library takes positions from its config's `crop_size`, not from the frames, and runs other sizes silently
 wrong; so the config is made here, from the size that the frames are brought to. The predictor that the files
-hold beside the encoder is left out.
+hold beside the encoder is skipped.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones import base
-from featcache.backbones.encoder import PatchEmbedding, states_after
-from featcache.backbones.one_file import OneFileBackbone
-from featcache.backbones.sizes import VJEPA2_SIZES, Vjepa2Size, size_entry
-from featcache.backbones.vit_catalogue import VIT_HUB, VIT_INFOS
-from featcache.backbones.weights.checkpoint import Shapes, read_checked
-from featcache.backbones.weights.locate import obtain_weights
+from featcache.backbones.encoder import PretrainedBackbone
+from featcache.backbones.parts import PatchEmbedding, states_after
+from featcache.backbones.releases import CONFIG_FILE
+from featcache.backbones.sizes import ViTSize, size_entry
+from featcache.backbones.weights.checkpoint import Shapes
+from featcache.backbones.weights.key_map import KeyMap, renamed
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
-LEFT_OUT = ("predictor.",)
+SKIPPED = ("predictor.",)
 """Beginnings of keys that tokens do not need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Vjepa2(OneFileBackbone):
+class Vjepa2(PretrainedBackbone):
     """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
-    size: Vjepa2Size
+    size: ViTSize
 
     def architecture(self) -> base.JSON:
         """The size's numbers."""
         return {"family": "vjepa2", "positions": "rotation by step, row and column", **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `OneFileBackbone`."""
-        return token_model(self.size, n_blocks=n_blocks, normed=normed)
+        """See `PretrainedBackbone`."""
+        return Vjepa2Model(self.size, n_blocks=n_blocks, normed=normed)
 
-    def parameters(
-        self, wanted: dict[str, Tensor], device: torch.device, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        """See `OneFileBackbone`."""
-        keys, shapes = {name: _released(name) for name in wanted}, released_shapes(self.size)
-        return read_checked(self.file(), keys, of=shapes, left_out=LEFT_OUT, device=device, dtype=dtype)
+    def key_map(self, found: Shapes) -> KeyMap:
+        """The library's names under `encoder.`."""
+        names = {"patches": "embeddings.patch_embeddings.proj"}
+        return KeyMap(renamed(self.whole(), names, prefix="encoder."), SKIPPED)
 
 
 class Vjepa2Model(nn.Module):
     """The parts of a V-JEPA 2 that give tokens, as far down as they are needed."""
 
-    def __init__(self, size: Vjepa2Size, *, n_blocks: int, normed: bool) -> None:
+    def __init__(self, size: ViTSize, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
         self.grid = size.grid
         self.patches = PatchEmbedding(size.patch, size.block.width)
@@ -73,35 +70,19 @@ class Vjepa2Model(nn.Module):
         return rearrange(state, "b (t h w) c -> b t h w c", t=self.grid.steps, h=self.grid.rows)
 
 
-def token_model(size: Vjepa2Size, *, n_blocks: int | None = None, normed: bool = True) -> Vjepa2Model:
-    """The model without memory behind it (meta device): whole, or cut after `n_blocks`.
-
-    Raises:
-        CallError: frames that are not square, which the library cannot place.
-        WeightsError: the installed transformers has no V-JEPA 2.
-    """
-    with torch.device("meta"):
-        return Vjepa2Model(size, n_blocks=size.depth if n_blocks is None else n_blocks, normed=normed)
-
-
-def released_shapes(size: Vjepa2Size) -> Shapes:
-    """Every key that the whole encoder takes from a file, with its shape."""
-    state = token_model(size).state_dict()
-    return {_released(name): tuple(tensor.shape) for name, tensor in state.items()}
-
-
-def open_vjepa2(name: str, weights_dir: Path | None) -> Vjepa2:
-    """A published V-JEPA 2, from `<weights_dir>/<name>/`, the Hugging Face cache or the hub."""
+def open_model(name: str, weights_dir: Path | None) -> Vjepa2:
+    """A published V-JEPA 2, whose config is held against its name whenever its weights are looked for."""
+    backbone = Vjepa2.named(name, weights_dir)
 
     def file() -> Path:
-        files = obtain_weights(name, VIT_HUB[name], weights_dir)
-        _refuse_other_config(files.config, name, VJEPA2_SIZES[name])
-        return files.weights
+        path = backbone.file()
+        _refuse_other_config(path.with_name(CONFIG_FILE), name, backbone.size)
+        return path
 
-    return Vjepa2(info=VIT_INFOS[name], size=VJEPA2_SIZES[name], file=file)
+    return replace(backbone, file=file)
 
 
-def _refuse_other_config(path: Path, name: str, size: Vjepa2Size) -> None:
+def _refuse_other_config(path: Path, name: str, size: ViTSize) -> None:
     """The two g differ in no key and no shape, only in what their configs say."""
     expected = {"crop_size": size.input_size[0], "num_attention_heads": size.block.heads}
     try:
@@ -117,7 +98,7 @@ def _refuse_other_config(path: Path, name: str, size: Vjepa2Size) -> None:
         raise WeightsError(f"{path} is not {name}: {', '.join(differing)}. Give the model by its own name.")
 
 
-def _library_layers(size: Vjepa2Size, n_blocks: int) -> list[nn.Module]:
+def _library_layers(size: ViTSize, n_blocks: int) -> list[nn.Module]:
     config_class, layer_class = _library_classes()
     block, (rows, columns), (tubelet, patch_rows, patch_columns) = size.block, size.input_size, size.patch
     if rows != columns or patch_rows != patch_columns:
@@ -154,8 +135,3 @@ def _library_classes() -> tuple[Any, Any]:
             "the installed transformers has no V-JEPA 2: pip install 'transformers>=4.53'"
         ) from problem
     return VJEPA2Config, VJEPA2Layer
-
-
-def _released(name: str) -> str:
-    """Our parameter's key in the hub's files."""
-    return "encoder." + name.replace("patches.", "embeddings.patch_embeddings.proj.")

@@ -7,7 +7,7 @@ in a file is executed: safetensors, npz without pickled objects, torch pickles o
 import argparse
 import pickle
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from featcache.backbones.releases import check_keys
 from featcache.backbones.weights.npz import BROKEN, npz_arrays
 from featcache.backbones.weights.shard_index import files_of, files_of_tensors, is_index
 from featcache.errors import WeightsError
@@ -33,16 +32,18 @@ class TensorFile:
     """Name -> shape of every tensor in it."""
     read: Callable[[str], Tensor]
     """Name -> tensor, on the CPU, in the file's own dtype; memory-mapped where the format allows."""
+    origin: str
+    """The file, for messages."""
 
 
 @contextmanager
 def open_tensors(
-    path: Path, *, sections: tuple[str, ...] = (), left_out: tuple[str, ...] = ()
+    path: Path, *, sections: tuple[str, ...] = (), skipped: tuple[str, ...] = ()
 ) -> Iterator[TensorFile]:
     """The tensors of `.safetensors` (or the index of several), `.npz` or a torch pickle (any other suffix).
 
     A pickle may be a dict of state dicts, as training scripts save it: then the first of `sections` that is
-    there is taken. `left_out` names state dicts beside it that are known and not needed; optimiser states
+    there is taken. `skipped` names state dicts beside it that are known and not needed; optimiser states
     and numbers may be there too.
 
     Raises:
@@ -52,17 +53,17 @@ def open_tensors(
     if path.suffix == ".safetensors":
         with _safetensors(path) as file:
             names = file.keys()
-            yield TensorFile(
-                {name: tuple(file.get_slice(name).get_shape()) for name in names}, file.get_tensor
-            )
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            yield TensorFile(shapes, file.get_tensor, str(path))
     elif is_index(path):
         with ExitStack() as opened:
             yield _indexed(path, opened)
     elif path.suffix == ".npz":
         yield _npz(path)
     else:
-        tensors = _pickled(path, sections, left_out)
-        yield TensorFile({name: tuple(t.shape) for name, t in tensors.items()}, tensors.__getitem__)
+        tensors = _pickled(path, sections, skipped)
+        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        yield TensorFile(shapes, tensors.__getitem__, str(path))
 
 
 def tensor_shapes(path: Path) -> Shapes:
@@ -73,43 +74,6 @@ def tensor_shapes(path: Path) -> Shapes:
     """
     with open_tensors(path) as file:
         return file.shapes
-
-
-def read_tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors called `names`, on the CPU, in the file's own dtype.
-
-    Raises:
-        WeightsError: as `open_tensors`.
-    """
-    with open_tensors(path) as file:
-        return {name: file.read(name) for name in names}
-
-
-def read_checked(
-    path: Path,
-    keys: Mapping[str, str],
-    *,
-    of: Shapes,
-    left_out: tuple[str, ...],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> dict[str, Tensor]:
-    """Parameters from a file whose every key is accounted for: of the whole model, or known to be left out.
-
-    Args:
-        path: of the file.
-        keys: parameter -> its key in the file, of those that are wanted.
-        of: key -> shape of the whole model.
-        left_out: as `released.check_keys`.
-        device: where the parameters go, one after the other.
-        dtype: what they become.
-
-    Raises:
-        WeightsError: as `open_tensors` and `released.check_keys`.
-    """
-    with open_tensors(path) as file:
-        check_keys(file.shapes, of, left_out=left_out, origin=str(path))
-        return {name: file.read(key).to(device, dtype) for name, key in keys.items()}
 
 
 def _safetensors(path: Path) -> Any:
@@ -132,7 +96,7 @@ def _indexed(index: Path, opened: ExitStack) -> TensorFile:
         # Those that the index does not name are told as well: none goes unaccounted for.
         shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
         home |= dict.fromkeys(names - home.keys(), path)
-    return TensorFile(shapes, lambda name: files[home[name]].get_tensor(name))
+    return TensorFile(shapes, lambda name: files[home[name]].get_tensor(name), str(index))
 
 
 def _npz(path: Path) -> TensorFile:
@@ -148,10 +112,10 @@ def _npz(path: Path) -> TensorFile:
             raise _unreadable(path, problem) from problem
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=False))
 
-    return TensorFile({name: array.shape for name, array in arrays.items()}, read)
+    return TensorFile({name: array.shape for name, array in arrays.items()}, read, str(path))
 
 
-def _pickled(path: Path, sections: tuple[str, ...], left_out: tuple[str, ...]) -> dict[str, Tensor]:
+def _pickled(path: Path, sections: tuple[str, ...], skipped: tuple[str, ...]) -> dict[str, Tensor]:
     content = _unpickled(path)
     if not isinstance(content, dict):
         raise _not_tensors(path, sections)
@@ -161,7 +125,7 @@ def _pickled(path: Path, sections: tuple[str, ...], left_out: tuple[str, ...]) -
     else:
         tensors = content[chosen]
         others = [name for name, value in content.items() if name != chosen and _is_model(value)]
-        _refuse_unknown_models(path, chosen, [name for name in others if name not in left_out])
+        _refuse_unknown_models(path, chosen, [name for name in others if name not in skipped])
     if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise _not_tensors(path, sections)
     return tensors

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from featcache.backbones import encoder
 from featcache.backbones.base import Backbone, BackboneInfo, block_at_fraction
 from featcache.backbones.weights.checkpoint import TensorFile, open_tensors
 from featcache.spec import Layer
@@ -194,23 +195,23 @@ def wrong_pixels(request: pytest.FixtureRequest) -> Callable[[Any], Any]:
 
 
 @pytest.fixture
-def record_keys(monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType], list[str]]:
-    """Watches a module open weight files: the list grows by each key whose tensor is read."""
+def record_keys(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Watches backbones open weight files: the list grows by each key whose tensor is read."""
 
-    def watch(module: ModuleType) -> list[str]:
+    def watch() -> list[str]:
         asked: list[str] = []
 
         @contextmanager
-        def recording(path: Path) -> Iterator[TensorFile]:
-            with open_tensors(path) as file:
+        def recording(path: Path, **options: Any) -> Iterator[TensorFile]:
+            with open_tensors(path, **options) as file:
 
                 def read(key: str) -> Tensor:
                     asked.append(key)
                     return file.read(key)
 
-                yield TensorFile(file.shapes, read)
+                yield replace(file, read=read)
 
-        monkeypatch.setattr(module, "open_tensors", recording)
+        monkeypatch.setattr(encoder, "open_tensors", recording)
         return asked
 
     return watch

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from featcache.backbones import BACKBONES, backbone_info, load_backbone
-from featcache.backbones.catalogue import INFOS
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -57,7 +56,7 @@ def own(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_every_name_gives_a_backbone_without_weights(name: str, tmp_path: Path) -> None:
-    assert load_backbone(name, tmp_path).info == backbone_info(name) == INFOS[name]
+    assert load_backbone(name, tmp_path).info == backbone_info(name) == BACKBONES[name].info
 
 
 def test_unknown_names_suggest_near_ones() -> None:

@@ -6,19 +6,12 @@ from typing import Any
 
 import pytest
 
-from featcache.backbones.sizes import (
-    DINOV2_SIZES,
-    DINOV3_SIZES,
-    VIDEOPRISM_SIZES,
-    VJEPA2_SIZES,
-    BlockSize,
-    Vjepa2Size,
-    size_entry,
-)
+from featcache.backbones import BACKBONES
+from featcache.backbones.sizes import BlockSize, ViTSize, size_entry
 from featcache.errors import CallError
 
 BLOCK = BlockSize(width=4, heads=2, mlp=6)
-SIZE = Vjepa2Size(block=BLOCK, depth=3, patch=(2, 2, 2), input_size=(4, 6), n_frames=4)
+SIZE = ViTSize(block=BLOCK, depth=3, patch=(2, 2, 2), input_size=(4, 6), n_frames=4)
 
 
 def test_a_block_counted_by_hand() -> None:
@@ -37,27 +30,8 @@ def test_a_model_counted_by_hand() -> None:
     assert SIZE.gflop == pytest.approx(2e-9 * (12 * 24 * 4 + 3 * BLOCK.multiply_adds(12)))
 
 
-def test_stages_of_videoprism() -> None:
-    assert {name: size.spatial_depth for name, size in VIDEOPRISM_SIZES.items()} == {
-        "videoprism_b": 12,
-        "videoprism_l": 24,
-        "videoprism_g": 40,
-    }
-
-
-def test_what_no_key_shape_tells() -> None:
-    # A wrong number of heads or another eps loads as well and gives other tokens.
-    families = (DINOV2_SIZES, VIDEOPRISM_SIZES, VJEPA2_SIZES, DINOV3_SIZES)
-    heads = [[size.block.heads for size in sizes.values()] for sizes in families]
-    assert heads == [[6, 12, 16, 24], [12, 16, 16], [16, 16, 22, 22], [6, 12, 16, 20, 32]]
-    eps = [{size.block.eps for size in sizes.values()} for sizes in families]
-    assert eps == [{1e-6}, {1e-6}, {1e-6}, {1e-5}]
-    assert {size.soft_cap for size in VIDEOPRISM_SIZES.values()} == {50.0}
-    assert {size.registers for size in DINOV3_SIZES.values()} == {4}
-
-
 def test_entries_are_plain_json() -> None:
-    for size in (SIZE, DINOV2_SIZES["dinov2_g"], VIDEOPRISM_SIZES["videoprism_l"]):
+    for size in (SIZE, *(BACKBONES[name].size for name in ("dinov2_g", "videoprism_l", "4ds_e"))):
         entry = size_entry(size)
         assert json.loads(json.dumps(entry)) == entry
     assert size_entry(SIZE)["patch"] == [2, 2, 2]
@@ -73,3 +47,9 @@ def test_blocks_that_cannot_be(change: dict[str, Any]) -> None:
 def test_patches_that_do_not_divide(change: dict[str, Any]) -> None:
     with pytest.raises(CallError, match="do not divide"):
         replace(SIZE, **change)
+
+
+@pytest.mark.parametrize("table", [(0, 14, 14), (8, 14, -1)])
+def test_a_table_without_entries_is_refused(table: tuple[int, int, int]) -> None:
+    with pytest.raises(CallError, match="must be positive"):
+        replace(BACKBONES["4ds_l"].size, table=table)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache.backbones import vit
-from featcache.backbones.families.fourds import fourds, layout
-from featcache.backbones.sizes import BlockSize
-from featcache.backbones.video_catalogue import VideoViTSize
+from featcache.backbones.catalogue import vit_info
+from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.backbones.vit import Block, VideoViT, VideoViTBackbone
-from featcache.backbones.weights.checkpoint import TensorFile
 from featcache.errors import CallError
 from featcache.spec import Layer
 
@@ -27,12 +26,18 @@ SIZE = VideoViTSize(
 )  # fmt: skip
 
 
+def fourds(file: Callable[[], Path]) -> FourDS:
+    return FourDS(info=vit_info("tiny", "fourds", SIZE), size=SIZE, file=file)
+
+
 @pytest.fixture
 def backbone(tmp_path: Path) -> VideoViTBackbone:
     draw = np.random.default_rng(0)
-    arrays = {key: draw.normal(0, 0.3, s).astype(np.float32) for key, s in layout(SIZE, {}).keys.items()}
+    arrays = {
+        key: draw.normal(0, 0.3, s).astype(np.float32) for key, s in fourds(Path).key_map({}).shapes.items()
+    }
     np.savez(tmp_path / "tiny.npz", **arrays)  # type: ignore[arg-type]
-    return fourds("tiny", SIZE, lambda: tmp_path / "tiny.npz")
+    return fourds(lambda: tmp_path / "tiny.npz")
 
 
 @pytest.fixture
@@ -94,10 +99,10 @@ def test_tokens_are_numbered_through_steps_rows_and_columns() -> None:
 
 
 def test_early_exit_is_the_same_function_and_reads_no_later_block(
-    backbone: VideoViTBackbone, clips: Tensor, monkeypatch: pytest.MonkeyPatch
+    backbone: VideoViTBackbone, clips: Tensor, record_keys: Callable[[], list[str]]
 ) -> None:
     whole = backbone.load(tuple(map(Layer, range(4))), CPU, torch.float32)(clips)
-    asked = record_reads(monkeypatch)
+    asked = record_keys()
     for block in range(4):
         asked.clear()
         encoder = backbone.load((Layer(block),), CPU, torch.float32)
@@ -107,18 +112,6 @@ def test_early_exit_is_the_same_function_and_reads_no_later_block(
         assert numbers == {str(number) for number in range(block)}
         found = encoder(clips)
         assert list(found) == [Layer(block)] and torch.equal(found[Layer(block)], whole[Layer(block)])
-
-
-def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    asked: list[str] = []
-    fill = vit.Source.fill
-
-    def recording(source: vit.Source, parameter: Tensor, file: TensorFile) -> None:
-        asked.extend(source.keys)
-        fill(source, parameter, file)
-
-    monkeypatch.setattr(vit.Source, "fill", recording)
-    return asked
 
 
 def test_bfloat16_products_float32_sums(backbone: VideoViTBackbone, clips: Tensor) -> None:
@@ -141,7 +134,7 @@ def test_half_precision_files_load_into_float32(
     np.savez(tmp_path / "half.npz", **halves)
     np.savez(tmp_path / "same.npz", **{key: array.astype(np.float32) for key, array in halves.items()})
     one, other = (
-        fourds("tiny", SIZE, lambda name=name: tmp_path / name).load((Layer(3),), CPU, torch.float32)(clips)  # type: ignore[misc]
+        fourds(lambda name=name: tmp_path / name).load((Layer(3),), CPU, torch.float32)(clips)  # type: ignore[misc]
         for name in ("half.npz", "same.npz")
     )
     assert torch.equal(one[Layer(3)], other[Layer(3)])
@@ -174,7 +167,7 @@ def test_wrong_clips_and_layers_are_refused(backbone: VideoViTBackbone) -> None:
 
 def test_architecture_names_everything_that_changes_the_function(backbone: VideoViTBackbone) -> None:
     seen = [backbone.architecture()]
-    for change in ({"gelu": "erf"}, {"table": (4, 4, 4)}, {"block": replace(SIZE.block, heads=3)}):
+    for change in ({"gelu": "erf"}, {"input_size": (16, 8)}, {"block": replace(SIZE.block, heads=3)}):
         seen.append(replace(backbone, size=replace(SIZE, **change)).architecture())
         assert seen[-1] not in seen[:-1]
     assert seen[0]["family"] == "4ds" and seen[0]["patch"] == [2, 4, 4]
@@ -184,10 +177,9 @@ LOADING = """
 import sys, threading
 from pathlib import Path
 import numpy as np, torch
-from featcache.backbones.families.fourds import fourds, layout
-from featcache.backbones.sizes import BlockSize
-from featcache.backbones.video_catalogue import VideoViTSize
-from featcache.backbones.vit import meta_model
+from featcache.backbones.catalogue import vit_info
+from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.spec import Layer
 
 size = VideoViTSize(
@@ -195,8 +187,8 @@ size = VideoViTSize(
     n_frames=4, positions="stored", gelu="tanh", final_norm=False,
 )
 path = Path(sys.argv[1])
-np.savez(path, **{key: np.ones(shape, np.float32) for key, shape in layout(size, {}).keys.items()})
-backbone = fourds("middle", size, lambda: path)
+backbone = FourDS(info=vit_info("middle", "fourds", size), size=size, file=lambda: path)
+np.savez(path, **{key: np.ones(shape, np.float32) for key, shape in backbone.key_map({}).shapes.items()})
 
 def anonymous_bytes():
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -217,7 +209,7 @@ encoder = load(12)
 seen.append(anonymous_bytes())
 finished.set()
 watcher.join()
-print(sum(p.numel() for p in meta_model(size).parameters()), max(seen) - before)
+print(size.n_params, max(seen) - before)
 """
 
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from featcache.backbones import load_backbone
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import Backbone, Upsampling
-from featcache.backbones.catalogue import resize_info
 from featcache.backbones.families.resize import ResizeTokens
 from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError
@@ -44,7 +43,7 @@ def job(
 
 def stretched(method: Upsampling | None) -> Backbone:
     """A backbone of 8 steps, stretched to 16 by `method`."""
-    info = resize_info("resize")
+    info = BACKBONES["resize"].info
     return ResizeTokens(info=replace(info, upsampling=method, grid=replace(info.grid, steps=8)))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featcache.backbones import load_backbone
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
+from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import dinov2 as dino
-from featcache.backbones.families.dinov2 import HUB_LAYOUT, META_LAYOUT, Dinov2
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import DINOV2_SIZES, BlockSize, Dinov2Size
-from featcache.backbones.vit_catalogue import vit_info
+from featcache.backbones.families.dinov2 import HUB_FORMAT, META_FORMAT, Dinov2
+from featcache.backbones.sizes import BlockSize, Dinov2Size
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer, TokenGrid
 
@@ -69,7 +68,7 @@ def saved(golden: SimpleNamespace, folder: Path, state: dict[str, Tensor] | None
     else:
         save_file(state, path)
     size = size_of(golden)
-    return Dinov2(info=vit_info("dinov2_b", size), size=size, file=lambda: path)
+    return Dinov2(info=vit_info("dinov2_b", "dinov2", size), size=size, file=lambda: path)
 
 
 def test_golden_every_layer_in_one_pass(
@@ -83,7 +82,7 @@ def test_golden_every_layer_in_one_pass(
 
 def test_golden_fractions_choose_the_reference_layers(golden_models: ReadGolden) -> None:
     for golden in golden_models("dinov2_*"):
-        info = vit_info("dinov2_b", size_of(golden))
+        info = vit_info("dinov2_b", "dinov2", size_of(golden))
         for fraction, entry in golden.readout.items():
             assert resolve_layers(fraction, info) == (Layer(entry["after_blocks"]),)
 
@@ -95,8 +94,8 @@ def test_golden_notices_the_other_code_s_positions(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dino, "META_LAYOUT", replace(META_LAYOUT, offset=0.0))
-    monkeypatch.setattr(dino, "HUB_LAYOUT", replace(HUB_LAYOUT, offset=0.1))
+    monkeypatch.setattr(dino, "META_FORMAT", replace(META_FORMAT, offset=0.0))
+    monkeypatch.setattr(dino, "HUB_FORMAT", replace(HUB_FORMAT, offset=0.1))
     for golden in golden_models("dinov2_*"):
         found = last_tokens(saved(golden, tmp_path), golden.clip)
         assert distance(found, golden.arrays["features"]) > 100 * TOLERANCE, golden.name
@@ -193,9 +192,9 @@ def test_final_norm_only_when_asked(golden_models: ReadGolden, distance: Distanc
 
 
 def test_early_exit_is_the_same_function_and_reads_no_later_block(
-    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[ModuleType], list[str]]
+    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[], list[str]]
 ) -> None:
-    asked = record_keys(dino)
+    asked = record_keys()
     for golden in golden_models("dinov2_*"):
         backbone = saved(golden, tmp_path)
         every = tuple(Layer(block) for block in range(backbone.size.depth + 1))
@@ -231,19 +230,20 @@ def test_bfloat16_is_close_and_comes_out_float32(
         assert TOLERANCE < distance(found, golden.hidden[1][:, 1:]) < 0.2
 
 
-@pytest.mark.parametrize("name", DINOV2_SIZES)
-@pytest.mark.parametrize(
-    ("layout", "kind"), [(HUB_LAYOUT, "hf_hub"), (META_LAYOUT, "meta_pth")], ids=["hub", "meta"]
-)
+@pytest.mark.parametrize("name", [f"dinov2_{size}" for size in "sblg"])
+@pytest.mark.parametrize("kind", ["hf_hub", "meta_pth"], ids=["hub", "meta"])
 def test_released_keys_of_the_full_sizes_all_have_a_place(
-    released_listing: Callable[[str], Any], name: str, layout: dino.Layout, kind: str
+    released_listing: Callable[[str], Any], name: str, kind: str
 ) -> None:
     released = released_listing(f"{name}.{kind}_released")
-    wanted = dino.released_shapes(DINOV2_SIZES[name], layout)
-    check_keys(released.shapes, wanted, left_out=dino.LEFT_OUT, origin=name)
-    left = released.shapes.keys() - wanted.keys()
-    assert len(left) == 1 and left <= set(dino.LEFT_OUT)
-    assert sum(map(prod, released.shapes.values())) == released.n_params == DINOV2_SIZES[name].n_params
+    backbone = load_backbone(name)
+    assert isinstance(backbone, Dinov2)
+    key_map = backbone.key_map(released.shapes)
+    key_map.check(released.shapes, name)
+    assert key_map.entries.keys() == backbone.whole().state_dict().keys()
+    skipped = released.shapes.keys() - key_map.shapes.keys()
+    assert len(skipped) == 1 and skipped <= set(dino.SKIPPED)
+    assert sum(map(prod, released.shapes.values())) == released.n_params == BACKBONES[name].size.n_params
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGolden, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_registered_names_take_either_released_file(tmp_path: Path) -> None:
     folder.mkdir()
     backbone = load_backbone("dinov2_s", tmp_path)
     assert isinstance(backbone, Dinov2)
-    shapes = dino.released_shapes(backbone.size, HUB_LAYOUT)
+    shapes = backbone.key_map({}).shapes
     save_file({key: torch.full(shape, 0.01) for key, shape in shapes.items()}, folder / "model.safetensors")
     (folder / "config.json").write_text("{}", encoding="utf-8")
     assert backbone.file() == folder / "model.safetensors"

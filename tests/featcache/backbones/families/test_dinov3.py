@@ -16,11 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from featcache.backbones import load_backbone
+from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import dinov3
 from featcache.backbones.families.dinov3 import Dinov3
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import DINOV3_SIZES, BlockSize, Dinov3Size
-from featcache.backbones.vit_catalogue import vit_info
+from featcache.backbones.sizes import BlockSize, Dinov3Size
 from featcache.errors import WeightsError
 from featcache.spec import Layer, TokenGrid
 
@@ -66,7 +65,7 @@ def saved(model: Any, folder: Path, **changes: Tensor | None) -> Dinov3:
         width=32, heads=2, mlp=48, gated=model.config.use_gated_mlp, scaled=True, biases="qv", eps=1e-5
     )
     size = Dinov3Size(block=block, depth=3, patch=(1, 8, 8), input_size=(24, 32), n_frames=3)
-    return Dinov3(info=vit_info("dinov3_b", size), size=size, file=lambda: path)
+    return Dinov3(info=vit_info("dinov3_b", "dinov3", size), size=size, file=lambda: path)
 
 
 def reference(model: Any, backbone: Dinov3, clip: Tensor) -> dict[Layer, np.ndarray]:
@@ -166,16 +165,18 @@ def test_bfloat16_comes_out_float32(library: Any, clip: Tensor, tmp_path: Path) 
     assert 1e-4 < ((rounded - exact).abs().max() / exact.std()).item() < 0.2
 
 
-@pytest.mark.parametrize("name", DINOV3_SIZES)
+@pytest.mark.parametrize("name", [f"dinov3_{size}" for size in ("s", "b", "l", "hplus", "7b")])
 def test_released_keys_of_the_full_sizes_all_have_a_place(
     released_listing: Callable[[str], Any], name: str
 ) -> None:
     released = released_listing(f"{name}.hf_hub_released")
     found = released.shapes
-    wanted = dinov3.released_shapes(DINOV3_SIZES[name])
-    check_keys(found, wanted, left_out=dinov3.LEFT_OUT, origin=name)
-    assert found.keys() - wanted.keys() == set(dinov3.LEFT_OUT)
-    assert sum(map(prod, found.values())) == released.n_params == DINOV3_SIZES[name].n_params
+    backbone = load_backbone(name)
+    assert isinstance(backbone, Dinov3)
+    key_map = backbone.key_map(found)
+    key_map.check(found, name)
+    assert found.keys() - key_map.shapes.keys() == set(dinov3.SKIPPED)
+    assert sum(map(prod, found.values())) == released.n_params == backbone.size.n_params
 
 
 def test_missing_and_unknown_keys_are_named(library: Any, tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_missing_and_unknown_keys_are_named(library: Any, tmp_path: Path) -> Non
 def test_a_transformers_without_the_model_says_which_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers.models.dinov3_vit.modeling_dinov3_vit", None)
     with pytest.raises(WeightsError, match=r"no DINOv3: pip install 'transformers>=4\.56'"):
-        dinov3.token_model(DINOV3_SIZES["dinov3_s"])
+        Dinov3.named("dinov3_s", None).whole()
 
 
 def test_registered_name(tmp_path: Path) -> None:

@@ -13,21 +13,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache.backbones import load_backbone
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.families.fourds import fourds, layout
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import BlockSize
-from featcache.backbones.video_catalogue import FOURDS_SIZES, VIDEO_INFOS, VideoViTSize
-from featcache.backbones.vit import VideoViTBackbone, meta_model
+from featcache.backbones.catalogue import vit_info
+from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.sizes import BlockSize, VideoViTSize
+from featcache.backbones.weights.checkpoint import Shapes
 from featcache.errors import CallError, WeightsError
 from featcache.resampling import temporal_matrix
 from featcache.spec import Layer
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
+NAMES = ("4ds_b_dist_e", "4ds_l", "4ds_e")
 Golden = Callable[[str], list[SimpleNamespace]]
 Distance = Callable[[Tensor, np.ndarray], float]
+
+
+def fourds(size: VideoViTSize, file: Callable[[], Path]) -> FourDS:
+    return FourDS(info=vit_info("tiny", "fourds", size), size=size, file=file)
+
+
+def released(size: VideoViTSize) -> Shapes:
+    return fourds(size, Path).key_map({}).shapes
 
 
 def size_of(config: dict[str, object]) -> VideoViTSize:
@@ -46,9 +54,9 @@ def save(path: Path, state: dict[str, Tensor]) -> Path:
     return path
 
 
-def model_of(golden: SimpleNamespace, folder: Path, **change: Tensor) -> VideoViTBackbone:
+def model_of(golden: SimpleNamespace, folder: Path, **change: Tensor) -> FourDS:
     path = save(folder / "scaling4d_x.npz", {**golden.released[""], **change})
-    return fourds("tiny", size_of(golden.config), lambda: path)
+    return fourds(size_of(golden.config), lambda: path)
 
 
 TINY = VideoViTSize(
@@ -61,12 +69,12 @@ TINY = VideoViTSize(
 def tiny() -> dict[str, np.ndarray]:
     """Made-up arrays under the released names."""
     draw = np.random.default_rng(0)
-    return {key: draw.normal(0, 0.3, s).astype(np.float32) for key, s in layout(TINY, {}).keys.items()}
+    return {key: draw.normal(0, 0.3, s).astype(np.float32) for key, s in released(TINY).items()}
 
 
 def load_tiny(path: Path, *layers: Layer) -> dict[Layer, Tensor]:
     clip = torch.rand(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    return fourds("tiny", TINY, lambda: path).load(layers or (Layer(3),), CPU, torch.float32)(clip)
+    return fourds(TINY, lambda: path).load(layers or (Layer(3),), CPU, torch.float32)(clip)
 
 
 def test_golden_every_layer_in_one_pass(golden_models: Golden, distance: Distance, tmp_path: Path) -> None:
@@ -119,37 +127,39 @@ def test_golden_in_bfloat16(golden_models: Golden, distance: Distance, tmp_path:
 def test_released_keys_of_the_full_sizes_all_have_a_place(
     released_listing: Callable[[str], Any], name: str, listing: str
 ) -> None:
-    released = released_listing(f"4ds_{listing}.npz_released")
-    size = FOURDS_SIZES[name]
-    places = layout(size, released.shapes)
-    check_keys(released.shapes, places.keys, left_out=places.left_out, origin=name)
-    assert places.left_out == ()
-    assert places.sources.keys() == meta_model(size).state_dict().keys()
-    assert size.n_params == released.n_params == sum(t.numel() for t in meta_model(size).parameters())
+    listed = released_listing(f"4ds_{listing}.npz_released")
+    backbone = load_backbone(name)
+    assert isinstance(backbone, FourDS)
+    key_map = backbone.key_map(listed.shapes)
+    key_map.check(listed.shapes, name)
+    assert key_map.skipped == ()
+    state = backbone.whole().state_dict()
+    assert key_map.entries.keys() == state.keys()
+    assert backbone.size.n_params == listed.n_params == sum(t.numel() for t in state.values())
 
 
 def test_what_is_known_in_advance() -> None:
-    info = VIDEO_INFOS["4ds_e"]
+    info = BACKBONES["4ds_e"].info
     assert (info.mean, info.std, info.final_norm, info.upsampling) == (None, None, False, "cubic")
-    assert [VIDEO_INFOS[name].default_layers for name in FOURDS_SIZES] == [
+    assert [BACKBONES[name].info.default_layers for name in NAMES] == [
         (Layer(10),),
         (Layer(21),),
         (Layer(52),),
     ]
-    assert not VIDEO_INFOS["4ds_l"].public and info.public
+    assert not BACKBONES["4ds_l"].info.public and info.public
 
 
 def test_full_width_4ds_e_in_bfloat16_is_a_float64_recomputation(tmp_path: Path) -> None:
-    size = replace(FOURDS_SIZES["4ds_e"], depth=1, input_size=(32, 32), n_frames=4)
+    size = replace(BACKBONES["4ds_e"].size, depth=1, input_size=(32, 32), n_frames=4)
     draw = torch.Generator().manual_seed(0)
     state = {
         key: torch.randn(shape, generator=draw) * (0.02 if len(shape) > 1 else 0.1)
-        for key, shape in layout(size, {}).keys.items()
+        for key, shape in released(size).items()
     }
     path = save(tmp_path / "scaling4d_e.npz", state)
     clip = torch.rand(1, 4, 3, 32, 32, generator=draw)
     layer = Layer(1)
-    found = fourds("4ds_e", size, lambda: path).load((layer,), CPU, torch.bfloat16)(clip)[layer]
+    found = fourds(size, lambda: path).load((layer,), CPU, torch.bfloat16)(clip)[layer]
     exact = float64_features(state, clip)
     error = (found.reshape(exact.shape) - exact).abs()
     # 8 bits of mantissa: 2^-8 a product, of random sign.
@@ -201,7 +211,7 @@ def test_missing_unknown_and_misshapen_arrays_are_all_named(
 
 def test_positions_are_not_stretched() -> None:
     with pytest.raises(CallError, match=r"positions of \(4, 4, 4\) do not fit a grid of \(2, 2, 2\)"):
-        fourds("tiny", replace(TINY, table=(4, 4, 4)), lambda: Path("absent"))
+        fourds(replace(TINY, table=(4, 4, 4)), lambda: Path("absent"))
 
 
 def test_damage_inside_a_compressed_file_says_so(tmp_path: Path, tiny: dict[str, np.ndarray]) -> None:

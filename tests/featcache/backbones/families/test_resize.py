@@ -9,7 +9,7 @@ import torch
 
 from featcache.backbones import load_backbone
 from featcache.backbones.base import preprocessing
-from featcache.backbones.catalogue import resize_info
+from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.families.resize import ResizeTokens, patch_mean
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
@@ -44,7 +44,8 @@ def test_other_sizes_are_resized_by_area() -> None:
 
 def test_other_patches() -> None:
     info = replace(
-        resize_info("coarse"),
+        BACKBONES["resize"].info,
+        name="coarse",
         input_size=(12, 8),
         n_frames=4,
         grid=TokenGrid(steps=2, rows=3, columns=4, channels=3),

@@ -16,11 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache.backbones import load_backbone
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import HUB, INFOS, VIDEOMAE_SIZES
 from featcache.backbones.families import videomae as hf
-from featcache.backbones.positions import sinusoid
+from featcache.backbones.parts import sinusoid
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -87,7 +86,7 @@ def test_positions_by_hand() -> None:
 
 def test_biases_land(tiny_folder: Path, tiny_state: dict[str, Tensor]) -> None:
     encoder: Any = load_backbone(str(tiny_folder)).load((Layer(3),), CPU, torch.float32)
-    loaded = {hf._our_name(key): tensor for key, tensor in encoder.model.state_dict().items()}
+    loaded = encoder.model.state_dict()
     for block in range(3):
         for ours, released in (("query.bias", "q_bias"), ("value.bias", "v_bias")):
             expected = tiny_state[f"videomae.encoder.layer.{block}.attention.attention.{released}"]
@@ -135,17 +134,10 @@ def test_eps_is_the_config_s(
 
 
 def test_early_exit_is_the_same_function_and_reads_no_later_block(
-    golden: SimpleNamespace, golden_folder: Path, monkeypatch: pytest.MonkeyPatch
+    golden: SimpleNamespace, golden_folder: Path, record_keys: Callable[[], list[str]]
 ) -> None:
     whole = tokens(golden_folder, golden.clip, *(Layer(block) for block in range(5)))
-    asked: list[str] = []
-    read = hf.read_tensors
-
-    def recording(path: Path, names: Any) -> dict[str, Tensor]:
-        asked.extend(names := list(names))
-        return read(path, names)
-
-    monkeypatch.setattr(hf, "read_tensors", recording)
+    asked = record_keys()
     for block in (0, 2):
         asked.clear()
         encoder: Any = load_backbone(str(golden_folder)).load((Layer(block),), CPU, torch.float32)
@@ -184,13 +176,13 @@ def test_released_keys_of_the_full_sizes_all_have_a_place(
     released_listing: Callable[[str], Any], name: str, kind: str
 ) -> None:
     released = released_listing(f"videomae_{name}.hf_hub{kind}_released").shapes
-    size = VIDEOMAE_SIZES[f"videomae_{name}"]
-    wanted = hf._shapes(hf.token_model(size))
-    places = hf.match_keys(released, wanted, name)
-    assert places.keys() == wanted.keys()
-    left = [key for key in released if key not in places.values()]
-    assert all(key.startswith(hf.LEFT_OUT) for key in left)
-    assert sum(int(np.prod(shape)) for shape in wanted.values()) == size.n_params
+    backbone = load_backbone(f"videomae_{name}")
+    assert isinstance(backbone, hf.VideoMAE)
+    key_map = backbone.key_map(released)
+    key_map.check(released, name)
+    wanted = key_map.shapes
+    assert all(key.startswith(hf.SKIPPED) for key in released.keys() - wanted.keys())
+    assert sum(int(np.prod(shape)) for shape in wanted.values()) == backbone.size.n_params
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(
@@ -281,11 +273,10 @@ def test_architecture_and_preprocessing_survive_json(tiny_folder: Path) -> None:
 
 
 def test_huge_has_no_token_norm() -> None:
-    assert "fine-tuned" in INFOS["videomae_h"].title and HUB["videomae_h"].hub_id.endswith(
-        "finetuned-kinetics"
-    )
+    info = BACKBONES["videomae_h"].info
+    assert "fine-tuned" in info.title and info.source.endswith("finetuned-kinetics")
     with pytest.raises(CallError, match="ends without a norm"):
-        resolve_layers("32_normed", INFOS["videomae_h"])
+        resolve_layers("32_normed", info)
 
 
 def test_random_backbone_sees_appearance_and_motion() -> None:
@@ -313,9 +304,8 @@ def test_random_weights_of_a_shorter_model_are_the_longer_one_s() -> None:
 
 def test_random_control_of_videomae_b_has_its_grid() -> None:
     backbone = load_backbone("videomae_random_b")
-    assert (
-        replace(backbone.info, **{f: getattr(INFOS["videomae_b"], f) for f in _NAMES}) == INFOS["videomae_b"]
-    )
+    released = BACKBONES["videomae_b"].info
+    assert replace(backbone.info, **{f: getattr(released, f) for f in _NAMES}) == released
     found = backbone.load((Layer(0),), CPU, torch.float32)(torch.rand(1, 16, 3, 224, 224))
     assert found[Layer(0)].shape == (1, 8, 14, 14, 768)
 
@@ -324,11 +314,12 @@ _NAMES = ("name", "title", "source", "licence", "commercial", "public", "control
 
 
 def test_random_digest_depends_on_seed_and_size() -> None:
-    size = VIDEOMAE_SIZES["videomae_random"]
-    small = replace(size, depth=1)
+    backbone = load_backbone("videomae_random")
+    assert isinstance(backbone, hf.RandomVideoMAE)
+    small = replace(backbone.size, depth=1)
     digests = {
-        hf.RandomWeights(of=of, seed=seed).digest()
-        for of, seed in ((small, 0), (small, 1), (replace(size, depth=2), 0))
+        replace(backbone, size=size, seed=seed).weights_digest()
+        for size, seed in ((small, 0), (small, 1), (replace(small, depth=2), 0))
     }
     assert len(digests) == 3
-    assert hf.RandomWeights(of=small, seed=0).digest() in digests
+    assert replace(backbone, size=small).weights_digest() in digests

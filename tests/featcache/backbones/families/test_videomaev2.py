@@ -11,14 +11,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featcache.backbones import backbone_table, load_backbone
+from featcache.backbones import BACKBONES, backbone_table, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.families.videomaev2 import LEFT_OUT, layout, videomaev2
-from featcache.backbones.positions import sinusoid
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import BlockSize
-from featcache.backbones.video_catalogue import VIDEO_INFOS, VIDEOMAEV2_SIZES, VideoViTSize
-from featcache.backbones.vit import VideoViTBackbone, meta_model
+from featcache.backbones.catalogue import vit_info
+from featcache.backbones.families.videomaev2 import SKIPPED, VideoMAEv2
+from featcache.backbones.parts import sinusoid
+from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
@@ -27,6 +25,10 @@ TOLERANCE = 1e-4
 Golden = Callable[[str], list[SimpleNamespace]]
 Distance = Callable[[Tensor, np.ndarray], float]
 State = dict[str, Tensor]
+
+
+def videomaev2(size: VideoViTSize, file: Callable[[], Path]) -> VideoMAEv2:
+    return VideoMAEv2(info=vit_info("tiny", "videomaev2", size), size=size, file=file)
 
 
 def size_of(golden: SimpleNamespace) -> VideoViTSize:
@@ -43,23 +45,23 @@ def size_of(golden: SimpleNamespace) -> VideoViTSize:
     )  # fmt: skip
 
 
-def as_released(golden: SimpleNamespace, folder: Path, change: State | None = None) -> VideoViTBackbone:
+def as_released(golden: SimpleNamespace, folder: Path, change: State | None = None) -> VideoMAEv2:
     """From a `.pth` as the authors' scripts save it."""
     ((section, state),) = golden.released.items()
     path = folder / "vit_x.pth"
     torch.save({section: state | (change or {}), "optimizer": {"state": {}}, "epoch": 1}, path)
-    return videomaev2("tiny", size_of(golden), lambda: path)
+    return videomaev2(size_of(golden), lambda: path)
 
 
-def as_on_the_hub(golden: SimpleNamespace, folder: Path) -> VideoViTBackbone:
+def as_on_the_hub(golden: SimpleNamespace, folder: Path) -> VideoMAEv2:
     """A fine-tuned file without its head, under the hub's prefix."""
     (state,) = golden.released.values()
     path = folder / "model.safetensors"
     save_file({f"model.{key}": t for key, t in state.items() if not key.startswith("head.")}, path)
-    return videomaev2("tiny", size_of(golden), lambda: path)
+    return videomaev2(size_of(golden), lambda: path)
 
 
-def blocks_of(backbone: VideoViTBackbone) -> tuple[Layer, ...]:
+def blocks_of(backbone: VideoMAEv2) -> tuple[Layer, ...]:
     return tuple(Layer(block) for block in range(backbone.size.depth + 1))
 
 
@@ -76,7 +78,7 @@ def test_golden_every_layer_in_one_pass(
     distance: Distance,
     tmp_path: Path,
     pattern: str,
-    saved: Callable[[SimpleNamespace, Path], VideoViTBackbone],
+    saved: Callable[[SimpleNamespace, Path], VideoMAEv2],
 ) -> None:
     for golden in golden_models(pattern):
         backbone = saved(golden, tmp_path)
@@ -102,7 +104,7 @@ def test_the_norm_of_a_mean_is_never_used_on_tokens(
     golden_models: Golden,
     distance: Distance,
     tmp_path: Path,
-    saved: Callable[[SimpleNamespace, Path], VideoViTBackbone],
+    saved: Callable[[SimpleNamespace, Path], VideoMAEv2],
 ) -> None:
     for golden in golden_models("videomaev2_finetune*.npz"):
         backbone = saved(golden, tmp_path)
@@ -136,18 +138,19 @@ def test_golden_notices_lost_biases(
 @pytest.mark.parametrize(
     "kind", ["pretrain_pth_released", "finetune_k710_pth_released", "hf_safetensors_expected"]
 )
-@pytest.mark.parametrize("name", VIDEOMAEV2_SIZES)
+@pytest.mark.parametrize("name", [f"videomaev2_{size}" for size in "blhg"])
 def test_released_keys_of_the_full_sizes_all_have_a_place(
     released_listing: Callable[[str], Any], name: str, kind: str
 ) -> None:
     released = released_listing(f"{name}.{kind}").shapes
-    size = VIDEOMAEV2_SIZES[name]
-    places = layout(size, released)
-    check_keys(released, places.keys, left_out=places.left_out, origin=name)
-    model = meta_model(size, normed=kind.startswith("pretrain"))
-    assert places.sources.keys() == model.state_dict().keys()
-    used = sum(int(np.prod(shape)) for shape in places.keys.values())
-    assert size.n_params == used + (0 if kind.startswith("pretrain") else 2 * size.block.width)
+    backbone = load_backbone(name)
+    assert isinstance(backbone, VideoMAEv2)
+    key_map = backbone.key_map(released)
+    key_map.check(released, name)
+    norm = () if kind.startswith("pretrain") else ("norm.weight", "norm.bias")
+    assert key_map.entries.keys() == backbone.whole().state_dict().keys() - set(norm)
+    used = sum(int(np.prod(shape)) for shape in key_map.shapes.values())
+    assert backbone.size.n_params == used + len(norm) * backbone.size.block.width
 
 
 def test_missing_and_unknown_keys_are_named(golden_models: Golden, tmp_path: Path) -> None:
@@ -160,9 +163,7 @@ def test_missing_and_unknown_keys_are_named(golden_models: Golden, tmp_path: Pat
             as_released(golden, tmp_path, extra).load((Layer(0),), CPU, torch.float32)
         torch.save({"model": {"encoder.patch_embed.proj.weight": torch.zeros(3)}}, tmp_path / "empty.pth")
         with pytest.raises(WeightsError, match=r"encoder\.blocks\.0\.attn\.proj\.bias.* missing"):
-            videomaev2("tiny", size_of(golden), lambda: tmp_path / "empty.pth").load(
-                (Layer(0),), CPU, torch.float32
-            )
+            videomaev2(size_of(golden), lambda: tmp_path / "empty.pth").load((Layer(0),), CPU, torch.float32)
 
 
 def test_a_truncated_or_flat_pickle(golden_models: Golden, distance: Distance, tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_where_files_are_looked_for(tmp_path: Path) -> None:
     assert backbone.weights_digest().startswith("3e23e816")  # sha256 of b"b"
 
 
-def test_what_is_left_out_is_no_encoder() -> None:
-    assert not any("blocks" in name or "patch" in name for kind in LEFT_OUT.values() for name in kind)
-    info = VIDEO_INFOS["videomaev2_g"]
+def test_what_is_skipped_is_no_encoder() -> None:
+    assert not any("blocks" in name or "patch" in name for kind in SKIPPED.values() for name in kind)
+    info = BACKBONES["videomaev2_g"].info
     assert (info.grid.shape, info.commercial) == ((8, 16, 16, 1408), False)

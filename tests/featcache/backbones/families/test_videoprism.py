@@ -20,11 +20,10 @@ from torch import Tensor
 
 from featcache.backbones import load_backbone
 from featcache.backbones.base import resolve_layers
+from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import videoprism
 from featcache.backbones.families.videoprism import VideoPrism
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import VIDEOPRISM_SIZES, BlockSize, VideoPrismSize
-from featcache.backbones.vit_catalogue import vit_info
+from featcache.backbones.sizes import BlockSize, VideoPrismSize
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -47,7 +46,7 @@ def saved(path: Path, state: State, size: VideoPrismSize) -> VideoPrism:
         np.savez(path, **state)  # type: ignore[arg-type]
     else:
         save_file({key: torch.from_numpy(array) for key, array in state.items()}, path)
-    return VideoPrism(info=vit_info("videoprism_b", size), size=size, file=lambda: path)
+    return VideoPrism(info=vit_info("videoprism_b", "videoprism", size), size=size, file=lambda: path)
 
 
 def of_golden(golden: SimpleNamespace, folder: Path, n_frames: int) -> VideoPrism:
@@ -162,9 +161,9 @@ def test_reference_notices_norms_without_their_one(
     name: str, reference: Any, last_tokens: LastTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone, clip, expected = reference(name)
-    places = videoprism.flax_places(backbone.size)
-    bare = {key: replace(place, plus=0.0) for key, place in places.items()}
-    monkeypatch.setattr(videoprism, "flax_places", lambda _: bare)
+    entries = videoprism.flax_entries(backbone.size)
+    bare = {name: replace(entry, plus=0.0) for name, entry in entries.items()}
+    monkeypatch.setattr(videoprism, "flax_entries", lambda _: bare)
     assert relative(last_tokens(backbone, clip), expected) > 0.1
 
 
@@ -223,11 +222,11 @@ def test_positions_by_hand() -> None:
         patch=(1, 2, 2), input_size=(8, 4), n_frames=4, table=(2, 4, 4),
     )  # fmt: skip
     ramp = torch.arange(4.0).repeat(4)[:, None]
-    found = videoprism.stretch_positions("temporal_positions", torch.tensor([[0.0], [8.0]]), size)
+    found = videoprism.stretch_temporal(torch.tensor([[0.0], [8.0]]), size)
     assert found.flatten().tolist() == [0, 2, 6, 8]
     weights = np.array([0.75, 0.75, 0.25])
     low = float(weights @ [0, 1, 2] / weights.sum())
-    found = videoprism.stretch_positions("spatial_positions", ramp, size)
+    found = videoprism.stretch_spatial(ramp, size)
     assert found.flatten().tolist() == pytest.approx([low, 3 - low] * 4)
 
 
@@ -235,22 +234,18 @@ def test_tables_of_the_grid_s_size_stay(reference: Any) -> None:
     backbone, _, _ = reference("videoprism_scan")
     draw = torch.Generator().manual_seed(0)
     steps, rows, columns = backbone.size.table
-    for name, n_places in (("spatial_positions", rows * columns), ("temporal_positions", steps)):
-        table = torch.randn(n_places, 8, generator=draw)
-        assert torch.equal(videoprism.stretch_positions(name, table, backbone.size), table)
+    for stretch, length in (
+        (videoprism.stretch_spatial, rows * columns),
+        (videoprism.stretch_temporal, steps),
+    ):
+        table = torch.randn(length, 8, generator=draw)
+        assert torch.equal(stretch(table, backbone.size), table)
 
 
 def test_early_exit_is_the_same_function_and_holds_no_later_block(
-    golden_models: ReadGolden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[], list[str]]
 ) -> None:
-    read: list[str] = []
-    original = videoprism.Place.read
-
-    def recording(place: videoprism.Place, file: Any) -> Tensor:
-        read.extend(place.keys)
-        return original(place, file)
-
-    monkeypatch.setattr(videoprism.Place, "read", recording)
+    read = record_keys()
     golden = golden_models("videoprism_flax*")[0]
     backbone = of_golden(golden, tmp_path, golden.clip.shape[1])
     whole = every_layer(backbone, golden.clip)
@@ -298,16 +293,13 @@ def test_keys_of_the_full_sizes_all_have_a_place(
 ) -> None:
     released = released_listing(f"{name}.{kind}")
     found = released.shapes
-    size = VIDEOPRISM_SIZES[name]
-    places = videoprism.released_places(size, found)
-    check_keys(
-        found,
-        {key: place.shape for place in places.values() for key in place.keys},
-        left_out=(),
-        origin=name,
-    )
-    assert places.keys() == videoprism.token_model(size).state_dict().keys()
-    assert sum(map(prod, found.values())) == released.n_params == size.n_params
+    backbone = load_backbone(name)
+    assert isinstance(backbone, VideoPrism)
+    key_map = backbone.key_map(found)
+    key_map.check(found, name)
+    assert key_map.skipped == ()
+    assert key_map.entries.keys() == backbone.whole().state_dict().keys()
+    assert sum(map(prod, found.values())) == released.n_params == backbone.size.n_params
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGolden, tmp_path: Path) -> None:

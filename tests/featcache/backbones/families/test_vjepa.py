@@ -12,12 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.families.vjepa import layout, vjepa
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import BlockSize
-from featcache.backbones.video_catalogue import VIDEO_INFOS, VJEPA_SIZES, VideoViTSize
-from featcache.backbones.vit import VideoViTBackbone, meta_model
+from featcache.backbones.catalogue import vit_info
+from featcache.backbones.families.vjepa import VJepa
+from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -42,6 +41,10 @@ def models(golden_models: Golden) -> list[SimpleNamespace]:
     return golden_models("vjepa[!2]*")
 
 
+def vjepa(size: VideoViTSize, file: Callable[[], Path]) -> VJepa:
+    return VJepa(info=vit_info("tiny", "vjepa", size), size=size, file=file)
+
+
 def size_of(config: dict[str, int]) -> VideoViTSize:
     width, side, patch = config["embed_dim"], config["img_size"], config["patch_size"]
     block = BlockSize(width=width, heads=config["num_heads"], mlp=config["mlp_ratio"] * width)
@@ -56,9 +59,9 @@ def save(path: Path, released: dict[str, dict[str, Tensor]], **change: object) -
     return path
 
 
-def model_of(golden: SimpleNamespace, folder: Path, **change: object) -> VideoViTBackbone:
+def model_of(golden: SimpleNamespace, folder: Path, **change: object) -> VJepa:
     path = save(folder / "vitx16.pth.tar", golden.released, **change)
-    return vjepa("tiny", size_of(golden.config), lambda: path)
+    return vjepa(size_of(golden.config), lambda: path)
 
 
 def test_golden_every_layer_in_one_pass(
@@ -91,11 +94,11 @@ def test_golden_at_another_size_stretches_the_positions(
         clip = torch.from_numpy(np.moveaxis(frames, -1, 2).astype(np.float32) / 255)
         other = replace(backbone.size, input_size=frames.shape[2:4], table=backbone.size.grid.shape[:3])
         layer = Layer(other.depth, True)
-        found = vjepa("other", other, backbone.file).load((layer,), CPU, torch.float32)(clip)[layer]
+        found = vjepa(other, backbone.file).load((layer,), CPU, torch.float32)(clip)[layer]
         assert distance(found.flatten(1, 3)[:, ::7], golden.arrays["features2"]) < TOLERANCE
         # Without the word that the table is another grid's, it does not fit.
         with pytest.raises(WeightsError, match=r"pos_embed \(1, \d+, \d+\) instead of"):
-            vjepa("other", replace(other, table=None), backbone.file).load((layer,), CPU, torch.float32)
+            vjepa(replace(other, table=None), backbone.file).load((layer,), CPU, torch.float32)
 
 
 def test_golden_takes_the_target_encoder(
@@ -125,12 +128,14 @@ def test_released_keys_of_the_full_sizes_all_have_a_place(
     released_listing: Callable[[str], Any], name: str, listing: str
 ) -> None:
     released = released_listing(f"vjepa_{listing}.target_encoder_released")
-    size = VJEPA_SIZES[name]
-    places = layout(size, released.shapes)
-    check_keys(released.shapes, places.keys, left_out=places.left_out, origin=name)
-    assert places.left_out == ()
-    assert places.sources.keys() == meta_model(size).state_dict().keys()
-    assert size.n_params == released.n_params == sum(t.numel() for t in meta_model(size).parameters())
+    backbone = load_backbone(name)
+    assert isinstance(backbone, VJepa)
+    key_map = backbone.key_map(released.shapes)
+    key_map.check(released.shapes, name)
+    assert key_map.skipped == ()
+    state = backbone.whole().state_dict()
+    assert key_map.entries.keys() == state.keys()
+    assert backbone.size.n_params == released.n_params == sum(t.numel() for t in state.values())
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(
@@ -173,8 +178,8 @@ def test_code_in_the_pickle_is_refused_and_not_run(
 
 
 def test_what_is_known_in_advance() -> None:
-    info = VIDEO_INFOS["vjepa_h384"]
+    info = BACKBONES["vjepa_h384"].info
     assert info.mean == (0.485, 0.456, 0.406) and info.std == (0.229, 0.224, 0.225)
     assert not info.commercial and info.public and info.final_norm
     with pytest.raises(CallError, match="stored positions only"):
-        replace(VJEPA_SIZES["vjepa_l"], positions="sinusoid", table=(8, 14, 14))
+        replace(BACKBONES["vjepa_l"].size, positions="sinusoid", table=(8, 14, 14))

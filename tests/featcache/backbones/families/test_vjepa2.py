@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featcache.backbones import load_backbone
+from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
+from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import vjepa2
 from featcache.backbones.families.vjepa2 import Vjepa2
-from featcache.backbones.releases import check_keys
-from featcache.backbones.sizes import VJEPA2_SIZES, BlockSize, Vjepa2Size
-from featcache.backbones.vit_catalogue import vit_info
-from featcache.backbones.weights import checkpoint
+from featcache.backbones.sizes import BlockSize, ViTSize
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -48,7 +46,7 @@ def saved(
     config = golden.config
     path = folder / "model.safetensors"
     save_file(golden.released[""] if state is None else state, path)
-    size = Vjepa2Size(
+    size = ViTSize(
         block=BlockSize(
             width=config["hidden_size"],
             heads=config["num_attention_heads"],
@@ -60,7 +58,7 @@ def saved(
         input_size=golden.clip.shape[-2:] if side is None else (side, side),
         n_frames=golden.clip.shape[1],
     )
-    return Vjepa2(info=vit_info("vjepa2_l", size), size=size, file=lambda: path)
+    return Vjepa2(info=vit_info("vjepa2_l", "vjepa2", size), size=size, file=lambda: path)
 
 
 def test_golden_every_layer_in_one_pass(
@@ -151,9 +149,9 @@ def test_final_norm_only_when_asked(golden_models: ReadGolden, distance: Distanc
 
 
 def test_early_exit_is_the_same_function_and_reads_no_later_block(
-    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[ModuleType], list[str]]
+    golden_models: ReadGolden, tmp_path: Path, record_keys: Callable[[], list[str]]
 ) -> None:
-    asked = record_keys(checkpoint)
+    asked = record_keys()
     golden = golden_models("vjepa2*")[0]
     backbone = saved(golden, tmp_path)
     every = tuple(Layer(block) for block in range(backbone.size.depth + 1))
@@ -176,15 +174,18 @@ def test_bfloat16_is_close_and_comes_out_float32(
     assert TOLERANCE < distance(found, golden.hidden[1]) < 0.2
 
 
-@pytest.mark.parametrize("name", VJEPA2_SIZES)
+@pytest.mark.parametrize("name", ["vjepa2_l", "vjepa2_h", "vjepa2_g", "vjepa2_g384"])
 def test_released_keys_of_the_full_sizes_all_have_a_place(
     released_listing: Callable[[str], Any], name: str
 ) -> None:
     found = released_listing(f"{name}.hf_hub_released").shapes
-    wanted = vjepa2.released_shapes(VJEPA2_SIZES[name])
-    check_keys(found, wanted, left_out=vjepa2.LEFT_OUT, origin=name)
-    assert all(key.startswith(vjepa2.LEFT_OUT) for key in found.keys() - wanted.keys())
-    assert sum(map(prod, wanted.values())) == VJEPA2_SIZES[name].n_params
+    backbone = load_backbone(name)
+    assert isinstance(backbone, Vjepa2)
+    key_map = backbone.key_map(found)
+    key_map.check(found, name)
+    wanted = key_map.shapes
+    assert all(key.startswith(vjepa2.SKIPPED) for key in found.keys() - wanted.keys())
+    assert sum(map(prod, wanted.values())) == backbone.size.n_params
 
 
 def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGolden, tmp_path: Path) -> None:
@@ -202,13 +203,13 @@ def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGol
 def test_a_transformers_without_the_model_says_which_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers.models.vjepa2.modeling_vjepa2", None)
     with pytest.raises(WeightsError, match=r"no V-JEPA 2: pip install 'transformers>=4\.53'"):
-        vjepa2.token_model(VJEPA2_SIZES["vjepa2_l"])
+        Vjepa2.named("vjepa2_l", None).whole()
 
 
 def test_frames_that_are_not_square_are_refused() -> None:
-    size = replace(VJEPA2_SIZES["vjepa2_l"], input_size=(256, 128))
+    size = replace(BACKBONES["vjepa2_l"].size, input_size=(256, 128))
     with pytest.raises(CallError, match="square"):
-        vjepa2.token_model(size)
+        vjepa2.Vjepa2Model(size, n_blocks=1, normed=False)
 
 
 def test_registered_name(tmp_path: Path) -> None:

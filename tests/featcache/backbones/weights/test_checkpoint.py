@@ -9,10 +9,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from featcache.backbones.weights.checkpoint import open_tensors, read_tensors, tensor_shapes
+from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
 from featcache.errors import WeightsError
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(4, dtype=torch.float16)}
+
+
+def read_tensors(path: Path, names: list[str]) -> dict[str, torch.Tensor]:
+    with open_tensors(path) as file:
+        return {name: file.read(name) for name in names}
 
 
 @pytest.fixture(params=["model.safetensors", "pytorch_model.bin"])
@@ -59,7 +64,7 @@ def test_a_model_among_a_training_script_s_things(tmp_path: Path, zipped: bool) 
     content = {"model": STATE, "encoder": {"w": torch.zeros(3)}, "epoch": 3, "args": Namespace(lr=0.1)}
     # Files from before torch 1.6 are no zip and cannot be mapped.
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with open_tensors(path, sections=("target", "model"), left_out=("encoder",)) as file:
+    with open_tensors(path, sections=("target", "model"), skipped=("encoder",)) as file:
         assert file.shapes == {"a": (2, 3), "b": (4,)}
         assert torch.equal(file.read("a"), STATE["a"])
     with (

@@ -1,33 +1,34 @@
 """Where weights are looked for, and what a user without them is told."""
 
 import hashlib
+import socket
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from huggingface_hub.errors import EntryNotFoundError
 
 from featcache.backbones import backbone_table, load_backbone
-from featcache.backbones.weights import locate as weights
-from featcache.backbones.weights.locate import HubWeights, file_digest, find_weights, obtain_weights
+from featcache.backbones.releases import Release
+from featcache.backbones.weights.locate import file_digest, find_weights, obtain_weights
 from featcache.errors import WeightsError
 
-HUB = HubWeights(
-    hub_id="Somebody/model",
-    revision="0" * 40,
+HUB = Release(
+    owner="Somebody", licence="L", n_bytes=30, config=True, hub_id="Somebody/model", revision="0" * 40
+)
+FILE = Release(
     owner="Somebody",
-    licence="CC-BY-NC-4.0",
-    commercial=False,
-    n_bytes=377_000_000,
+    licence="CC-BY-4.0",
+    n_bytes=1_500_000_000,
+    files=("model.npz", "model.safetensors"),
+    url="https://example.org/model.npz",
 )
 
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Hugging Face cache of our own, and no network."""
+    """A Hugging Face cache of our own."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     return tmp_path / "hub"
 
 
@@ -45,11 +46,11 @@ def test_missing_weights_say_what_whose_and_how(tmp_path: Path) -> None:
     message = str(error.value)
     for part in (
         "weights of videomae_b are not here",
-        "config.json and model.safetensors (377 MB) of MCG-NJU/videomae-base",
+        "config.json and model.safetensors (377 MB), by",
+        "(from https://huggingface.co/MCG-NJU/videomae-base)",
         "by the Multimedia Computing Group of Nanjing University",
         "licence CC-BY-NC-4.0, not for commercial use",
-        f"the folder {tmp_path / 'weights/videomae_b'} and in the Hugging Face cache {tmp_path / 'hub'}",
-        "HF_HUB_OFFLINE is set",
+        f"Looked in {tmp_path / 'weights/videomae_b'} and in the Hugging Face cache {tmp_path / 'hub'}",
         f"scivid data download --weights videomae_b --weights-dir {tmp_path / 'weights'}\n",
         "pytorch_model.bin",
     ):
@@ -75,10 +76,9 @@ def test_folder_of_weights_comes_first(tmp_path: Path, empty_cache: Path) -> Non
     )
     folder = fill(tmp_path / "weights/mine", "config.json", "pytorch_model.bin")
     found = find_weights("mine", HUB, tmp_path / "weights")
-    assert found is not None and found.weights == folder / "pytorch_model.bin"
+    assert found == folder / "pytorch_model.bin"
     fill(folder, "model.safetensors")
-    found = find_weights("mine", HUB, tmp_path / "weights")
-    assert found is not None and found.weights == folder / "model.safetensors"
+    assert find_weights("mine", HUB, tmp_path / "weights") == folder / "model.safetensors"
 
 
 def test_cache_is_found_at_the_pinned_revision_only(empty_cache: Path) -> None:
@@ -87,8 +87,11 @@ def test_cache_is_found_at_the_pinned_revision_only(empty_cache: Path) -> None:
     snapshot = fill(empty_cache / f"models--Somebody--model/snapshots/{HUB.revision}", "config.json")
     assert find_weights("mine", HUB, None) is None
     fill(snapshot, "pytorch_model.bin")
-    found = obtain_weights("mine", HUB, None)
-    assert (found.config, found.weights) == (snapshot / "config.json", snapshot / "pytorch_model.bin")
+    assert obtain_weights("mine", HUB, None) == snapshot / "pytorch_model.bin"
+    single = replace(FILE, url=None, hub_id=HUB.hub_id, revision=HUB.revision)
+    assert find_weights("mine", single, None) is None
+    fill(snapshot, "model.npz")
+    assert find_weights("mine", single, None) == snapshot / "model.npz"
 
 
 def test_an_incomplete_folder_is_not_passed_over(tmp_path: Path) -> None:
@@ -100,38 +103,44 @@ def test_an_incomplete_folder_is_not_passed_over(tmp_path: Path) -> None:
         find_weights("yours", HUB, tmp_path)
 
 
-def test_no_network_is_one_question_and_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def nobody(url: str, **_: Any) -> None:
-        asked.append(url)
-        raise ConnectionError("Name or service not known\nand a page more")
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(weights, "get_hf_file_metadata", nobody)
-    monkeypatch.setattr(weights, "hf_hub_download", lambda *_, **__: pytest.fail("asked again"))
-    with pytest.raises(WeightsError, match=r"the hub gave no answer \(Name or service not known\)"):
+def test_nothing_is_asked_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("the network was asked"))
+    with pytest.raises(WeightsError, match="scivid data download --weights mine --weights-dir <folder>"):
         obtain_weights("mine", HUB, None)
-    assert len(asked) == 1
 
 
-def test_download_takes_the_pinned_revision_and_the_file_there_is(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    taken: list[tuple[str, str, str]] = []
+def test_a_single_file_is_found_its_first_name_first(tmp_path: Path) -> None:
+    assert find_weights("mine", FILE, None) is None
+    assert find_weights("mine", FILE, tmp_path) is None
+    for name in ("model.safetensors", "model.npz"):
+        fill(tmp_path / "mine", name)
+        assert obtain_weights("mine", FILE, tmp_path) == tmp_path / "mine" / name
 
-    def no_such_file(url: str, **_: Any) -> None:
-        raise EntryNotFoundError(f"404: {url}")
 
-    def download(hub_id: str, file: str, *, revision: str) -> str:
-        taken.append((hub_id, file, revision))
-        return str(tmp_path / file)
+def test_a_missing_single_file_says_all_there_is_to_know(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        obtain_weights("mine", FILE, tmp_path)
+    assert str(error.value).splitlines() == [
+        "the weights of mine are not here: model.npz (1.50 GB), by Somebody, licence CC-BY-4.0.",
+        f"Looked in {tmp_path / 'mine'}.",
+        f"Where there is a network: scivid data download --weights mine --weights-dir {tmp_path}",
+        f"(from https://example.org/model.npz). Or put the files into {tmp_path / 'mine'} yourself.",
+    ]
+    with pytest.raises(WeightsError, match="SCIVID_WEIGHTS_DIR=<folder>"):
+        obtain_weights("mine", FILE, None)
+    with pytest.raises(WeightsError, match=r"(?s)never released by Somebody.*mine/model\.npz"):
+        obtain_weights("mine", replace(FILE, url=None), tmp_path)
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(weights, "get_hf_file_metadata", no_such_file)
-    monkeypatch.setattr(weights, "hf_hub_download", download)
-    assert obtain_weights("mine", HUB, None).weights == tmp_path / "pytorch_model.bin"
-    assert taken == [(HUB.hub_id, name, HUB.revision) for name in ("config.json", "pytorch_model.bin")]
+
+def test_the_one_pickle_of_any_name(tmp_path: Path) -> None:
+    release = replace(FILE, any_pickle=True)
+    path = fill(tmp_path / "mine", "other.pth") / "other.pth"
+    assert find_weights("mine", FILE, tmp_path) is None
+    assert find_weights("mine", release, tmp_path) == path
+    fill(tmp_path / "mine", "another.bin")
+    with pytest.raises(WeightsError, match=r"another\.bin, other\.pth: leave the one that is mine"):
+        find_weights("mine", release, tmp_path)
 
 
 def test_digest_of_bytes_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

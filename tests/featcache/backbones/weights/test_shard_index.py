@@ -9,8 +9,9 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from featcache.backbones import load_backbone
-from featcache.backbones.weights.checkpoint import open_tensors, read_tensors, tensor_shapes
-from featcache.backbones.weights.locate import HubWeights, file_digest, find_weights, folder_weights
+from featcache.backbones.releases import Release
+from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
+from featcache.backbones.weights.locate import file_digest, find_weights, folder_weights
 from featcache.backbones.weights.shard_index import INDEX_FILE, files_of, files_of_tensors
 from featcache.errors import WeightsError
 
@@ -32,8 +33,8 @@ def index(tmp_path: Path) -> Path:
 
 def test_tensors_come_from_the_files_that_hold_them(index: Path) -> None:
     assert tensor_shapes(index) == dict.fromkeys(TENSORS, (2, 3))
-    found = read_tensors(index, TENSORS)
-    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    with open_tensors(index) as file:
+        assert all(torch.equal(file.read(name), tensor) for name, tensor in TENSORS.items())
     assert [path.name for path in files_of(index)] == [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     assert files_of(index.with_name("model.safetensors")) == (index.with_name("model.safetensors"),)
 
@@ -44,7 +45,8 @@ def test_a_tensor_that_the_index_leaves_out_is_told_of(index: Path) -> None:
     index.write_text(json.dumps(content))
     # So whoever accounts for every key meets it.
     assert tensor_shapes(index).keys() == TENSORS.keys()
-    assert torch.equal(read_tensors(index, ["c.bias"])["c.bias"], TENSORS["c.bias"])
+    with open_tensors(index) as file:
+        assert torch.equal(file.read("c.bias"), TENSORS["c.bias"])
 
 
 def test_a_file_that_lacks_what_the_index_says_is_refused(index: Path) -> None:
@@ -81,7 +83,7 @@ def test_the_digest_is_of_every_file(index: Path) -> None:
 
 
 def test_a_folder_without_all_of_the_files_says_which(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert folder_weights(index.parent).weights == index
+    assert folder_weights(index.parent) == index
     files_of(index)[1].unlink()
     with pytest.raises(WeightsError, match=r"lacks model-00002-of-00002\.safetensors"):
         folder_weights(index.parent)
@@ -90,14 +92,14 @@ def test_a_folder_without_all_of_the_files_says_which(index: Path, monkeypatch: 
 def test_a_download_that_was_broken_off_is_not_there(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hub = HubWeights(
-        hub_id="Somebody/large",
-        revision="0" * 40,
+    hub = Release(
         owner="Somebody",
         licence="MIT",
-        commercial=True,
         n_bytes=72,
-        in_shards=True,
+        config=True,
+        sharded=True,
+        hub_id="Somebody/large",
+        revision="0" * 40,
     )
     cache = tmp_path / "hub"
     snapshot = cache / "models--Somebody--large" / "snapshots" / hub.revision
@@ -107,15 +109,12 @@ def test_a_download_that_was_broken_off_is_not_there(
         (snapshot / path.name).write_bytes(path.read_bytes())
     assert find_weights("large", hub, None) is None
     (snapshot / files_of(index)[1].name).write_bytes(files_of(index)[1].read_bytes())
-    found = find_weights("large", hub, None)
-    assert found is not None
-    assert found.weights == snapshot / INDEX_FILE
+    assert find_weights("large", hub, None) == snapshot / INDEX_FILE
 
 
 def test_what_is_missing_is_asked_for_with_all_of_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError) as problem:
         load_backbone("dinov3_7b", tmp_path).weights_digest()
