@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -80,8 +80,10 @@ def record(
     rows = [
         _of_splits({**run.splits, "train": run.training})
         | _of_scores(run, kind, {role: scored.scores[kind] for role, scored in found.items()})
-        | asdict(learned[kind])
         | {
+            "best_val": learned[kind].best_val,
+            "best_step": learned[kind].best_step,
+            "parameters": learned[kind].parameters,
             "device": device_name(cost.device),
             "seconds": cost.seconds,
             "together": cost.together,
