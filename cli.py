@@ -623,7 +623,7 @@ def _both_ways(found: "Certificate") -> list[dict[str, object]]:
     return [
         {
             "readout": head.readout,
-            f"{found.metric} online": f"{head.metric_online:.4f}",
+            f"{found.findings.metric} online": f"{head.metric_online:.4f}",
             "online, rounded": None if head.metric_rounded is None else f"{head.metric_rounded:.4f}",
             "cached": f"{head.metric_cached:.4f}",
             "gap": f"{head.gap:+.2g}",

@@ -49,13 +49,13 @@ class Clip:
     """16 hex digits of BLAKE2b of the record's bytes; for videos of the file's."""
 
     @property
-    def place(self) -> str:
-        """Where it is, as the beginning of a message."""
+    def location(self) -> str:
+        """File and record, as the beginning of a message."""
         return f"{self.source}, record {self.record}"
 
 
 FRAME_COLUMNS = tuple(name for name in CLIP_SCHEMA.names if name != "labels")
-"""What decides which frames a clip has."""
+"""The columns that decide which frames a clip has."""
 
 DIGEST_ROWS = 65_536
 """Rows that are Python objects at a time while an index is digested."""
@@ -101,7 +101,7 @@ class ClipIndex:
 
     @cached_property
     def frames_digest(self) -> str:
-        """As `digest`, but of the rows without their labels: what features depend on, and no more."""
+        """The digest of the rows without their labels: what features depend on, and no more."""
         return self._digest_of(FRAME_COLUMNS)
 
     def _digest_of(self, columns: Iterable[str]) -> str:

@@ -19,6 +19,7 @@ SHORT = 8
 """Hex digits of a fingerprint in the name of a store."""
 
 MISSING = object()
+"""Stands for a part that one side does not have."""
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
@@ -59,30 +60,30 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     return [_line(name, mine, yours) for name, mine, yours in pairs]
 
 
-def _refuse_other_keys(node: object, place: str) -> None:
+def _refuse_other_keys(node: object, path: str) -> None:
     # json.dumps would turn the keys 1 and "1" into the same text.
     if isinstance(node, Mapping):
         for key, value in node.items():
             if not isinstance(key, str):
                 raise CallError(
-                    f"fingerprint part {place}{key!r}: keys must be text, this is {type(key).__name__}."
+                    f"fingerprint part {path}{key!r}: keys must be text, this is {type(key).__name__}."
                 )
-            _refuse_other_keys(value, f"{place}{key}.")
+            _refuse_other_keys(value, f"{path}{key}.")
     elif isinstance(node, list | tuple):
         for value in node:
-            _refuse_other_keys(value, place)
+            _refuse_other_keys(value, path)
 
 
-def _leaves(ours: Any, theirs: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+def _leaves(ours: Any, theirs: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key in sorted(ours.keys() | theirs.keys()):
-            yield from _leaves(ours.get(key, MISSING), theirs.get(key, MISSING), f"{place}.{key}")
+            yield from _leaves(ours.get(key, MISSING), theirs.get(key, MISSING), f"{path}.{key}")
     elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
         for number, (mine, yours) in enumerate(zip(ours, theirs, strict=True)):
-            yield from _leaves(mine, yours, f"{place}.{number}")
+            yield from _leaves(mine, yours, f"{path}.{number}")
     # 1 == 1.0 == True in Python, but not in the digest.
     elif ours is MISSING or theirs is MISSING or json.dumps(ours) != json.dumps(theirs):
-        yield place.removeprefix("."), ours, theirs
+        yield path.removeprefix("."), ours, theirs
 
 
 def _line(name: str, ours: Any, theirs: Any) -> str:

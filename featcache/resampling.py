@@ -1,4 +1,4 @@
-"""The reference's pixel arithmetic in torch: two resizes, apart and in one, the blur, the value range.
+"""The reference's resizes in torch: of pixels, with its blur and value range, and of token steps in time.
 
 Each matches the TensorFlow operation the reference runs, which look-alikes do not: `mode="area"` of torch
 is another operator when sizes do not divide (0.2 of full range apart), and an anti-aliased bilinear
@@ -18,6 +18,9 @@ from jaxtyping import Float, Float64, Int64, Shaped
 from torch import Tensor
 
 from featcache.errors import CallError
+
+Method = Literal["linear", "cubic"]
+"""How token steps are up-sampled."""
 
 FEW_COLUMNS = 32
 """So few new columns are made faster by a dense product than by turning frames round."""
@@ -115,7 +118,7 @@ class _RowSums:
     rows: Int64[Tensor, " n"]
     weights: Float[Tensor, " n"]
     begins: Int64[Tensor, " new"]
-    """Where the rows of each new one begin."""
+    """Index into `rows` at which those of each new row begin."""
 
 
 @lru_cache(maxsize=16)
@@ -140,7 +143,7 @@ def _column_operator(
 
 
 def _one_operator(n_in: int, through: int, n_out: int) -> Float64[Tensor, "n_out n_in"]:
-    """Both resizes of an axis."""
+    """The product of both resizes of one axis."""
     columns = torch.eye(n_in, dtype=torch.float64)[None, None]
     bilinear = resize_bilinear(columns, through, n_in)[0, 0]
     return area_operator(through, n_out).double() @ bilinear
@@ -160,9 +163,6 @@ def _separable(
 ) -> Float[Tensor, "F C y x"]:
     along_x = einsum(frames, columns, "f c y x, out x -> f c y out")
     return einsum(along_x, rows, "f c y x, out y -> f c out x")
-
-
-Method = Literal["linear", "cubic"]
 
 
 def _triangle(distance: Tensor) -> Tensor:

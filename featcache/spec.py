@@ -16,7 +16,6 @@ from featcache.errors import CallError, DataError
 SHUFFLED = "_shuffled"
 """Ending of a backbone, in paths and tables, whose clips had their frames shuffled."""
 
-
 Sampling = Literal["clip", "middle_clip", "linspace_clip"]
 
 
@@ -68,7 +67,7 @@ class Starts:
         if n_source < self.span or len(found) > self.n_starts:
             raise DataError(
                 f"{n_source} frames have {max(0, n_source - self.span + 1)} windows of {self.span}; from 1 "
-                f"to {self.n_starts} are stored: correct `starts` in the manifest, or leave such clips out."
+                f"to {self.n_starts} are stored: correct `starts` in the manifest, or skip such clips."
             )
         return found
 
@@ -93,7 +92,7 @@ def window_starts(n_frames: int, n_source: int) -> range:
 def require_frames(n_source: int) -> None:
     """Refuse a source without frames; raises DataError."""
     if n_source < 1:
-        raise DataError(f"a clip cannot be cut from {n_source} frames: the source is empty, leave it out.")
+        raise DataError(f"a clip cannot be cut from {n_source} frames: the source is empty, skip it.")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -151,7 +150,7 @@ class TokenGrid:
 
     @property
     def tokens_per_step(self) -> int:
-        """N of the legend."""
+        """N of the legend: rows times columns."""
         return self.rows * self.columns
 
     @property

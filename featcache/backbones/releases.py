@@ -5,11 +5,11 @@ Plain values; `weights.locate` looks for the files on this machine, `download` f
 
 from dataclasses import dataclass
 
-from featcache.backbones.weights.shard_index import INDEX_FILE
-
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of the weight file that transformers saves, the preferred one first."""
+INDEX_FILE = "model.safetensors.index.json"
+"""The file that names those of weights in several."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

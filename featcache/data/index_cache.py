@@ -42,7 +42,7 @@ def scan_once(
 ) -> Scan:
     """What `reader.scan` gives, from the cache where nothing has changed since it was kept there.
 
-    A scan that left records out is kept with them, and used only where they may be left out.
+    A scan that skipped records is kept with them, and used only where they may be skipped.
 
     Raises:
         DataError: as `reader.scan`.
@@ -66,11 +66,11 @@ def _made_from(dataset: Dataset, split: str, data_dir: Path, files: Sequence[str
     """The digest of all that a scan's outcome depends on."""
     entry = asdict(dataset)
     entry["splits"] = entry["splits"][split]
-    seen = [(name, *_seen(data_dir / name)) for name in files]
-    return fingerprint({"dataset": entry, "split": split, "code": _code(), "files": seen})
+    states = [(name, *_state(data_dir / name)) for name in files]
+    return fingerprint({"dataset": entry, "split": split, "code": _code(), "files": states})
 
 
-def _seen(path: Path) -> tuple[int, ...]:
+def _state(path: Path) -> tuple[int, ...]:
     """What changes with a file. The time of the last change of the inode is the one that nobody can set."""
     try:
         found = path.stat()
@@ -81,7 +81,7 @@ def _seen(path: Path) -> tuple[int, ...]:
 
 @cache
 def _code() -> str:
-    """Of what reads and lists clips: a digest of its source, and the version it is released as."""
+    """The version of what reads and lists clips, and a digest of its source."""
     data = Path(__file__).parent
     sources = [data.parent / "clips.py", data / "sampling.py", *sorted((data / "readers").rglob("*.py"))]
     return f"{version('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"

@@ -29,8 +29,8 @@ BLUR_SIGMA = (0.1, 2.0)
 CACHE_BYTES = 2**21
 """That a core has nearest to itself, roughly; twice or half of it costs a tenth of the speed."""
 
-ROOM_BYTES = 2**24
-"""For frames in float32, where that many bytes at a time cost less than going through them in more pieces."""
+BUFFER_BYTES = 2**24
+"""Size of frames in float32 that are resized at a time: in more pieces they would take longer."""
 
 BYTES = Pixels()
 """Frames decoded from images, 0 to 255."""
@@ -149,7 +149,7 @@ def frame_pixels(
         return _full_pixels(frames, spec, view, pixels)
     if view != View(start=view.start) or not pixels.are_bytes:
         return resize_area(_full_pixels(frames, spec, view, pixels), *size)
-    at_once = max(1, ROOM_BYTES // (4 * prod(frames.shape[1:])))
+    at_once = max(1, BUFFER_BYTES // (4 * prod(frames.shape[1:])))
     small = [resize_once(some, (spec.height, spec.width), size) for some in torch.split(frames, at_once)]
     joined = small[0] if len(small) == 1 else torch.cat(small)
     return rearrange(value_range(joined, pixels.low, pixels.high, out=joined), "f y x c -> f c y x")
@@ -161,23 +161,23 @@ def _full_pixels(
     planes = rearrange(frames, "f y x c -> f c y x")
     # Laid out as the frames are, channels last: models meet other kernels, so other last bits, otherwise.
     shape = (len(planes), spec.height, spec.width, planes.shape[1])
-    room = torch.empty(shape, dtype=torch.float32, device=frames.device)
-    seen = rearrange(room, "f y x c -> f c y x")
-    at_once = _frames_at_once(planes, seen, view)
-    for some, out in zip(torch.split(planes, at_once), torch.split(seen, at_once), strict=True):
+    buffer = torch.empty(shape, dtype=torch.float32, device=frames.device)
+    viewed = rearrange(buffer, "f y x c -> f c y x")
+    at_once = _frames_at_once(planes, viewed, view)
+    for some, out in zip(torch.split(planes, at_once), torch.split(viewed, at_once), strict=True):
         resized = resize_bilinear(some.float(), spec.height, spec.width)
         _scale_values(apply_view(resized, view, spec.height, spec.width), pixels, out)
-    return seen
+    return viewed
 
 
 def _frames_at_once(
-    frames: Shaped[Tensor, "F C Y X"], seen: Float[Tensor, "F C height width"], view: View
+    frames: Shaped[Tensor, "F C Y X"], viewed: Float[Tensor, "F C height width"], view: View
 ) -> int:
     """On a CPU as few frames as keep what lies between bytes and pixels in a core's cache."""
     # A blur is a matrix product, whose last bits depend on how many rows it has.
     if frames.device.type != "cpu" or view.sigma is not None:
         return len(frames)
-    bytes_each = seen.element_size() * (prod(frames.shape[1:]) + prod(seen.shape[1:]))
+    bytes_each = viewed.element_size() * (prod(frames.shape[1:]) + prod(viewed.shape[1:]))
     return max(1, CACHE_BYTES // bytes_each)
 
 
@@ -192,7 +192,7 @@ def stretched(frames: Float[Tensor, "F C Y X"]) -> Float[Tensor, "frames 3 Y X"]
 def in_three_channels(frames: Float[Tensor, "F C Y X"]) -> Float[Tensor, "F 3 Y X"]:
     """Grey frames are resized as one channel and repeated here, last.
 
-    Channels are treated alike, so the order cannot be seen and two thirds of the work are saved.
+    Channels are treated alike, so the order makes no difference and two thirds of the work are saved.
     """
     return repeat(frames, "f c y x -> f (rgb c) y x", rgb=3 // frames.shape[1])
 

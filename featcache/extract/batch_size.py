@@ -14,7 +14,7 @@ MOST = 256
 """Clip views; more gain nothing on any GPU we measured."""
 
 SHARE = 0.8
-"""Of the free memory: allocators break it to pieces, and pixels of the next clips are made meanwhile."""
+"""Share of the free memory to use: allocators break it to pieces, and the next clips take some meanwhile."""
 
 TRIALS = (1, 2)
 """Clip views of the two trial passes."""
@@ -26,7 +26,7 @@ class Trial:
 
     batch: int
     peak: int
-    """Bytes."""
+    """Bytes of the device's memory."""
 
     def __post_init__(self) -> None:
         assert self.batch >= 1 and self.peak >= 0

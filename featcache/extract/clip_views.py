@@ -1,4 +1,4 @@
-"""A clip as the backbone sees it: the frames each view shows, read once, and their pixels."""
+"""A clip as the backbone is given it: the frames that each view samples, read once, and their pixels."""
 
 from collections.abc import Iterator
 from hashlib import blake2b
@@ -23,7 +23,7 @@ class ClipViews:
         self.job, self.reader, self.device = job, reader, device
 
     def read(self, clip: Clip, n_views: int) -> Frames:
-        """The frames that the first views show, each once, in order of their numbers.
+        """The frames that the first views sample, each once, in order of their numbers.
 
         Raises:
             DataError: as the reader's `read`.
@@ -33,8 +33,8 @@ class ClipViews:
     def pixels(
         self, clip: Clip, frames: Frames, n_views: int
     ) -> Iterator[Float[Tensor, "F rgb height width"]]:
-        """What the backbone is shown of each view, from the frames that `read` gave for as many views."""
-        return self._pixels(clip, frames, n_views, self.job.shown_size)
+        """The backbone's input for each view, from the frames that `read` gave for as many views."""
+        return self._pixels(clip, frames, n_views, self.job.resized_to)
 
     def _pixels(
         self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None
@@ -42,17 +42,17 @@ class ClipViews:
         spec, plan, scaling = self.job.clip_spec, self.job.views, self.job.dataset.pixels
         chosen = self.frames(clip, n_views)
         read = torch.from_numpy(frames).to(self.device)
-        # Views that differ in their start alone show the same frames in the same way: resize each once.
+        # Views that differ in their start alone use the same frames in the same way: resize each once.
         shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling, size)
-        for view, places in enumerate(np.searchsorted(np.unique(chosen), chosen)):
+        for view, indexes in enumerate(np.searchsorted(np.unique(chosen), chosen)):
             drawn = draw_view(plan, clip.id, view, spec.height, spec.width)
             if shared is None:
-                yield clip_pixels(_taken(read, places), spec, drawn, scaling, size)
+                yield clip_pixels(_taken(read, indexes), spec, drawn, scaling, size)
             else:
-                yield stretched(_taken(shared, places))
+                yield stretched(_taken(shared, indexes))
 
     def frames(self, clip: Clip, n_views: int) -> Int[np.ndarray, "V F"]:
-        """Frame numbers of each view, in the order in which they are shown."""
+        """The numbers of the frames that each view samples, in their order in the input."""
         spec = self.job.clip_spec
         views = (draw_view(self.job.views, clip.id, view, spec.height, spec.width) for view in range(n_views))
         frames = np.stack([frame_indices(spec, clip.n_source, view.start) for view in views])
@@ -67,25 +67,25 @@ class ClipViews:
         clip: Clip,
         frames: Frames,
         n_views: int,
-        pixels: Float[Tensor, "shown rgb height width"] | None = None,
+        pixels: Float[Tensor, "frames rgb height width"] | None = None,
     ) -> bytes:
         """The same, from the frames that `read` gave for so many views, or the first one's `pixels`.
 
-        What a model that sees tiny frames is shown would be no picture: it shows what these are made of.
+        The input of a model for tiny frames would be no picture: then the strip shows what these are made of.
         """
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
-        if pixels is None or self.job.shown_size is not None:
-            size = None if self.job.shown_size is None else (height, height)
+        if pixels is None or self.job.resized_to is not None:
+            size = None if self.job.resized_to is None else (height, height)
             pixels = next(self._pixels(clip, frames, n_views, size))
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
 
 
-def _taken(frames: Shaped[Tensor, "n ..."], places: Int[np.ndarray, " F"]) -> Shaped[Tensor, "F ..."]:
-    """The frames at these places, without a copy where they are all of them in order."""
-    if np.array_equal(places, np.arange(len(frames))):
+def _taken(frames: Shaped[Tensor, "n ..."], indexes: Int[np.ndarray, " F"]) -> Shaped[Tensor, "F ..."]:
+    """The frames of these indexes, without a copy where they are all of them in order."""
+    if np.array_equal(indexes, np.arange(len(frames))):
         return frames
-    return frames[torch.from_numpy(places).to(frames.device)]
+    return frames[torch.from_numpy(indexes).to(frames.device)]
 
 
 def shuffled_order(clip: Clip, n_frames: int) -> list[int]:

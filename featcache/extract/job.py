@@ -4,6 +4,7 @@ The fingerprint, the shape of the store, what is written into it about itself. N
 """
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -26,13 +27,16 @@ from featcache.store.rows import rows_of
 from featcache.store.shards import shard_bytes as bytes_of_shard
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
 
+SOFTWARE = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
+"""Packages whose versions a store keeps."""
+
 MOST_UNCOUNTED = 352
-"""The reference's label counts leave out its last batches: none of fly's clips, 346 of mouse's."""
+"""Clips at the end of a split that the reference's label counts lack: none of fly's, 346 of mouse's."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """What to extract: one split of one task through one backbone."""
+    """What to extract, one split of one task through one backbone; what follows is worked out once."""
 
     task: Task
     role: str
@@ -46,34 +50,34 @@ class Extraction:
     """Frames in a random order, the same for every run: what does time matter to this model?"""
     store_dtype: TokenDtype = "float16"
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The backbone as it appears in paths and tables."""
         return self.backbone.info.name + (SHUFFLED if self.shuffle_frames else "")
 
-    @property
+    @cached_property
     def clip_spec(self) -> ClipSpec:
         """How the split's clips are cut."""
         return self.task.clip_of(self.role)
 
-    @property
+    @cached_property
     def grid(self) -> TokenGrid:
-        """What is stored of the backbone's grid."""
+        """The tokens that are stored of each clip and view: the backbone's, or the last of their steps."""
         native = self.backbone.info.grid
         return native if self.task.tokens == "all" else replace(native, steps=1)
 
-    @property
-    def shown_size(self) -> tuple[int, int] | None:
-        """Rows and columns of the frames that the backbone is given; None: those of the task's clips."""
+    @cached_property
+    def resized_to(self) -> tuple[int, int] | None:
+        """Rows and columns that frames are resized to at once for the backbone; None: those of the clips."""
         info = self.backbone.info
         return info.input_size if info.resize_once else None
 
-    @property
+    @cached_property
     def step_weights(self) -> Float[Tensor, " T"] | None:
-        """What the only stored step is in native ones, where the readout reads the last step only.
+        """Share of each native step in the only one that is stored; None where all of them are.
 
-        The last of the up-sampled steps, as the reference's readout sees it: under a cubic resize it is a
-        mix of the last two native ones, and storing the mix takes half the bytes.
+        Where the readout reads the last step only, that is the last of the up-sampled steps, as in the
+        reference: under a cubic resize a mix of the last two native ones, and the mix takes half the bytes.
         """
         info = self.backbone.info
         if self.task.tokens == "all":
@@ -82,11 +86,11 @@ class Extraction:
             return torch.eye(info.grid.steps)[-1]
         return temporal_matrix(info.grid.steps, info.readout_steps or info.grid.steps, info.upsampling)[-1]
 
-    @property
+    @cached_property
     def frame_steps(self) -> tuple[int, ...] | None:
         """The native steps that are stored, where each is of one frame as it was filmed; else None.
 
-        So it is with an image model, unless a view draws more than its start.
+        So it is with an image model, unless a view is more than its start (drawn: resized, cropped, blurred).
         """
         drawn = self.views.n_views > 1 and self.views.starts is None
         if drawn or not self.backbone.info.frame_level:
@@ -96,15 +100,15 @@ class Extraction:
         kept = torch.nonzero(self.step_weights).flatten().tolist()
         return tuple(kept) if len(kept) == 1 else None
 
-    @property
+    @cached_property
     def exactness(self) -> str:
         """Whether stage two sees what the online pipeline would show it, or frozen samples of that."""
         views = f"{self.views.n_views} view{'s' if self.views.n_views > 1 else ''}"
         if self.role == "train" and not self.task.augmentation.is_identity:
-            seen = views.replace("view", "frozen view")
+            exact = views.replace("view", "frozen view")
         else:
-            seen = "exact" if self.views.n_views == 1 else f"exact, {views}"
-        return seen if self.store_dtype == "float16" else f"{seen}, rounded to {self.store_dtype}"
+            exact = "exact" if self.views.n_views == 1 else f"exact, {views}"
+        return exact if self.store_dtype == "float16" else f"{exact}, rounded to {self.store_dtype}"
 
 
 def plan_extraction(
@@ -213,11 +217,7 @@ def _decoding_part(dataset: Dataset) -> dict[str, object]:
 
 
 def feature_spec(
-    job: Extraction,
-    n_clips: int,
-    shard_bytes: int = TARGET_SHARD_BYTES,
-    batch: int = 1,
-    n_frames: int | None = None,
+    job: Extraction, n_clips: int, shard_bytes: int = TARGET_SHARD_BYTES, n_frames: int | None = None
 ) -> FeatureSpec:
     """The store's shape, from arithmetic alone.
 
@@ -225,26 +225,27 @@ def feature_spec(
         job: the extraction.
         n_clips: of the split.
         shard_bytes: what a shard is to hold at the most, in float16.
-        batch: clip views that the model takes at once; a shard holds such a number that few are padding.
         n_frames: distinct ones, where these are stored once.
     """
     rows = rows_of(job.grid, n_clips=n_clips, n_views=job.views.n_views, n_frames=n_frames)
-    most = rows_per_shard_for(rows, shard_bytes)
-    batch *= rows.chunks_per_pass(job.backbone.info.n_frames)
     return FeatureSpec(
         grid=job.grid,
         layers=job.layers,
         n_clips=n_clips,
         n_views=job.views.n_views,
-        clips_per_shard=most if most == rows.n_rows else _least_padded(most, rows.chunks_per_row, batch),
+        clips_per_shard=rows_per_shard_for(rows, shard_bytes),
         dtype=job.store_dtype,
         n_frames=n_frames,
     )
 
 
-def _least_padded(most: int, n_views: int, batch: int) -> int:
-    """The number of rows, from `most` down to half of it, whose views fill their last batch best."""
-    return min(range(most, most // 2, -1), key=lambda n_clips: -n_clips * n_views % batch / n_clips)
+def cut_for(spec: FeatureSpec, at_once: int) -> FeatureSpec:
+    """The same store in shards, down to half as large, that fill batches of `at_once` chunks best."""
+    most, chunks = spec.clips_per_shard, spec.rows.chunks_per_row
+    if most == spec.rows.n_rows:
+        return spec
+    best = min(range(most, most // 2, -1), key=lambda n_rows: -n_rows * chunks % at_once / n_rows)
+    return replace(spec, clips_per_shard=best)
 
 
 def store_bytes(spec: FeatureSpec) -> int:
@@ -254,8 +255,8 @@ def store_bytes(spec: FeatureSpec) -> int:
     return len(spec.layers) * a_layer + table_bytes(spec)
 
 
-def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:
-    """What the store says of itself beside its fingerprint."""
+def store_attributes(job: Extraction) -> dict[str, object]:
+    """What the store says of itself beside its fingerprint, but for the name of its targets."""
     info = job.backbone.info
     return {
         "task": job.task.name,
@@ -267,31 +268,21 @@ def store_attributes(job: Extraction, targets: str | None) -> dict[str, object]:
         "exactness": job.exactness,
         "upsampling": info.upsampling if job.task.tokens == "all" else None,
         "readout_steps": info.readout_steps if job.task.tokens == "all" else 1,
-        "targets": targets,
     }
 
 
 def provenance_of(job: Extraction, scan: Scan) -> dict[str, Any]:
-    """Where the data came from, what was left out of them, what they were read and run with."""
+    """Where the data came from, what was skipped of them, what they were read and run with."""
     return {
-        "data": _data_credits(job.dataset),
+        "data": {
+            "title": job.dataset.title,
+            "source": job.dataset.source,
+            "licence": job.dataset.licence,
+            "citation": job.dataset.citation,
+        },
         "skipped_records": [asdict(bad) for bad in scan.skipped],
         "notes": [*scan.notes, *_label_notes(job, scan.index)],
-        **_software(),
-    }
-
-
-def _software() -> dict[str, object]:
-    packages = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
-    return {"software": {name: version(name) for name in packages}}
-
-
-def _data_credits(dataset: Dataset) -> dict[str, str]:
-    return {
-        "title": dataset.title,
-        "source": dataset.source,
-        "licence": dataset.licence,
-        "citation": dataset.citation,
+        "software": {name: version(name) for name in SOFTWARE},
     }
 
 

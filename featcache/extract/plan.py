@@ -4,12 +4,11 @@ Features fill disks: the largest model on the largest split takes terabytes. The
 that writes, asked for the same shapes; time follows from operations a clip and a speed that is stated.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from featcache.backbones.base import BackboneInfo
@@ -18,24 +17,21 @@ from featcache.data.readers import split_status
 from featcache.errors import CallError
 from featcache.extract.job import Extraction, feature_spec, store_bytes
 from featcache.extract.shared_frames import fewest_known
-from featcache.extract.target_builders import field_arrays, point_arrays, series_arrays, track_arrays
+from featcache.extract.target_builders import planned_targets
 from featcache.spec import Layer
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
-from featcache.store.targets import TargetArray, stored_bytes
+from featcache.store.targets import stored_bytes
 from featcache.system.files import size
-
-N_TRACKS = 2_048
-"""Of a rendered video of MOVi-E, the one data set with tracks."""
 
 SUSTAINED_TFLOPS = 200.0
 """10^12 operations a second: a fifth of what an H100's data sheet gives for bfloat16."""
 
 STEPS_PER_SECOND = 10.0
-"""Of a readout, at which 40,000 take an hour and seven minutes."""
+"""Training steps of a readout, of which 40,000 take an hour and seven minutes so."""
 
 JPEG_BYTES_PER_PIXEL = 0.15
 INDEX_BYTES_PER_CLIP = 80
-"""In the store's clip table and in the kept clip index, both compressed."""
+"""Size of a row in the store's clip table and in the kept clip index, both compressed."""
 METADATA_BYTES = 16_000
 """The zarr.json of group and arrays, of features and targets, and the log of runs."""
 
@@ -56,7 +52,7 @@ class Speed:
             raise CallError(f"a speed of {self.clips_per_second or self.tflops} must be above 0.")
 
     def seconds_a_clip(self, info: BackboneInfo, layers: Sequence[Layer]) -> float | None:
-        """Of a pass that ends after the deepest layer; None where nobody counted the model's operations."""
+        """Time of a pass up to the deepest layer; None where nobody counted the model's operations."""
         if self.clips_per_second is not None:
             return 1 / self.clips_per_second
         if not info.gflop:  # nor is a model without any what its time goes to
@@ -87,7 +83,7 @@ class Training:
 
     @property
     def draws(self) -> int:
-        """Clips it is shown: as often an online pipeline runs the backbone."""
+        """Clips it is trained on, repeats counted: as often an online pipeline runs the backbone."""
         return self.steps * self.batch
 
 
@@ -99,7 +95,7 @@ class SplitPlan:
     n_views: int
     n_clips: int | None
     feature_bytes: int | None = None
-    """Of the store's shards."""
+    """Size of the store's shards."""
     target_bytes: int | None = None
     """0 for a task without targets."""
     other_bytes: int | None = None
@@ -107,13 +103,13 @@ class SplitPlan:
     n_files: int | None = None
     """Shard files of all layers."""
     passes: int | None = None
-    """Of the model: one a clip and view, or as many as the distinct frames fill."""
+    """Clips that the model is given: one for each clip and view, or as many as the distinct frames fill."""
     may_share: bool = False
     """Whether it takes less where clips share frames, which only the files can tell."""
 
     @property
     def n_bytes(self) -> int | None:
-        """All of it."""
+        """Size of all files of the split."""
         if self.feature_bytes is None:
             return None
         return self.feature_bytes + (self.target_bytes or 0) + (self.other_bytes or 0)
@@ -134,7 +130,7 @@ class Plan:
     """On the device, in `precision`; activations come on top."""
     precision: str
     host_bytes: int
-    """Of the two shards that are filled and written at a time."""
+    """Memory of the two shards that are filled and written at a time."""
     seconds_a_clip: float | None
     speed: Speed
     training: Training
@@ -146,12 +142,12 @@ class Plan:
 
     @property
     def device_hours(self) -> float | None:
-        """Of the model alone, for the splits whose clips are counted."""
+        """Time of the model alone, for the splits whose clips are counted."""
         return self._hours(sum(split.passes or 0 for split in self.splits))
 
     @property
     def online_hours(self) -> float | None:
-        """Of the model, where it runs in every step of one readout."""
+        """Time of the model where it runs in every step of one readout."""
         return self._hours(self.training.draws)
 
     @property
@@ -286,49 +282,6 @@ def clip_numbers(given: Sequence[str], roles: Sequence[str]) -> dict[str, int]:
     return numbers
 
 
-def planned_targets(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    """The target arrays of a split, by name; none for a task without.
-
-    Raises:
-        CallError: the manifest's entries lack what the task's kind needs.
-    """
-    return _TARGETS[job.task.kind](job, n_clips)
-
-
-def _labels(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    shape = (n_clips, len(job.dataset.classes))
-    return {"labels": TargetArray(shape=shape, dtype=np.dtype("u1"), axes=("clip", "class"))}
-
-
-def _tracking(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    if "tracks" not in job.dataset.features:
-        return point_arrays(job, n_clips)
-    starts = job.task.starts
-    n_frames = job.clip_spec.n_frames if starts is None else starts.span + starts.n_starts - 1
-    return track_arrays(n_clips, n_frames, N_TRACKS)
-
-
-def _forecast(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    windows, grid = job.dataset.split(job.split).windows, job.dataset.frame_size
-    if windows is None or grid is None:
-        raise CallError(
-            f"manifest, datasets.{job.dataset.name}: fields are counted by `windows` and `frame_size`."
-        )
-    frames = np.arange(job.clip_spec.n_frames - 1, windows.n_frames)
-    hours = np.add.outer(windows.every_hours * np.arange(n_clips), windows.step_hours * frames)
-    return field_arrays(n_clips, len(frames), len(np.unique(hours)), (*grid, job.dataset.channels))
-
-
-_TARGETS: Mapping[str, Callable[[Extraction, int], dict[str, TargetArray]]] = {
-    "classification": _labels,
-    "tracking": _tracking,
-    "regression": series_arrays,
-    "forecast": _forecast,
-    "features": lambda job, n_clips: {},
-}
-"""Kind of task -> its target arrays; as `featcache.extract.target_builders.BUILDERS`, without the values."""
-
-
 def _split_plan(job: Extraction, n_clips: int | None, shard_bytes: int) -> SplitPlan:
     if n_clips is None:
         return SplitPlan(role=job.role, n_views=job.views.n_views, n_clips=None)
@@ -359,7 +312,7 @@ def _other_bytes(job: Extraction, n_clips: int) -> int:
 
 
 def _shard_bytes(spec: FeatureSpec) -> int:
-    """Of one shard in memory, where tokens are float16 until they are written."""
+    """Size of one shard in memory, where tokens are float16 until they are written."""
     return spec.clips_per_shard * len(spec.layers) * 2 * prod(spec.rows.row_shape)
 
 

@@ -7,6 +7,7 @@ for every split asked for, not after the first has run for a day.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,22 @@ from featcache.data import readers
 from featcache.data.index_cache import scan_once
 from featcache.data.readers.base import Reader, Scan
 from featcache.errors import DataError
-from featcache.extract.job import Extraction, feature_spec, fingerprint_parts, store_bytes
+from featcache.extract.job import (
+    Extraction,
+    feature_spec,
+    fingerprint_parts,
+    provenance_of,
+    store_attributes,
+    store_bytes,
+)
 from featcache.extract.shared_frames import shared_frames
-from featcache.extract.target_builders import GroundTruth, ground_truth
+from featcache.extract.target_builders import SplitTargets, targets_of
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import OWN_VIDEOS
-from featcache.store.header import header_if_begun
+from featcache.store.header import StoreHeader, header_if_begun
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
-from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
+from featcache.store.spec import FeatureSpec
 from featcache.store.targets import bytes_to_write
 from featcache.system.console import Progress
 from featcache.system.files import require_room
@@ -37,46 +45,44 @@ WAY_OUT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """One extraction with its clips listed."""
+    """One extraction with its clips listed, and all that was looked up for it."""
 
     job: Extraction
     reader: Reader
-    scan: Scan
-    truth: GroundTruth | None
+    index: ClipIndex
+    targets: SplitTargets | None
     parts: dict[str, Any]
-    """Of the fingerprint."""
-    folder: Path
-    """Of the split, in the cache."""
+    """What the fingerprint is made of."""
+    path: Path
+    """Where the store is, or will be."""
+    header: StoreHeader | None
+    """What the store that is there says of itself."""
     frames: FrameTable | None
-    """Which distinct frame each clip shows, where these are encoded and stored once."""
-
-    @property
-    def index(self) -> ClipIndex:
-        """The clips."""
-        return self.scan.index
-
-    @property
-    def path(self) -> Path:
-        """Of the store."""
-        return self.folder / f"{self.job.name}-{fingerprint(self.parts)[:SHORT]}.zarr"
-
-    def spec(self, shard_bytes: int = TARGET_SHARD_BYTES, batch: int = 1) -> FeatureSpec:
-        """The store's shape; arguments as `featcache.extract.job.feature_spec`."""
-        n_frames = None if self.frames is None else self.frames.n_frames
-        return feature_spec(self.job, len(self.index), shard_bytes, batch, n_frames)
+    """Which distinct frame each clip has at each step, where these are encoded and stored once."""
+    spec: FeatureSpec
+    """The store's shape, its shards as large as they may be."""
+    chunks_per_pass: int
+    """Chunks of the store that come of one clip which the model is given: one, or one for each frame."""
+    provenance: dict[str, Any]
+    attrs: dict[str, object]
 
     def bytes_to_write(self) -> int:
-        """Of features and targets that are not on disk yet."""
+        """Features and targets that are not on disk yet."""
         shards = (file for file in self.path.glob("*/c.*") if not file.name.endswith(DAMAGED))
-        features = store_bytes(self.spec())
-        left = max(0, features - sum(file.stat().st_size for file in shards))
-        if self.truth is None:
+        left = max(0, store_bytes(self.spec) - sum(file.stat().st_size for file in shards))
+        if self.targets is None:
             return left
-        return left + bytes_to_write(self.folder, self.index, self.truth.arrays, self.truth.parts)
+        return left + bytes_to_write(self.path.parent, self.index, self.targets.arrays, self.targets.parts)
 
 
 def prepare(
-    jobs: Sequence[Extraction], *, data_dir: Path, cache_dir: Path, skip_bad: bool, progress: Progress
+    jobs: Sequence[Extraction],
+    *,
+    data_dir: Path,
+    cache_dir: Path,
+    shard_bytes: int,
+    skip_bad: bool,
+    progress: Progress,
 ) -> list[Prepared]:
     """List the clips of every job, and what else can be known before the model runs.
 
@@ -88,10 +94,10 @@ def prepare(
     for job in jobs:
         job.backbone.weights_digest()
     opened = [readers.open_reader(job.dataset, job.split, data_dir) for job in jobs]
-    prepared = [
-        _prepared(job, reader, data_dir, cache_dir, skip_bad, progress)
-        for job, reader in zip(jobs, opened, strict=True)
-    ]
+    prepared = []
+    for job, reader in zip(jobs, opened, strict=True):
+        scan = _scan(job, reader, data_dir, cache_dir, skip_bad, progress)
+        prepared.append(_prepared(job, reader, scan, cache_dir, shard_bytes, progress))
     _warn_of_shared_clips(prepared)
     return prepared
 
@@ -107,9 +113,9 @@ def refuse_full_disk(cache_dir: Path, prepared: Sequence[Prepared]) -> None:
     require_room(cache_dir, needed, what=f"{prepared[0].job.name} on {what}", way_out=WAY_OUT)
 
 
-def _prepared(
+def _scan(
     job: Extraction, reader: Reader, data_dir: Path, cache_dir: Path, skip_bad: bool, progress: Progress
-) -> Prepared:
+) -> Scan:
     scan = scan_once(
         reader,
         job.dataset,
@@ -117,28 +123,42 @@ def _prepared(
         data_dir=data_dir,
         cache_dir=cache_dir,
         skip_bad=skip_bad,
-        progress=lambda done, total: progress(f"reading the clip index of {job.role}", done, total),
+        progress=partial(progress, f"reading the clip index of {job.role}"),
     )
     if len(scan.index) == 0:
         raise DataError(
             f"{job.dataset.name}/{job.split} under {data_dir} holds no clips: nothing to extract."
         )
     _refuse_uncuttable(job, scan.index)
-    scan = replace(scan, notes=(*scan.notes, *_short_clips(job, scan.index)))
-    one = Prepared(
+    return replace(scan, notes=(*scan.notes, *_short_clips(job, scan.index)))
+
+
+def _prepared(
+    job: Extraction, reader: Reader, scan: Scan, cache_dir: Path, shard_bytes: int, progress: Progress
+) -> Prepared:
+    index, attrs, parts = scan.index, store_attributes(job), fingerprint_parts(job, scan.index)
+    targets = targets_of(job, index, reader)
+    path = cache_dir / job.task.name / job.role / f"{job.name}-{fingerprint(parts)[:SHORT]}.zarr"
+    header = header_if_begun(path)
+    frames = None
+    # A store that was begun clip by clip is finished so.
+    if header is None or header.spec.n_frames is not None:
+        frames = shared_frames(job, index, reader, cache_dir=cache_dir, progress=progress)
+    spec = feature_spec(job, len(index), shard_bytes, None if frames is None else frames.n_frames)
+    return Prepared(
         job=job,
         reader=reader,
-        scan=scan,
-        truth=ground_truth(job, scan.index, reader),
-        parts=fingerprint_parts(job, scan.index),
-        folder=cache_dir / job.task.name / job.role,
-        frames=None,
+        index=index,
+        targets=targets,
+        parts=parts,
+        path=path,
+        header=header,
+        frames=frames,
+        spec=spec,
+        chunks_per_pass=spec.rows.chunks_per_pass(job.backbone.info.n_frames),
+        provenance=provenance_of(job, scan),
+        attrs=attrs,
     )
-    begun = header_if_begun(one.path)
-    if begun is not None and begun.spec.n_frames is None:
-        return one  # begun clip by clip, and to be finished so
-    frames = shared_frames(job, scan.index, reader, cache_dir=cache_dir, progress=progress)
-    return replace(one, frames=frames)
 
 
 def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
@@ -148,13 +168,12 @@ def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
             job.views.views_of(n_source)
         except DataError as problem:
             clip = index.clip(lengths.to_pylist().index(n_source))
-            raise DataError(f"{clip.place}: {problem}") from None
+            raise DataError(f"{clip.location}: {problem}") from None
 
 
 def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:
     """What to say of a user's own clips that run past the end of their videos: perhaps a slip of the list."""
-    spec = job.clip_spec
-    if job.dataset.reader != OWN_VIDEOS or spec.sampling == "linspace_clip":
+    if job.dataset.reader != OWN_VIDEOS or (spec := job.clip_spec).sampling == "linspace_clip":
         return []
     wanted = (spec.n_frames - 1) * spec.stride + 1
     short = [row for row, n in enumerate(index.clips.column("n_source").to_pylist()) if n < wanted]

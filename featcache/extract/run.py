@@ -1,7 +1,6 @@
-"""One worker's loop: shards to clips to views to tokens to disk.
+"""Extract splits: shards to clips to views to tokens to disk.
 
-Decoding runs in threads ahead of the model and writing in a thread behind it, so the wall time is the
-model's. What is left to do is what is not on disk: a killed extraction goes on at the shard it was in.
+What is left to do is what is not on disk: a killed extraction goes on at the shard it was in.
 """
 
 import logging
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import einsum, rearrange
 from jaxtyping import Float, Float16
 from torch import Tensor
 
@@ -23,24 +21,24 @@ from featcache.backbones.base import Encoder
 from featcache.data.readers.base import UnreadableFileError
 from featcache.errors import CallError, DataError
 from featcache.extract.batch_size import chosen_batch
-from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches
+from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches, Slot
 from featcache.extract.clip_views import ClipViews
-from featcache.extract.job import Extraction, provenance_of, store_attributes
+from featcache.extract.job import Extraction, cut_for
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
-from featcache.extract.target_builders import write_ground_truth
+from featcache.extract.target_builders import write_split_targets
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
-from featcache.store.header import header_if_begun
+from featcache.store.header import StoreHeader
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.writer import StoreWriter, create_or_resume
 from featcache.system.console import Progress, silent
 from featcache.system.device import device_name
 
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
-"""Clips that `skip_bad` leaves out at the most: so many, or this share of the split, whichever is more."""
+"""Rows that `skip_bad` skips at the most: so many, or this share of the split's, whichever is more."""
 
-_Places = tuple[tuple[int, int], ...]
-_Features = Mapping[Layer, Float16[np.ndarray, "B T H W C"]]
+_Slots = tuple[Slot, ...]
+_Tokens = Mapping[Layer, Float16[np.ndarray, "B T H W C"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,33 +55,6 @@ class Machine:
     """What a crash may lose, and the size of the files; a store keeps the one it was begun with."""
 
 
-def extract(
-    job: Extraction,
-    machine: Machine,
-    *,
-    data_dir: Path,
-    cache_dir: Path,
-    skip_bad: bool = False,
-    force: bool = False,
-    progress: Progress = silent,
-) -> FeatureStore:
-    """Extract one split to `<cache>/<task>/<split>/<backbone>-<fingerprint8>.zarr`, or finish what is there.
-
-    Raises:
-        as `extract_all`.
-    """
-    (store,) = extract_all(
-        [job],
-        machine,
-        data_dir=data_dir,
-        cache_dir=cache_dir,
-        skip_bad=skip_bad,
-        force=force,
-        progress=progress,
-    )
-    return store
-
-
 def extract_all(
     jobs: Sequence[Extraction],
     machine: Machine,
@@ -96,6 +67,7 @@ def extract_all(
 ) -> Iterator[FeatureStore]:
     """Extract some splits, one after the other; each store is given when it is complete.
 
+    A store is `<cache>/<task>/<split>/<backbone>-<fingerprint8>.zarr`; what is there of it is not made again.
     Every split's clips are listed, and the disk is looked at, before the first of them begins. A model is
     loaded once.
 
@@ -104,7 +76,7 @@ def extract_all(
         machine: how to run them.
         data_dir: where the data are.
         cache_dir: where stores, targets and clip indexes go.
-        skip_bad: leave single bad records out, and list them in the store.
+        skip_bad: skip single bad records, and list them in the store.
         force: begin although the disk would not hold all of it.
         progress: told what is done.
 
@@ -113,7 +85,14 @@ def extract_all(
         WeightsError: the backbone's weights are missing or do not fit.
         StoreError: the disk is too small, a store on disk is not this extraction's, or a token does not fit.
     """
-    prepared = prepare(jobs, data_dir=data_dir, cache_dir=cache_dir, skip_bad=skip_bad, progress=progress)
+    prepared = prepare(
+        jobs,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        shard_bytes=machine.shard_bytes,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
     if not force:
         refuse_full_disk(cache_dir, prepared)
     model = _Model(machine.device)
@@ -124,18 +103,17 @@ def extract_all(
 def _extracted(
     one: Prepared, machine: Machine, model: "_Model", skip_bad: bool, progress: Progress
 ) -> FeatureStore:
-    job, truth = one.job, one.truth
     targets = None
-    if truth is not None:
-        targets = write_ground_truth(truth, one.index, one.folder, job.role, progress)
-    batch = machine.batch or _batch_of(one.path, machine.device) or _chosen_batch(one, machine, model)
+    if one.targets is not None:
+        targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)
+    batch = machine.batch or _batch_of(one.header, machine.device) or _fitting_batch(one, model)
     writer = create_or_resume(
         one.path,
-        spec=one.spec(machine.shard_bytes, batch),
+        spec=cut_for(one.spec, batch * one.chunks_per_pass),
         parts=one.parts,
         clips=one.index,
-        provenance=provenance_of(job, one.scan) | _batch_entry(batch, machine.device),
-        attrs=store_attributes(job, targets),
+        provenance=one.provenance | _batch_entry(batch, machine.device),
+        attrs=one.attrs | {"targets": targets},
         frames=one.frames,
     )
     with writer:
@@ -153,9 +131,8 @@ def _batch_entry(batch: int, device: torch.device) -> dict[str, Any]:
     return {"batch": {"clip_views": batch, "device": device_name(device)}}
 
 
-def _batch_of(path: Path, device: torch.device) -> int | None:
+def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
     """The batch that a store was begun with, on this kind of device where it is to go on."""
-    header = header_if_begun(path)
     if header is None:
         return None
     begun = header.provenance.get("batch", {})
@@ -163,22 +140,17 @@ def _batch_of(path: Path, device: torch.device) -> int | None:
     return begun.get("clip_views") if same else None
 
 
-def _chosen_batch(one: Prepared, machine: Machine, model: "_Model") -> int:
-    job, info = one.job, one.job.backbone.info
-    pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=machine.device)
-    spec = one.spec(machine.shard_bytes)
+def _fitting_batch(one: Prepared, model: "_Model") -> int:
+    """As many inputs as the device's memory and one shard hold, found by trial passes."""
+    info = one.job.backbone.info
+    pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=model.device)
 
     def encode(batch: int) -> object:
         with torch.inference_mode():
-            return model.encoder(job)(torch.stack([pixels] * batch))
+            return model.encoder(one.job)(torch.stack([pixels] * batch))
 
-    return chosen_batch(
-        encode,
-        machine.device,
-        most=max(
-            1, spec.clips_per_shard * spec.rows.chunks_per_row // spec.rows.chunks_per_pass(info.n_frames)
-        ),
-    )
+    chunks = one.spec.all_arrays[0].chunks_per_shard
+    return chosen_batch(encode, model.device, most=max(1, chunks // one.chunks_per_pass))
 
 
 class _Model:
@@ -201,7 +173,27 @@ class _Model:
 
 
 class _Worker:
-    """The state of one worker: reader, model and writer, and the threads between them."""
+    """One store's reader, model and writer, and the threads between them.
+
+    Each arrow is a buffer that goes from one thread to the next; whoever has it is the only one to touch it.
+
+        decode threads           batch thread            this thread                    write thread
+        ==============           ============            ===========                    ============
+        read and decode the      stack them to a         run the model (a GPU: begin    write_shard:
+        frames of a clip;        batch and pad it        it, then take the tokens       checksums, files,
+        on a CPU scale them      (a GPU: scale first)    of the batch before)           fsync
+               |                        |                       |                            |
+               |  pixels of a view      |  one of two batch     |  one of two shards of      |
+               +----------------------->|  buffers, in turn     |  float16 tokens            |
+                  fresh, at most        +---------------------->+--------------------------->|
+                  `window` clips           this thread's until     filled here, then the     v
+                  ahead                    it asks for the next    writer's; NaN where a    disk
+                                                                   row was skipped
+
+    The wall time is the model's where the others keep up: while it works on batch i, the batch thread stacks
+    batch i + 1 from what was decoded ahead, and the write thread has the shard before. A GPU's tokens come
+    through pinned host memory of their own, waited for (an event) after the next pass has begun.
+    """
 
     def __init__(
         self, one: Prepared, machine: Machine, model: _Model, writer: StoreWriter, *, skip_bad: bool
@@ -212,93 +204,71 @@ class _Worker:
         self.views = ClipViews(one.job, one.reader, machine.device)
         self.batches = self._batches_of(one)
         self.skip_bad = skip_bad
-        self.left_out: set[int] = set()
         self.skipped: dict[int, str] = {}
-        """Row -> why it is left out, of the shard that is worked on."""
+        """Row -> why it was skipped, of the shard that is worked on."""
+        self.all_skipped: set[int] = set()
+        """Rows of the whole run; a clip may be asked for again, for its preview, and counts once."""
         self.spec = writer.spec
-        self.step_weights = one.job.step_weights
 
     def _batches_of(self, one: Prepared) -> Batches:
-        threads, n_frames = self.machine.decode_threads, self.job.backbone.info.n_frames
+        size, threads = self.batch * one.chunks_per_pass, self.machine.decode_threads
         if one.frames is None:
-            return ClipBatches(
-                self.views, one.index, size=self.batch, threads=threads, leave_out=self._leave_out
-            )
-        return FrameBatches(
-            self.views,
-            one.index,
-            one.frames,
-            size=self.batch * n_frames,
-            threads=threads,
-            leave_out=self._leave_out,
-        )
+            return ClipBatches(self.views, one.index, size=size, threads=threads, skip=self._skip)
+        return FrameBatches(self.views, one.index, one.frames, size=size, threads=threads, skip=self._skip)
 
     def run(self, progress: Progress) -> None:
         """Every shard that is not on disk yet: decode ahead, encode, write behind."""
-        todo, rows = self.writer.todo(), self.spec.rows.axis
+        todo, n_rows = self.writer.todo(), self.spec.rows.n_rows
         left = sum(len(self.spec.rows_of_shard(shard)) for shard in todo)
-        what, done = f"extracting {self.job.role}", self.spec.rows.n_rows - left
-        if self.spec.n_frames is not None:
-            what = f"{what}, distinct frames"
-        progress(what, done, self.spec.rows.n_rows)
+        what = f"extracting {self.job.role}" + ("" if self.spec.n_frames is None else ", distinct frames")
+        progress(what, n_rows - left, n_rows)
         if not todo:
             return
         started = time.monotonic()
-        encoder = self.model.encoder(self.job)
+        encoder, before = self.model.encoder(self.job), n_rows - left
         with ThreadPoolExecutor(1, "write") as behind:
             pending: Future[None] | None = None
             for shard in todo:
-                tokens, skipped = self._shard_tokens(
-                    encoder, shard, partial(_advance, progress, what, done, self.spec.rows.n_rows)
-                )
-                done += len(self.spec.rows_of_shard(shard))
+                rows = self.spec.rows_of_shard(shard)
+                tokens = self._shard_tokens(encoder, rows, partial(_advance, progress, what, before, n_rows))
+                before += len(rows)
                 if pending is not None:
-                    pending.result()
-                pending = behind.submit(self.writer.write_shard, shard, tokens, skipped)
+                    pending.result()  # so that two shards are in memory, and no third
+                pending = behind.submit(self.writer.write_shard, shard, tokens, self.skipped)
             if pending is not None:
                 pending.result()
         seconds, device = time.monotonic() - started, device_name(self.machine.device)
-        self.writer.log_run(**{f"{rows}s": left}, seconds=seconds, device=device)
+        self.writer.log_run(**{f"{self.spec.rows.axis}s": left}, seconds=seconds, device=device)
 
     def write_previews(self) -> None:
-        """A few clips of the split as the backbone saw them, for stage two, which has no videos."""
+        """Keep a few clips of the split as the backbone saw them, for stage two, which has no videos."""
         strips = self.batches.strips
         for number in [number for number, strip in strips.items() if strip is None]:
             try:
                 strips[number] = self.views.strip(self.index.clip(number))
             except DataError as problem:
-                self._leave_out(number, problem)
+                self._skip(number, problem)
         self.writer.write_previews((number, strip) for number, strip in strips.items() if strip)
 
     def _shard_tokens(
-        self, encoder: Encoder, shard: int, done: Callable[[int], None]
-    ) -> tuple[Mapping[Layer, Float16[np.ndarray, "row V T H W C"]], dict[int, str]]:
-        rows = self.spec.rows_of_shard(shard)
+        self, encoder: Encoder, rows: range, done: Callable[[int], None]
+    ) -> Mapping[Layer, Float16[np.ndarray, "row V T H W C"]]:
+        """The tokens of a shard's rows, NaN where one was skipped; `done` is told how many rows there are."""
         shape = (len(rows), *self.spec.rows.row_shape)
-        tokens = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
-        self.skipped = {}
-        for places, features in self._encoded(encoder, self.batches.of(rows)):
-            for layer, values in features.items():
-                for (row, view), value in zip(places, values[: len(places)], strict=True):
-                    tokens[layer][row - rows.start, view] = value
-            done(places[-1][0] - rows.start + 1)
-        if self.job.views.starts is not None and self.spec.n_frames is None:
-            self._repeat_views(rows, tokens)
-        return tokens, self.skipped
+        shard = {layer: np.full(shape, np.nan, np.float16) for layer in self.spec.layers}
+        self.skipped = {}  # a new one: the write thread has that of the shard before
+        for slots, tokens in self._encoded(encoder, self.batches.of(rows)):
+            for layer, values in tokens.items():
+                for (row, views), value in zip(slots, values[: len(slots)], strict=True):
+                    shard[layer][row - rows.start, views] = value
+            done(slots[-1][0] - rows.start + 1)
+        return shard
 
-    def _repeat_views(self, clips: range, tokens: Mapping[Layer, np.ndarray]) -> None:
-        """Clips too short for as many starts as there are views hold each of theirs again and again."""
-        for clip in clips:
-            n_starts = self.job.views.views_of(self.index.clip(clip).n_source)
-            for values in tokens.values():
-                for view in range(n_starts, self.spec.n_views):
-                    values[clip - clips.start, view] = values[clip - clips.start, view % n_starts]
-
-    def _encoded(self, encoder: Encoder, batches: Iterator[Batch]) -> Iterator[tuple[_Places, _Features]]:
+    def _encoded(self, encoder: Encoder, batches: Iterator[Batch]) -> Iterator[tuple[_Slots, _Tokens]]:
         """Batches with their tokens; a GPU works on the next one while the last is copied away."""
-        running: tuple[_Places, dict[Layer, Tensor], torch.cuda.Event | None] | None = None
+        running: tuple[_Slots, dict[Layer, Tensor], torch.cuda.Event | None] | None = None
         for batch in batches:
-            started = (batch.places, *self._start(encoder, batch.pixels))
+            started = (batch.slots, *self._start(encoder, batch.pixels))
             if running is not None:
                 yield _arrived(*running)
             running = started
@@ -308,7 +278,7 @@ class _Worker:
     def _start(
         self, encoder: Encoder, pixels: Float[Tensor, "B F rgb Y X"]
     ) -> tuple[dict[Layer, Tensor], torch.cuda.Event | None]:
-        """One forward pass of exactly `batch` clip views, so that a resumed shard meets the same kernels."""
+        """One forward pass of exactly `batch` inputs, so that a resumed shard meets the same kernels."""
         try:
             with torch.inference_mode():
                 features = encoder(pixels)
@@ -318,18 +288,8 @@ class _Worker:
                 f"{device_name(self.machine.device)}: give a smaller one. The shards written so far are kept."
             ) from None
         self._check_shapes(features)
-        if self.spec.n_frames is not None:
-            features = {
-                layer: rearrange(values, "b f h w c -> (b f) 1 h w c") for layer, values in features.items()
-            }
-        elif self.step_weights is not None:
-            weights = self.step_weights.to(self.machine.device)
-            features = {
-                layer: einsum(values, weights, "b t h w c, t -> b h w c")[:, None]
-                for layer, values in features.items()
-            }
+        host = {layer: _rounded(self.batches.kept(values)) for layer, values in features.items()}
         on_gpu = self.machine.device.type == "cuda"
-        host = {layer: _rounded(values) for layer, values in features.items()}
         return host, torch.cuda.current_stream(self.machine.device).record_event() if on_gpu else None
 
     def _check_shapes(self, features: Mapping[Layer, Tensor]) -> None:
@@ -342,17 +302,16 @@ class _Worker:
                 "correct its grid or its encoder."
             )
 
-    def _leave_out(self, number: int, problem: DataError) -> None:
-        """Single bad records may be left out; a file that cannot be read, or many records, may not."""
+    def _skip(self, row: int, problem: DataError) -> None:
+        """Single bad records may be skipped; a file that cannot be read, or many records, may not."""
         if not self.skip_bad or isinstance(problem, UnreadableFileError):
             raise problem
-        self.skipped[number] = str(problem)
-        # A set: a clip that is left out may be asked for again, for its preview.
-        self.left_out.add(number)
-        if len(self.left_out) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):
+        self.skipped[row] = str(problem)
+        self.all_skipped.add(row)
+        if len(self.all_skipped) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):
             rows = f"{self.spec.rows.n_rows} {self.spec.rows.axis}s"
             raise DataError(
-                f"{len(self.left_out)} of {rows} cannot be read, too many to leave out; the last: {problem}"
+                f"{len(self.all_skipped)} of {rows} cannot be read, too many to skip; the last: {problem}"
             )
 
 
@@ -361,22 +320,22 @@ def _rounded(tokens: Float[Tensor, "B T H W C"]) -> Float16[Tensor, "B T H W C"]
 
     What does not fit becomes infinite, and is refused with the clip's name when the shard is written.
     """
-    room = torch.empty(tokens.shape, dtype=torch.float16, pin_memory=tokens.is_cuda)
+    host = torch.empty(tokens.shape, dtype=torch.float16, pin_memory=tokens.is_cuda)
     if tokens.is_cuda:
         # Rounded on the device: half the bytes to copy.
-        return room.copy_(tokens.half(), non_blocking=True)
+        return host.copy_(tokens.half(), non_blocking=True)
     # Few numbers at a time stay on this thread, where others would wait for a core that decodes.
-    for clip, rounded in zip(tokens, room, strict=True):
+    for clip, rounded in zip(tokens, host, strict=True):
         rounded.copy_(clip)
-    return room
+    return host
 
 
 def _arrived(
-    places: _Places, host: Mapping[Layer, Tensor], copied: torch.cuda.Event | None
-) -> tuple[_Places, _Features]:
+    slots: _Slots, host: Mapping[Layer, Tensor], copied: torch.cuda.Event | None
+) -> tuple[_Slots, _Tokens]:
     if copied is not None:
         copied.synchronize()
-    return places, {layer: values.numpy() for layer, values in host.items()}
+    return slots, {layer: values.numpy() for layer, values in host.items()}
 
 
 def _advance(progress: Progress, what: str, before: int, total: int, more: int) -> None:

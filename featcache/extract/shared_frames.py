@@ -1,10 +1,9 @@
 """Which frames of a split's clips are the same, so that an image model sees each of them once.
 
 Clips are windows of longer videos, shuffled over many files, so that what they share is known by the frames
-themselves: by the bytes they are encoded in, or by their place in the video or time series.
+themselves: by the bytes they are encoded in, or by their position in the video or time series.
 """
 
-from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import Int64, UInt8
 
 from featcache.clips import Clip, ClipIndex
 from featcache.data.index_cache import FOLDER
-from featcache.data.readers.base import SCAN_THREADS, FrameKeysReader, Reader
+from featcache.data.readers.base import SCAN_THREADS, Reader
 from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction
@@ -43,7 +42,7 @@ def shared_frames(
     Raises:
         DataError: a record cannot be read.
     """
-    if job.frame_steps is None or not isinstance(reader, FrameKeysReader):
+    if job.frame_steps is None:
         return None
     shape = len(index), job.views.n_views, len(job.frame_steps)
     path = cache_dir / FOLDER / f"{job.dataset.name}-{job.split}-frames-{_made_from(job, index)}"
@@ -60,61 +59,57 @@ def pays(job: Extraction, n_frames: int, n_clips: int) -> bool:
 
 
 def fewest_known(job: Extraction, n_clips: int) -> int | None:
-    """Distinct frames of clips that share none with each other, from arithmetic alone; None as above."""
+    """Distinct frames of clips that share none with each other, by arithmetic; None as `shared_frames`."""
     if job.frame_steps is None:
         return None
     spec, starts = job.clip_spec, range(job.views.n_views)
     n_source = spec.n_frames * spec.stride + len(starts) - 1
-    shown = np.stack([frame_indices(spec, n_source, start) for start in starts])
-    n_frames = n_clips * len(np.unique(_stretched(job, shown)))
+    frames = np.stack([frame_indices(spec, n_source, start) for start in starts])
+    n_frames = n_clips * len(np.unique(_of_steps(job, frames)))
     return n_frames if pays(job, n_frames, n_clips) else None
 
 
-def shown_frames(job: Extraction, views: ClipViews, clip: Clip) -> Int64[np.ndarray, "view step"]:
-    """Source frame that each stored step of each view is of; views beyond the clip's starts repeat them."""
-    n_distinct = job.views.views_of(clip.n_source)
-    shown = _stretched(job, views.frames(clip, n_distinct))
-    return shown[np.arange(job.views.n_views) % n_distinct]
+def source_frames(views: ClipViews, clip: Clip) -> Int64[np.ndarray, "view step"]:
+    """The clip's frame that each stored step of each view is of; views beyond its starts repeat them."""
+    plan = views.job.views
+    n_distinct = plan.views_of(clip.n_source)
+    frames = _of_steps(views.job, views.frames(clip, n_distinct))
+    return frames[np.arange(plan.n_views) % n_distinct]
 
 
-def _stretched(job: Extraction, frames: np.ndarray) -> Int64[np.ndarray, "view step"]:
-    """Of the frames a clip has, those the model is shown at the steps that are stored."""
+def _of_steps(job: Extraction, frames: np.ndarray) -> Int64[np.ndarray, "view step"]:
+    """The frames [view, frame] of a clip that the stored steps are of, after it was stretched in time."""
     assert job.frame_steps is not None
     return frames[:, repeat_frames(job.clip_spec.n_frames)][:, list(job.frame_steps)].astype(np.int64)
 
 
 def _keys(
-    job: Extraction, index: ClipIndex, reader: FrameKeysReader, progress: Progress
+    job: Extraction, index: ClipIndex, reader: Reader, progress: Progress
 ) -> UInt8[np.ndarray, "clip view step key"]:
     views = ClipViews(job, reader, torch.device("cpu"))
 
-    def of_block(clips: Sequence[int]) -> list[np.ndarray]:
-        return [_clip_keys(job, views, reader, index.clip(number)) for number in clips]
+    def of_block(clips: range) -> list[np.ndarray]:
+        return [_clip_keys(views, reader, index.clip(number)) for number in clips]
 
+    blocks = [range(len(index))[start : start + _BLOCK] for start in range(0, len(index), _BLOCK)]
     keys: list[np.ndarray] = []
     with ThreadPoolExecutor(SCAN_THREADS, "frame keys") as pool:
-        for found in pool.map(of_block, _blocks(range(len(index)))):
+        for found in pool.map(of_block, blocks):
             keys += found
             progress(f"looking for frames that clips of {job.role} share", len(keys), len(index))
     return np.stack(keys)
 
 
-def _clip_keys(
-    job: Extraction, views: ClipViews, reader: FrameKeysReader, clip: Clip
-) -> UInt8[np.ndarray, "view step key"]:
-    shown = shown_frames(job, views, clip)
-    frames = np.unique(shown)
+def _clip_keys(views: ClipViews, reader: Reader, clip: Clip) -> UInt8[np.ndarray, "view step key"]:
+    numbers = source_frames(views, clip)
+    frames = np.unique(numbers)
     keys = np.frombuffer(b"".join(reader.frame_keys(clip, frames.tolist())), np.uint8)
     of_frame = rearrange(keys, "(frame key) -> frame key", key=KEY_BYTES)
-    return np.asarray(of_frame[np.searchsorted(frames, shown)])
-
-
-def _blocks(numbers: range) -> Iterator[range]:
-    return (numbers[at : at + _BLOCK] for at in range(0, len(numbers), _BLOCK))
+    return np.asarray(of_frame[np.searchsorted(frames, numbers)])
 
 
 def _made_from(job: Extraction, index: ClipIndex) -> str:
-    """A short digest of all that the table depends on: the records' bytes, and which frames are shown."""
+    """A short digest of all that the table depends on: the records' bytes, and which frames are sampled."""
     parts = {
         "index": index.frames_digest,
         "clip": asdict(job.clip_spec),

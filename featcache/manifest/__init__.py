@@ -1,36 +1,17 @@
-"""`data_manifest.yaml`, and a user's own laid over it, as frozen values checked when they are read."""
+"""Data sets, splits and tasks of `data_manifest.yaml`, and of a user's own, as checked, frozen values."""
 
-from featcache.manifest.loading import load_manifest, shipped_manifest
-from featcache.manifest.values import (
-    KINDS,
-    OWN_VIDEOS,
-    READERS,
-    Augmentation,
-    Dataset,
-    Manifest,
-    Pixels,
-    Published,
-    PublishedResult,
-    Split,
-    Task,
-    TokenSteps,
-    Windows,
-)
-
-__all__ = [
-    "KINDS",
-    "OWN_VIDEOS",
-    "READERS",
-    "Augmentation",
-    "Dataset",
-    "Manifest",
-    "Pixels",
-    "Published",
-    "PublishedResult",
-    "Split",
-    "Task",
-    "TokenSteps",
-    "Windows",
-    "load_manifest",
-    "shipped_manifest",
-]
+from featcache.manifest.loading import load_manifest as load_manifest
+from featcache.manifest.loading import shipped_manifest as shipped_manifest
+from featcache.manifest.values import KINDS as KINDS
+from featcache.manifest.values import OWN_VIDEOS as OWN_VIDEOS
+from featcache.manifest.values import READERS as READERS
+from featcache.manifest.values import Augmentation as Augmentation
+from featcache.manifest.values import Dataset as Dataset
+from featcache.manifest.values import Manifest as Manifest
+from featcache.manifest.values import Pixels as Pixels
+from featcache.manifest.values import Published as Published
+from featcache.manifest.values import PublishedResult as PublishedResult
+from featcache.manifest.values import Split as Split
+from featcache.manifest.values import Task as Task
+from featcache.manifest.values import TokenSteps as TokenSteps
+from featcache.manifest.values import Windows as Windows

@@ -1,4 +1,4 @@
-"""A mapping of a YAML file and its place there, so that a wrong value is one message that says where."""
+"""A mapping of a YAML file and its path there, so that a wrong value is one message that says where."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,18 @@ _NAMES: dict[type, str] = {int: "a whole number", float: "a number", str: "text"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A mapping of the file, and where in the file it stands."""
+    """A mapping of the file, and where in the file it is."""
 
     entries: Any
     origin: str
-    place: str = ""
+    path: str = ""
+    """Keys that lead to it, joined by dots."""
 
     def error(self, key: str | None, expected: str) -> CallError:
         """What to raise for the value under `key`, or for the whole mapping."""
-        place = ".".join(filter(None, (self.place, key))) or "the top"
+        path = ".".join(filter(None, (self.path, key))) or "the top"
         found = self.entries if key is None else self.entries.get(key)
-        return CallError(f"{self.origin}, at {place}: expected {expected}; found {found!r}.")
+        return CallError(f"{self.origin}, at {path}: expected {expected}; found {found!r}.")
 
     def keys(self, *allowed: str) -> None:
         """Refuse any key that nobody would read."""
@@ -33,11 +34,11 @@ class Node:
         for key in self.entries:
             if key not in allowed:
                 hint = did_you_mean(str(key), allowed) or f" Known are {', '.join(allowed)}."
-                raise CallError(f"{self.origin}, at {self.place or 'the top'}: unknown key {key!r}.{hint}")
+                raise CallError(f"{self.origin}, at {self.path or 'the top'}: unknown key {key!r}.{hint}")
 
     def child(self, key: str) -> "Node":
-        """The mapping under `key`, empty where the file leaves it out."""
-        return Node(self.entries.get(key, {}), self.origin, ".".join(filter(None, (self.place, str(key)))))
+        """The mapping under `key`, empty where there is no such key."""
+        return Node(self.entries.get(key, {}), self.origin, ".".join(filter(None, (self.path, str(key)))))
 
     def children(self, key: str, *, optional: bool = False) -> list[tuple[str, "Node"]]:
         """The mappings under `key`, by their names."""
@@ -47,15 +48,15 @@ class Node:
         return [(str(name), node.child(name)) for name in node.entries]
 
     def items(self, key: str) -> list["Node"]:
-        """The entries of the list under `key`, none where it is left out."""
+        """The entries of the list under `key`, none where there is no such key."""
         entries = self.entries.get(key, [])
         if not isinstance(entries, list):
             raise self.error(key, "a list")
-        place = self.child(key).place
-        return [Node(entry, self.origin, f"{place}[{i}]") for i, entry in enumerate(entries)]
+        path = self.child(key).path
+        return [Node(entry, self.origin, f"{path}[{i}]") for i, entry in enumerate(entries)]
 
     def scalar(self, kind: type[_T]) -> _T:
-        """The entry itself, a plain value of a kind."""
+        """The entry itself, a plain value of type `kind`."""
         if kind is float and type(self.entries) is int:
             return kind(self.entries)
         if type(self.entries) is not kind:
@@ -69,25 +70,29 @@ class Node:
         return self.child(key).scalar(kind)
 
     def optional(self, key: str, kind: type[_T]) -> _T | None:
-        """The plain value under `key`, or None."""
+        """The plain value under `key`; None where there is none."""
         return None if self.entries.get(key) is None else self.value(key, kind)
 
-    def positive(self, key: str) -> int | None:
-        """The number of at least 1 under `key`, or None."""
-        number = self.optional(key, int)
-        if number is not None and number < 1:
-            raise self.error(key, "a number of at least 1")
+    def at_least(self, key: str, least: int) -> int:
+        """The whole number of at least `least` under `key`, which must be there."""
+        number = self.value(key, int)
+        if number < least:
+            raise self.error(key, f"a number of at least {least}")
         return number
 
+    def positive(self, key: str) -> int | None:
+        """The whole number of at least 1 under `key`, or None."""
+        return None if self.entries.get(key) is None else self.at_least(key, 1)
+
     def choice(self, key: str, allowed: tuple[str, ...]) -> Any:
-        """The value under `key`, one of some."""
+        """The text under `key`, which must be one of `allowed`."""
         value = self.value(key, str)
         if value not in allowed:
             raise self.error(key, f"one of {', '.join(allowed)}")
         return value
 
     def list_of(self, key: str, kind: type[_T]) -> tuple[_T, ...]:
-        """The list of plain values under `key`, empty where it is left out."""
+        """The list of plain values under `key`, empty where there is no such key."""
         return tuple(item.scalar(kind) for item in self.items(key))
 
 

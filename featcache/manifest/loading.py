@@ -2,7 +2,7 @@
 
 Everything that is known of a data set or task before its files are opened comes from here: sources,
 licences, file names and counts, classes, clip geometry, augmentation, published results. A wrong key or
-value is one message with the file, the place in it, and what was expected there.
+value is one message with the file, the path of keys in it, and what was expected there.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     """Read the shipped manifest and lay `extra` over it, key by key.
 
     Raises:
-        CallError: a file is missing or not YAML, or a key or value is wrong; names file and place.
+        CallError: a file is missing or not YAML, or a key or value is wrong; names file and keys.
     """
     entries = read_entries(shipped_manifest())
     origin = str(shipped_manifest())
@@ -159,24 +159,15 @@ def _pixels(node: Node, channels: int) -> Pixels:
 
 def _windows(node: Node) -> Windows:
     node.keys(*Windows.__dataclass_fields__)
-    hours = {key: node.value(key, int) for key in ("n_frames", "step_hours", "every_hours")}
-    for key, number in hours.items():
-        if number < 1:
-            raise node.error(key, "a number of at least 1")
-    if (node.optional("offset_hours", int) or 0) < 0:
-        raise node.error("offset_hours", "a number of at least 0")
-    return Windows(
-        first=node.value("first", str), last=node.value("last", str),
-        offset_hours=node.optional("offset_hours", int) or 0, **hours,
-    )  # fmt: skip
+    numbers = {key: node.at_least(key, 1) for key in ("n_frames", "step_hours", "every_hours")}
+    if node.entries.get("offset_hours") is not None:
+        numbers["offset_hours"] = node.at_least("offset_hours", 0)
+    return Windows(first=node.value("first", str), last=node.value("last", str), **numbers)
 
 
 def _starts(node: Node) -> Starts:
     node.keys(*Starts.__dataclass_fields__)
-    numbers = {key: node.value(key, int) for key in ("span", "n_starts")}
-    for key, number in numbers.items():
-        if number < 1:
-            raise node.error(key, "a number of at least 1")
+    numbers = {key: node.at_least(key, 1) for key in ("span", "n_starts")}
     return Starts(rule=node.choice("rule", get_args(StartRule)), **numbers)
 
 

@@ -13,10 +13,8 @@ OWN_VIDEOS = "video_file"
 
 READERS = ("sequence_example", OWN_VIDEOS, "weather_zarr")
 
-
 KINDS = ("classification", "tracking", "regression", "forecast", "features")
 """What a task trains: `features` has no readout, it only extracts."""
-
 
 TokenSteps = Literal["all", "last"]
 
@@ -31,13 +29,13 @@ class Windows:
     """
     last: str
     n_frames: int
-    """Of one window: input frames and those to be forecast."""
+    """Frames of one window: input frames and those to be forecast."""
     step_hours: int
-    """From one frame of a window to the next."""
+    """Hours from one frame of a window to the next."""
     every_hours: int
-    """From the start of one window to that of the next."""
+    """Hours from the start of one window to that of the next."""
     offset_hours: int = 0
-    """From `first` to the start of the first window."""
+    """Hours from `first` to the start of the first window."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +47,7 @@ class Split:
     """Path below the data folder. Records: with `{shard:05d}` and `{n_shards:05d}`. Videos: a glob."""
     n_shards: int | None = None
     n_clips: int | None = None
-    """Of the official release; other complete sets of files are read as well, and reported as such."""
+    """Clips of the official release; other complete sets of files are read as well, and reported as such."""
     label_counts: tuple[int, ...] = ()
     label_counts_of: int | None = None
     """How many clips `label_counts` was counted over."""
@@ -58,17 +56,17 @@ class Split:
     windows: Windows | None = None
     """Weather: which windows of the series are this split."""
     clips: str | None = None
-    """Videos: a CSV file, a row a clip, with columns video, first_frame, labels (names joined by `;`)."""
+    """Videos: a CSV file, one row per clip, with columns video, first_frame, labels (names joined by `;`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pixels:
-    """How stored values become what a backbone sees: a range scaled to 0..1, or standardised."""
+    """How stored values become what a backbone is given: a range scaled to 0..1, or standardised."""
 
     low: float = 0.0
     high: float = 255.0
     mean: tuple[float, ...] = ()
-    """A number a channel; where given, (value - mean) / std, without a range."""
+    """One number per channel; where given, (value - mean) / std, without a range."""
     std: tuple[float, ...] = ()
 
     @property
@@ -157,7 +155,7 @@ class Task:
     """Role (train, val, test) -> (data set, split)."""
     clip: ClipSpec = field(default_factory=ClipSpec)
     evaluation_clip: ClipSpec | None = None
-    """Where val and test clips are cut in another way."""
+    """How val and test clips are cut, where it is another way."""
     starts: Starts | None = None
     tokens: TokenSteps = "all"
     """The steps whose tokens the readout reads; of others none are stored."""

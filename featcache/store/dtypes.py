@@ -1,7 +1,8 @@
-"""Tokens as they are stored: rounded to float16, and refused where float16 cannot hold them.
+"""The two number formats of stored tokens: float16, and int8 with one float32 scale per token.
 
 Models compute in float32 or bfloat16, whose largest numbers float16 does not reach; an infinity that slipped
-into a store would be found weeks later, as a loss that is NaN.
+into a store would be found weeks later, as a loss that is NaN. So tokens are rounded to float16 and refused
+where it cannot hold them; an int8 store quantises what has passed this test.
 """
 
 import numpy as np
@@ -12,6 +13,9 @@ from jaxtyping import Float, Float16, Float32, Int8
 FLOAT16_MAX = 65504.0
 FLOAT16_MAX_BITS = 0x7BFF
 """The bits of `FLOAT16_MAX`; those of infinity and NaN lie above them."""
+
+LEVELS = 127
+"""Steps from zero to the largest magnitude; -128 is not used, so that both signs are alike."""
 
 
 def as_float16(
@@ -38,7 +42,7 @@ def largest_bits(stored: Float16[np.ndarray, "..."]) -> int:
 def first_unstorable(
     values: Float[np.ndarray, "*shape"], stored: Float16[np.ndarray, "*shape"]
 ) -> tuple[float, tuple[int, ...]] | None:
-    """The first of `values` that is not finite or beyond `FLOAT16_MAX`, and its place; None if all fit.
+    """The first of `values` that is not finite or beyond `FLOAT16_MAX`, and its index; None if all fit.
 
     Args:
         values: the tokens.
@@ -50,23 +54,19 @@ def first_unstorable(
     return (float(values[tuple(bad[0])]), tuple(bad[0].tolist())) if len(bad) else None
 
 
-LEVELS = 127
-"""Steps from zero to the largest magnitude; -128 is not used, so that both signs are alike."""
-
-
 def quantize(
     tokens: Float16[np.ndarray, "T H W C"],
 ) -> tuple[Int8[np.ndarray, "T H W C"], Float32[np.ndarray, "T H W"]]:
     """Finite tokens as `round(token / scale)`, to nearest with ties to even, and their scales.
 
-    By torch, which widens float16 many times as fast as numpy. No step depends on the order of a sum, so the
-    numbers are the same on any machine.
+    By torch, which converts float16 many times as fast as numpy. No step depends on the order of a sum, so
+    the numbers are the same on any machine.
     """
-    wide = torch.from_numpy(np.require(tokens, requirements=["W"])).float()
-    scales = wide.abs().amax(dim=-1) / LEVELS
+    float32 = torch.from_numpy(np.require(tokens, requirements=["W"])).float()
+    scales = float32.abs().amax(dim=-1) / LEVELS
     # A token of zeros has the scale zero, and is stored as zeros.
     divisors = rearrange(torch.where(scales > 0, scales, 1.0), "t h w -> t h w 1")
-    return wide.div_(divisors).round_().to(torch.int8).numpy(), scales.numpy()
+    return float32.div_(divisors).round_().to(torch.int8).numpy(), scales.numpy()
 
 
 def dequantize_into(
@@ -81,8 +81,8 @@ def dequantize_into(
         torch.mul(torch.from_numpy(integers), factors, out=torch.from_numpy(out[step]))
 
 
-class Widened:
-    """Where a reading thread puts int8 chunks and their scales so that float16 rows come of them."""
+class Dequantised:
+    """A `Destination` of int8 chunks and their scales, which become the float16 rows of `out`."""
 
     def __init__(self, out: Float16[np.ndarray, "B T H W C"]) -> None:
         self._out = out
@@ -90,9 +90,9 @@ class Widened:
         self._scales = np.empty(out.shape[1:-1], np.float32)
 
     def pieces(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `featcache.store.reading.Destination`: one place for every row."""
+        """The same two buffers for every row: a thread reads one row after the other."""
         return self._levels, self._scales
 
     def arrived(self, row: int) -> None:
-        """As `featcache.store.reading.Destination`."""
+        """Dequantise the row that the buffers hold now."""
         dequantize_into(self._out[row], self._levels, self._scales)

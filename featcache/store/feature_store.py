@@ -1,8 +1,8 @@
-"""What is on disk: open it, refuse it, read from it.
+"""Find, open and read feature stores.
 
 A store is complete and the one that was asked for, or it is refused with what differs. Threads read straight
-from shard files into the caller's buffer, a chunk a clip and view (or a distinct frame); its checksum is
-verified when it is first read. The same files open in any Zarr client (`to_xarray`).
+from shard files into the caller's buffer, one chunk for each clip and view (or distinct frame); its checksum
+is verified when it is first read. The same files open in any Zarr client (`to_xarray`).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,12 +80,12 @@ class FeatureStore:
 
     @property
     def complete(self) -> bool:
-        """Whether every shard was seen when the store was finished."""
+        """Whether every shard was found on disk when the store was finished."""
         return self.header.complete
 
     @cached_property
     def clips(self) -> pa.Table:
-        """A row a clip: id, source, record, n_source, labels, digest, shard, position in the shard.
+        """One row per clip: id, source, record, n_source, labels, digest, shard, position in the shard.
 
         Without the last two where frames are stored once.
         """
@@ -140,7 +140,7 @@ class FeatureStore:
         verify: bool = True,
         threads: int = READ_THREADS,
     ) -> Float16[np.ndarray, "B T H W C"]:
-        """Tokens of the given clips, in the order given; those of an int8 store are widened.
+        """Tokens of the given clips, in the order given; those of an int8 store are dequantised.
 
         Args:
             clips: clip numbers; a number may come more than once.
@@ -173,15 +173,8 @@ class FeatureStore:
     ) -> tuple[Int8[np.ndarray, "B T H W C"], Float32[np.ndarray, "B T H W"]]:
         """Tokens of an int8 store as they are on disk, and their scales: a token is `int8 * scale`.
 
-        Half the bytes of `read`, for those who widen on the device or fold the scale into their arithmetic.
-
-        Args:
-            clips: as `read`.
-            views: as `read`.
-            layer: as `read`.
-            out: the two buffers to fill.
-            verify: as `read`.
-            threads: as `read`.
+        Half the bytes of `read`, to dequantise on the device or to fold the scale into other arithmetic.
+        All else is as in `read`; `out` are the two buffers to fill.
 
         Raises:
             CallError: as `read`, or the store holds float16.
@@ -201,7 +194,7 @@ class FeatureStore:
         return levels, scales
 
     def previews(self) -> dict[int, bytes]:
-        """Clip number -> JPEG strip of a few clips as the backbone saw them; empty where none were kept."""
+        """Clip number -> JPEG strip of a few clips as the backbone was given them; empty if none are kept."""
         path = self.path / "previews.parquet"
         if not path.is_file():
             return {}
@@ -209,11 +202,11 @@ class FeatureStore:
         return dict(zip(rows["clip"], rows["jpeg"], strict=True))
 
     def to_xarray(self) -> "xarray.Dataset":
-        """The store as a lazy Dataset: an array a layer, a dask chunk a clip and view, clip ids beside.
+        """The store as a lazy Dataset: one array per layer, one chunk per clip and view, clip ids beside.
 
         Where frames are stored once a chunk is a frame, and `data.tokens_12[data.frames[clip, 0]]` a clip.
 
-        Of an int8 store two arrays a layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
+        An int8 store has two arrays per layer: `data.tokens_12 * data.scales_12` are its tokens, lazily too,
         in float32 (NaN where a clip was skipped). `FeatureStore.read` rounds them to float16.
         """
         import xarray
@@ -248,9 +241,9 @@ class FeatureStore:
         if self.spec.dtype == "float16":
             return lambda: AsStored(out)
         # Here, for it takes torch, and a look at stores does without.
-        from featcache.store.dtypes import Widened
+        from featcache.store.dtypes import Dequantised
 
-        return lambda: Widened(out)
+        return lambda: Dequantised(out)
 
     def _unreadable(self, layer: Layer, found: UnreadableChunk) -> str:
         row, view = divmod(found.chunk, found.array.rows.chunks_per_row)
@@ -266,7 +259,7 @@ class FeatureStore:
     def _why_absent(self, row: int) -> str:
         why = self.header.skipped_rows
         if row in why:
-            return f"was skipped at extraction ({why[row]}): leave it out, `skipped_clips` lists them"
+            return f"was skipped at extraction ({why[row]}): skip it, `skipped_clips` lists them"
         return "was never written: run the same `scivid extract` again"
 
     @property
@@ -354,7 +347,7 @@ def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbo
 def find_stores(
     cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
 ) -> tuple[FeatureStore, ...]:
-    """The stores in a cache by path, finished or not; what cannot be read as a store is left out."""
+    """The stores in a cache by path, finished or not; what cannot be read as a store is skipped."""
     found = []
     for path in store_paths(cache_dir, task, split, backbone):
         with suppress(StoreError):

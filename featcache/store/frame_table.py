@@ -15,7 +15,7 @@ from featcache.errors import StoreError
 from featcache.store.rows import TOKEN_AXES, FrameTable
 from featcache.store.shards import CRC_BYTES, checksum
 from featcache.store.spec import FeatureSpec
-from featcache.store.zarr_format import chunk_key, json_bytes, plain_metadata
+from featcache.store.zarr_format import chunk_key, plain_metadata
 from featcache.system.files import publish
 
 ARRAY = "frames"
@@ -49,10 +49,9 @@ def table_metadata(spec: FeatureSpec) -> dict[str, dict[str, Any]]:
     return {ARRAY: plain_metadata(_shape(spec), spec.n_clips, _STORED, AXES)}
 
 
-def write_frame_table(store: Path, spec: FeatureSpec, table: FrameTable | None) -> None:
-    """Put the table of a store there, if it has one."""
+def write_frame_table(store: Path, table: FrameTable | None) -> None:
+    """Put the numbers of a store's table there, if it has one."""
     if table is not None:
-        publish(store / ARRAY / "zarr.json", json_bytes(table_metadata(spec)[ARRAY]))
         publish(_chunk(store), to_bytes(table))
 
 

@@ -1,6 +1,6 @@
 """What a store says of itself: the attributes of its `zarr.json`, as one frozen value.
 
-`complete` is the promise everything else rests on: it is written last, after every shard was seen.
+`complete` is the promise everything else rests on: it is written last, after every shard was found on disk.
 """
 
 import json
@@ -16,7 +16,7 @@ from featcache.store.spec import FeatureSpec
 from featcache.store.zarr_format import array_metadata, group_metadata, json_bytes
 
 STORE_VERSION = 1
-"""Of the layout on disk; raised when older code could misread it."""
+"""Version of the layout on disk; raised when older code could misread it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class TargetsReference:
     """Which targets belong to a store."""
 
     path: str
-    """From the store's own folder, so that the cache can be moved."""
+    """Relative to the store's own folder, so that the cache can be moved."""
     fingerprint: str
 
 
@@ -37,9 +37,9 @@ class StoreHeader:
     parts: Mapping[str, Any]
     """Everything that changes a feature: what the fingerprint is the digest of."""
     frames_digest: str
-    """Of the clip index without its labels: whose features these are."""
+    """Digest of the clip index without its labels: whose features these are."""
     clips_digest: str
-    """Of the clip index, whose rows are in clips.parquet."""
+    """Digest of the clip index, whose rows are in clips.parquet."""
     frame_table: str | None = None
     """Digest of the table of distinct frames, where these are stored once."""
     targets: TargetsReference | None = None
@@ -75,9 +75,13 @@ class StoreHeader:
             if f.name not in ("spec", "attrs", "targets") and (value := getattr(self, f.name)) is not None
         }
         targets = None if self.targets is None else asdict(self.targets)
-        arrays = {array.name: array_metadata(array) for array in self.spec.all_arrays}
-        attributes = {"scivid": {**self.attrs, **named, **own, "targets": targets}}
-        return group_metadata(attributes, arrays | table_metadata(self.spec))
+        return group_metadata({"scivid": {**self.attrs, **named, **own, "targets": targets}}, self.arrays)
+
+    @property
+    def arrays(self) -> dict[str, dict[str, Any]]:
+        """Name of each array -> its `zarr.json`."""
+        tokens = {array.name: array_metadata(array) for array in self.spec.all_arrays}
+        return tokens | table_metadata(self.spec)
 
     @property
     def skipped_rows(self) -> dict[int, str]:

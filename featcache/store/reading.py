@@ -24,7 +24,7 @@ from featcache.store.zarr_format import shard_key
 MAX_THREADS = 32
 
 Work = tuple[int, int, int, bool]
-"""Row of the batch, shard, place in the shard, whether to verify."""
+"""Row of the batch, shard, slot in the shard's index, whether to verify."""
 
 
 class UnreadableChunk(Exception):  # noqa: N818 - the name of a finding
@@ -39,10 +39,10 @@ class UnreadableChunk(Exception):  # noqa: N818 - the name of a finding
 
 @runtime_checkable
 class Destination(Protocol):
-    """Where one thread puts what it reads."""
+    """Where one thread puts the chunks that it reads."""
 
     def pieces(self, row: int) -> Sequence[Shaped[np.ndarray, "..."]]:
-        """What to fill for a row of the batch, C-contiguous, a piece an array."""
+        """What to fill for a row of the batch, C-contiguous, one piece per array."""
         ...
 
     def arrived(self, row: int) -> None:
@@ -51,17 +51,17 @@ class Destination(Protocol):
 
 
 class AsStored:
-    """A buffer an array, a row a chunk, filled with the bytes as they are on disk."""
+    """A `Destination` of bytes as they are on disk: one buffer per array, one row per chunk."""
 
     def __init__(self, *buffers: Shaped[np.ndarray, "B ..."]) -> None:
         self._buffers = buffers
 
     def pieces(self, row: int) -> Sequence[Shaped[np.ndarray, "..."]]:
-        """As `Destination`."""
+        """The row of every buffer."""
         return [buffer[row] for buffer in self._buffers]
 
     def arrived(self, row: int) -> None:
-        """As `Destination`."""
+        """Nothing is left to do."""
 
 
 class Threads:
@@ -115,7 +115,7 @@ class LayerReader:
         """Read chunks, each numbered row * chunks_per_row + view.
 
         Args:
-            chunks: one a row of the batch.
+            chunks: one for each row of the batch.
             destination: makes that of one thread.
             verify: check the checksum of every chunk that this object has not checked before.
             threads: at the most; 1 reads in the calling thread.
@@ -125,11 +125,11 @@ class LayerReader:
             UnreadableChunk: of the chunk it happened at; the others of the batch were read.
         """
         order = np.argsort(chunks, kind="stable")
-        shards, places = np.divmod(chunks[order], self.arrays[0].chunks_per_shard)
+        shards, slots = np.divmod(chunks[order], self.arrays[0].chunks_per_shard)
         check = ~self._verified[chunks[order]] & verify
         files = self._files(shards)
         work: deque[Work] = deque(
-            zip(order.tolist(), shards.tolist(), places.tolist(), check.tolist(), strict=True)
+            zip(order.tolist(), shards.tolist(), slots.tolist(), check.tolist(), strict=True)
         )
         pool.share(work, lambda: self._drain(work, files, destination()), threads)
         self._verified[chunks[order[check]]] = True
@@ -146,11 +146,11 @@ class LayerReader:
     ) -> None:
         while work:
             try:
-                row, shard, place, check = work.popleft()
+                row, shard, slot, check = work.popleft()
             except IndexError:
                 return
             for number, piece in enumerate(destination.pieces(row)):
-                self._read_chunk(files[shard], number, shard, place, piece, check)
+                self._read_chunk(files[shard], number, shard, slot, piece, check)
             destination.arrived(row)
 
     def _read_chunk(
@@ -158,17 +158,17 @@ class LayerReader:
         files: list[ShardFile | None],
         number: int,
         shard: int,
-        place: int,
+        slot: int,
         out: Shaped[np.ndarray, "..."],
         check: bool,
     ) -> None:
         array = self.arrays[number]
-        chunk = shard * array.chunks_per_shard + place
+        chunk = shard * array.chunks_per_shard + slot
         try:
             file = files[number]
             if file is None:
                 file = files[number] = self._shards.get(self._path(array, shard))
-            offset, length = file.index[place].tolist()
+            offset, length = file.index[slot].tolist()
             if offset == ABSENT:
                 raise UnreadableChunk(array, chunk, None)
             if length != out.nbytes + CRC_BYTES:

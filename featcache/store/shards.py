@@ -27,7 +27,7 @@ ABSENT = 2**64 - 1
 
 CRC_BYTES = 4
 MAX_OPEN_SHARDS = 128
-"""That a store keeps, two file descriptors each once mapped; a process may usually have 1,024."""
+"""Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
 
 DAMAGED = ".damaged"
 """Ending of a shard file set aside: not a chunk key, so no Zarr client sees it."""
@@ -153,8 +153,8 @@ def write_chunks(
     """Write one shard of each of `arrays` to its empty file: chunks in C order of (clip, view).
 
     Args:
-        fds: a file an array.
-        chunks: a chunk an array, C-contiguous, or None where they are absent; done with when the next is
+        fds: one file per array.
+        chunks: one chunk per array, C-contiguous, or None where they are absent; done with when the next is
             asked for, so one buffer will do.
         arrays: of one layer.
     """

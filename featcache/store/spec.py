@@ -1,6 +1,7 @@
 """Shapes, names and bytes of a store's arrays: values only, no I/O, no torch."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, prod
 from typing import Literal
 
@@ -13,7 +14,7 @@ TARGET_SHARD_BYTES = 256 * 2**20
 
 
 TokenDtype = Literal["float16", "int8"]
-"""What a store keeps its tokens as; int8 with a float32 scale a token beside it, so about half the bytes."""
+"""What a store keeps its tokens as; int8 has one float32 scale per token beside it: about half the bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +38,7 @@ class ArraySpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """In the order of `axes`."""
+        """Shape of the whole array, in the order of `axes`."""
         return (self.rows.n_rows, *self.rows.view_shape, *self.of_a_chunk)
 
     @property
@@ -61,7 +62,7 @@ class ArraySpec:
         return self.rows_per_shard * self.rows.chunks_per_row
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
     """The shape of one store: how many clips and views of which grid, at which layers, in which shards.
 
@@ -73,7 +74,7 @@ class FeatureSpec:
     n_clips: int
     n_views: int
     clips_per_shard: int
-    """Rows of a shard, whatever rows are."""
+    """Rows of a shard, be they clips or distinct frames."""
     dtype: TokenDtype = "float16"
     n_frames: int | None = None
     """Distinct frames, of a model that sees each by itself: every one is stored once, and a step of a clip is
@@ -87,14 +88,14 @@ class FeatureSpec:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise CallError(f"a store with {name}={getattr(self, name)} would be empty.")
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """What the first axis of the arrays counts."""
         return rows_of(self.grid, n_clips=self.n_clips, n_views=self.n_views, n_frames=self.n_frames)
 
     @property
     def n_shards(self) -> int:
-        """Shards of each layer's array."""
+        """Number of shards of each layer's arrays."""
         return ceil(self.rows.n_rows / self.clips_per_shard)
 
     @property
@@ -102,9 +103,9 @@ class FeatureSpec:
         """Bytes of all tokens of all layers, and of their scales, without checksums and indexes."""
         return self.rows.n_chunks * sum(array.chunk_bytes for array in self.all_arrays)
 
-    @property
+    @cached_property
     def all_arrays(self) -> tuple[ArraySpec, ...]:
-        """Those of every layer, in order."""
+        """The arrays of every layer, in order."""
         return tuple(array for layer in self.layers for array in self.arrays(layer))
 
     def arrays(self, layer: Layer) -> tuple[ArraySpec, ...]:

@@ -1,4 +1,4 @@
-"""What a task's loss and metric need of each clip, once a split: a small Zarr group beside the stores.
+"""Targets: what a task's loss and metric need of each clip, one small Zarr group per split beside the stores.
 
 All backbones' stores of a split share it and name it by path and fingerprint. Every chunk is a file with its
 crc32c; the group is written in a folder of another name that is renamed when all of it is on disk.
@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, prod
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int64
 
+from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.store.shards import CRC_BYTES, DamagedShard, checksum, read_chunk_into
@@ -32,17 +33,6 @@ CLIP_UNITS = ("sequence", "video")
 """Targets [clip] that say which clips belong together, where a data set has them, the surer one first: what
 is independent of what, and a name for people.
 """
-
-
-@runtime_checkable
-class Clips(Protocol):
-    """What is asked of a `ClipIndex`; stage two reads targets and must not load what makes an index."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def digest(self) -> str:
-        """Of all rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,21 +55,19 @@ class TargetArray:
             raise CallError(f"targets of shape {self.shape} with axes {self.axes}: name each axis, once.")
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of all rows."""
-        return self.dtype.itemsize * prod(self.shape)
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dtype.itemsize * prod(self.shape[1:])
 
     @property
     def chunk_rows(self) -> int:
         """Rows of one chunk, a file of about `CHUNK_BYTES`."""
-        row_bytes = self.dtype.itemsize * prod(self.shape[1:])
-        return max(1, min(self.shape[0], CHUNK_BYTES // max(1, row_bytes)))
+        return max(1, min(self.shape[0], CHUNK_BYTES // max(1, self.row_bytes)))
 
     @property
     def stored_bytes(self) -> int:
-        """On disk, where the last chunk is as long as the others and each has a checksum."""
-        row_bytes = self.dtype.itemsize * prod(self.shape[1:])
-        return ceil(self.shape[0] / self.chunk_rows) * (self.chunk_rows * row_bytes + CRC_BYTES)
+        """Bytes on disk, where the last chunk is as long as the others and each has a checksum."""
+        return ceil(self.shape[0] / self.chunk_rows) * (self.chunk_rows * self.row_bytes + CRC_BYTES)
 
     def metadata(self) -> dict[str, Any]:
         """The array's `zarr.json`."""
@@ -88,7 +76,7 @@ class TargetArray:
 
 def write_targets(
     folder: Path,
-    index: Clips,
+    index: ClipIndex,
     arrays: Mapping[str, np.ndarray | TargetArray],
     parts: Mapping[str, Any],
     blocks: Iterable[Mapping[str, np.ndarray]] = (),
@@ -105,14 +93,14 @@ def write_targets(
             the group has to be written.
 
     Raises:
-        CallError: an array does not have one row a clip.
+        CallError: an array does not have one row per clip.
         StoreError: a group of that name is there and is another one, or damaged; or the disk is full.
     """
     targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
     for name, target in targets.items():
         if target.axes[0] == "clip" and target.shape[0] != len(index):
             raise CallError(
-                f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one a clip."
+                f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
             )
     parts = _all_parts(index, targets, parts)
     path = _group_path(folder, parts)
@@ -132,7 +120,7 @@ def write_targets(
 
 
 def bytes_to_write(
-    folder: Path, index: Clips, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
+    folder: Path, index: ClipIndex, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
 ) -> int:
     """What `write_targets` would write, arguments as there: 0 where the group is there."""
     targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
@@ -161,30 +149,32 @@ class Targets:
         return name in self.metadata
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Of one array."""
+        """Shape of one array, rows first."""
         return tuple(self.metadata[name]["shape"])
 
     def rows(self, name: str, numbers: Int64[np.ndarray, " n"]) -> np.ndarray:
-        """Some rows of one array, in the order given, repeats allowed; nothing else of it is kept.
+        """Some rows of one array, in the order given, repeats allowed; no other row stays in memory.
 
-        A file's checksum is looked at when the first of its rows is read.
+        A file's checksum is verified when the first of its rows is read.
 
         Raises:
             StoreError: as `read`.
         """
-        shape = self.shape(name)
-        chunk_shape = tuple(self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"])
-        out = np.empty((len(numbers), *shape[1:]), self.metadata[name]["data_type"])
+        shape, chunk = self.shape(name), self._chunk_buffer(name)
+        out = np.empty((len(numbers), *shape[1:]), chunk.dtype)
         assert not len(numbers) or 0 <= numbers.min() <= numbers.max() < shape[0], (
             f"{name} has {shape[0]} rows"
         )
-        chunks, places = np.divmod(numbers, chunk_shape[0])
-        for chunk in np.unique(chunks):
-            key = f"{name}/{chunk_key(int(chunk), len(shape))}"
-            if key not in self._verified:
-                self._read_chunk(key, np.empty(chunk_shape, out.dtype))
-                self._verified.add(key)
-            self._read_rows(key, out, np.flatnonzero(chunks == chunk), places)
+        chunks, positions = np.divmod(numbers, len(chunk))
+        for number in np.unique(chunks):
+            key = f"{name}/{chunk_key(int(number), len(shape))}"
+            with self._opened(key) as file:
+                if key not in self._verified:
+                    read_chunk_into(file.fileno(), 0, chunk)
+                    self._verified.add(key)
+                for row in np.flatnonzero(chunks == number):
+                    offset = int(positions[row]) * chunk[0].nbytes
+                    read_chunk_into(file.fileno(), offset, out[row : row + 1], verify=False)
         return out
 
     def read(self, name: str) -> np.ndarray:
@@ -193,7 +183,7 @@ class Targets:
         Raises:
             StoreError: a file is missing or fails its checksum; names it.
         """
-        out = np.empty(tuple(self.metadata[name]["shape"]), self.metadata[name]["data_type"])
+        out = np.empty(self.shape(name), self.metadata[name]["data_type"])
         start = 0
         for block in self.blocks(name):
             out[start : start + len(block)] = block
@@ -206,23 +196,15 @@ class Targets:
         Raises:
             StoreError: as `read`.
         """
-        n_rows = self.metadata[name]["shape"][0]
-        shape = tuple(self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"])
-        chunk = np.empty(shape, self.metadata[name]["data_type"])
-        for number in range(ceil(n_rows / shape[0])):
-            self._read_chunk(f"{name}/{chunk_key(number, len(shape))}", chunk)
-            yield chunk[: n_rows - number * shape[0]]
+        n_rows, chunk = self.shape(name)[0], self._chunk_buffer(name)
+        for number in range(ceil(n_rows / len(chunk))):
+            with self._opened(f"{name}/{chunk_key(number, chunk.ndim)}") as file:
+                read_chunk_into(file.fileno(), 0, chunk)
+            yield chunk[: n_rows - number * len(chunk)]
 
-    def _read_chunk(self, key: str, chunk: np.ndarray) -> None:
-        with self._opened(key) as file:
-            read_chunk_into(file.fileno(), 0, chunk)
-
-    def _read_rows(self, key: str, out: np.ndarray, rows: np.ndarray, places: np.ndarray) -> None:
-        """Some rows of `out`, each from its place in one chunk that was verified before."""
-        with self._opened(key) as file:
-            for row in rows:
-                offset = int(places[row]) * out[row].nbytes
-                read_chunk_into(file.fileno(), offset, out[row : row + 1], verify=False)
+    def _chunk_buffer(self, name: str) -> np.ndarray:
+        shape = self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"]
+        return np.empty(shape, self.metadata[name]["data_type"])
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO]:
@@ -261,7 +243,9 @@ def open_targets(path: Path, *, expected: str | None = None) -> Targets:
     return found
 
 
-def _all_parts(index: Clips, targets: Mapping[str, TargetArray], parts: Mapping[str, Any]) -> dict[str, Any]:
+def _all_parts(
+    index: ClipIndex, targets: Mapping[str, TargetArray], parts: Mapping[str, Any]
+) -> dict[str, Any]:
     """What the fingerprint of a group is made of."""
     shapes = {
         name: {"shape": list(target.shape), "dtype": target.dtype.name, "axes": list(target.axes)}

@@ -1,6 +1,7 @@
 """Is a store what it claims to be? Every byte is read and every claim computed again.
 
-Complete, sizes, index and payload checksums, finite numbers, clip table, fingerprint, skipped clips, targets.
+Checked are completeness, sizes, checksums of indexes and chunks, finite numbers, the clip table, the
+fingerprint, skipped clips, the frame table and the targets.
 A problem is one line that names layer, shard file, clip and view; an empty list is the answer one wants.
 Shards are read chunk by chunk, a few threads side by side, so memory stays flat.
 """
@@ -21,13 +22,13 @@ from featcache.errors import DataError, StoreError
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
 from featcache.store.feature_store import FeatureStore
-from featcache.store.frame_table import read_frame_table, table_metadata
+from featcache.store.frame_table import read_frame_table
 from featcache.store.header import read_root
 from featcache.store.matching import refuse_other
 from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
 from featcache.store.spec import ArraySpec
 from featcache.store.targets import Targets
-from featcache.store.zarr_format import array_metadata, shard_key
+from featcache.store.zarr_format import json_bytes, shard_key
 
 Progress = Callable[[int, int], None]
 """Called with shards done and shards in all."""
@@ -37,7 +38,7 @@ THREADS = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What was found."""
+    """What the validation of one store found."""
 
     path: Path
     problems: tuple[str, ...]
@@ -81,8 +82,7 @@ def validate(path: Path, progress: Progress | None = None, *, threads: int = THR
     except StoreError as problem:
         return _report(path, [str(problem)], [], [])
     store = FeatureStore(path, header)
-    problems = [*_header_problems(store), *_metadata_problems(store, root), *_clip_problems(store)]
-    problems += [*_frame_problems(store), *_target_problems(store)]
+    problems = list(_problems_beside_shards(store, root))
     audits = _audit_all(store, progress or (lambda done, total: None), threads)
     problems += _completeness_problems(store, audits)
     for audit in audits:
@@ -105,7 +105,7 @@ class _Audit:
     n_good: int = 0
     n_bytes: int = 0
     largest: float = 0.0
-    """Magnitude among its tokens, NaN left out; that of int8 tokens is in the file of their scales."""
+    """Largest magnitude among its tokens, without NaN; that of int8 tokens is in the file of their scales."""
 
 
 def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Audit]) -> Report:
@@ -175,7 +175,7 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
 def _chunk_findings(
     array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
 ) -> Iterator[tuple[int, int, str, float | None]]:
-    """Of every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
+    """Every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
     chunk = np.empty(array.of_a_chunk, array.dtype)
     offset = 0
     for position, view in np.argwhere(present).tolist():
@@ -203,28 +203,31 @@ def _numbers(chunk: np.ndarray) -> tuple[str, float]:
     return "", float(chunk.max()) * LEVELS
 
 
-def _header_problems(store: FeatureStore) -> Iterator[str]:
-    try:
-        refuse_other(store.path, store.header, fingerprint=None, parts=None)
-    except StoreError as problem:
-        yield str(problem)
+def _problems_beside_shards(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
+    for check in (_metadata_problems, _clip_problems, _frame_problems, _target_problems):
+        try:
+            yield from check(store, root)
+        except StoreError as problem:
+            yield str(problem)
 
 
 def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
-    for layer, array in _arrays(store):
-        path, wanted = store.path / array.name / "zarr.json", array_metadata(array)
+    document = json.loads(json_bytes(store.header.metadata()))
+    for name, wanted in document["consolidated_metadata"]["metadata"].items():
+        path = store.path / name / "zarr.json"
         try:
             found = json.loads(path.read_bytes())
         except (OSError, ValueError) as problem:
-            yield f"layer {layer.name}, {path} cannot be read: {problem}. Other Zarr clients need it."
+            yield f"{path} cannot be read: {problem}. Other Zarr clients need it."
             continue
-        if unlike := _unlike(found, wanted):
-            yield f"layer {layer.name}, {path} was edited: {', '.join(unlike)} do not describe this store."
-    if root != json.loads(json.dumps(store.header.metadata())):
+        if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+            yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
+    if root != document:
         yield f"{store.path / 'zarr.json'} was edited: its inline metadata do not describe this store."
+    refuse_other(store.path, store.header, fingerprint=None, parts=None)
 
 
-def _clip_problems(store: FeatureStore) -> Iterator[str]:
+def _clip_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
     path = store.path / "clips.parquet"
     try:
         table = store.clips
@@ -250,32 +253,17 @@ def _mislocated(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]
     return np.flatnonzero(wrong)
 
 
-def _frame_problems(store: FeatureStore) -> Iterator[str]:
+def _frame_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the table by which clips are put together from frames, if there is one."""
-    for name, wanted in table_metadata(store.spec).items():
-        path = store.path / name / "zarr.json"
-        try:
-            if unlike := _unlike(json.loads(path.read_bytes()), wanted):
-                yield f"{path} was edited: {', '.join(unlike)} do not describe this store."
-            table = read_frame_table(store.path, store.spec, store.header.frame_table)
-            if table is not None and table.n_frames != store.spec.n_frames:
-                yield f"{path.parent} has {table.n_frames} frames, the store {store.spec.n_frames}."
-        except (OSError, ValueError, StoreError) as problem:
-            yield f"{problem}"
+    table = read_frame_table(store.path, store.spec, store.header.frame_table)
+    if table is not None and table.n_frames != store.spec.n_frames:
+        yield f"{store.path}: its table has {table.n_frames} frames, its arrays {store.spec.n_frames}."
 
 
-def _unlike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    return sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-
-
-def _target_problems(store: FeatureStore) -> Iterator[str]:
-    try:
-        targets = store.targets
-        if targets is not None:
-            for name in targets.metadata:
-                yield from _array_problems(store, targets, name)
-    except StoreError as problem:
-        yield str(problem)
+def _target_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
+    if (targets := store.targets) is not None:
+        for name in targets.metadata:
+            yield from _array_problems(store, targets, name)
 
 
 def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterator[str]:
@@ -313,14 +301,11 @@ def _skip_problems(store: FeatureStore, audit: _Audit) -> Iterator[str]:
     """Chunks that are absent though nothing says so, or there though their clip is said to be skipped."""
     if audit.present is None or not store.complete:
         return
-    for row, there in zip(store.spec.rows_of_shard(audit.shard), audit.present, strict=True):
+    for row, present in zip(store.spec.rows_of_shard(audit.shard), audit.present, strict=True):
         skipped = row in store.skipped_rows
-        for view in np.flatnonzero(there == skipped):
-            what = (
-                f"holds a chunk of a {store.spec.rows.axis} listed as skipped"
-                if skipped
-                else "lacks a chunk without a reason"
-            )
+        listed = f"holds a chunk of a {store.spec.rows.axis} listed as skipped"
+        what = listed if skipped else "lacks a chunk without a reason"
+        for view in np.flatnonzero(present == skipped):
             yield f"layer {audit.layer.name}, {audit.path} {what}: {_who(store, row)}, view {view}."
 
 
@@ -339,7 +324,7 @@ def _notes(store: FeatureStore) -> list[str]:
     ]
     skipped = [f"{_who(store, row)} was skipped: {why}" for row, why in store.header.skipped_rows.items()]
     left_out = [
-        f"record {entry['record']} of {entry['source']} was left out by the scan: {entry['reason']}"
+        f"record {entry['record']} of {entry['source']} was skipped by the scan: {entry['reason']}"
         for entry in store.provenance.get("skipped_records", ())
     ]
     return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]

@@ -1,8 +1,8 @@
 """Create a store, write it shard by shard, resume it, mark it complete.
 
 A shard is staged under a temporary name for every layer and then published, so what is done is what is on
-disk and passes its index checksum; there is no ledger to corrupt. Skipped clips leave their reason in a file
-a shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
+disk and passes its index checksum; there is no ledger to corrupt. The reasons of skipped clips are a file per
+shard, published before it. `complete` comes last. A finished store is a pure function of its inputs: one
 that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
 """
 
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
@@ -26,7 +27,7 @@ from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
 from featcache.store.feature_store import FeatureStore
-from featcache.store.folder import lay_out, parquet_bytes
+from featcache.store.frame_table import write_frame_table
 from featcache.store.header import StoreHeader, TargetsReference, as_read_back, header_if_begun
 from featcache.store.matching import continued, hold, refuse_foreign
 from featcache.store.rows import FrameTable
@@ -46,7 +47,7 @@ from featcache.system.files import (
 )
 
 SKIPPED = "skipped"
-"""Folder of the reasons why clips were skipped, a file a shard, until the store is finished."""
+"""Folder of the reasons why clips were skipped, one file per shard, until the store is finished."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -74,7 +75,7 @@ def create_or_resume(
         provenance: how the store came about; of a resumed store the first run's stays, and what differs
             goes to `resumed_with`.
         attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
-        frames: which distinct frame each clip shows, where `spec` says that these are stored once.
+        frames: which distinct frame each clip has at each step, where `spec` says that these are stored once.
 
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
@@ -88,7 +89,7 @@ def create_or_resume(
             # Only now, for whoever held the lock before may have written it.
             found = header_if_begun(path)
             header = wanted if found is None else continued(path, found, wanted)
-            lay_out(path, header, clips, frames)
+            _lay_out(path, header, clips, frames)
             return StoreWriter(path, header, clips, lock, frames)
         except BaseException:
             lock.release()
@@ -136,7 +137,7 @@ class StoreWriter:
         tokens: Mapping[Layer, Float[np.ndarray, "B V T H W C"]],
         skipped: Mapping[int, str] = NOTHING,
     ) -> None:
-        """Write one shard of every layer, durably, or nothing of it.
+        """Write one shard of every layer through to the disk, or nothing of it.
 
         Args:
             shard: its number.
@@ -170,7 +171,7 @@ class StoreWriter:
         clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
         table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
         with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
-            publish(self.path / "previews.parquet", parquet_bytes(table))
+            publish(self.path / "previews.parquet", _parquet_bytes(table))
 
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
@@ -178,7 +179,7 @@ class StoreWriter:
         append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
 
     def finish(self, provenance: Mapping[str, Any] = NOTHING) -> FeatureStore:
-        """See every shard, mark the store complete, let go of the lock, open the store.
+        """Find every shard on disk, mark the store complete, let go of the lock, open the store.
 
         Args:
             provenance: laid over what `create_or_resume` was given; of a complete store nothing changes.
@@ -218,7 +219,7 @@ class StoreWriter:
         self.header = header
 
     def _look(self) -> None:
-        """See on disk which shards are done, and clear away what is broken."""
+        """Find out on disk which shards are done, and clear away what is broken."""
         reasons = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
         for array in self.spec.all_arrays:
@@ -296,11 +297,11 @@ class StoreWriter:
                     raise StoreError(self._overflow(row, view, layer, *found))
                 yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
 
-    def _overflow(self, row: int, view: int, layer: Layer, value: float, place: tuple[int, ...]) -> str:
+    def _overflow(self, row: int, view: int, layer: Layer, value: float, index: tuple[int, ...]) -> str:
         what = self._rows.describe(row, lambda clip: f"clip {clip} ({self._clips.clips['id'][clip]})")
         return (
             f"{what}, view {view}, layer {layer.name}: the value {value} "
-            f"at (step, row, column, channel) {place} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
+            f"at (step, row, column, channel) {index} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
             "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
             "The shards written before are kept."
         )
@@ -335,3 +336,30 @@ def _header(
         attrs={name: value for name, value in attrs.items() if name != "targets"},
     )
     return as_read_back(header)
+
+
+def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None) -> None:
+    """Write everything but the shards.
+
+    The root first where there is none, so that a folder with anything in it is known as ours; else last, for
+    its digest vouches for the clip table: a kill in between shows, and the next run mends it.
+    """
+    root, spec = path / "zarr.json", header.spec
+    if not root.exists():
+        publish(root, json_bytes(header.metadata()))
+    for name, metadata in header.arrays.items():
+        publish(path / name / "zarr.json", json_bytes(metadata))
+    write_frame_table(path, frames)
+    table = clips.clips
+    for name, values in spec.rows.location_columns(spec.clips_per_shard).items():
+        table = table.append_column(name, pa.array(values))
+    publish(path / "clips.parquet", _parquet_bytes(table.replace_schema_metadata(None)))
+    publish(root, json_bytes(header.metadata()))
+    sweep(path)
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    """A Parquet file in memory."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue())

@@ -1,4 +1,4 @@
-"""What of a store is Zarr v3: `zarr.json` of arrays and groups, codecs, chunk keys."""
+"""The part of a store that is Zarr v3: `zarr.json` of arrays and groups, codecs, chunk keys."""
 
 import json
 from collections.abc import Mapping
@@ -9,11 +9,9 @@ import numpy as np
 from featcache.store.spec import ArraySpec
 
 SEPARATOR = "."
-"""Of a chunk key's numbers: Zarr's usual slash would make six folders a shard, each to be made durable."""
-
+"""Separates a chunk key's numbers: Zarr's usual slash would make six folders per shard, each to be synced."""
 
 LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-
 
 CRC32C = {"name": "crc32c"}
 

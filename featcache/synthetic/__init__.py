@@ -4,17 +4,17 @@ It makes the whole pipeline runnable without a download, and its labels truly de
 baselines, shuffled frames and random weights land where theory says. `generate` writes one data set.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import cast
 
 from featcache.errors import CallError
 from featcache.synthetic.base import Generator, Progress, Sizes, sizes_of
-from featcache.synthetic.folder import Note, claim, finish, write_whole
+from featcache.synthetic.folder import Note, claim, finish, held, write_whole
 
 DATASETS: dict[str, str] = {
     "flyvsfly": "featcache.synthetic.flies:FLY_VIDEOS",
@@ -31,14 +31,9 @@ DATASETS: dict[str, str] = {
 class Summary:
     """What `generate` left on disk."""
 
-    dataset: str
-    files: tuple[Path, ...]
-    """A Zarr store, which is a directory, counts as one."""
-    sizes: Sizes
-    """Split -> number of items."""
     n_bytes: int
     n_written: int
-    """Files written by this call; 0 where the same set was complete before."""
+    """Files written by this call; 0 where the same set was complete before. A Zarr store counts as one."""
 
 
 def load_generator(name: str) -> Generator:
@@ -60,7 +55,7 @@ def generate(
     profile: str | Sizes = "demo",
     seed: int = 0,
     workers: int = 2,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> Summary:
     """Write data set `name` below `data_dir`, under the official file names; cheap when it is there already.
 
@@ -75,29 +70,12 @@ def generate(
     sizes = sizes_of(generator, profile)
     parts = {part.path: part for part in generator.parts(sizes)}
     wanted = Note(dataset=name, version=generator.version, seed=seed, sizes=sizes, files=dict.fromkeys(parts))
-    todo = claim(data_dir, wanted)
-    tick = _counter(progress, sum(len(parts[path].items) for path in todo))
-    with ThreadPoolExecutor(workers) as pool:
-        for path in todo:
-            write = partial(generator.write, parts[path], seed=seed, pool=pool, tick=tick)
-            write_whole(data_dir / path, write)
-    note = finish(data_dir, wanted)
-    return Summary(
-        dataset=name,
-        files=tuple(data_dir / path for path in parts),
-        sizes=sizes,
-        n_bytes=sum(filter(None, note.files.values())),
-        n_written=len(todo),
-    )
-
-
-def _counter(progress: Progress | None, n_items: int) -> Callable[[], None]:
-    done = 0
-
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(done, n_items)
-
-    return tick
+    with held(data_dir, wanted):
+        todo = claim(data_dir, wanted)
+        n_items, done = sum(len(parts[path].items) for path in todo), count(1)
+        with ThreadPoolExecutor(workers) as pool:
+            for path in todo:
+                write = partial(generator.write, parts[path], seed=seed, pool=pool)
+                write_whole(data_dir / path, partial(write, tick=lambda: progress(next(done), n_items)))
+        note = finish(data_dir, wanted)
+    return Summary(n_bytes=sum(filter(None, note.files.values())), n_written=len(todo))

@@ -5,9 +5,8 @@ them unchanged and cannot tell. An item is a pure function of (data set, split, 
 made in any order and in parallel with the same bytes, and a larger set holds the items of a smaller one.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import pairwise
@@ -17,6 +16,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from featcache.errors import CallError
+from featcache.system.ahead import map_ahead
 
 Sizes = Mapping[str, int]
 """Split -> number of items."""
@@ -25,8 +25,8 @@ Progress = Callable[[int, int], None]
 """Called with (items done, items in all)."""
 
 
-LOOK_AHEAD = 16
-"""Items made before they can be written: keeps all workers busy, and memory small at any size."""
+LOOK_AHEAD = 17
+"""Items made before the first of them is written: keeps all workers busy, and memory small at any size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class Part:
 
 @runtime_checkable
 class Generator(Protocol):
-    """One generated data set."""
+    """One generated data set: its files, and how each is written."""
 
     @property
     def name(self) -> str:
@@ -82,14 +82,8 @@ def in_order(
     pool: Executor, make: Callable[[int], _Item], items: range, tick: Callable[[], None]
 ) -> Iterator[_Item]:
     """`make` of each item, computed by `pool` a little ahead of what was taken, in the order of `items`."""
-    waiting: deque[Future[_Item]] = deque()
-    for item in items:
-        waiting.append(pool.submit(make, item))
-        if len(waiting) > LOOK_AHEAD:
-            yield waiting.popleft().result()
-            tick()
-    while waiting:
-        yield waiting.popleft().result()
+    for _, made in map_ahead(pool, make, items, window=LOOK_AHEAD):
+        yield made.result()
         tick()
 
 

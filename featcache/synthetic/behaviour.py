@@ -17,6 +17,7 @@ from jaxtyping import Int, UInt8
 
 from featcache.manifest import Dataset
 from featcache.synthetic.base import stream
+from featcache.synthetic.drawing import Angles, Point, Points
 from featcache.synthetic.records import encode_sequence_example
 
 N_FRAMES = 16
@@ -47,13 +48,13 @@ class BehaviourClips:
     """The data set's in the manifest: it enters every random stream."""
     recipes: tuple[Recipe, ...]
     quality: int
-    """Of the JPEG frames, 1 to 100."""
+    """JPEG quality of the frames, 1 to 100."""
 
     def recipe(self, split: str, index: int, *, seed: int) -> Recipe:
         """What item `index` of `split` shows."""
-        block, place = divmod(index, len(self.recipes))
-        places = stream(seed, self.name, split, block, "places").permutation(len(self.recipes))
-        return self.recipes[int(places[place])]
+        block, position = divmod(index, len(self.recipes))
+        order = stream(seed, self.name, split, block, "places").permutation(len(self.recipes))
+        return self.recipes[int(order[position])]
 
     def frames(self, split: str, index: int, *, seed: int) -> UInt8[np.ndarray, "F Y X"]:
         """The grey frames of one item."""
@@ -73,6 +74,15 @@ class BehaviourClips:
                 dataset.features["image"]: [(_jpeg(f, dataset.channels, self.quality),) for f in frames]
             },
         )
+
+
+def wander(
+    rng: np.random.Generator, start: Point, *, sway: float, pace: tuple[float, float]
+) -> tuple[Points, Angles]:
+    """Where an animal is that walks past `start` halfway, at a pace in pixels a frame, and its heading."""
+    heading = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, sway, N_FRAMES))
+    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
+    return start + rng.uniform(*pace) * (path - path[N_FRAMES // 2]), heading
 
 
 def frame_order(order: Order, rng: np.random.Generator) -> Int[np.ndarray, "F"]:

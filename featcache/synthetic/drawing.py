@@ -74,8 +74,13 @@ class Canvas:
         middle = np.clip(np.rint(centre).astype(np.int64), half, size - 1 - half)
         columns = rearrange(middle[:, :1] + around, "f x -> f 1 x")
         rows = rearrange(middle[:, 1:] + around, "f y -> f y 1")
-        place = rearrange(centre, "f xy -> xy f 1 1")
-        return rows, columns, (columns - place[0]).astype(np.float32), (rows - place[1]).astype(np.float32)
+        position = rearrange(centre, "f xy -> xy f 1 1")
+        return (
+            rows,
+            columns,
+            (columns - position[0]).astype(np.float32),
+            (rows - position[1]).astype(np.float32),
+        )
 
     def _blend(
         self,
@@ -90,10 +95,10 @@ class Canvas:
         self._grey[frame, rows, columns] = under
 
 
-def beside(place: Points, heading: Angles, forward: float | Angles, left: float | Angles = 0.0) -> Points:
+def beside(position: Points, heading: Angles, forward: float | Angles, left: float | Angles = 0.0) -> Points:
     """The points that lie `forward` and `left` of an animal, in its own frame."""
     cos, sin = np.cos(heading), np.sin(heading)
-    return np.asarray(place + np.stack([forward * cos + left * sin, forward * sin - left * cos], axis=1))
+    return np.asarray(position + np.stack([forward * cos + left * sin, forward * sin - left * cos], axis=1))
 
 
 def grain(
@@ -115,10 +120,10 @@ def mottle(rng: np.random.Generator, height: int, width: int, *, cell: float) ->
 def _stretch(knots: Float32[np.ndarray, "K X"], length: int, cell: float) -> Float32[np.ndarray, "Y X"]:
     """Rows of knots `cell` pixels apart to `length` rows: Gaussian weights of the four nearest, of unit norm.
 
-    A sum of products in place of a matrix product, whose threads would fight with ours for the cores.
+    A sum of products instead of a matrix product, whose threads would fight with ours for the cores.
     """
-    place = np.arange(length, dtype=np.float32) / np.float32(cell)
-    first = place.astype(np.int64)
-    weights = np.exp(-0.5 * ((place - first - np.arange(-1, 3, dtype=np.float32)[:, None]) / 0.6) ** 2)
+    position = np.arange(length, dtype=np.float32) / np.float32(cell)
+    first = position.astype(np.int64)
+    weights = np.exp(-0.5 * ((position - first - np.arange(-1, 3, dtype=np.float32)[:, None]) / 0.6) ** 2)
     weights = (weights / np.linalg.norm(weights, axis=0)).astype(np.float32)
     return np.asarray(sum(weight[:, None] * knots[first + k] for k, weight in enumerate(weights)))

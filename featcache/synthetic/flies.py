@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe
+from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe, wander
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
 from featcache.synthetic.videos import VideoSet
 
@@ -33,7 +33,7 @@ LEGS = ((6.5, 0.75), (2.0, 1.55), (-2.6, 2.35))
 class Fly:
     """Where one fly is in each frame, and what its wings and legs do."""
 
-    place: Points
+    position: Points
     heading: Angles
     left_wing: Angles
     right_wing: Angles
@@ -68,8 +68,8 @@ def circling(rng: np.random.Generator, *, wing: float = WINGS_FOLDED) -> Pair:
     other = _standing(rng, _somewhere(rng, 12.0), rng.uniform(-np.pi, np.pi))
     rate = rng.uniform(0.30, 0.42) * rng.choice([-1.0, 1.0])
     bearing = rng.uniform(-np.pi, np.pi) + rate * np.arange(N_FRAMES)
-    place = beside(other.place, bearing, rng.uniform(26.0, 31.0))
-    actor = _fly(rng, place, bearing + np.pi + rng.normal(0.0, 0.1))
+    position = beside(other.position, bearing, rng.uniform(26.0, 31.0))
+    actor = _fly(rng, position, bearing + np.pi + rng.normal(0.0, 0.1))
     return (_singing(rng, actor, wing) if wing > WINGS_FOLDED else actor), other
 
 
@@ -86,7 +86,7 @@ def copulation(rng: np.random.Generator, *, gap: float = 16.0) -> Pair:
     """The first fly sits on the back of the other; both keep still."""
     heading = rng.uniform(-np.pi, np.pi)
     other = _standing(rng, _somewhere(rng, 12.0), heading)
-    actor = _standing(rng, beside(other.place, other.heading, -gap)[0], heading + rng.normal(0.0, 0.06))
+    actor = _standing(rng, beside(other.position, other.heading, -gap)[0], heading + rng.normal(0.0, 0.06))
     return actor, other
 
 
@@ -115,25 +115,23 @@ def draw(behaviour: Behaviour, rng: np.random.Generator) -> UInt8[np.ndarray, "F
     return canvas.frames(grain(rng, N_FRAMES, SIDE, SIDE, sigma=1.8))
 
 
-def _fly(rng: np.random.Generator, place: Points, heading: Angles) -> Fly:
+def _fly(rng: np.random.Generator, position: Points, heading: Angles) -> Fly:
     """A fly with folded wings and the small unrest of a living one."""
     folded = np.full(N_FRAMES, WINGS_FOLDED)
     return Fly(
-        place=place + rng.normal(0.0, 0.2, place.shape),
+        position=position + rng.normal(0.0, 0.2, position.shape),
         heading=heading + rng.normal(0.0, 0.02, N_FRAMES),
         left_wing=folded,
         right_wing=folded,
     )
 
 
-def _standing(rng: np.random.Generator, place: Point, heading: float) -> Fly:
-    return _fly(rng, np.tile(place, (N_FRAMES, 1)), np.full(N_FRAMES, heading))
+def _standing(rng: np.random.Generator, position: Point, heading: float) -> Fly:
+    return _fly(rng, np.tile(position, (N_FRAMES, 1)), np.full(N_FRAMES, heading))
 
 
 def _walking(rng: np.random.Generator, start: Point) -> Fly:
-    heading = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.12, N_FRAMES))
-    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
-    return _fly(rng, start + rng.uniform(0.6, 2.0) * (path - path[N_FRAMES // 2]), heading)
+    return _fly(rng, *wander(rng, start, sway=0.12, pace=(0.6, 2.0)))
 
 
 def _facing(rng: np.random.Generator, gap: Float[np.ndarray, "F"], *, walk: float = 0.0) -> Pair:
@@ -148,7 +146,7 @@ def _facing(rng: np.random.Generator, gap: Float[np.ndarray, "F"], *, walk: floa
         np.full(N_FRAMES, rng.uniform(-np.pi, np.pi)),
     )
     aim = np.full(N_FRAMES, bearing)
-    actor = _fly(rng, beside(other.place, aim, -gap), aim + rng.normal(0.0, 0.12))
+    actor = _fly(rng, beside(other.position, aim, -gap), aim + rng.normal(0.0, 0.12))
     return actor, other
 
 
@@ -177,7 +175,7 @@ def _dish(rng: np.random.Generator) -> Float32[np.ndarray, "Y X"]:
 
 
 def _draw_fly(canvas: Canvas, fly: Fly, *, shade: float) -> None:
-    along = partial(beside, fly.place, fly.heading)
+    along = partial(beside, fly.position, fly.heading)
     for forward, angle in LEGS:
         for side in (1.0, -1.0):
             _draw_leg(canvas, along(forward, 4.0 * side), fly.heading - side * angle, side, shade)

@@ -3,25 +3,26 @@
 A part is a file, or a directory that is one thing to its readers, as a Zarr store is: one rename puts it in
 place, one takes it away. `synthetic.json` beside the parts says which seed, sizes and version they have, so
 that a second run leaves a finished set alone and takes up an interrupted one. Files without it are taken for
-the official release and are never touched.
+the official release and are never touched. One process at a time writes into a folder: it holds the lock.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from featcache.errors import DataError
+from featcache.system.files import PARTIAL, Lock, publish
 
-NOTE = "synthetic.json"
+NOTE, LOCK = "synthetic.json", ".synthetic.lock"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Note:
-    """The content of `synthetic.json`."""
+    """The content of `synthetic.json`: which data set this is, and its parts."""
 
     dataset: str
     version: int
@@ -40,8 +41,26 @@ class Note:
         return (self.dataset, self.version, self.seed, self.sizes, set(self.files))
 
 
+@contextmanager
+def held(data_dir: Path, wanted: Note) -> Iterator[None]:
+    """Keep other processes from writing into the folder of `wanted`, or wait until they are done.
+
+    Raises:
+        DataError: the folder holds files that were not generated.
+    """
+    folder = _folder(data_dir, wanted.files)
+    if not (folder / NOTE).exists():
+        _refuse_foreign(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = Lock(folder / LOCK, wait=True, busy="")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def claim(data_dir: Path, wanted: Note) -> list[str]:
-    """Make the folder ready for `wanted` and return the parts that are still to be written.
+    """Make the folder, which is held, ready for `wanted` and return the parts that are still to be written.
 
     Parts of another seed, size or version are removed, since two sets of shards in one folder make neither.
     So is what killed writers left behind.
@@ -53,11 +72,11 @@ def claim(data_dir: Path, wanted: Note) -> list[str]:
     found = _read(folder / NOTE)
     if found is None:
         _refuse_foreign(folder)
-    else:
-        _sweep(folder, {Path(path).name for path in (*found.files, NOTE)})
-        if not found.describes(wanted):
-            for path in found.files:
-                _take_away(data_dir / path)
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        _remove(leftover)
+    if found is not None and not found.describes(wanted):
+        for path in found.files:
+            _take_away(data_dir / path)
     same = found if found is not None and found.describes(wanted) else wanted
     todo = [path for path, n_bytes in same.files.items() if not _is_there(data_dir / path, n_bytes)]
     if todo:
@@ -68,16 +87,13 @@ def claim(data_dir: Path, wanted: Note) -> list[str]:
 def finish(data_dir: Path, wanted: Note) -> Note:
     """Write down that every part is there, once, and return the note with their sizes."""
     finished = replace(wanted, files={path: _n_bytes(data_dir / path) for path in wanted.files})
-    place = _folder(data_dir, wanted.files) / NOTE
-    if _read(place) != finished:
-        _write(place, finished)
+    _write(_folder(data_dir, wanted.files) / NOTE, finished)
     return finished
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` make a temporary file or directory, then rename it: `path` is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = path.with_name(f".{path.name}{PARTIAL}")
     try:
         write(temporary)
         if path.is_dir():  # which nothing can be renamed onto
@@ -92,15 +108,10 @@ def _folder(data_dir: Path, files: Iterable[str]) -> Path:
     return folder
 
 
-def _temporary(path: Path, mark: str = "") -> Path:
-    """A hidden name beside `path`; it ends in our process number, by which a leftover is known."""
-    return path.with_name(f".{path.name}{mark}.{os.getpid()}")
-
-
 def _take_away(path: Path) -> None:
     """Remove a part under a name of its own, so that a kill half way leaves no half directory at `path`."""
     if path.exists():
-        _remove(path.replace(_temporary(path, ".old")))
+        _remove(path.replace(path.with_name(f".{path.name}.old{PARTIAL}")))
 
 
 def _remove(path: Path) -> None:
@@ -110,31 +121,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sweep(folder: Path, names: Collection[str]) -> None:
-    """Remove what processes that are gone were writing or removing under these names."""
-    for leftover in folder.glob(".*.*"):
-        stem, _, process = leftover.name[1:].rpartition(".")
-        ours = stem.removesuffix(".old") in names and process.isdecimal()
-        if ours and not _is_running(int(process)):
-            _remove(leftover)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 is never sent, it only asks
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def _is_there(path: Path, n_bytes: int | None) -> bool:
     return path.exists() and n_bytes in (None, _n_bytes(path))
 
 
 def _n_bytes(path: Path) -> int:
-    """Of a file, or of all files of a directory."""
+    """Size of a file, or of all files of a directory."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -161,10 +153,4 @@ def _read(path: Path) -> Note | None:
 
 
 def _write(path: Path, note: Note) -> None:
-    entries = {name: getattr(note, name) for name in Note.__dataclass_fields__}
-    text = json.dumps(entries, indent=1, sort_keys=True) + "\n"
-    write_whole(path, lambda temporary: _write_text(temporary, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    publish(path, (json.dumps(asdict(note), indent=1, sort_keys=True) + "\n").encode())

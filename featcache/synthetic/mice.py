@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe
+from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe, wander
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
 from featcache.synthetic.videos import VideoSet
 
@@ -32,7 +32,7 @@ THRUST_PERIOD = 8
 class Mouse:
     """Where one mouse is in each frame, and how its tail bends."""
 
-    place: Points
+    position: Points
     heading: Angles
     bend: Angles
     """Radians by which each piece of the tail turns from the one before it."""
@@ -48,8 +48,8 @@ def mount(rng: np.random.Generator) -> Pair:
     intruder = _mouse(rng, np.tile(_somewhere(rng, 0.4), (N_FRAMES, 1)), np.full(N_FRAMES, heading))
     phase = 2 * np.pi * (np.arange(N_FRAMES) / THRUST_PERIOD + rng.random())
     gap = rng.uniform(34.0, 40.0) + rng.uniform(15.0, 19.0) * np.sin(phase)
-    place = beside(intruder.place, intruder.heading, -gap)
-    return _mouse(rng, place, intruder.heading + rng.normal(0.0, 0.12)), intruder
+    position = beside(intruder.position, intruder.heading, -gap)
+    return _mouse(rng, position, intruder.heading + rng.normal(0.0, 0.12)), intruder
 
 
 def tumble(rng: np.random.Generator, *, gap: float = 34.0) -> Pair:
@@ -70,7 +70,7 @@ def sniff(rng: np.random.Generator) -> Pair:
     arrival, speed = rng.integers(6, 10), rng.uniform(9.0, 13.0)
     gap = 62.0 + speed * np.clip(arrival - np.arange(N_FRAMES), 0, None)
     bearing = np.full(N_FRAMES, aim)
-    return _mouse(rng, beside(intruder.place, bearing, -gap), bearing + rng.normal(0.0, 0.1)), intruder
+    return _mouse(rng, beside(intruder.position, bearing, -gap), bearing + rng.normal(0.0, 0.1)), intruder
 
 
 def ignore(rng: np.random.Generator) -> Pair:
@@ -89,28 +89,26 @@ def draw(behaviour: Behaviour, rng: np.random.Generator) -> UInt8[np.ndarray, "F
     return canvas.frames(grain(rng, N_FRAMES, HEIGHT, WIDTH, sigma=2.0))
 
 
-def _mouse(rng: np.random.Generator, place: Points, heading: Angles) -> Mouse:
+def _mouse(rng: np.random.Generator, position: Points, heading: Angles) -> Mouse:
     """A mouse with the small unrest of a living one."""
     bend = rng.uniform(-0.25, 0.25) + 0.1 * np.sin(np.arange(N_FRAMES) * 0.5 + rng.uniform(0.0, 6.0))
     return Mouse(
-        place=place + rng.normal(0.0, 0.4, place.shape),
+        position=position + rng.normal(0.0, 0.4, position.shape),
         heading=heading + rng.normal(0.0, 0.02, N_FRAMES),
         bend=bend,
     )
 
 
 def _walking(rng: np.random.Generator, start: Point) -> Mouse:
-    heading = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.15, N_FRAMES))
-    path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
-    return _mouse(rng, start + rng.uniform(0.0, 6.0) * (path - path[N_FRAMES // 2]), heading)
+    return _mouse(rng, *wander(rng, start, sway=0.15, pace=(0.0, 6.0)))
 
 
 def _on_the_floor(pair: Pair) -> Pair:
     """The same pair, moved as one so that no mouse walks on the walls."""
-    places = np.concatenate([mouse.place for mouse in pair])
+    positions = np.concatenate([mouse.position for mouse in pair])
     low, high = np.array(FLOOR[:2]) + ROOM, np.array(FLOOR[2:]) - ROOM
-    shift = np.maximum(low - places.min(axis=0), 0.0) + np.minimum(high - places.max(axis=0), 0.0)
-    first, second = (replace(mouse, place=mouse.place + shift) for mouse in pair)
+    shift = np.maximum(low - positions.min(axis=0), 0.0) + np.minimum(high - positions.max(axis=0), 0.0)
+    first, second = (replace(mouse, position=mouse.position + shift) for mouse in pair)
     return first, second
 
 
@@ -135,7 +133,7 @@ def _cage(rng: np.random.Generator) -> Float32[np.ndarray, "Y X"]:
 
 
 def _draw_mouse(canvas: Canvas, mouse: Mouse, *, shade: float, glow: float, ear: float, tail: float) -> None:
-    along = partial(beside, mouse.place, mouse.heading)
+    along = partial(beside, mouse.position, mouse.heading)
     _draw_tail(canvas, along(-BODY[0] + 4.0), mouse.heading + np.pi, mouse.bend, tail)
     canvas.ellipse(along(-6.0), mouse.heading, (BODY[0] - 6.0, BODY[1]), shade=shade, glow=glow)
     canvas.ellipse(along(20.0), mouse.heading, (20.0, 15.5), shade=shade, glow=glow)

@@ -45,7 +45,7 @@ def drift(rng: np.random.Generator, times: Float[np.ndarray, "F"]) -> Float[np.n
 def light(
     rng: np.random.Generator, x: Float32[np.ndarray, "1 X"], y: Float32[np.ndarray, "Y 1"]
 ) -> Float32[np.ndarray, "Y X C"]:
-    """The colour of the scene at (x, y) in shares of the frame, seen from a random place."""
+    """The colour of the scene at (x, y) in shares of the frame, seen from a random position."""
     start = rng.uniform(-START, START, 2).astype(np.float32)
     red = LIGHT[0] + RED_SLOPE * (x + start[0] - 0.5) + 0 * y
     green = LIGHT[1] + GREEN_SLOPE * (y + start[1] - 0.5) + 0 * x

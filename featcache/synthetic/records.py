@@ -20,7 +20,7 @@ WRITER_OPTIONS = "group_size:1"
 """One record a chunk: what random access needs, and what the reference's loader asks for."""
 
 DT_FLOAT = 1
-"""`types.proto`'s number of float32."""
+"""The number that `types.proto` gives float32."""
 
 Value = Sequence[bytes] | Integer[np.ndarray, "n"] | Float[np.ndarray, "n"]
 """The content of one Feature: byte strings, whole numbers (int64), or numbers (float32)."""

@@ -1,8 +1,8 @@
 """Textured things drifting over a ground, in the layout of MOVi-E: 24 x 256 x 256 RGB and 2048 point tracks.
 
 Ground and things drift as one, and each thing slides, hops and turns a little by itself. A track is born at a
-random place of a random frame and stays glued to what lies on top there: its path is exact in every frame, it
-is hidden where something passes over it or the frame ends, and some tracks are hidden in the first frame.
+random position of a random frame and stays glued to what lies on top there: its path is exact in every frame,
+it is hidden where something passes over it or the frame ends, and some tracks are hidden in the first frame.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ NORMS = {"ellipse": np.hypot, "box": np.maximum, "diamond": np.add}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thing:
-    """One rigid thing: outline, paint, and its place in each frame, in pixels (first centre at 0.5)."""
+    """One rigid thing: outline, paint, and its position in each frame, in pixels (first centre at 0.5)."""
 
     outline: str
     radii: Float[np.ndarray, "2"]
@@ -55,13 +55,13 @@ class Thing:
     """The middle of the paint is the thing's own."""
 
     def own(
-        self, place: Float[np.ndarray, "*N 2"], frame: Integer[np.ndarray, "..."] = EVERY
+        self, position: Float[np.ndarray, "*N 2"], frame: Integer[np.ndarray, "..."] = EVERY
     ) -> Float[np.ndarray, "*N 2"]:
         """Places of the frames in the thing's own coordinates, in which it neither moves nor turns."""
-        return _turned(place - self.centre.astype(place.dtype)[frame], -self.angle[frame])
+        return _turned(position - self.centre.astype(position.dtype)[frame], -self.angle[frame])
 
     def seen(self, own: Float[np.ndarray, "P 2"]) -> Float[np.ndarray, "F P 2"]:
-        """Where the thing's own places are in every frame."""
+        """Where the thing's own positions are in every frame."""
         return np.asarray(_turned(own, self.angle[EVERY]) + self.centre[EVERY])
 
     def level(self, own: Float[np.ndarray, "*N 2"]) -> Float[np.ndarray, "*N"]:
@@ -75,7 +75,7 @@ class Scene:
     """A ground and the things on it, the last on top."""
 
     drift: Float[np.ndarray, "F 2"]
-    """Of the ground, in pixels."""
+    """Position of the ground in each frame, in pixels."""
     ground: Float32[np.ndarray, "H W C"]
     things: tuple[Thing, ...]
 
@@ -84,7 +84,7 @@ class Scene:
 class Tracks:
     """Paths of points and where they are seen."""
 
-    place: Float[np.ndarray, "F P 2"]
+    position: Float[np.ndarray, "F P 2"]
     """x, y in pixels, the first one's centre at 0.5; may leave the frame."""
     visible: Bool[np.ndarray, "F P"]
 
@@ -111,19 +111,19 @@ def draw(scene: Scene, rng: np.random.Generator) -> UInt8[np.ndarray, "F Y X C"]
 
 
 def random_tracks(scene: Scene, rng: np.random.Generator, n_tracks: int = N_TRACKS) -> Tracks:
-    """Points born at random places and frames, glued to what lies on top there."""
-    born, place = rng.integers(N_FRAMES, size=n_tracks), rng.uniform(0.0, SIDE, (n_tracks, 2))
+    """Points born at random positions and frames, glued to what lies on top there."""
+    born, position = rng.integers(N_FRAMES, size=n_tracks), rng.uniform(0.0, SIDE, (n_tracks, 2))
     owner = np.full(n_tracks, -1)
-    path = place - scene.drift[born] + scene.drift[EVERY]
+    path = position - scene.drift[born] + scene.drift[EVERY]
     for number, thing in enumerate(scene.things):
-        own = thing.own(place, born)
+        own = thing.own(position, born)
         hit = thing.level(own) <= 1.0
         owner[hit] = number
         path[:, hit] = thing.seen(own[hit])
     visible = ((path >= 0.0) & (path < SIDE)).all(axis=2)
     for number, thing in enumerate(scene.things):
         visible &= (owner >= number) | (thing.level(thing.own(path)) > 1.0)
-    return Tracks(place=path, visible=visible)
+    return Tracks(position=path, visible=visible)
 
 
 def record(split: str, index: int, *, seed: int, dataset: Dataset) -> bytes:
@@ -131,13 +131,13 @@ def record(split: str, index: int, *, seed: int, dataset: Dataset) -> bytes:
     rng = stream(seed, NAME, split, index)
     scene = random_scene(rng)
     tracks = random_tracks(scene, rng)
-    place = (np.rint(tracks.place / SIDE / STEP) * STEP).astype(np.float32)
+    position = (np.rint(tracks.position / SIDE / STEP) * STEP).astype(np.float32)
     key = dataset.features
     return encode_sequence_example(
         context={},
         sequences={
             key["image"]: [(encode_frame(frame, quality=QUALITY),) for frame in draw(scene, rng)],
-            key["tracks"]: [(encode_tensor(step),) for step in place],
+            key["tracks"]: [(encode_tensor(step),) for step in position],
             key["visibility"]: [(encode_tensor(step),) for step in tracks.visible.astype(np.float32)],
         },
     )
@@ -213,10 +213,12 @@ def _blend(frames: Float32[np.ndarray, "F Y X C"], thing: Thing) -> None:
     frames[EVERY, rows, columns] = under
 
 
-def _turned(place: Float[np.ndarray, "*N 2"], angle: Float[np.ndarray, "..."]) -> Float[np.ndarray, "*M 2"]:
+def _turned(
+    position: Float[np.ndarray, "*N 2"], angle: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "*M 2"]:
     """Places turned about the origin, from the x axis towards the y axis."""
-    cos, sin = np.cos(angle).astype(place.dtype), np.sin(angle).astype(place.dtype)
-    x, y = place[..., 0], place[..., 1]
+    cos, sin = np.cos(angle).astype(position.dtype), np.sin(angle).astype(position.dtype)
+    x, y = position[..., 0], position[..., 1]
     return np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
 
 

@@ -1,6 +1,6 @@
 """Soft tissue under an endoscope that drifts, in the layout of STIR: 512 x 512 RGB, points at start and end.
 
-Every frame is one still texture, bent: tools pull at four places, breathing widens the whole, the camera
+Every frame is one still texture, bent: tools pull at four positions, breathing widens the whole, the camera
 drifts. The bend says where a pixel's tissue lies at rest; where a resting point is seen is that equation,
 solved to far below a hundredth of a pixel. Highlights are the lamp's and stay put: following them is wrong.
 """
@@ -46,7 +46,7 @@ class Bend:
     drift: Float[np.ndarray, "F 2"]
     breath: Float[np.ndarray, "F"]
     """Widening about the middle of the frame."""
-    places: Float[np.ndarray, "K 2"]
+    positions: Float[np.ndarray, "K 2"]
     widths: Float[np.ndarray, "K"]
     """Middle and standard deviation of each Gaussian pull."""
     pulls: Float[np.ndarray, "F K 2"]
@@ -58,9 +58,11 @@ class Bend:
         # Python's own floats, since they leave a grid of float32 what it is.
         (drift_x, drift_y), breath = self.drift[frame].tolist(), float(self.breath[frame])
         by_x, by_y = drift_x + breath * (x - 0.5), drift_y + breath * (y - 0.5)
-        bumps = zip(self.places.tolist(), self.widths.tolist(), self.pulls[frame].tolist(), strict=True)
-        for place, width, pull in bumps:
-            along, down = (np.exp(-0.5 * ((v - p) / width) ** 2) for v, p in zip((x, y), place, strict=True))
+        bumps = zip(self.positions.tolist(), self.widths.tolist(), self.pulls[frame].tolist(), strict=True)
+        for position, width, pull in bumps:
+            along, down = (
+                np.exp(-0.5 * ((v - p) / width) ** 2) for v, p in zip((x, y), position, strict=True)
+            )
             by_x = by_x + (pull[0] * along) * down
             by_y = by_y + (pull[1] * along) * down
         return by_x, by_y
@@ -74,10 +76,10 @@ class Bend:
 
         The displacement changes by less than 0.4 a unit of length, so 30 rounds leave less than 1e-12.
         """
-        place = rest
+        position = rest
         for _ in range(30):
-            place = rest + np.stack(self.displacement(frame, *place.T), axis=1)
-        return np.asarray(place)
+            position = rest + np.stack(self.displacement(frame, *position.T), axis=1)
+        return np.asarray(position)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,7 +109,7 @@ def random_bend(rng: np.random.Generator, times: Float[np.ndarray, "F"]) -> Bend
     return Bend(
         drift=drift(rng, times),
         breath=rng.uniform(0.2, 1.0) * BREATH * waves[:, -1],
-        places=rng.uniform(0.1, 0.9, (N_PULLS, 2)),
+        positions=rng.uniform(0.1, 0.9, (N_PULLS, 2)),
         widths=rng.uniform(0.12, 0.22, N_PULLS),
         pulls=waves[:, :-1, None] * reach,
     )

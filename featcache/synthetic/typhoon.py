@@ -54,7 +54,7 @@ class Storm:
 
     intensity: Series
     pressure: Series
-    """hPa."""
+    """Pressure at the centre in hPa."""
     turn: Series
     """Radians by which its clouds have turned, anticlockwise as in the north."""
 
@@ -104,8 +104,8 @@ def draw_frames(storm: Storm, rng: np.random.Generator) -> Float32[np.ndarray, "
     frames = np.empty((len(storm.intensity), SIDE, SIDE), dtype=np.float32)
     for frame, intensity, turn in zip(frames, storm.intensity, storm.turn, strict=True):
         cooling = rearrange(_shield(radius, float(intensity)), "r -> r 1") * (1.0 + 0.35 * clouds)
-        place = (angle - round(turn * N_ANGLES / (2 * np.pi))) % N_ANGLES
-        frame[:] = np.round(np.maximum(sea - cooling[ring, place], COLDEST))
+        position = (angle - round(turn * N_ANGLES / (2 * np.pi))) % N_ANGLES
+        frame[:] = np.round(np.maximum(sea - cooling[ring, position], COLDEST))
     return frames
 
 
@@ -146,8 +146,8 @@ def _polar_grid() -> tuple[Int[np.ndarray, "Y X"], Int[np.ndarray, "Y X"]]:
 
 def sequence_key(split: str, index: int) -> str:
     """Season and number, as the release names its typhoons; no two items of a data set share it."""
-    place = index * len(SPLITS) + SPLITS.index(split)
-    return f"{1978 + place % 45}{1 + place // 45:02d}"
+    position = index * len(SPLITS) + SPLITS.index(split)
+    return f"{1978 + position % 45}{1 + position // 45:02d}"
 
 
 def _dates(key: str, n_hours: int, rng: np.random.Generator) -> dict[str, Int[np.ndarray, "F"]]:

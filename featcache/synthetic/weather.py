@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zarr.core.metadata import ArrayV2Metadata
 
 VARIABLES = ("geopotential_500", "temperature_850", "specific_humidity_700")
-"""In m2/s2, K and kg/kg."""
+"""Names in the official store; their units are m2/s2, K and kg/kg."""
 
 HOURS_PER_STEP = 6
 """All offsets and strides of the official windows are multiples of it."""
@@ -38,13 +38,13 @@ PHI = np.deg2rad(LATITUDES.astype(np.float64))
 
 EARTH_RADIUS = 6.371e6
 EARTH_ROTATION = 7.292e-5
-"""Radians a second."""
+"""Radius in metres, rotation in radians a second."""
 STEERING = 0.5
 """Wind that carries heat and moisture, as a share of the wind at 500 hPa."""
 PACKING: "dict[str, JSON]" = {"id": "blosc", "cname": "zstd", "clevel": 3, "shuffle": 2, "blocksize": 0}
 """Zarr's Blosc: the bits of equal weight side by side (shuffle 2), then zstd."""
 KEPT_BITS = 11
-"""Of the 23 bits of a float32 fraction; the rest is zero, so that the files stay small."""
+"""Bits kept of the 23 of a float32 fraction; the rest is zero, so that the files stay small."""
 
 
 BLOCKS = {
@@ -69,9 +69,9 @@ class Wave:
     """A wave of the 500 hPa surface: its shape and speed are those of every spell of weather."""
 
     number: int
-    """Crests around the globe."""
+    """Number of crests around the globe."""
     latitude: float
-    """Degrees north of its strongest place; it fades within 15 degrees."""
+    """Degrees north where it is strongest; it fades within 15 degrees."""
     period: float
     """Days in which a crest moves on, eastward, to where the next one was."""
     height: float
@@ -79,7 +79,7 @@ class Wave:
 
     @property
     def frequency(self) -> float:
-        """Radians a second."""
+        """How fast a crest turns, in radians a second."""
         return 2 * np.pi / (self.period * 86400.0)
 
 
@@ -117,7 +117,7 @@ class Climate:
         self.shapes = np.stack([self._shape(wave) for wave in WAVES])
 
     def _shape(self, wave: Wave) -> Complex128[np.ndarray, "K Y"]:
-        """Complex height of a wave at each latitude; poles are calm, where all longitudes are one place."""
+        """Complex height of a wave at each latitude; poles are calm, where all longitudes are one point."""
         cos = np.cos(PHI)
         packet = np.exp(-0.5 * ((LATITUDES - wave.latitude) / 15.0) ** 2) * (1.0 - np.sin(PHI) ** 2)
         height = wave.height * packet / np.cos(np.deg2rad(wave.latitude)) ** 2
@@ -129,7 +129,7 @@ class Climate:
 
 
 class Spell:
-    """The weather of one block: the shared waves, with strengths and starting places of its own."""
+    """The weather of one block: the shared waves, with strengths and starting positions of its own."""
 
     def __init__(self, climate: Climate, split: str, *, seed: int) -> None:
         rng = stream(seed, "weatherbench2", split)
@@ -173,7 +173,7 @@ class WeatherStore:
     """Sizes count windows. `online_dev` reads the steps of `offline_dev` and has none of its own."""
 
     def parts(self, sizes: Sizes) -> tuple[Part, ...]:
-        """The one store."""
+        """The one store that holds all splits."""
         splits = [load_manifest().dataset(self.name).split(split) for split in BLOCKS]
         (path,) = {split.files for split in splits}
         n_steps = {split.name: steps_for(split.windows, sizes[split.name]) for split in splits}

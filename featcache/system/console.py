@@ -1,6 +1,7 @@
-"""Progress with rate and time left: a bar on a terminal, a line now and then in a log file.
+"""What people read on the console: progress, tables, commands to copy, messages of errors.
 
-The library only calls back with numbers; what is made of them is decided here, at the edge.
+Progress comes with rate and time left, as a bar on a terminal and a line now and then in a log file. The
+library only calls back with numbers; what is made of them is decided here, at the edge.
 """
 
 import shlex
@@ -15,9 +16,6 @@ from featcache.spec import SHUFFLED
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -25,6 +23,9 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and of how much."""
 
 SECONDS_BETWEEN_LINES = 15.0
+
+OWN_MODULE = "scivid_own_"
+"""Beginning of the names under which Python files of the user's own are loaded: a backbone, a task."""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -83,10 +84,6 @@ def reporter(console: "Console") -> Iterator[Reporter]:
         yield Reporter(console, bars)
 
 
-OWN_MODULE = "scivid_own_"
-"""Beginning of the names under which Python files of the user's own are loaded: a backbone, a task."""
-
-
 def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
     """Rows as a table whose columns are their keys; `empty` where there are none."""
     from rich.table import Table
@@ -126,7 +123,7 @@ def extract_command(backbone: str, task: str, **options: object) -> str:
 def message_of(problem: Exception) -> str | None:
     """What a user is told of an exception; None where it is a bug of ours, whose traceback is wanted.
 
-    An exception out of a file of the user's own is told with its place there: it is theirs to mend.
+    An exception out of a file of the user's own is told with its file and line: it is theirs to mend.
     """
     if isinstance(problem, ScividError):
         return str(problem)

@@ -1,4 +1,4 @@
-"""Which device to run on and in which precision, from what a user wrote."""
+"""Which device to run on and in which precision, from what a user wrote; and memory given back."""
 
 import ctypes
 from contextlib import suppress
@@ -8,7 +8,6 @@ import torch
 from featcache.errors import CallError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 
 M_MMAP_THRESHOLD = -3
 """The number of glibc's option (malloc.h)."""

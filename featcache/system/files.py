@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and one writer at a time.
+"""Atomic file writes, locks for one writer at a time, and a disk that is full or refuses.
 
 Write under a temporary name, fsync, rename, fsync the directory: after a crash or a power cut a name leads
 to all of its bytes or to nothing. What a kill leaves behind has a name of its own and is swept up later.
@@ -40,7 +40,7 @@ class Staged:
         self.temporary.unlink(missing_ok=True)
 
     def publish(self) -> None:
-        """Make the bytes durable, then the name."""
+        """Sync the bytes to the disk, then give them their name."""
         os.fsync(self.fd)
         self._close()
         self.temporary.replace(self.path)
@@ -100,7 +100,7 @@ class Lock:
 
 
 def publish(path: Path, content: bytes) -> None:
-    """Put a small file in place, unless it is there with the same bytes."""
+    """Write a small file whole, unless it is there with the same bytes."""
     if path.is_file() and path.read_bytes() == content:
         return
     with Staged(path) as staged:
@@ -136,7 +136,7 @@ def sweep(folder: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a folder and those above it, each durable in the one that holds it."""
+    """Make a folder and those above it, each synced into the one that holds it."""
     if not path.is_dir():
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
@@ -144,7 +144,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a folder durable."""
+    """Sync the names in a folder to the disk."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -12,13 +12,13 @@ from math import isnan, nan, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from featcache.errors import StoreError
 from featcache.system.files import publish
 
 FILE = "certificate.json"
-"""In the folder of the train store."""
+"""The name of the file, in the folder of the train store."""
 
 CERTIFICATE_VERSION = 2
 """Raised when a verdict means something else; older certificates are then as good as none."""
@@ -54,6 +54,7 @@ rounding moves them 3 to 6.5 times as far as that rounding."""
 SCORE_TOLERANCE = 0.01
 """Share of a score by which it may move before the rounding is said to show."""
 
+Record = TypeVar("Record", "Certificate", "Findings", "ReadoutComparison", "TokenAgreement")
 Verdict = Literal["exact", "within rounding", "within noise", "differs"]
 
 
@@ -63,34 +64,34 @@ class TokenAgreement:
 
     n_clip_views: int
     beyond_rounding: float
-    """Of the worst clip view; see `TOKEN_TOLERANCE`. 0: nothing but the rounding of the stored dtype."""
+    """How far the worst clip view is off (`TOKEN_TOLERANCE`), the rounding of the stored dtype taken off."""
     moved: float
-    """By rounding and all else, in the same unit, mean of the clip views."""
+    """How far rounding and all else moved tokens, in the same unit, mean of the clip views."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadoutComparison:
-    """One head, trained twice."""
+    """What the two ways gave one head, which was trained both ways."""
 
     readout: str
     metric_online: float
-    """Mean over seeds."""
+    """The mean score over seeds."""
     metric_cached: float
     gap: float
-    """Cached less online."""
+    """`metric_cached` less `metric_online`."""
     gap_low: float | None
     """End of the 95 % interval over seeds and evaluation clusters; None with one seed, which has none."""
     gap_high: float | None
     evaluation_gap: float
-    """Of the heads that were trained online: their score on stored tokens less that on computed ones."""
+    """The score of the heads that were trained online on stored tokens, less theirs on computed ones."""
     worst_loss_difference: float
-    """Relative, over the first `EARLY_STEPS` steps and all seeds."""
+    """The relative difference over the first `EARLY_STEPS` steps and all seeds."""
     metric_rounded: float | None
-    """Of heads that learned from computed tokens rounded as stored ones are; None where views are samples."""
+    """The score of heads that learned from rounded computed tokens; None where views are samples."""
     loss_difference_rounded: float | None
-    """As `worst_loss_difference`, of those heads: what rounding alone does."""
+    """The `worst_loss_difference` of those heads: what rounding alone does."""
     losses_online: tuple[float, ...]
-    """Of every step, first seed."""
+    """The loss of every step, of the first seed."""
     losses_cached: tuple[float, ...]
 
 
@@ -99,11 +100,11 @@ class Findings:
     """What was measured, before it is judged."""
 
     exactness: str
-    """As the store says it: `exact`, `exact, 8 views`, `4 frozen views`."""
+    """What the store says of itself: `exact`, `exact, 8 views`, `4 frozen views`."""
     precision: str
-    """Of the backbone: float32 or bfloat16."""
+    """The backbone's: float32 or bfloat16."""
     dtype: str
-    """Of the stored tokens."""
+    """The stored tokens': float16 or int8."""
     train_tokens: TokenAgreement
     val_tokens: TokenAgreement
     readouts: tuple[ReadoutComparison, ...]
@@ -128,12 +129,12 @@ class Findings:
 
     @property
     def loss_tolerance(self) -> float:
-        """Of early losses, where rounding does not show."""
+        """How far early losses may be apart where rounding does not show."""
         tolerance = LOSS_TOLERANCE[self.precision]
         return tolerance if self.dtype == "float16" else max(tolerance, INT8_LOSS_TOLERANCE)
 
     def loss_allowance(self, head: ReadoutComparison) -> float:
-        """How far early losses of a head may be apart."""
+        """How far early losses of a head may be apart, rounding counted in."""
         return max(
             self.loss_tolerance, ROUNDING_MARGIN[self.precision] * (head.loss_difference_rounded or 0.0)
         )
@@ -155,29 +156,16 @@ class Certificate:
     layer: str
     train_fingerprint: str
     val_fingerprint: str
-    exactness: str
-    steps: int
-    seeds: int
     batch: int
     n_val_clips: int
-    worst_loss_difference: float
-    """Relative, over the first `EARLY_STEPS` steps, all heads and seeds."""
-    metric: str
-    readout: str
-    """The head whose scores are furthest apart: the metrics and the gap are its own."""
-    metric_online: float
-    metric_cached: float
-    gap: float
-    gap_low: float | None
-    gap_high: float | None
     verdict: Verdict
     text: str
-    """One line."""
+    """The verdict and its reasons, in one line."""
     findings: Findings
     device: str
     command: str
     made: str
-    """ISO 8601, UTC."""
+    """When, in ISO 8601, UTC."""
     version: int = CERTIFICATE_VERSION
 
 
@@ -193,7 +181,7 @@ def judge(found: Findings) -> tuple[Verdict, str]:
     too, or be no further apart than rounding alone takes them (`ROUNDING_MARGIN`); where views are frozen
     samples, the gap to fresh ones is within noise if its interval holds 0. The scores of an exact task do not
     fail it: equal heads on equal tokens can only drift apart (`EARLY_STEPS`), and an average precision of few
-    clips jumps when two near outputs change places. Where losses or scores show rounding, it is not exact.
+    clips jumps when two near outputs swap ranks. Where losses or scores show rounding, it is not exact.
     """
     reasons = [*_token_reasons(found), *(_loss_reasons(found) if found.exact else _gap_reasons(found))]
     if reasons:
@@ -284,7 +272,7 @@ def gap_interval(
     Args:
         gaps: one a seed.
         cluster_deviation: standard deviation of the mean gap when evaluation clusters are drawn again.
-        n_clusters: how many clusters there are; below 2 their part is unknown and left out.
+        n_clusters: how many clusters there are; below 2 their part is unknown and skipped.
     """
     # Here and not above: a report reads certificates and needs no quantiles.
     from scipy.special import stdtrit  # type: ignore[import-untyped]
@@ -347,14 +335,22 @@ def _read_all(store_path: Path) -> dict[str, Certificate]:
 
 
 def _certificate(entry: Mapping[str, Any]) -> Certificate:
-    found = dict(entry["findings"])
-    found["readouts"] = tuple(_comparison(head) for head in found["readouts"])
-    for name in ("train_tokens", "val_tokens"):
-        found[name] = TokenAgreement(**found[name])
-    return Certificate(**{**entry, "findings": Findings(**found)})
+    found = entry["findings"]
+    heads = [
+        {**head, **{name: tuple(head[name]) for name in ("losses_online", "losses_cached")}}
+        for head in found["readouts"]
+    ]
+    findings = _of(
+        Findings,
+        {
+            **found,
+            "readouts": tuple(_of(ReadoutComparison, head) for head in heads),
+            **{name: _of(TokenAgreement, found[name]) for name in ("train_tokens", "val_tokens")},
+        },
+    )
+    return _of(Certificate, {**entry, "findings": findings})
 
 
-def _comparison(entry: Mapping[str, Any]) -> ReadoutComparison:
-    values = {field.name: entry[field.name] for field in fields(ReadoutComparison)}
-    series = {name: tuple(values[name]) for name in ("losses_online", "losses_cached")}
-    return ReadoutComparison(**{**values, **series})
+def _of(kind: type[Record], entry: Mapping[str, Any]) -> Record:
+    """A record from its entry in the file, which may have fields that are no longer kept."""
+    return kind(**{field.name: entry[field.name] for field in fields(kind)})

@@ -32,7 +32,7 @@ from readouts.certify.certificate import (
     write_certificate,
 )
 from readouts.certify.online import OnlineTokens, replanned
-from readouts.features.draws import Draws
+from readouts.features.draws import Draws, evenly
 from readouts.metrics.base import PerClip
 from readouts.results.bootstrap import mean_score, resamples
 from readouts.results.clusters import Clusters
@@ -41,16 +41,16 @@ from readouts.training.run import Run
 from readouts.training.train_state import TrainState, build_preparation, take_step, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
-"""Enough to see a difference, and little enough for a CPU."""
+"""Training steps and evaluated clips: enough to see a difference, and little enough for a CPU."""
 
 SEEDS_EXACT, SEEDS_SAMPLED = 1, 3
-"""Runs of each kind: a gap without a spread would say nothing."""
+"""How many seeds are trained: where views are samples, a gap without a spread would say nothing."""
 
 CHECKED_VIEWS = 16
 """Frozen views that are compared by themselves where training online does not show them."""
 
 RESAMPLES = 200
-"""Of the evaluation clusters: a standard deviation to 5 %."""
+"""How often clusters are drawn again: that gives a standard deviation to 5 %."""
 
 
 def certify(
@@ -96,7 +96,8 @@ def certify(
     encoder = backbone.load((run.training.layer,), device, sources["train"].job.dtype)
     train = OnlineTokens(sources["train"], run.training, encoder, device, batch)
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)
-    clips = _evenly(val.split.usable, val_clips)
+    usable = val.split.usable
+    clips = usable[evenly(len(usable), val_clips)]
     with training_arithmetic():
         pairs = [_Pair(_of_seed(run, i), device) for i in range(n_seeds)]
         train_tokens = _train(pairs, train, progress)
@@ -185,8 +186,8 @@ def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> 
     for done, (pair, step) in enumerate((p, s) for p in pairs for s in range(p.run.recipe.steps)):
         progress("training online and cached", done, total)
         draws = pair.run.draws
-        places, views = draws.at(step)
-        clips = source.split.usable[places]
+        positions, views = draws.at(step)
+        clips = source.split.usable[positions]
         cached = source.stored(clips, views)
         online = source.tokens(clips, views if exact else _fresh_views(source, draws, step))
         if exact:
@@ -290,16 +291,10 @@ def _cluster_error(
     return float(np.std(gaps, ddof=1)), len(clusters)
 
 
-def _evenly(numbers: Int64[np.ndarray, " n"], most: int) -> Int64[np.ndarray, " m"]:
-    """At the most so many, over the whole range: neighbours in a file are often of one video."""
-    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(np.int64)
-    return numbers[places]
-
-
 def _certificate(
     run: Run, found: Findings, *, n_val_clips: int, device: torch.device, command: str
 ) -> Certificate:
-    train, val, head = run.splits["train"], run.splits["val"], found.headline
+    train, val = run.splits["train"], run.splits["val"]
     verdict, text = judge(found)
     return Certificate(
         task=run.task.name,
@@ -307,19 +302,8 @@ def _certificate(
         layer=train.layer.name,
         train_fingerprint=train.store.fingerprint,
         val_fingerprint=val.store.fingerprint,
-        exactness=found.exactness,
-        steps=found.steps,
-        seeds=found.seeds,
         batch=run.recipe.batch,
         n_val_clips=n_val_clips,
-        worst_loss_difference=float(np.max([r.worst_loss_difference for r in found.readouts])),
-        metric=found.metric,
-        readout=head.readout,
-        metric_online=head.metric_online,
-        metric_cached=head.metric_cached,
-        gap=head.gap,
-        gap_low=head.gap_low,
-        gap_high=head.gap_high,
         verdict=verdict,
         text=text,
         findings=found,

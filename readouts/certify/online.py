@@ -39,14 +39,14 @@ from readouts.results.clusters import Clusters, clusters_of
 from readouts.tasks.base import Task
 
 FRESH_VIEWS = 2**62
-"""Of a plan that never runs out of new views."""
+"""How many views a plan has that never runs out of new ones."""
 
 DECODE_THREADS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """What a store came from."""
+class Origin:
+    """What a store came from: the extraction, the files and their clips."""
 
     job: Extraction
     reader: Reader
@@ -55,7 +55,7 @@ class Source:
 
 def replanned(
     store: FeatureStore, backbone: Backbone, manifest: Manifest, data_dir: Path, progress: Progress
-) -> Source:
+) -> Origin:
     """Plan the extraction that `store` says it is of, with this backbone, manifest and data.
 
     Raises:
@@ -97,22 +97,22 @@ def replanned(
             f"{store.path} has other labels than the data in {data_dir}: run the same `scivid extract` "
             "again, it takes them over and keeps the features."
         )
-    return Source(job=job, reader=reader, index=index)
+    return Origin(job=job, reader=reader, index=index)
 
 
 class OnlineTokens:
     """The tokens of one split as an online pipeline makes them: read, view, preprocess, encode."""
 
     def __init__(
-        self, source: Source, split: FeatureSplit, encoder: Encoder, device: torch.device, batch: int
+        self, origin: Origin, split: FeatureSplit, encoder: Encoder, device: torch.device, batch: int
     ) -> None:
-        self.job, self.reader, self.index = source.job, source.reader, source.index
+        self.job, self.reader, self.index = origin.job, origin.reader, origin.index
         self.split, self.encoder, self.device, self.batch = split, encoder, device, batch
         plan, weights = self.job.views, self.job.step_weights
         self.plan = plan if plan.starts is not None else replace(plan, n_views=FRESH_VIEWS)
         self.step_weights = None if weights is None else weights.to(device)
         self.dtype: str = split.store.parts["tokens"]["dtype"]
-        """Of the stored tokens."""
+        """The stored tokens': float16 or int8."""
 
     def tokens(
         self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
@@ -129,7 +129,7 @@ class OnlineTokens:
     def stored(
         self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
     ) -> Float[Tensor, "B T N C"]:
-        """The same tokens from the cache, as stored."""
+        """The tokens of the same clips from the cache, as stored."""
         found = self.split.store.read(clips.tolist(), views=views.tolist(), layer=self.split.layer)
         return rearrange(torch.from_numpy(found), "b t h w c -> b t (h w) c").to(self.device)
 
@@ -149,7 +149,7 @@ class OnlineTokens:
         return as_stored(online, precision=self.job.dtype, dtype=self.dtype)
 
     def agreement(self, online: Float[Tensor, "B T N C"], stored: Float[Tensor, "B T N C"]) -> TokenAgreement:
-        """Of stored tokens with those computed anew."""
+        """How well stored tokens agree with those computed anew."""
         return TokenAgreement(
             n_clip_views=len(online),
             beyond_rounding=beyond_rounding(online, stored, dtype=self.dtype),
@@ -168,8 +168,8 @@ class OnlineTokens:
         frames = frame_indices(spec, clip.n_source, drawn.start)
         if job.shuffle_frames:
             frames = frames[shuffled_order(clip, spec.n_frames)]
-        seen = torch.from_numpy(self.reader.read(clip, frames.tolist())).to(self.device)
-        return clip_pixels(seen, spec, drawn, job.dataset.pixels)
+        read = torch.from_numpy(self.reader.read(clip, frames.tolist())).to(self.device)
+        return clip_pixels(read, spec, drawn, job.dataset.pixels)
 
     def _encoded(self, pixels: Sequence[Tensor], layer: Layer) -> Float[Tensor, "B T H W C"]:
         with torch.inference_mode():
@@ -188,12 +188,12 @@ def as_stored(
     Args:
         online: as the backbone gives them, float32.
         precision: that the backbone computed in.
-        dtype: float16, or int8 with a scale a token, read back as float16.
+        dtype: float16, or int8 with one scale per token, read back as float16.
     """
-    half = online.to(precision).half()
+    rounded = online.to(precision).half()
     if dtype == "float16":
-        return half
-    clips = rearrange(half, "b t n c -> b t n 1 c").cpu().numpy()
+        return rounded
+    clips = rearrange(rounded, "b t n c -> b t n 1 c").cpu().numpy()
     for clip in clips:
         dequantize_into(clip, *quantize(clip))
     return rearrange(torch.from_numpy(clips), "b t n 1 c -> b t n c").to(online.device)
@@ -209,7 +209,7 @@ def beyond_rounding(
     Args:
         online: as the backbone gives them, float32.
         stored: as read.
-        dtype: float16, or int8 with a scale a token, made of float16 and read as such.
+        dtype: float16, or int8 with one scale per token, made of float16 and read as such.
     """
     rounded = stored.float()
     _, exponents = torch.frexp(rounded)

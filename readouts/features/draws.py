@@ -64,3 +64,12 @@ class Draws:
         rank = np.empty(int(self.shards.max()) + 1, np.int64)
         rank[shards] = np.arange(len(shards)) // self.mix_shards
         return np.lexsort((rng.random(self.n_clips), rank[self.shards]))
+
+
+def evenly(n: int, most: int) -> Int64[np.ndarray, " m"]:
+    """At most so many of `n` positions, evenly spaced, the first and the last among them.
+
+    Neighbours in a file are often of one video, so where a few clips do they are taken from all over it.
+    """
+    positions: Int64[np.ndarray, " m"] = np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
+    return positions

@@ -1,7 +1,6 @@
-"""What each score cost, on the page: a picture a task."""
+"""What each score cost, on the page: a figure for each task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from featcache.store.feature_store import FeatureStore
 from readouts.report import figures
@@ -9,16 +8,10 @@ from readouts.results.configurations import Configuration
 from readouts.results.costs import cost_of
 from readouts.results.task_results import TaskResults
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CostPicture:
-    """One task."""
-
-    title: str
-    image: str
+COSTS = ("stores (MB)", "extraction (s)", "a readout (s)", "extraction (J)")
 
 
-def cost_pictures(tasks: Sequence[TaskResults]) -> list[CostPicture]:
+def cost_figures(tasks: Sequence[TaskResults]) -> list[figures.PageFigure]:
     """Score against bytes, extraction and training, for every task whose stores are still there."""
     found = []
     for task in tasks:
@@ -28,19 +21,14 @@ def cost_pictures(tasks: Sequence[TaskResults]) -> list[CostPicture]:
         used = _used(task)
         points = [point for one in every if (point := _point(one, role, used))]
         if points:
-            names = ["stores (MB)", "extraction (s)", "a readout (s)", "extraction (J)"]
-            known = [i for i in range(len(names)) if any(point.spent[i] for point in points)]
-            image = figures.scores_by_cost(
-                [_only(point, known) for point in points],
-                costs=[names[i] for i in known],
-                score=f"{task.metric_title} on {role}\n({task.better})",
-            )
-            found.append(CostPicture(title=task.title, image=image))
+            score = f"{task.metric_title} on {role}\n({task.better})"
+            image = figures.scores_by_cost(points, costs=COSTS, score=score)
+            found.append(figures.PageFigure(title=task.title, image=image))
     return found
 
 
 def _used(task: TaskResults) -> dict[str, dict[str, FeatureStore]]:
-    """Fingerprint of a train store -> that and the stores that its readouts were scored on, role by role.
+    """Fingerprint of a train store -> that and the stores that its readouts were scored on, by role.
 
     Of all its rows together: test is scored for what val selected only, and costs all of them the same.
     """
@@ -52,7 +40,8 @@ def _used(task: TaskResults) -> dict[str, dict[str, FeatureStore]]:
 
 def _point(
     one: Configuration, role: str, used: Mapping[str, Mapping[str, FeatureStore]]
-) -> figures.Point | None:
+) -> figures.CostPoint | None:
+    """What a configuration scored and cost; None where it was not scored or its store is gone."""
     row, score = one.best, one.mean(role)
     stores = used[str(row["train_fingerprint"])]
     if score is None or "train" not in stores:
@@ -60,18 +49,9 @@ def _point(
     cost = cost_of(stores.values())
     # A pass over the data that trained several runs is shared by them.
     seconds = row["seconds"] / (row.get("together") or 1) if row["seconds"] else None
-    return figures.Point(
+    return figures.CostPoint(
         backbone=row["backbone"],
         readout=row["readout"],
         score=score,
         spent=(cost.n_bytes / 1e6, cost.seconds, seconds, cost.joules),
-    )
-
-
-def _only(point: figures.Point, known: Sequence[int]) -> figures.Point:
-    return figures.Point(
-        backbone=point.backbone,
-        readout=point.readout,
-        score=point.score,
-        spent=tuple(point.spent[i] for i in known),
     )

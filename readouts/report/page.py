@@ -1,7 +1,7 @@
 """`scivid report`: one self-contained page, read from file:// without a network, and tables of the same rows.
 
 The page shows what is in the results table and in the stores beside it: backbones by tasks beside the
-published numbers, every configuration with its interval, sweeps as curves, costs, pictures of each task,
+published numbers, every configuration with its interval, sweeps as curves, costs, figures of each task,
 what tokens look like, certificates, and the command that repeats each row. What cannot be shown is named in
 one line, and the rest is shown.
 """
@@ -15,12 +15,13 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from featcache.errors import CallError
 from featcache.manifest import Manifest
 from featcache.store.feature_store import FeatureStore
-from readouts.report.costs import cost_pictures
+from readouts.report.costs import cost_figures
 from readouts.report.overview import overview
 from readouts.report.stores import store_sections
 from readouts.report.sweeps import sweep_sections
 from readouts.report.tables import comparison_of, csv_of, markdown_of, put_in_place
 from readouts.report.task import task_section
+from readouts.results.formatting import format_published, format_score
 from readouts.results.task_results import TaskResults, finished_stores, load_task_results
 
 
@@ -37,7 +38,7 @@ def write_report(
 
     Args:
         out: the page.
-        results_dir: of the results table, which must be there; bootstraps and atlases are kept there too.
+        results_dir: of the results table, which must be there; intervals and token figures are kept there.
         cache_dir: of the feature stores.
         manifest: which tasks there are, and what was published.
         csv: every row, all columns.
@@ -87,12 +88,13 @@ def _page(
     environment = Environment(
         loader=PackageLoader("readouts.report", "."), autoescape=select_autoescape(["html"])
     )
+    environment.filters |= {"score": format_score, "published": format_published}
     return environment.get_template("page.html").render(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         overview=overview(tasks),
         tasks=[task_section(task, results_dir) for task in tasks],
         sweeps=sweep_sections(tasks, results_dir),
-        costs=cost_pictures(tasks),
+        costs=cost_figures(tasks),
         stores=sections,
         problems=[*problems, *unreadable],
     )

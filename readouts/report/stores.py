@@ -1,4 +1,4 @@
-"""The feature stores on the page: facts, certificates, and the atlas of what the tokens look like."""
+"""The feature stores on the page: facts, certificates, and what the tokens look like."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,22 @@ from featcache.store.feature_store import FeatureStore
 from featcache.system.console import command_line
 from readouts.certify.certificate import read_certificate
 from readouts.report import figures
-from readouts.report.atlas import LayerAtlas, atlas_of
+from readouts.report.token_figures import LayerFigures, token_figures
 from readouts.results.costs import cost_of
 from readouts.results.formatting import counted
+from readouts.results.task_results import ROLES
 
-STRIPS_SHOWN, STRIPS_OF = 2, "val"
+PREVIEWS_SHOWN, PREVIEWS_OF = 2, "val"
 """One split shows what a backbone sees; the others would say the same, three times as long."""
-ROLES = ("train", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Strip:
-    """A clip as the backbone saw it, and below it its tokens, a strip a layer."""
+class ClipPreview:
+    """A clip as the backbone saw it, and below it its tokens, a strip for each layer."""
 
     frames: str
     tokens: Mapping[str, str]
-    """Layer -> strip."""
+    """Layer -> its strip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,12 +36,13 @@ class StoreSection:
     title: str
     facts: Mapping[str, str]
     splits: Sequence[Mapping[str, str]]
-    """A store each: split, clips, bytes, seconds, name."""
+    """For each store its split, clips, bytes, seconds and name."""
     certificates: Sequence[Mapping[str, str]]
-    strips: Sequence[Strip]
+    previews: Sequence[ClipPreview]
     depth: str
-    """Picture of norms and ranks; empty where there is one layer."""
-    layers: Sequence[Mapping[str, str]]
+    """Norms and ranks by layer as a figure; empty where there is one layer."""
+    channels: int
+    layers: Sequence[LayerFigures]
     skipped: Sequence[str]
 
 
@@ -62,12 +63,14 @@ def store_sections(stores: Sequence[FeatureStore], results_dir: Path) -> tuple[l
 def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> StoreSection:
     first = stores[0]
     ordered = sorted(stores, key=lambda store: ROLES.index(store.attrs["role"]))
-    strips: list[Strip] = []
-    layers: list[LayerAtlas] = []
+    previews: list[ClipPreview] = []
+    layers: list[LayerFigures] = []
     for store in ordered:
-        if store.attrs["role"] == STRIPS_OF:
-            more, found = _atlas(store, results_dir)
-            strips, layers = strips + more, layers + found
+        if store.attrs["role"] == PREVIEWS_OF:
+            shown = _previewed(store)
+            found = token_figures(store, list(shown), results_dir)
+            layers += found
+            previews += [_preview(clip, frames, found) for clip, frames in shown.items()]
     return StoreSection(
         name=name,
         title=str(first.attrs["backbone_title"]),
@@ -79,18 +82,10 @@ def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> St
         },
         splits=[_facts(store) for store in ordered],
         certificates=[_certificate(store) for store in ordered if store.attrs["role"] == "train"],
-        strips=strips,
+        previews=previews,
         depth=_depth(layers) if len(layers) > 1 else "",
-        layers=[
-            {
-                "layer": one.layer,
-                "norm": f"{one.norm:.3g}",
-                "participation": f"{one.participation_ratio:.3g}",
-                "entropy": f"{one.entropy_rank:.3g}",
-                "channels": str(first.spec.grid.channels),
-            }
-            for one in layers
-        ],
+        channels=first.spec.grid.channels,
+        layers=layers,
         skipped=[
             json.dumps(entry) for store in ordered for entry in store.provenance.get("skipped_clips", [])
         ],
@@ -121,7 +116,8 @@ def _certificate(store: FeatureStore) -> dict[str, str]:
     found = read_certificate(store.path)
     if found is not None:
         stale = "" if found.train_fingerprint == store.fingerprint else " (of another state of this store)"
-        about = f"layer {found.layer}, {found.steps} steps, {counted(found.seeds, 'seed')}{stale}"
+        steps, seeds = found.findings.steps, counted(found.findings.seeds, "seed")
+        about = f"layer {found.layer}, {steps} steps, {seeds}{stale}"
         return {"verdict": found.verdict, "text": found.text, "about": about, "command": found.command}
     command = command_line(
         "certify",
@@ -135,22 +131,18 @@ def _certificate(store: FeatureStore) -> dict[str, str]:
     return {"verdict": "not certified", "text": "", "about": about, "command": command}
 
 
-def _atlas(store: FeatureStore, results_dir: Path) -> tuple[list[Strip], list[LayerAtlas]]:
-    previews = store.previews()
-    usable = [number for number in previews if number not in store.skipped_clips]
-    shown = usable[:: max(1, len(usable) // STRIPS_SHOWN)][:STRIPS_SHOWN]
-    layers = atlas_of(store, shown, results_dir)
-    strips = [
-        Strip(
-            frames=figures.jpeg(previews[number]),
-            tokens={one.layer: one.strips[str(number)] for one in layers if str(number) in one.strips},
-        )
-        for number in shown
-    ]
-    return strips, layers
+def _previewed(store: FeatureStore) -> dict[int, bytes]:
+    """A few clips that have tokens -> their frames as a JPEG strip."""
+    usable = [(clip, frames) for clip, frames in store.previews().items() if clip not in store.skipped_clips]
+    return dict(usable[:: max(1, len(usable) // PREVIEWS_SHOWN)][:PREVIEWS_SHOWN])
 
 
-def _depth(layers: Sequence[LayerAtlas]) -> str:
+def _preview(clip: int, frames: bytes, layers: Sequence[LayerFigures]) -> ClipPreview:
+    tokens = {one.layer: one.strips[str(clip)] for one in layers if str(clip) in one.strips}
+    return ClipPreview(frames=figures.jpeg(frames), tokens=tokens)
+
+
+def _depth(layers: Sequence[LayerFigures]) -> str:
     return figures.by_depth(
         [one.layer for one in layers],
         [one.norm for one in layers],

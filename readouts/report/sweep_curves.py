@@ -1,7 +1,7 @@
 """A sweep as curves: which axis runs along the bottom, which lines there are, what each seed scored.
 
 Nothing but the rows says what a sweep varied, so a grid from the command line and a named study are drawn
-alike. Up to two axes make a picture (one along the bottom, one as lines); more make a table.
+alike. Up to two axes make a figure (one along the bottom, one as lines); more make a table.
 """
 
 import json
@@ -10,36 +10,40 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from readouts.report.figures import Curve, Place
+from readouts.report.figures import SweepCurve, SweepPoint
 from readouts.results.configurations import Row, configurations, settings_of
+from readouts.results.formatting import format_value
 
 NUMBERS_FIRST = ("layer", "train_fraction", "train_views", "views", "lr", "width", "steps")
 """Axes that lie along the bottom before all others."""
 LOGARITHMIC = frozenset({"lr", "weight_decay", "train_fraction"})
 MAX_LINES = 8
 """More are a table: nobody tells nine colours apart."""
-Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Panel:
-    """One sweep on one task: a picture's worth of curves, or none and a table instead."""
+    """One sweep on one task: a figure's worth of curves, or none and a table instead."""
 
     axis: str
-    """Along the bottom; empty where a table is the better picture."""
-    curves: Sequence[Curve]
+    """Along the bottom; empty where a table says it better."""
+    curves: Sequence[SweepCurve]
     logarithmic: bool = False
 
 
 def panel_of(
-    rows: Sequence[Row], *, role: str, bounds_of: Callable[[Row], Bounds | None], along: str | None = None
+    rows: Sequence[Row],
+    *,
+    role: str,
+    bounds_of: Callable[[Row], tuple[float, float] | None],
+    along: str | None = None,
 ) -> Panel:
     """The rows of one sweep on one task as curves.
 
     Args:
         rows: of one sweep and one task, at least one.
-        role: val or test, whose scores are drawn; rows without one are left out.
-        bounds_of: the ends of a row's interval, asked for where a place has one seed; None: it has none.
+        role: val or test, whose scores are drawn; rows without one are skipped.
+        bounds_of: the ends of a row's interval, asked for where a point has one seed; None: it has none.
         along: the axis that the study names; None chooses one.
     """
     scored = [row for row in rows if row[role] is not None]
@@ -49,18 +53,22 @@ def panel_of(
     others = [name for name in lines if name not in ("backbone", "readout")]
     if not bottom or len(others) > 1 or prod(len(axes[name]) for name in lines) > MAX_LINES:
         return Panel(axis="", curves=[])
-    names: dict[str, list[Place]] = {}
+    names: dict[str, list[SweepPoint]] = {}
     for one in configurations(scored):
         have = _values(one.best)
-        place = Place(
+        point = SweepPoint(
             at=have.get(bottom),
             scores=tuple(one.scores(role)),
             bounds=bounds_of(one.best) if len(one.rows) == 1 else None,
         )
-        names.setdefault(_label(have, lines), []).append(place)
+        names.setdefault(_label(have, lines), []).append(point)
     curves = [
-        Curve(label=label, readout=label.split(",")[0].strip(), places=tuple(sorted(places, key=_order)))
-        for label, places in sorted(names.items())
+        SweepCurve(
+            label=label,
+            readout=label.split(",")[0].strip(),
+            points=tuple(sorted(points, key=lambda point: _sortable(point.at))),
+        )
+        for label, points in sorted(names.items())
     ]
     return Panel(axis=bottom, curves=curves, logarithmic=bottom in LOGARITHMIC and _spans(axes[bottom]))
 
@@ -68,7 +76,7 @@ def panel_of(
 def varied(rows: Sequence[Row]) -> dict[str, list[Any]]:
     """Axis -> its values, of the axes on which the rows differ; seeds are none.
 
-    An axis that follows from another one is left out: the last layer of each backbone varies with the
+    An axis that follows from another one is skipped: the last layer of each backbone varies with the
     backbone and says no more. Of two that follow from each other the earlier stays.
     """
     every = [_values(row) for row in rows]
@@ -93,25 +101,20 @@ def _bottom(axes: Mapping[str, Sequence[Any]], along: str | None) -> str:
     if along in axes:
         return str(along)
     wanted = [name for name in NUMBERS_FIRST if name in axes]
-    numbers = [name for name, values in axes.items() if name not in ("backbone", "readout")]
-    for choice in (wanted, sorted(numbers, key=lambda name: -len(axes[name])), ["backbone"], ["readout"]):
-        if choice and choice[0] in axes:
-            return choice[0]
-    return ""
+    settings = [name for name in axes if name not in ("backbone", "readout")]
+    most_values_first = sorted(settings, key=lambda name: -len(axes[name]))
+    names = [name for name in ("backbone", "readout") if name in axes]
+    return next(iter([*wanted, *most_values_first, *names]), "")
 
 
 def _label(have: Mapping[str, Any], lines: Sequence[str]) -> str:
     """A line's name: its readout first, whose colour it has."""
     rest = [
-        str(have[name]) if name == "backbone" else f"{name} {_written(have[name])}"
+        str(have[name]) if name == "backbone" else f"{name} {format_value(have[name])}"
         for name in lines
         if name != "readout" and name in have
     ]
     return ", ".join([str(have["readout"]), *rest])
-
-
-def _written(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _follows(ours: Sequence[str], others: Sequence[str]) -> bool:
@@ -131,7 +134,3 @@ def _hashable(value: Any) -> Any:
 
 def _sortable(value: Any) -> tuple[bool, Any]:
     return (not isinstance(value, int | float), value if isinstance(value, int | float) else str(value))
-
-
-def _order(place: Place) -> tuple[bool, Any]:
-    return _sortable(place.at)

@@ -1,21 +1,21 @@
-"""Sweeps on the page: a picture a task, or a table where too much varied at once."""
+"""Sweeps on the page: a figure for each task, or a table where too much varied at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from readouts.report import figures
-from readouts.report.sweep_curves import Bounds, panel_of, varied
+from readouts.report.sweep_curves import panel_of, varied
 from readouts.results.configurations import Row, configurations
-from readouts.results.formatting import counted, format_mean, format_settings
+from readouts.results.formatting import configuration_cells, counted, format_value
 from readouts.results.task_results import TaskResults
 from readouts.sweeps.run import known_sweeps
 
-TABLE_ROWS = 12
+CONFIGURATIONS_SHOWN = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TaskPanel:
+class TaskSweep:
     """One sweep on one task."""
 
     title: str
@@ -23,22 +23,25 @@ class TaskPanel:
     """Empty where a table says it better."""
     varied: str
     """The axes and their values."""
+    role: str
+    """The split whose scores are shown."""
     score: str
-    """Of the table, and the split that it is on."""
-    table: Sequence[Mapping[str, str]]
+    """What the scores are called, with their split and direction."""
+    table: Sequence[Mapping[str, object]]
+    """The best configurations on val; empty where there is an image."""
     n_configurations: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSection:
-    """One sweep."""
+    """One sweep on all tasks that it has rows of."""
 
     name: str
     question: str
-    """Of a study; empty of a grid of one's own."""
+    """The question of a study; empty of a grid of one's own."""
     rows: str
-    """How many it has."""
-    panels: Sequence[TaskPanel]
+    """How many rows it has."""
+    tasks: Sequence[TaskSweep]
 
 
 def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path) -> list[SweepSection]:
@@ -57,58 +60,48 @@ def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path) -> list[Swee
             for task in tasks
         ]
         if n_rows := sum(len(rows) for _, rows in ours):
+            along = about.get("along")
             sections.append(
                 SweepSection(
                     name=f"{about['title']} ({name})" if "title" in about else name,
                     question=about.get("question", ""),
                     rows=counted(n_rows, "row"),
-                    panels=[_panel(task, rows, about.get("along")) for task, rows in ours if len(rows) > 1],
+                    tasks=[_task_sweep(task, rows, along) for task, rows in ours if len(rows) > 1],
                 )
             )
     return sections
 
 
-def _panel(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskPanel:
+def _task_sweep(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskSweep:
     role = "val" if any(row["test"] is None for row in rows) else "test"
-
-    def bounds_of(row: Row) -> Bounds | None:
-        found = task.interval([row], role)
-        return None if found is None else (found.low, found.high)
-
-    score = f"{task.metric_title} on {role}"
-    panel = panel_of(rows, role=role, bounds_of=bounds_of, along=along)
-    image = ""
-    if panel.axis:
-        levels = {name: of[role] for name, of in task.baseline_scores().items() if role in of}
-        image = figures.sweep_curves(
-            panel.curves,
-            axis=panel.axis,
-            score=f"{score}\n({task.better})",
-            baselines=levels,
-            logarithmic=panel.logarithmic,
-            joined=panel.axis not in ("backbone", "readout"),
-        )
-    every = configurations(rows)
-    return TaskPanel(
+    image, every = _image(task, rows, role, along), configurations(rows)
+    values = {name: ", ".join(map(format_value, found)) for name, found in varied(rows).items()}
+    return TaskSweep(
         title=task.title,
         image=image,
-        varied="; ".join(f"{name}: {_listed(values)}" for name, values in varied(rows).items()),
-        score=f"{score}, {task.better}",
-        table=[
-            {
-                "backbone": str(one.best["backbone"]),
-                "layer": str(one.best["layer"]),
-                "readout": str(one.best["readout"]),
-                "settings": format_settings(one),
-                "score": format_mean(one, role) or "",
-            }
-            for one in every[:TABLE_ROWS]
-        ]
-        if not image
-        else [],
+        varied="; ".join(f"{name}: {listed}" for name, listed in values.items()),
+        role=role,
+        score=f"{task.metric_title} on {role}, {task.better}",
+        table=[] if image else [configuration_cells(one) for one in every[:CONFIGURATIONS_SHOWN]],
         n_configurations=len(every),
     )
 
 
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+def _image(task: TaskResults, rows: Sequence[Row], role: str, along: str | None) -> str:
+    """The sweep as curves; empty where it varied too much for them."""
+
+    def bounds_of(row: Row) -> tuple[float, float] | None:
+        found = task.interval([row], role)
+        return None if found is None else (found.low, found.high)
+
+    panel = panel_of(rows, role=role, bounds_of=bounds_of, along=along)
+    if not panel.axis:
+        return ""
+    return figures.sweep_curves(
+        panel.curves,
+        axis=panel.axis,
+        score=f"{task.metric_title} on {role}\n({task.better})",
+        baselines={name: of[role] for name, of in task.baseline_scores().items() if role in of},
+        logarithmic=panel.logarithmic,
+        joined=panel.axis not in ("backbone", "readout"),
+    )

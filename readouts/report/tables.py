@@ -9,35 +9,22 @@ from typing import Any
 from featcache.errors import CallError
 from featcache.system.files import publish
 from readouts.results.formatting import (
+    configuration_cells,
     counted,
     format_interval,
-    format_mean,
     format_published,
     format_score,
-    format_settings,
 )
 from readouts.results.table import SCHEMA
 from readouts.results.task_results import TaskResults
 
 BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
-"""Columns beside those of the results table: ends of the 95 % intervals, empty without them."""
+"""Columns beside those of the results table: ends of the 95 % intervals, empty where there are none."""
 
 
 def comparison_of(results: TaskResults) -> list[dict[str, object]]:
-    """Our configurations, baselines and published rows of one task, in one list of cells."""
-    ours: list[dict[str, object]] = [
-        {
-            "backbone": one.best["backbone"],
-            "layer": one.best["layer"],
-            "readout": one.best["readout"],
-            "settings": format_settings(one) or None,
-            "seeds": len(one.rows),
-            "exactness": one.best["exactness"],
-            "val": format_mean(one, "val"),
-            "test": format_mean(one, "test"),
-        }
-        for one in results.configurations
-    ]
+    """Our configurations, baselines and published rows of one task: rows of one table, column -> value."""
+    ours = [configuration_cells(one) for one in results.configurations]
     baselines: list[dict[str, object]] = [
         {"backbone": f"control: {name}", **{role: format_score(score) for role, score in of.items()}}
         for name, of in results.baseline_scores().items()

@@ -1,4 +1,4 @@
-"""One task on the page: configurations, differences, baselines, curves, pictures, clips, commands."""
+"""One task on the page: configurations, differences, baselines, curves, figures, clips, commands."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -10,16 +10,14 @@ import numpy as np
 
 from featcache.errors import ScividError
 from readouts.report import figures
-from readouts.report.task_figures import Picture, Scene, pictures_of
+from readouts.report.task_figures import EvaluatedRun, figures_of
 from readouts.results.configurations import Configuration, Row
 from readouts.results.curve import read_curve
 from readouts.results.formatting import (
+    configuration_cells,
     counted,
     format_interval,
-    format_mean,
-    format_published,
     format_score,
-    format_settings,
     metric_title,
 )
 from readouts.results.run_folder import RunFolder
@@ -28,138 +26,110 @@ from readouts.tasks.base import Task
 
 CLIPS_SHOWN = 6
 CURVES_SHOWN = 4
-ROWS_SHOWN = 8
-"""Configurations, and the best of every other backbone and readout; a sweep has its own picture."""
+CONFIGURATIONS_SHOWN = 8
+"""And the best of every other backbone and readout; a sweep has a figure of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSection:
-    """What the page shows of one task."""
+    """What the page shows of one task, in the order of the page."""
 
-    name: str
-    title: str
-    metric: str
-    better: str
-    rows: Sequence[Mapping[str, Any]]
-    """A configuration each."""
-    n_tried: int
+    results: TaskResults
+    problem: str | None
+    """Why only the scores are shown."""
+    configurations: Sequence[Mapping[str, Any]]
     n_left_out: int
-    """Configurations that are not in `rows`."""
-    units: str
-    """What the intervals are over; empty where there are none."""
+    """How many configurations are not in `configurations`."""
+    independent: str
+    """What the intervals take as independent; empty where there are no intervals."""
     no_intervals: str
-    """Why a score has none; empty where all have."""
-    baselines: Mapping[str, Mapping[str, str | None]]
-    """Name of each baseline -> its score, by role."""
+    """Why a score has no interval; empty where all have."""
     differences: Sequence[Mapping[str, str]]
-    published: Sequence[Mapping[str, Any]]
-    published_source: str
-    curves: Sequence[Mapping[str, str]]
-    """Name and picture."""
-    pictures: Sequence[Picture]
-    """Of the best run that kept its predictions."""
-    pictures_of: str
+    curves: Sequence[figures.PageFigure]
+    run: EvaluatedRun | None
+    """The best run that kept its predictions; figures and clips are of it."""
+    run_name: str
+    figures: Sequence[figures.PageFigure]
     clips: Sequence[Mapping[str, Any]]
-    """A clip: its strip, true labels, and predictions of a run's heads."""
-    readouts: Mapping[str, str]
+    """For each its frames, true labels, and predictions of the run's readouts."""
+    colours: Mapping[str, str]
     """Readouts of the clips -> colour of their bars."""
     commands: Sequence[Mapping[str, str]]
-    problem: str | None = None
-    """Why only the rows are shown."""
 
 
 def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
-    """Everything of one task; what cannot be read is left out and named."""
-    every = results.configurations
-    shown: Sequence[Picture] = []
+    """Everything of one task; what cannot be read is skipped and named."""
+    every, run, problem = results.configurations, None, results.problem
+    drawn: Sequence[figures.PageFigure] = []
     clips: Sequence[Mapping[str, Any]] = []
-    problem, scene = results.problem, None
     try:
-        scene = _scene(results, results_dir)
-        if scene is not None and results.task is not None:
-            shown, clips = pictures_of(results.task, scene), _clips(scene, results.task)
+        run = _evaluated_run(results, results_dir)
+        if run is not None and results.task is not None:
+            drawn, clips = figures_of(results.task, run), _clips(run, results.task)
     except ScividError as refusal:
         problem = problem or str(refusal)
-    rows = [_row(results, one) for one in _shown(every)]
-    intervals = [found for one in _shown(every) if (found := results.interval(one.rows, results.role))]
+    shown = _shown(every)
+    intervals = [found for one in shown if (found := results.interval(one.rows, results.role))]
     refusals = results.intervals.refusals if results.intervals else []
     return TaskSection(
-        name=results.name,
-        title=results.title,
-        metric=results.metric_title,
-        better=results.better,
-        rows=rows,
-        n_tried=len(results.rows),
-        n_left_out=len(every) - len(rows),
-        units="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution])) if intervals else "",
-        no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
-        baselines={
-            name: {role: format_score(score) for role, score in of.items()}
-            for name, of in results.baseline_scores().items()
-        },
-        differences=_differences(results, every),
-        published=[
-            {"backbone": row.backbone, "readout": row.readout, "value": format_published(row.value)}
-            for row in results.published.rows
-        ],
-        published_source=results.published.source,
-        curves=_curves(results, every, results_dir),
-        pictures=shown,
-        pictures_of="" if scene is None else _run_name(scene.row),
-        clips=clips,
-        readouts={} if scene is None else figures.colours_of(scene.outputs),
-        commands=_commands(every),
+        results=results,
         problem=problem,
+        configurations=[_cells(results, one) for one in shown],
+        n_left_out=len(every) - len(shown),
+        independent="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution]))
+        if intervals
+        else "",
+        no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
+        differences=_differences(results),
+        curves=_curves(results, results_dir),
+        run=run,
+        run_name="" if run is None else _run_name(run.row),
+        figures=drawn,
+        clips=clips,
+        colours={} if run is None else figures.colours_of(run.outputs),
+        commands=_commands(results.rows),
     )
 
 
 def _shown(every: Sequence[Configuration]) -> list[Configuration]:
+    """The best ones, and the best of each backbone and readout that is not among them."""
     found: set[tuple[str, str]] = set()
     shown = []
-    for place, one in enumerate(every):
+    for rank, one in enumerate(every):
         what = (one.best["backbone"], one.best["readout"])
-        if place < ROWS_SHOWN or what not in found:
+        if rank < CONFIGURATIONS_SHOWN or what not in found:
             shown.append(one)
         found.add(what)
     return shown
 
 
-def _row(results: TaskResults, one: Configuration) -> dict[str, Any]:
-    best = one.best
-    return {
-        "backbone": best["backbone"],
-        "title": best["backbone_title"],
-        "control": best["control"],
-        "layer": best["layer"],
-        "readout": best["readout"],
-        "settings": format_settings(one),
-        "views": best["exactness"],
-        "seeds": len(one.rows),
-        **{role: format_mean(one, role) for role in ("val", "test")},
-        **{
-            f"{role}_interval": format_interval(results.interval(one.rows, role), one.mean(role))
-            for role in ("val", "test")
-        },
+def _cells(results: TaskResults, one: Configuration) -> dict[str, Any]:
+    """The cells of `configuration_cells`, and intervals beside them."""
+    intervals = {
+        f"{role}_interval": format_interval(results.interval(one.rows, role), one.mean(role))
+        for role in ("val", "test")
     }
+    return {**configuration_cells(one), **intervals, "control": one.best["control"]}
 
 
-def _differences(results: TaskResults, every: Sequence[Configuration]) -> list[dict[str, str]]:
+def _differences(results: TaskResults) -> list[dict[str, str]]:
     """The best against the second, and against the best control backbone that is another."""
-    if len(every) < 2:
+    if len(results.configurations) < 2:
         return []
-    first, second = every[:2]
-    control = next(
-        (o for o in every if o.best["control"] and o.best["backbone"] != first.best["backbone"]), None
-    )
+    first, second, *_ = every = results.configurations
+    controls = (o for o in every if o.best["control"] and o.best["backbone"] != first.best["backbone"])
+    control = next(controls, None)
+    compared = [("the second", second)]
+    if control is not None and control is not second:
+        compared.append(("the best control backbone", control))
     found = []
-    for what, other in (("the second", second), ("the best control backbone", control)):
-        if other is None or (other is second and what != "the second"):
-            continue
+    for what, other in compared:
         if (difference := results.difference(first.rows, other.rows)) is not None:
+            row, seeds = other.best, counted(len(other.rows), "seed")
             found.append(
                 {
-                    "what": f"{what}, a control ({other.best['control']})" if other is control else what,
-                    "other": _name(other),
+                    "what": f"{what}, a control ({row['control']})" if other is control else what,
+                    "other": f"{row['backbone']}, layer {row['layer']}, {row['readout']}, {seeds}",
                     "value": f"{difference.value:+.3g}",
                     "interval": f"[{difference.interval.low:+.3g}, {difference.interval.high:+.3g}]",
                     "verdict": "clear" if difference.is_clear else "could be luck",
@@ -168,81 +138,70 @@ def _differences(results: TaskResults, every: Sequence[Configuration]) -> list[d
     return found
 
 
-def _name(one: Configuration) -> str:
-    row, seeds = one.best, counted(len(one.rows), "seed")
-    return f"{row['backbone']}, layer {row['layer']}, {row['readout']}, {seeds}"
-
-
 def _run_name(row: Row) -> str:
     return f"{row['backbone']}, layer {row['layer']}, seed {row['seed']}"
 
 
-def _curves(results: TaskResults, every: Sequence[Configuration], results_dir: Path) -> list[dict[str, str]]:
-    """Of the best run of each backbone that has one (a probe has none), the best ones first."""
+def _curves(results: TaskResults, results_dir: Path) -> list[figures.PageFigure]:
+    """The curve of the best run of each backbone that has one (a probe has none), the best ones first."""
     levels = {name: of["val"] for name, of in results.baseline_scores().items() if "val" in of}
-    shown: dict[str, dict[str, str]] = {}
-    for row in (one.best for one in every):
+    shown: dict[str, figures.PageFigure] = {}
+    for row in (one.best for one in results.configurations):
         if row["backbone"] in shown or len(shown) == CURVES_SHOWN:
             continue
         with suppress(ScividError):  # a run without its curve is still a row and a command
             if curve := read_curve(RunFolder.of(results_dir, row).curve):
                 image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
-                shown[row["backbone"]] = {"name": _run_name(row), "image": image}
+                shown[row["backbone"]] = figures.PageFigure(title=_run_name(row), image=image)
     return list(shown.values())
 
 
-def _commands(every: Sequence[Configuration]) -> list[dict[str, str]]:
+def _commands(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The command of each run once, with the rows that it made."""
     made: dict[str, list[Row]] = {}
-    for one in every:
-        for row in one.rows:
-            made.setdefault(str(row["run"]), []).append(row)
+    for row in rows:
+        made.setdefault(str(row["run"]), []).append(row)
     return [
         {
-            "name": f"{_run_name(rows[0])}: "
-            + ", ".join(f"{row['readout']} {format_score(row['val'])}" for row in rows),
-            "command": str(rows[0]["command"]),
-            "seconds": f"{(rows[0]['seconds'] or 0) / (rows[0].get('together') or 1):.0f}",
+            "name": f"{_run_name(ours[0])}: "
+            + ", ".join(f"{row['readout']} {format_score(row['val'])}" for row in ours),
+            "command": str(ours[0]["command"]),
+            "seconds": f"{(ours[0]['seconds'] or 0) / (ours[0].get('together') or 1):.0f}",
         }
-        for rows in made.values()
+        for ours in made.values()
     ]
 
 
-def _scene(results: TaskResults, results_dir: Path) -> Scene | None:
-    """The val split of the best run that kept predictions and whose store is still there."""
+def _evaluated_run(results: TaskResults, results_dir: Path) -> EvaluatedRun | None:
+    """The best run that kept predictions on val and whose val store is still there."""
     for best in results.rows:
         store = results.splits(best).get("val")
         targets = None if store is None else store.targets
-        if (
-            store is not None
-            and targets is not None
-            and RunFolder.of(results_dir, best).predictions("val").exists()
-        ):
+        kept = RunFolder.of(results_dir, best).predictions("val").exists()
+        if store is not None and targets is not None and kept:
             ours = [row for row in results.rows if row["run"] == best["run"]]
             run = sorted(ours, key=lambda row: str(row["readout"]))
-            return Scene.of(run, store, targets, results.baselines.get("val", {}), results_dir)
+            return EvaluatedRun.of(run, store, targets, results.baselines.get("val", {}), results_dir)
     return None
 
 
-def _clips(scene: Scene, task: Task) -> list[dict[str, Any]]:
+def _clips(run: EvaluatedRun, task: Task) -> list[dict[str, Any]]:
     """A few clips with the probability of every class, for tasks of one yes or no an output."""
-    names, targets = task.output_names, scene.targets
+    names, targets = task.output_names, run.targets
     if "labels" not in targets or targets.shape("labels")[1:] != (len(names),):
         return []
-    place = {clip: i for i, clip in enumerate(scene.clips.tolist())}
-    strips = [(number, strip) for number, strip in scene.store.previews().items() if number in place]
     shown = []
-    for number, strip in strips[:CLIPS_SHOWN]:
-        row, labels = place[number], targets.rows("labels", np.array([number]))[0]
+    for index, frames in run.previews()[:CLIPS_SHOWN]:
+        labels = targets.rows("labels", run.clips[index : index + 1])[0]
         classes = [
             {
                 "name": name,
                 "true": bool(labels[i]),
                 "scores": {
-                    kind: float(1 / (1 + np.exp(-outputs[row][i]))) for kind, outputs in scene.outputs.items()
+                    kind: float(1 / (1 + np.exp(-outputs[index][i]))) for kind, outputs in run.outputs.items()
                 },
             }
             for i, name in enumerate(names)
         ]
-        shown.append({"strip": figures.jpeg(strip), "id": scene.ids[row], "classes": classes})
+        shown.append({"frames": figures.jpeg(frames), "id": run.ids[index], "classes": classes})
     return shown

@@ -1,4 +1,4 @@
-"""The pictures a task's report shows: from saved predictions and targets to `readouts.report.figures`."""
+"""The figures of a task: from saved predictions and targets to `readouts.report.figures`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,9 +17,11 @@ from PIL import Image
 
 from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import CLIP_UNITS, Targets
+from readouts.features.draws import evenly
 from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
+from readouts.report.figures import PageFigure
 from readouts.results.predictions import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -38,33 +40,21 @@ UNITS = {"Z500": ("m2/s2", 1.0), "T850": ("K", 1.0), "Q700": ("g/kg", 1000.0)}
 VIDEOS_SHOWN, STORMS_SHOWN, LEADS_SHOWN = 3, 6, (0, 5, 15)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """One figure of the page."""
-
-    title: str
-    caption: str
-    image: str
-    """A `data:` address."""
-    wide: bool = False
-    """Whether it scrolls on a telephone rather than shrinking."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What there is to draw a run from: one evaluated split."""
+class EvaluatedRun:
+    """One run on val: what it predicted, what was true, and how its readouts were scored."""
 
     row: Mapping[str, Any]
-    """Of the results table."""
+    """The row of one of its readouts, in the results table."""
     store: FeatureStore
     targets: Targets
     clips: Int64[np.ndarray, " n"]
-    """Whose predictions were kept."""
+    """The clips whose predictions were kept."""
     ids: Sequence[str]
     outputs: Outputs
-    """Of each readout of the run."""
+    """Readout -> its outputs, a row for each of `clips`."""
     scores: Mapping[str, Mapping[str, float]]
-    """Of each readout of the run, on val."""
+    """Readout -> its scores."""
     baselines: Mapping[str, Mapping[str, float]]
     """Name of each baseline -> its scores."""
 
@@ -76,8 +66,8 @@ class Scene:
         targets: Targets,
         baselines: Mapping[str, Mapping[str, float]],
         results_dir: Path,
-    ) -> "Scene":
-        """The val split of the run that `rows` are of.
+    ) -> "EvaluatedRun":
+        """The run that `rows` are of, on val.
 
         Raises:
             StoreError: the predictions cannot be read.
@@ -95,48 +85,55 @@ class Scene:
             baselines=baselines,
         )
 
-    def name_of(self, row: int) -> str:
+    def previews(self) -> list[tuple[int, bytes]]:
+        """Position among `clips` and JPEG strip of the clips whose frames the store keeps."""
+        positions = {clip: i for i, clip in enumerate(self.clips.tolist())}
+        return [
+            (positions[clip], frames) for clip, frames in self.store.previews().items() if clip in positions
+        ]
+
+    def name_of(self, index: int) -> str:
         """A clip as people know it: by its sequence or video where the data say which, else by its id."""
         for unit in CLIP_UNITS:
             if unit in self.targets:
-                return f"{unit} {self.targets.rows(unit, self.clips[row : row + 1])[0]}"
-        return f"clip {self.ids[row]}"
+                return f"{unit} {self.targets.rows(unit, self.clips[index : index + 1])[0]}"
+        return f"clip {self.ids[index]}"
 
 
 @singledispatch
-def pictures_of(task: object, scene: Scene) -> list[Picture]:
+def figures_of(task: object, run: EvaluatedRun) -> list[PageFigure]:
     """The figures of a task's best run; none for a task that nobody has drawn yet."""
     return []
 
 
-@pictures_of.register
-def _(task: Classification, scene: Scene) -> list[Picture]:
-    labels = scene.targets.rows("labels", scene.clips)
+@figures_of.register
+def _(task: Classification, run: EvaluatedRun) -> list[PageFigure]:
+    labels = run.targets.rows("labels", run.clips)
     return [
-        Picture(
+        PageFigure(
             title="Precision and recall, a class at a time",
             caption="All clips of val. Dotted: the share of clips with the class, as chance would have it.",
-            image=figures.precision_recall(scene.outputs, labels, task.output_names),
+            image=figures.precision_recall(run.outputs, labels, task.output_names),
         )
     ]
 
 
-@pictures_of.register
-def _(task: Tracking, scene: Scene) -> list[Picture]:
-    (kind, outputs), *_ = scene.outputs.items()
-    chosen = task.select(scene.targets, scene.clips, np.zeros_like(scene.clips), None)
+@figures_of.register
+def _(task: Tracking, run: EvaluatedRun) -> list[PageFigure]:
+    (kind, outputs), *_ = run.outputs.items()
+    chosen = task.select(run.targets, run.clips, np.zeros_like(run.clips), None)
     if "ends" not in chosen:
         return []
     predicted = as_tracks(torch.from_numpy(outputs)).points.numpy()
     asked, marked = chosen["query_mask"][..., 0].astype(bool), chosen["end_mask"][..., 0].astype(bool)
     errors = _pixel_errors(predicted[:, -1], chosen, asked, marked)
     unmoved = _pixel_errors(chosen["queries"], chosen, asked, marked)
-    histogram = Picture(
+    histogram = PageFigure(
         title="How far predicted end points are from the nearest true one",
         caption="Pixels at 1280 x 1024, all points of val.",
         image=figures.error_histogram({kind: errors}, {"points do not move": unmoved}),
     )
-    return [histogram, *_videos(scene, predicted, chosen, asked, marked)]
+    return [histogram, *_videos(run, predicted, chosen, asked, marked)]
 
 
 def _pixel_errors(
@@ -156,25 +153,23 @@ def _pixel_errors(
 
 
 def _videos(
-    scene: Scene,
+    run: EvaluatedRun,
     predicted: Float[np.ndarray, "B F Q 2"],
     chosen: Mapping[str, np.ndarray],
     asked: np.ndarray,
     marked: np.ndarray,
-) -> list[Picture]:
-    place = {int(clip): row for row, clip in enumerate(scene.clips)}
-    strips = [(clip, strip) for clip, strip in scene.store.previews().items() if clip in place]
+) -> list[PageFigure]:
     shown = []
-    for clip, strip in strips[:VIDEOS_SHOWN]:
-        row, frames = place[clip], strip_frames(strip)
+    for index, strip in run.previews()[:VIDEOS_SHOWN]:
+        frames = strip_frames(strip)
         image = figures.end_points(
-            frames[0], frames[-1], chosen["queries"][row], predicted[row], chosen["ends"][row],
-            valid_query=asked[row], valid_end=marked[row], aspect=STIR_ASPECT,
+            frames[0], frames[-1], chosen["queries"][index], predicted[index], chosen["ends"][index],
+            valid_query=asked[index], valid_end=marked[index], aspect=STIR_ASPECT,
         )  # fmt: skip
         caption = (
             "First and last frame. Lines: predicted paths; filled: where they end; rings: true end points."
         )
-        shown.append(Picture(title=scene.name_of(row).capitalize(), caption=caption, image=image))
+        shown.append(PageFigure(title=run.name_of(index).capitalize(), caption=caption, image=image))
     return shown
 
 
@@ -184,42 +179,42 @@ def strip_frames(strip: bytes) -> UInt8[np.ndarray, "n Y X rgb"]:
     return rearrange(image, "y (n x) c -> n y x c", x=image.shape[0])
 
 
-@pictures_of.register
-def _(task: Regression, scene: Scene) -> list[Picture]:
-    few = np.linspace(0, len(scene.clips) - 1, min(STORMS_SHOWN, len(scene.clips))).round().astype(int)
-    chosen = task.select(scene.targets, scene.clips[few], np.zeros_like(few), None)
-    predictions = {kind: outputs[few] + task.offset for kind, outputs in scene.outputs.items()}
+@figures_of.register
+def _(task: Regression, run: EvaluatedRun) -> list[PageFigure]:
+    few = evenly(len(run.clips), STORMS_SHOWN)
+    chosen = task.select(run.targets, run.clips[few], np.zeros_like(few), None)
+    predictions = {kind: outputs[few] + task.offset for kind, outputs in run.outputs.items()}
     storms = figures.pressure_panels(
-        chosen["past"], chosen["future"], predictions, [scene.name_of(i) for i in few.tolist()]
+        chosen["past"], chosen["future"], predictions, [run.name_of(i) for i in few.tolist()]
     )
     keys = [f"pressure/t={lead}/rmse" for lead in range(task.n_outputs)]
     by_lead = figures.rmse_by_lead(
-        {kind: _series(scores, keys) for kind, scores in scene.scores.items()},
+        {kind: _series(scores, keys) for kind, scores in run.scores.items()},
         range(1, task.n_outputs + 1),
         unit="hPa",
         title="Central pressure",
-        baselines={name: _series(scores, keys) for name, scores in scene.baselines.items()},
+        baselines={name: _series(scores, keys) for name, scores in run.baselines.items()},
     )
     return [
-        Picture(
+        PageFigure(
             title="Pressure against time",
             caption="Hours from the last frame that the model saw. It sees images, never a pressure.",
             image=storms,
         ),
-        Picture(title="Error against lead time", caption="All sequences of val.", image=by_lead),
+        PageFigure(title="Error against lead time", caption="All sequences of val.", image=by_lead),
     ]
 
 
-@pictures_of.register
-def _(task: Forecast, scene: Scene) -> list[Picture]:
+@figures_of.register
+def _(task: Forecast, run: EvaluatedRun) -> list[PageFigure]:
     leads = [lead for lead in LEADS_SHOWN if lead < task.n_frames]
     hours = [task.step_hours * (lead + 1) for lead in range(task.n_frames)]
-    (kind, outputs), *_ = scene.outputs.items()
-    first = scene.clips[:1]
-    chosen = task.select(scene.targets, first, np.zeros_like(first), None)
+    (kind, outputs), *_ = run.outputs.items()
+    first = run.clips[:1]
+    chosen = task.select(run.targets, first, np.zeros_like(first), None)
     last = torch.from_numpy(chosen["last"])
     predicted = task.predicted(torch.from_numpy(outputs[:1]), last).numpy()[0]
-    latitude, longitude = (scene.targets.read(name) for name in ("latitude", "longitude"))
+    latitude, longitude = (run.targets.read(name) for name in ("latitude", "longitude"))
     shown = []
     for i, variable in enumerate(task.variables):
         unit, factor = UNITS.get(variable, ("", 1.0))
@@ -233,27 +228,27 @@ def _(task: Forecast, scene: Scene) -> list[Picture]:
             leads=leads,
             hours=hours,
         )
-        caption = f"One forecast of {kind}, from {scene.ids[0]} on (first input frame)."
+        caption = f"One forecast of {kind}, from {run.ids[0]} on (first input frame)."
         shown.append(
-            Picture(title=f"{variable}: truth, forecast, errors", caption=caption, image=maps, wide=True)
+            PageFigure(title=f"{variable}: truth, forecast, errors", caption=caption, image=maps, wide=True)
         )
-    return [*_errors_by_lead(task, scene, hours), *shown]
+    return [*_errors_by_lead(task, run, hours), *shown]
 
 
-def _errors_by_lead(task: Forecast, scene: Scene, hours: Sequence[int]) -> list[Picture]:
+def _errors_by_lead(task: Forecast, run: EvaluatedRun, hours: Sequence[int]) -> list[PageFigure]:
     shown = []
     for variable in task.variables:
         unit, factor = UNITS.get(variable, ("", 1.0))
         keys = [f"{variable}/t={lead}/rmwse" for lead in range(task.n_frames)]
         image = figures.rmse_by_lead(
-            {kind: factor * _series(scores, keys) for kind, scores in scene.scores.items()},
+            {kind: factor * _series(scores, keys) for kind, scores in run.scores.items()},
             hours,
             unit=unit,
             title=variable,
-            baselines={name: factor * _series(scores, keys) for name, scores in scene.baselines.items()},
+            baselines={name: factor * _series(scores, keys) for name, scores in run.baselines.items()},
         )
         caption = "Area-weighted, all windows of val."
-        shown.append(Picture(title=f"{variable}: error against lead time", caption=caption, image=image))
+        shown.append(PageFigure(title=f"{variable}: error against lead time", caption=caption, image=image))
     return shown
 
 

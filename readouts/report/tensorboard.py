@@ -5,22 +5,12 @@ Training itself logs to one JSON file a run, which needs no library; who works w
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from featcache.errors import CallError
 from readouts.results.curve import read_curve
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
-
-
-class Writer(Protocol):
-    """What we use of `torch.utils.tensorboard.SummaryWriter`."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Record a number."""
-
-    def close(self) -> None:
-        """Flush the file."""
 
 
 def write_events(out: Path, *, results_dir: Path) -> int:
@@ -48,7 +38,7 @@ def write_events(out: Path, *, results_dir: Path) -> int:
 def _write(folder: Path, points: Sequence[Mapping[str, Any]], make_writer: Any) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         return
-    writer: Writer = make_writer(str(folder))
+    writer = make_writer(str(folder))
     for point in points:
         for name, value in point.items():
             if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):

@@ -12,13 +12,14 @@ from featcache.store.feature_store import FeatureStore
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Of a store, or of several."""
+    """What a store cost, or several together."""
 
     n_bytes: int
+    """Bytes of tokens."""
     seconds: float | None
-    """Of extraction; None where one of the stores does not say."""
+    """Seconds of extraction; None where one of the stores does not say."""
     joules: float | None
-    """Of extraction; None where nobody measured them."""
+    """Energy of extraction; None where nobody measured it."""
 
 
 def cost_of(stores: Iterable[FeatureStore]) -> Cost:
@@ -41,7 +42,7 @@ def _sum(runs: Iterable[list[Mapping[str, Any]]], fact: str) -> float | None:
 
 
 def _runs(store: Path) -> list[Mapping[str, Any]]:
-    """What extraction logged, a line a process; torn lines are left out."""
+    """What extraction logged, a line a process; torn lines are skipped."""
     found = []
     with suppress(OSError):
         for line in (store / "runs.jsonl").read_text().splitlines():

@@ -45,7 +45,7 @@ def format_published(value: float) -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """`1 seed`, `2 seeds`."""
+    """A number and what it counts: `1 seed`, `2 seeds`."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 

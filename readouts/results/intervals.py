@@ -25,7 +25,7 @@ from readouts.results.per_clip import paired_per_clip
 from readouts.tasks.base import Task
 
 RESAMPLES = 2000
-"""As elsewhere, so that the same row has the same interval wherever it is shown."""
+"""The number that `scivid compare` draws, so that a row has the same interval wherever it is shown."""
 INTERVALS_VERSION = 3
 """Raised when a bootstrap gives other numbers or fields, so that kept ones are computed anew."""
 
@@ -40,13 +40,13 @@ class Intervals:
         """Why there was none, of each that was asked for in vain."""
 
     def of(self, rows: Sequence[Row], role: str) -> Interval | None:
-        """Of the rows' mean score on val or test; None without statistics of a run, or with few clusters."""
+        """The interval of the rows' mean score on `role`; None without statistics, or with few clusters."""
         about = {"role": role, "rows": _named(rows)}
         found = self._found(about, lambda: asdict(self._interval(rows, role)))
         return None if found is None else Interval(**found)
 
     def between(self, a: Sequence[Row], b: Sequence[Row], role: str) -> Difference | None:
-        """Of a's mean score minus b's on the same clips; None where they cannot be compared."""
+        """The mean score of `a` minus that of `b` on the same clips; None where they cannot be compared."""
         about = {"role": role, "rows": _named(a), "less": _named(b)}
         found = self._found(about, lambda: asdict(self._difference(a, b, role)))
         return None if found is None else Difference(**{**found, "interval": Interval(**found["interval"])})

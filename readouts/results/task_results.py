@@ -27,7 +27,7 @@ ROLES = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResults:
-    """What there is of one task."""
+    """All that is known of one task's results."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class TaskResults:
     task: Task | None
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
-    """All that are finished."""
+    """All finished stores, of other tasks too."""
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Role -> name of each baseline -> its scores."""
     intervals: Intervals | None
@@ -46,12 +46,12 @@ class TaskResults:
 
     @property
     def best(self) -> Configuration:
-        """The best mean on val."""
+        """The configuration of the best mean on val."""
         return self.configurations[0]
 
     @property
     def rows(self) -> list[Row]:
-        """Of all configurations, in their order."""
+        """The rows of all configurations, in their order."""
         return [row for one in self.configurations for row in one.rows]
 
     @property
@@ -61,17 +61,17 @@ class TaskResults:
 
     @property
     def metric_title(self) -> str:
-        """The same as a heading."""
+        """`metric` as a heading calls it."""
         return metric_title(self.metric)
 
     @property
     def higher_is_better(self) -> bool:
-        """The direction of `metric`."""
+        """Whether a larger `metric` is a better one."""
         return self.best.best["higher_is_better"] is not False
 
     @property
     def better(self) -> str:
-        """The same in words."""
+        """The direction of `metric` in words."""
         return "higher is better" if self.higher_is_better else "lower is better"
 
     @property
@@ -84,12 +84,12 @@ class TaskResults:
         return stores_of(row, self.stores)
 
     def interval(self, rows: Sequence[Row], role: str) -> Interval | None:
-        """Of the mean score of a configuration's rows on `role`, where their per-clip statistics are."""
+        """The interval of the rows' mean score on `role`, where their per-clip statistics are still there."""
         scored = _scored(rows, role)
         return self.intervals.of(scored, role) if self.intervals is not None and scored else None
 
     def difference(self, a: Sequence[Row], b: Sequence[Row]) -> Difference | None:
-        """Of the mean scores of two configurations' rows, on the split that is reported."""
+        """The difference of two configurations' mean scores on the split that is reported."""
         ours, others = _scored(a, self.role), _scored(b, self.role)
         if self.intervals is None or not ours or not others:
             return None

@@ -24,11 +24,12 @@ from featcache.data.readers import open_reader
 from featcache.data.readers.base import Reader
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.system.threads import lone_threads
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
+from tests.featcache.one_split import extract
 
 CPU = torch.device("cpu")
 GROUP = "extraction"

@@ -15,13 +15,14 @@ import torch
 
 from featcache.backbones import load_backbone
 from featcache.extract.job import plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 from featcache.synthetic.records import encode_sequence_example, write_records
 from tests.benchmarks.backbone_speed import write_weights
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
+from tests.featcache.one_split import extract
 
 GROUP = "shared frames"
 MODEL = "dinov2_s"

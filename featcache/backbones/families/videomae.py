@@ -7,8 +7,7 @@ nor run. Works with transformers 4.48 to 5.x.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -66,7 +65,7 @@ class VideoMAE(PretrainedBackbone):
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
         """See `PretrainedBackbone`."""
-        return VideoMAEModel(self.saved_size(), n_blocks=n_blocks, normed=normed)
+        return VideoMAEModel(self.saved_size(), n_blocks, normed)
 
     def key_map(self, found: Shapes) -> KeyMap:
         """Every tensor of the encoder, under whichever of the names of several releases `found` has."""
@@ -80,7 +79,7 @@ class RandomVideoMAE(VideoMAE):
     seed: int = RANDOM_SEED
 
     def saved_size(self) -> VideoMAESize:
-        """As given: there is no file."""
+        """The size as given: there is no file that says another."""
         return self.size
 
     def weights_digest(self) -> str:
@@ -93,14 +92,12 @@ class RandomVideoMAE(VideoMAE):
 
     def weights(self) -> AbstractContextManager[TensorFile]:
         """Tensors that are drawn when they are read."""
-        return self._drawn()
-
-    @contextmanager
-    def _drawn(self) -> Iterator[TensorFile]:
         shapes = self.key_map({}).shapes
-        yield TensorFile(
-            shapes, lambda key: random_tensors({key: shapes[key]}, self.seed)[key], "random weights"
-        )
+
+        def draw(key: str) -> Tensor:
+            return random_tensors({key: shapes[key]}, self.seed)[key]
+
+        return nullcontext(TensorFile(shapes, draw, "random weights"))
 
 
 @lru_cache(maxsize=8)
@@ -111,7 +108,7 @@ def _random_digest(size: VideoMAESize, seed: int) -> str:
 class VideoMAEModel(nn.Module):
     """The parts of a VideoMAE that give tokens, as far down as they are needed."""
 
-    def __init__(self, size: VideoMAESize, *, n_blocks: int, normed: bool) -> None:
+    def __init__(self, size: VideoMAESize, n_blocks: int, normed: bool) -> None:
         super().__init__()
         config, self.grid = _config(size), size.grid
         self.patch_embeddings = nn.ModuleDict({"projection": PatchEmbedding(size.patch, size.block.width)})
@@ -136,12 +133,7 @@ class VideoMAEModel(nn.Module):
 
 def entries_of(size: VideoMAESize, found: Shapes | None) -> Entries:
     """Where a file of keys `found` has our parameters; without a file, under our own names."""
-    whole = meta(
-        lambda n_blocks, normed: VideoMAEModel(size, n_blocks=n_blocks, normed=normed),
-        size.depth,
-        size.final_norm,
-    )
-    state = whole.state_dict()
+    state = meta(partial(VideoMAEModel, size), size.depth, size.final_norm).state_dict()
     del state["positions"]
     entries: Entries = {}
     for name, tensor in state.items():

@@ -32,8 +32,6 @@ SKIPPED = ("predictor.",)
 class Vjepa2(PretrainedBackbone):
     """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
-    size: ViTSize
-
     def architecture(self) -> base.JSON:
         """The size's numbers."""
         return {"family": "vjepa2", "positions": "rotation by step, row and column", **size_entry(self.size)}

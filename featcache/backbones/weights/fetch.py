@@ -5,7 +5,6 @@ said of it in `<file>.part.json`, so the next call asks for the rest, and notice
 the file's own name appears once its size, and its digest where one is known, are right.
 """
 
-import hashlib
 import http.client
 import json
 import os
@@ -19,6 +18,7 @@ from urllib import request
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
+from featcache.backbones.weights.locate import file_digest
 from featcache.errors import StoreError, WeightsError
 from featcache.system.files import Lock, make_directory, publish, require_room, sync_directory
 
@@ -65,16 +65,16 @@ def fetch(
             if sha256 is None:
                 response, promise, _ = _ask(url, _Part(path), about, None, say)
                 response.close()
-                refuse_other(path, promise.n_bytes, None)
+                _refuse_other(path, promise.n_bytes, None)
             else:
-                refuse_other(path, None, sha256)
+                _refuse_other(path, None, sha256)
             return path
         part = _Part(path)
         if part.promise is None or part.size != part.promise.n_bytes:
             response, promise, done = _ask(url, part, about, sha256, say)
             with response:
                 _receive(response, promise, done, part, progress, say)
-        if sha256 is not None and digest_of(part.path) != sha256:
+        if sha256 is not None and file_digest(part.path) != sha256:
             part.discard()
             raise WeightsError(
                 f"what came from {url} is wrong, and removed: its sha256 is not {sha256}. Try once more; if "
@@ -86,7 +86,7 @@ def fetch(
     return path
 
 
-def refuse_other(path: Path, n_bytes: int | None, sha256: str | None) -> None:
+def _refuse_other(path: Path, n_bytes: int | None, sha256: str | None) -> None:
     """Refuse a file that is not the one offered, which has that many bytes and that digest, where known.
 
     Raises:
@@ -95,17 +95,11 @@ def refuse_other(path: Path, n_bytes: int | None, sha256: str | None) -> None:
     size = path.stat().st_size
     if n_bytes is not None and size != n_bytes:
         differs = f"{size:,} bytes instead of {n_bytes:,}"
-    elif sha256 is not None and digest_of(path) != sha256:
+    elif sha256 is not None and file_digest(path) != sha256:
         differs = f"a sha256 other than {sha256}"
     else:
         return
     raise WeightsError(f"{path} has {differs}, so it is not the file that is offered: move it away.")
-
-
-def digest_of(path: Path) -> str:
-    """Sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,10 +8,10 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants
 
-from featcache.backbones.releases import CONFIG_FILE, WEIGHT_FILES, Release
-from featcache.backbones.weights.shard_index import INDEX_FILE, files_of, is_index
+from featcache.backbones.releases import CONFIG_FILE, INDEX_FILE, WEIGHT_FILES, Release
+from featcache.backbones.weights.shard_index import files_of, is_index
 from featcache.errors import WeightsError
 
 _SAVED = (*WEIGHT_FILES, INDEX_FILE)
@@ -136,6 +136,9 @@ def _find_in_cache(release: Release) -> Path | None:
 
 
 def _cached(release: Release, file: str) -> Path | None:
+    # Takes a third of a second, and is needed only where no folder has the weights.
+    from huggingface_hub import try_to_load_from_cache
+
     assert release.hub_id is not None, "only the hub's files are in its cache"
     found = try_to_load_from_cache(
         release.hub_id, file, cache_dir=constants.HF_HUB_CACHE, revision=release.revision

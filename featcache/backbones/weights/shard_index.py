@@ -5,9 +5,6 @@ from pathlib import Path
 
 from featcache.errors import WeightsError
 
-INDEX_FILE = "model.safetensors.index.json"
-
-
 _ENDING = ".index.json"
 
 

@@ -5,14 +5,16 @@ those frames as they were stored, decoded.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Float32, Int, Int64, UInt8
 
-from featcache.clips import Clip, ClipIndex
+from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
 from featcache.errors import DataError
 from featcache.manifest import Dataset
 
@@ -20,7 +22,7 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) as a scan goes on, from the thread that called it."""
 
 FrameNumbers = Sequence[int] | Int[np.ndarray, " F"]
-"""Of a clip, from 0: as `featcache.data.sampling.frame_indices` gives them, or any others."""
+"""Numbers of frames in a clip, from 0: as `featcache.data.sampling.frame_indices` gives them, or others."""
 
 Frames = UInt8[np.ndarray, "F Y X C"] | Float32[np.ndarray, "F Y X C"]
 """Decoded images, or fields in the unit they are stored in (`Dataset.pixels` says how to scale them)."""
@@ -48,14 +50,14 @@ class WholeFileError(UnreadableError):
 class UnreadableFileError(DataError):
     """A whole file is missing, cut short, or refused by the disk: never skippable.
 
-    A clip left out of a store stays out. What is wrong with a file is often over in a minute (a mount that
-    went away, a quota, a copy that still runs), and would take all of its clips along.
+    A clip that was skipped stays out of the store. What is wrong with a file is often over in a minute (a
+    mount that went away, a quota, a copy that still runs), and would take all of its clips along.
     """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SkippedClip:
-    """A clip that a scan left out because it cannot be read, and why."""
+    """A clip that a scan skipped because it cannot be read, and why."""
 
     id: str
     source: str
@@ -65,7 +67,7 @@ class SkippedClip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """Every clip of a split in file order, those left out, and what the user should know of the files."""
+    """Every clip of a split in file order, the skipped ones, and what the user should know of the files."""
 
     index: ClipIndex
     skipped: tuple[SkippedClip, ...] = ()
@@ -80,7 +82,7 @@ class SplitStatus:
     """The pattern they were looked for by, below the data folder."""
     n_found: int = 0
     n_expected: int | None = None
-    """Of the official release; None where there is none."""
+    """How many the official release has; None where there is none."""
     n_clips: int | None = None
     """Counted from the files; None where that would mean reading them."""
     n_bytes: int = 0
@@ -122,6 +124,13 @@ class Reader(Protocol):
             DataError: the clip lacks one of them, or it cannot be decoded; names file, record and feature.
         """
 
+    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
+        """Sixteen bytes a frame, without decoding: equal for two of a split only where `read` is equal.
+
+        Raises:
+            DataError: as `read`, but that the frames' bytes need not be an image.
+        """
+
 
 @runtime_checkable
 class FilesReader(Reader, Protocol):
@@ -132,48 +141,59 @@ class FilesReader(Reader, Protocol):
 
 
 @runtime_checkable
-class FrameKeysReader(Reader, Protocol):
-    """A reader whose clips may share frames, and that can tell without decoding them."""
-
-    def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """Sixteen bytes a frame: the same for two frames of a split only where `read` gives the same.
-
-        Raises:
-            DataError: as `read`, but that the frames' bytes need not be an image.
-        """
-
-
-@runtime_checkable
 class FieldReader(Reader, Protocol):
     """A reader of fields at regular times, whose clips are overlapping windows of one series."""
 
     @property
     def latitude(self) -> Float32[np.ndarray, " Y"]:
-        """Of the rows, in degrees, as stored."""
+        """Latitude of each row, in degrees, as stored."""
 
     @property
     def longitude(self) -> Float32[np.ndarray, " X"]:
-        """Of the columns, in degrees, as stored."""
+        """Longitude of each column, in degrees, as stored."""
 
     def time_steps(self, clip: Clip, frames: FrameNumbers) -> Int64[np.ndarray, " F"]:
         """Where frames of a clip stand in the whole series."""
 
     def times(self, steps: Int64[np.ndarray, " n"]) -> np.ndarray:
-        """The times of places in the series, datetime64[h]."""
+        """The times of positions in the series, datetime64[h]."""
 
     def fields(self, steps: Int64[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
-        """The fields at places in the series, in physical units; raises as `read`."""
+        """The fields at positions in the series, in physical units; raises as `read`."""
 
 
 @runtime_checkable
 class ReaderType(Protocol):
-    """The class of a reader."""
+    """The class of a reader: made for one split of one data set."""
 
     def __call__(self, dataset: Dataset, split: str, data_dir: Path) -> Reader:
         """Find the split's files; raises DataError where they are not all there."""
 
     def status(self, dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
         """What there is of the split, without reading a clip; never raises for what it finds."""
+
+
+Block = TypeVar("Block")
+
+
+def scan_in_blocks(
+    blocks: Sequence[Block],
+    scan: Callable[[Block], Sequence[Clip | SkippedClip]],
+    *,
+    n_clips: int,
+    progress: Progress | None,
+) -> Scan:
+    """What `scan` finds in each of `blocks`, `n_clips` in all, in their order; threads take one each."""
+    tables, skipped, done = [CLIP_SCHEMA.empty_table()], list[SkippedClip](), 0
+    with ThreadPoolExecutor(SCAN_THREADS) as pool:
+        for found in pool.map(scan, blocks):
+            # A table is a tenth of the clips' size as objects, and there may be a million.
+            tables.append(ClipIndex.from_clips(clip for clip in found if isinstance(clip, Clip)).clips)
+            skipped += [clip for clip in found if isinstance(clip, SkippedClip)]
+            done += len(found)
+            if progress:
+                progress(done, n_clips)
+    return Scan(index=ClipIndex(pa.concat_tables(tables)), skipped=tuple(skipped))
 
 
 def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> Frames:

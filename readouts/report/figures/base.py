@@ -1,4 +1,4 @@
-"""What all pictures share: colours, sheets of axes, `data:` addresses. The one file that imports matplotlib.
+"""What all figures share: colours, sheets of axes, `data:` addresses. The one file that imports matplotlib.
 
 A sheet is about `WIDTH` inches wide and its letters no smaller than `SMALL`, so that the page may shrink it
 to a telephone's width and it can still be read.
@@ -6,6 +6,7 @@ to a telephone's width and it can still be read.
 
 from base64 import b64encode
 from collections.abc import Iterable
+from dataclasses import dataclass
 from io import BytesIO
 from itertools import cycle
 from typing import Any
@@ -21,20 +22,32 @@ from PIL import Image
 Style = dict[str, Any]
 """How a line is drawn, in the words of matplotlib."""
 COLOURS = {"attention": "#0b6e8f", "linear": "#c4661f", "tracking": "#5b1a6e", "dpt": "#2f3f9e"}
-"""A readout's colour, the same in all pictures and on the page; told apart by the colour-blind too."""
-CONTROL_COLOUR = "#5b5f66"
+"""A readout's colour, the same in all figures and on the page; told apart by the colour-blind too."""
+BASELINE_COLOUR = "#5b5f66"
 TRUTH_COLOUR = "#1d2126"
 GUIDE_COLOUR = "#dfe2e6"
-"""Of lines that only mark a place on an axis."""
+"""The colour of lines that only mark a position on an axis."""
 SPARE_COLOURS = ("#53a674", "#592d04", "#3370cc")
-"""For readouts that are not ours, in the order in which they come."""
+"""Colours of readouts that are not in `COLOURS`, in the order in which they come."""
 
 WIDTH = 6.4
-"""Inches, of a sheet of several panels."""
+"""Width of a sheet of several panels, in inches."""
 SMALL = 9
-"""Points, of numbers on axes and legends; titles and names of axes are larger."""
+"""Size of numbers on axes and of legends, in points; titles and names of axes are larger."""
 MAX_JPEG_BYTES = 180_000
 """A quarter of a megabyte once it is written in base 64."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PageFigure:
+    """One figure of the page."""
+
+    title: str
+    image: str
+    """A `data:` address."""
+    caption: str = ""
+    wide: bool = False
+    """Whether it scrolls on a telephone rather than shrinking."""
 
 
 def colours_of(readouts: Iterable[str]) -> dict[str, str]:
@@ -69,14 +82,14 @@ def palette(n: int) -> list[tuple[float, ...]]:
 
 
 def as_readout(name: str, colour: str) -> Style:
-    """The line of a readout."""
+    """The style of a readout's line."""
     return {"color": colour, "linewidth": 1.6, "label": name}
 
 
 def as_baseline(name: str, number: int = 0) -> Style:
-    """The line of baseline `number` of a picture: grey; the first is dotted, others are dashed."""
+    """The style of a figure's baseline `number`: grey, the first dotted, others dashed."""
     dashes = (":", "--", "-.")[number % 3]
-    return {"color": CONTROL_COLOUR, "linestyle": dashes, "linewidth": 1.5, "label": name}
+    return {"color": BASELINE_COLOUR, "linestyle": dashes, "linewidth": 1.5, "label": name}
 
 
 def legend_above(figure: Figure, axes: Axes, title: str | None = None) -> None:

@@ -25,7 +25,7 @@ def precision_recall(
     Args:
         scores: readout -> its outputs, raw or through a sigmoid: only their order counts.
         labels: multi-hot.
-        names: of the classes; the first `MAX_PANELS` are drawn, and the picture says if that is not all.
+        names: of the classes; the first `MAX_PANELS` are drawn, and the figure says if that is not all.
     """
     n_shown = min(len(names), MAX_PANELS)
     n_columns = 2 if n_shown in (2, 4) else min(n_shown, 3)

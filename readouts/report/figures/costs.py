@@ -10,8 +10,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Point:
-    """One configuration: its score, and what was spent on it, in the order of the picture's panels."""
+class CostPoint:
+    """One configuration: its score, and what was spent on it, one number for each cost of the figure."""
 
     backbone: str
     readout: str
@@ -20,22 +20,23 @@ class Point:
     """None where nobody measured it."""
 
 
-def scores_by_cost(points: Sequence[Point], *, costs: Sequence[str], score: str) -> str:
-    """A panel a cost; colours are readouts, markers backbones.
+def scores_by_cost(points: Sequence[CostPoint], *, costs: Sequence[str], score: str) -> str:
+    """A panel for each cost that any point knows; colours are readouts, markers backbones.
 
     Args:
         points: one or more; in each panel those whose cost is known and above 0, on a logarithmic axis.
-        costs: what each panel's axis is called, unit included.
+        costs: what the axis of each cost is called, unit included.
         score: what the other axis is called.
     """
-    n_columns = min(2, len(costs))
-    n_rows = -(-len(costs) // n_columns)
+    known = [(i, cost) for i, cost in enumerate(costs) if any(point.spent[i] for point in points)]
+    n_columns = min(2, len(known))
+    n_rows = -(-len(known) // n_columns)
     figure, panels = sheet(n_rows, n_columns, height=2.3 * n_rows + 0.6)
     colours = colours_of(point.readout for point in points)
     markers = {
         name: MARKERS[i % len(MARKERS)] for i, name in enumerate(dict.fromkeys(p.backbone for p in points))
     }
-    for i, (axes, cost) in enumerate(zip(panels, costs, strict=False)):
+    for axes, (i, cost) in zip(panels, known, strict=False):
         for point in points:
             if spent := point.spent[i]:
                 axes.plot(
@@ -47,7 +48,7 @@ def scores_by_cost(points: Sequence[Point], *, costs: Sequence[str], score: str)
         _frame(axes, [spent for point in points if (spent := point.spent[i])])
     figure.supylabel(score, fontsize=SMALL + 0.5)
     keys = _keys(panels[0], colours, markers)
-    if spare := panels[len(costs) :]:
+    if spare := panels[len(known) :]:
         spare[0].axis("off")
         spare[0].legend(handles=keys, loc="center", frameon=False, fontsize=SMALL)
     else:

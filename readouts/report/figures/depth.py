@@ -14,13 +14,13 @@ def by_depth(layers: Sequence[str], norms: Sequence[float], ranks: Mapping[str, 
         ranks: which rank -> its value in each layer.
     """
     figure, (norm, rank) = sheet(1, 2, height=2.4)
-    places = list(range(len(layers)))
-    norm.plot(places, norms, "o-", color="#1d2126", markersize=4, linewidth=1.4)
+    positions = list(range(len(layers)))
+    norm.plot(positions, norms, "o-", color="#1d2126", markersize=4, linewidth=1.4)
     for name, colour in colours_of(ranks).items():
-        rank.plot(places, ranks[name], "o-", color=colour, markersize=4, linewidth=1.4, label=name)
+        rank.plot(positions, ranks[name], "o-", color=colour, markersize=4, linewidth=1.4, label=name)
     step = max(1, -(-len(layers) // 7))
     for axes in (norm, rank):
-        axes.set_xticks(places[::step], list(layers)[::step])
+        axes.set_xticks(positions[::step], list(layers)[::step])
         axes.set(xlabel="layer", ylim=(0, None))
     norm.set(ylabel="mean norm of a token")
     rank.set(ylabel="effective rank")

@@ -47,13 +47,13 @@ class Scale:
 
     @classmethod
     def of_values(cls, fields: Sequence[Float[np.ndarray, "Y X"]]) -> "Scale":
-        """From the 0.5th to the 99.5th percentile of all fields together."""
+        """The scale from the 0.5th to the 99.5th percentile of all fields together."""
         low, high = np.nanpercentile(np.stack(fields), [0.5, 99.5]).tolist()
         return cls(colours=VALUES, low=low, high=high if high > low else low + 1)
 
     @classmethod
     def of_errors(cls, fields: Sequence[Float[np.ndarray, "Y X"]]) -> "Scale":
-        """As far below 0 as above, to the 99th percentile of the errors' size."""
+        """The scale as far below 0 as above, to the 99th percentile of the errors' size."""
         size = float(np.nanpercentile(np.abs(np.stack(fields)), 99))
         return cls(colours=ERRORS, low=-(size or 1.0), high=size or 1.0)
 
@@ -135,7 +135,7 @@ def _colour_bar(figure: Figure, panels: list[Axes], name: str) -> None:
 
 
 def _ticks(low: float, high: float, letters: str) -> tuple[list[float], list[str]]:
-    """Three or four round numbers of degrees within the axis, and how an atlas writes them."""
+    """Three or four round numbers of degrees within the axis, and how maps write them."""
     step = next((step for step in STEPS if (high - low) / step < 4), STEPS[-1])
     degrees = [float(d) for d in range(-360, 361, step) if low <= d <= high]
     return degrees, [_degrees(d, letters) for d in degrees]

@@ -22,8 +22,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """One place on the axis: every seed's score there."""
+class SweepPoint:
+    """One value on the axis: the score of every seed that has it."""
 
     at: Any
     """A number or a name; None where the line has no such setting, and is drawn level."""
@@ -33,27 +33,27 @@ class Place:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """The mean over the seeds."""
         return fmean(self.scores)
 
     @property
     def spread(self) -> float:
-        """Standard deviation over the seeds; 0 of a single one."""
+        """The standard deviation over the seeds; 0 of a single one."""
         return stdev(self.scores) if len(self.scores) > 1 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Curve:
-    """One line."""
+class SweepCurve:
+    """One line of a sweep's figure."""
 
     label: str
     readout: str
     """Whose colour it has."""
-    places: tuple[Place, ...]
+    points: tuple[SweepPoint, ...]
 
 
 def sweep_curves(
-    curves: Sequence[Curve],
+    curves: Sequence[SweepCurve],
     *,
     axis: str,
     score: str,
@@ -63,18 +63,18 @@ def sweep_curves(
 ) -> str:
     """Scores against `axis`; points are seeds, the line is their mean, the band a standard deviation of them.
 
-    Where a place has one seed and an interval, the interval is drawn as a bar.
+    Where a point has one seed and an interval, the interval is drawn as a bar.
 
     Args:
-        curves: at least one place in all.
+        curves: at least one point in all.
         axis: its name, below it.
         score: its name, beside the other axis.
         baselines: name -> score, drawn level.
         logarithmic: whether the axis is, which then holds positive numbers.
-        joined: whether a place lies between its neighbours, so that a line says something.
+        joined: whether a point lies between its neighbours, so that a line says something.
     """
     figure, (axes,) = sheet(1, 1, height=3.3, width=5.2)
-    known = list(dict.fromkeys(p.at for curve in curves for p in curve.places if p.at is not None))
+    known = list(dict.fromkeys(p.at for curve in curves for p in curve.points if p.at is not None))
     numeric = all(isinstance(at, int | float) for at in known)
     position = {at: float(at if numeric else i) for i, at in enumerate(known)}
     for curve, style in zip(curves, _styles(curves), strict=True):
@@ -97,7 +97,7 @@ def sweep_curves(
     return svg(figure)
 
 
-def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+def _styles(curves: Sequence[SweepCurve]) -> list[dict[str, Any]]:
     """A colour a readout; curves of one readout differ in dashes, or in colour if all are of one."""
     colours = colours_of(curve.readout for curve in curves)
     if len(colours) == 1:
@@ -117,23 +117,23 @@ def _styles(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 
 
 def _draw(
-    axes: Axes, curve: Curve, position: Mapping[Any, float], style: Mapping[str, Any], *, banded: bool
+    axes: Axes, curve: SweepCurve, position: Mapping[Any, float], style: Mapping[str, Any], *, banded: bool
 ) -> None:
     colour = style["color"]
-    level = [place for place in curve.places if place.at is None]
-    placed = [place for place in curve.places if place.at is not None]
-    for place in level:
-        axes.axhline(place.mean, color=colour, linewidth=1.2, linestyle=":", label=curve.label)
+    level = [point for point in curve.points if point.at is None]
+    placed = [point for point in curve.points if point.at is not None]
+    for point in level:
+        axes.axhline(point.mean, color=colour, linewidth=1.2, linestyle=":", label=curve.label)
     if not placed:
         return
-    x, means = [position[place.at] for place in placed], [place.mean for place in placed]
+    x, means = [position[point.at] for point in placed], [point.mean for point in placed]
     axes.plot(x, means, **style, markersize=4.5, linewidth=1.6, label=curve.label if not level else None)
-    if banded and any(place.spread for place in placed):
-        low = [place.mean - place.spread for place in placed]
-        high = [place.mean + place.spread for place in placed]
+    if banded and any(point.spread for point in placed):
+        low = [point.mean - point.spread for point in placed]
+        high = [point.mean + point.spread for point in placed]
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-    for at, place in zip(x, placed, strict=True):
-        if len(place.scores) > 1:
-            axes.plot([at] * len(place.scores), place.scores, ".", color=colour, markersize=3.5, alpha=0.6)
-        if place.bounds is not None:
-            axes.vlines(at, *place.bounds, color=colour, linewidth=1.1, alpha=0.7)
+    for at, point in zip(x, placed, strict=True):
+        if len(point.scores) > 1:
+            axes.plot([at] * len(point.scores), point.scores, ".", color=colour, markersize=3.5, alpha=0.6)
+        if point.bounds is not None:
+            axes.vlines(at, *point.bounds, color=colour, linewidth=1.1, alpha=0.7)

@@ -11,7 +11,7 @@ from readouts.report.figures.base import png
 PCA_TOKENS = 20_000
 """Tokens that the components are fitted on."""
 TILES = 8
-"""Of a strip, one below each frame of the contact strip that a store keeps (`featcache.data.previews`)."""
+"""Tiles of a strip, one below each frame of the contact strip that a store keeps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +39,7 @@ class Spectrum:
 
 
 def spectrum(tokens: Float[np.ndarray, "B T H W C"]) -> Spectrum:
-    """Of at most `PCA_TOKENS` of the tokens, evenly taken."""
+    """How tokens vary, from at most `PCA_TOKENS` of them, evenly taken."""
     flat = rearrange(tokens, "b t h w c -> (b t h w) c")
     sample = flat[:: max(1, -(-len(flat) // PCA_TOKENS))].astype(np.float32)
     mean = sample.mean(axis=0)

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
 
 from readouts.report.figures.base import (
-    CONTROL_COLOUR,
+    BASELINE_COLOUR,
     GUIDE_COLOUR,
     TRUTH_COLOUR,
     WIDTH,
@@ -80,8 +80,8 @@ def end_points(
     right.set_ylabel("")
     right.tick_params(labelleft=False)
     # The legend is of no colour: a colour is one point.
-    left.plot([], [], label="query point, predicted end", color=CONTROL_COLOUR, **DOT)
-    left.plot([], [], label="predicted path", color=CONTROL_COLOUR, linewidth=1.2)
+    left.plot([], [], label="query point, predicted end", color=BASELINE_COLOUR, **DOT)
+    left.plot([], [], label="predicted path", color=BASELINE_COLOUR, linewidth=1.2)
     left.plot([], [], label="true end", color=TRUTH_COLOUR, **RING)
     legend_above(figure, left)
     return photograph(figure)

@@ -131,7 +131,7 @@ def test_records_left_out_are_remembered_and_are_not_when_they_may_not_be(
         return parse(self, data)
 
     monkeypatch.setattr(SequenceExampleReader, "_parse", broken)
-    monkeypatch.setattr("featcache.data.readers.sequence_example.reader.SCAN_THREADS", 1)
+    monkeypatch.setattr("featcache.data.readers.base.SCAN_THREADS", 1)
     first = scanned(skip_bad=True)
     assert first.skipped
     second = scanned(skip_bad=True)

@@ -20,7 +20,7 @@ class Numbered(ClipViews):
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
-        self.job = SimpleNamespace(views=SimpleNamespace(views_of=lambda n_source: n_source), shown_size=None)
+        self.job = SimpleNamespace(views=SimpleNamespace(views_of=lambda n_source: n_source), resized_to=None)
 
     def read(self, clip: Clip, n_views: int) -> np.ndarray:
         if clip.record == 3:
@@ -42,33 +42,34 @@ def index() -> ClipIndex:
 
 
 def batches(
-    index: ClipIndex, leave_out: Callable[[int, DataError], None], *, size: int, threads: int
+    index: ClipIndex, skip: Callable[[int, DataError], None], *, size: int, threads: int
 ) -> ClipBatches:
-    return ClipBatches(Numbered(), index, size=size, threads=threads, leave_out=leave_out)
+    return ClipBatches(Numbered(), index, size=size, threads=threads, skip=skip)
 
 
 @pytest.mark.parametrize(("size", "threads"), [(1, 1), (2, 3), (4, 2), (16, 4)])
 def test_views_come_in_order_and_batches_are_of_one_size(index: ClipIndex, size: int, threads: int) -> None:
-    left_out: list[int] = []
-    maker = batches(index, lambda number, problem: left_out.append(number), size=size, threads=threads)
-    places: list[tuple[int, int]] = []
+    skipped: list[int] = []
+    maker = batches(index, lambda number, problem: skipped.append(number), size=size, threads=threads)
+    slots: list[tuple[int, int]] = []
     for batch in maker.of(range(7)):
         assert batch.pixels.shape == (size, *SHAPE)
-        for row, (clip, view) in enumerate(batch.places):
-            assert (batch.pixels[row] == 10 * clip + view).all()
-        assert (batch.pixels[len(batch.places) :] == 0).all()
-        places += batch.places
-    assert places == [(0, 0), (1, 0), (1, 1), (2, 0), (4, 0), (5, 0), (5, 1), (6, 0)]
-    assert left_out == [3]
+        for row, (clip, views) in enumerate(batch.slots):
+            assert (batch.pixels[row] == 10 * clip + views.start).all()
+            assert views.step == 1 + clip % 2  # repeated beyond the clip's own
+        assert (batch.pixels[len(batch.slots) :] == 0).all()
+        slots += [(clip, views.start) for clip, views in batch.slots]
+    assert slots == [(0, 0), (1, 0), (1, 1), (2, 0), (4, 0), (5, 0), (5, 1), (6, 0)]
+    assert skipped == [3]
     assert maker.strips[0] == b"0"
 
 
-def test_a_clip_that_may_not_be_left_out_ends_it(index: ClipIndex) -> None:
+def test_a_clip_that_may_not_be_skipped_ends_it(index: ClipIndex) -> None:
     def refuse(number: int, problem: DataError) -> None:
         raise problem
 
     with pytest.raises(DataError, match="record 3 is broken"):
         list(batches(index, refuse, size=2, threads=2).of(range(7)))
-    assert [batch.places for batch in batches(index, refuse, size=2, threads=2).of(range(2))] == [
-        ((0, 0), (1, 0)), ((1, 1),)
+    assert [batch.slots for batch in batches(index, refuse, size=2, threads=2).of(range(2))] == [
+        ((0, slice(0, None, 1)), (1, slice(0, None, 2))), ((1, slice(1, None, 2)),)
     ]  # fmt: skip

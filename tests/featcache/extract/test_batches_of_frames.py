@@ -47,19 +47,19 @@ def test_every_frame_is_as_its_clip_shows_it(
     shared_windows: Shared, rows: range, size: int, threads: int
 ) -> None:
     views, index, table = shared_windows
-    batches = FrameBatches(views, index, table, size=size, threads=threads, leave_out=refuse)
-    places: list[tuple[int, int]] = []
+    batches = FrameBatches(views, index, table, size=size, threads=threads, skip=refuse)
+    rows_given: list[int] = []
     for batch in batches.of(rows):
         assert batch.pixels.shape == (size // 16, 16, 3, 16, 16)
         frames = batch.pixels.flatten(0, 1)
-        for (row, _), pixels in zip(batch.places, frames, strict=False):
+        for (row, _), pixels in zip(batch.slots, frames, strict=False):
             number, _, step = table.first_occurrence[row].tolist()
             clip = index.clip(number)
             (shown,) = views.pixels(clip, views.read(clip, 1), 1)
             assert torch.equal(pixels, shown[step])
-        assert (frames[len(batch.places) :] == 0).all()
-        places += batch.places
-    assert places == [(row, 0) for row in rows]
+        assert (frames[len(batch.slots) :] == 0).all()
+        rows_given += [row for row, _ in batch.slots]
+    assert rows_given == list(rows)
 
 
 def test_a_frame_that_cannot_be_read_takes_no_other_along(
@@ -76,9 +76,9 @@ def test_a_frame_that_cannot_be_read_takes_no_other_along(
         return original(clip, frames)
 
     monkeypatch.setattr(views.reader, "read", read)
-    left_out: list[tuple[int, str]] = []
-    note: Callable[[int, DataError], None] = lambda row, problem: left_out.append((row, str(problem)))  # noqa: E731
-    batches = FrameBatches(views, index, table, size=32, threads=2, leave_out=note)
-    places = [place for batch in batches.of(range(40)) for place in batch.places]
-    assert places == [(row, 0) for row in range(40) if row != broken]
-    assert left_out == [(broken, f"frame {step} is broken")]
+    skipped: list[tuple[int, str]] = []
+    note: Callable[[int, DataError], None] = lambda row, problem: skipped.append((row, str(problem)))  # noqa: E731
+    batches = FrameBatches(views, index, table, size=32, threads=2, skip=note)
+    rows = [row for batch in batches.of(range(40)) for row, _ in batch.slots]
+    assert rows == [row for row in range(40) if row != broken]
+    assert skipped == [(broken, f"frame {step} is broken")]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_a_view_of_a_training_scene_is_the_references_window(shared: Path) -> No
 def test_tiny_frames_are_the_shown_ones_resized(shared: Path, task: str, role: str, stage: str) -> None:
     """One product an axis instead of two resizes: as far apart as rounding in float32 is."""
     small = job(task, role, "resize", n_views=9 if role == "train" else 1)
-    assert small.shown_size == (16, 16)
+    assert small.resized_to == (16, 16)
     for views, clip, _ in golden_clips(shared, task, role, stage):
         tiny_views, n_views = ClipViews(small, views.reader, views.device), small.views.n_views
         frames = views.read(clip, n_views)
@@ -124,6 +125,9 @@ class NumberedFrames:
     def read(self, clip: Clip, frames: list[int]) -> np.ndarray:
         self.asked.append(frames)
         return np.stack([np.full((4, 4, 1), frame, np.float32) for frame in frames])
+
+    def frame_keys(self, clip: Clip, frames: Any) -> list[bytes]:
+        raise AssertionError("nobody asks which frames are the same")
 
     def targets(self, clip: Clip) -> dict[str, np.ndarray]:
         return {}

@@ -61,11 +61,11 @@ def test_the_stores_shape_follows_from_the_backbones_grid() -> None:
 
 
 def test_what_a_store_says_of_itself() -> None:
-    attributes = store_attributes(job(n_views=3), "targets-0.zarr")
+    attributes = store_attributes(job(n_views=3))
     assert attributes["exactness"] == "3 frozen views"
     assert attributes["control"] == "random weights"
     assert (attributes["upsampling"], attributes["readout_steps"]) == ("linear", 16)
-    assert store_attributes(job("test"), None)["exactness"] == "exact"
+    assert store_attributes(job("test"))["exactness"] == "exact"
 
 
 def test_splits_by_name() -> None:
@@ -109,7 +109,7 @@ def test_only_the_last_step_is_stored_where_the_readout_reads_no_other(
     assert weather.step_weights is not None
     torch.testing.assert_close(weather.step_weights, torch.tensor([0.0] * 6 + last), rtol=0, atol=1e-6)
     assert feature_spec(weather, n_clips=5).all_arrays[0].shape == (5, 1, 1, 16, 16, 3)
-    attributes = store_attributes(weather, None)
+    attributes = store_attributes(weather)
     assert (attributes["upsampling"], attributes["readout_steps"]) == (None, 1)
     if method is not None:
         every = temporal_matrix(8, 16, method)
@@ -120,7 +120,7 @@ def test_all_steps_are_stored_otherwise() -> None:
     mouse = job(backbone=stretched("cubic"))
     assert mouse.step_weights is None
     assert mouse.grid.steps == 8
-    assert (store_attributes(mouse, None)["upsampling"], store_attributes(mouse, None)["readout_steps"]) == (
+    assert (store_attributes(mouse)["upsampling"], store_attributes(mouse)["readout_steps"]) == (
         "cubic",
         16,
     )
@@ -141,7 +141,7 @@ def test_all_steps_are_stored_otherwise() -> None:
 )
 def test_how_exact_a_store_is(task: str, role: str, n_views: int, said: str) -> None:
     planned = job(role, n_views, task)
-    assert planned.exactness == store_attributes(planned, None)["exactness"] == said
+    assert planned.exactness == store_attributes(planned)["exactness"] == said
 
 
 def test_all_starts_of_a_training_clip_are_stored_and_no_other_number_of_views() -> None:

@@ -12,11 +12,12 @@ from featcache.clips import Clip, ClipIndex
 from featcache.errors import DataError, StoreError
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.prepare import Prepared, _refuse_uncuttable, prepare
-from featcache.extract.run import Machine, extract, extract_all
+from featcache.extract.run import Machine, extract_all
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import find_stores
 from featcache.store.writer import StoreWriter
 from featcache.system.console import silent
+from tests.featcache.one_split import extract
 
 CPU = Machine(device=torch.device("cpu"), batch=4, shard_bytes=8 * 24_576)
 
@@ -32,8 +33,9 @@ def job(role: str, task: str = "flyvsfly") -> Extraction:
 def left(tiny_data: Path, cache_dir: Path, *roles: str) -> list[int]:
     jobs = [job(role) for role in roles]
     found = prepare(
-        jobs, data_dir=tiny_data, cache_dir=cache_dir, skip_bad=False, progress=lambda what, done, total: None
-    )
+        jobs, data_dir=tiny_data, cache_dir=cache_dir, shard_bytes=CPU.shard_bytes, skip_bad=False,
+        progress=silent,
+    )  # fmt: skip
     return [one.bytes_to_write() for one in found]
 
 
@@ -114,13 +116,20 @@ def own_clips(folder: Path, train: str, val: str) -> list[Prepared]:
         )
         for role in ("train", "val")
     ]  # fmt: skip
-    return prepare(jobs, data_dir=folder, cache_dir=folder / "features", skip_bad=False, progress=silent)
+    return prepare(
+        jobs,
+        data_dir=folder,
+        cache_dir=folder / "features",
+        shard_bytes=2**20,
+        skip_bad=False,
+        progress=silent,
+    )
 
 
 def test_clips_that_run_past_the_end_are_noted(tmp_path: Path) -> None:
     train, val = own_clips(tmp_path, train="0 4", val="5 19")
-    assert train.scan.notes == ()  # frames 4 to 19 are the last that fit
-    (note,) = val.scan.notes
+    assert train.provenance["notes"] == []  # frames 4 to 19 are the last that fit
+    (note,) = val.provenance["notes"]
     assert "val: 2 of 2 clips run past the end" in note
     assert "the first: a.gif from frame 5, 15 of the 16 frames" in note
 

@@ -13,12 +13,13 @@ from featcache.data.readers import open_reader
 from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
 from featcache.errors import CallError, DataError, StoreError
-from featcache.extract.job import Extraction, feature_spec, fingerprint_parts, plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.job import Extraction, cut_for, feature_spec, fingerprint_parts, plan_extraction
+from featcache.extract.run import Machine
 from featcache.fingerprint import differences, fingerprint
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.writer import StoreWriter
+from tests.featcache.one_split import extract
 
 CPU = Machine(device=torch.device("cpu"), batch=3)
 
@@ -187,7 +188,7 @@ def test_many_broken_records_are_not_skipped(
 
     monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
     monkeypatch.setattr(module, "MOST_SKIPPED", 2)
-    with pytest.raises(DataError, match=r"3 of \d+ clips cannot be read, too many to leave out"):
+    with pytest.raises(DataError, match=r"3 of \d+ clips cannot be read, too many to skip"):
         extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
 
 
@@ -297,6 +298,6 @@ def test_a_shard_ends_where_a_batch_does(tiny_data: Path) -> None:
     job = replace(plan("train", n_views=9), role="train")
     clip = 9 * 24_576
     assert feature_spec(job, 1000, 12 * clip).clips_per_shard == 12
-    assert feature_spec(job, 1000, 12 * clip, batch=32).clips_per_shard == 7
-    assert feature_spec(job, 1000, 64 * clip, batch=32).clips_per_shard == 64
-    assert feature_spec(job, 5, 12 * clip, batch=32).clips_per_shard == 5
+    assert cut_for(feature_spec(job, 1000, 12 * clip), 32).clips_per_shard == 7
+    assert cut_for(feature_spec(job, 1000, 64 * clip), 32).clips_per_shard == 64
+    assert cut_for(feature_spec(job, 5, 12 * clip), 32).clips_per_shard == 5

@@ -18,11 +18,12 @@ from featcache.clips import Clip
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError
 from featcache.extract.job import Extraction, plan_extraction
-from featcache.extract.run import Machine, extract
+from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.validate import validate
+from tests.featcache.one_split import extract
 
 # Shards of 32 frames, of which there are 90.
 CPU = Machine(device=torch.device("cpu"), batch=1, shard_bytes=32 * 2 * 4 * 4 * 32)

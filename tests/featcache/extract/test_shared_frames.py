@@ -15,7 +15,7 @@ from featcache.data.readers import open_reader
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
-from featcache.extract.shared_frames import fewest_known, shared_frames, shown_frames
+from featcache.extract.shared_frames import fewest_known, shared_frames, source_frames
 from featcache.manifest import load_manifest
 from featcache.store.frame_table import to_bytes
 from featcache.store.rows import FrameTable
@@ -104,7 +104,7 @@ def test_starts_of_a_typhoon_share_frames_and_repeats_are_one(tmp_path: Path) ->
     views = ClipViews(job, reader, torch.device("cpu"))
     for number in range(len(index)):
         clip = index.clip(number)
-        shown = shown_frames(job, views, clip)
+        shown = source_frames(views, clip)
         # Twelve frames are shown as sixteen, and view v begins at frame v.
         assert shown[0].tolist() == [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 7, 8, 9, 10, 10, 11]
         n_starts = job.views.views_of(clip.n_source)

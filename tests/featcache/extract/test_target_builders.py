@@ -14,7 +14,7 @@ from featcache.data.readers import open_reader
 from featcache.data.readers.base import Scan
 from featcache.errors import CallError, DataError
 from featcache.extract.job import plan_extraction
-from featcache.extract.target_builders import ground_truth, padded_points, write_ground_truth
+from featcache.extract.target_builders import padded_points, targets_of, write_split_targets
 from featcache.manifest import Manifest, load_manifest
 from featcache.store.targets import Targets, open_targets
 
@@ -36,9 +36,9 @@ def write(tmp_path: Path) -> Write:
         )  # fmt: skip
         reader = open_reader(job.dataset, job.split, source) if isinstance(source, Path) else source
         index = reader.scan().index
-        truth = ground_truth(job, index, reader)
+        truth = targets_of(job, index, reader)
         assert truth is not None
-        name = write_ground_truth(truth, index, tmp_path, role, quiet)
+        name = write_split_targets(truth, index, tmp_path, role, quiet)
         return open_targets(tmp_path / name)
 
     return made
@@ -59,6 +59,9 @@ class ByHand:
 
     def read(self, clip: Clip, frames: Any) -> np.ndarray:
         raise AssertionError("targets do not need frames")
+
+    def frame_keys(self, clip: Clip, frames: Any) -> list[bytes]:
+        raise AssertionError("nobody asks which frames are the same")
 
     def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
         number = np.array([700 + clip.record])

@@ -44,9 +44,9 @@ def test_mappings_are_nodes_that_know_their_place(node: Node) -> None:
     children = node.children("splits")
     assert [name for name, _ in children] == ["train", "val"]
     train = children[0][1]
-    assert (train.place, train.value("files", str)) == ("tasks.fly.splits.train", "a")
+    assert (train.path, train.value("files", str)) == ("tasks.fly.splits.train", "a")
     assert node.child("absent") == Node({}, "mine.yaml", "tasks.fly.absent")
-    assert Node({"tasks": {}}, "mine.yaml").child("tasks").place == "tasks"
+    assert Node({"tasks": {}}, "mine.yaml").child("tasks").path == "tasks"
     assert node.children("empty", optional=True) == node.children("absent", optional=True) == []
 
 

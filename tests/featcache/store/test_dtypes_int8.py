@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.store.dtypes import Widened, dequantize_into, quantize
+from featcache.store.dtypes import Dequantised, dequantize_into, quantize
 
 
 def test_a_token_by_hand() -> None:
@@ -46,9 +46,9 @@ def test_levels_are_nearest_and_the_error_is_at_most_half_a_scale(seed: int, exp
     assert (np.abs(back.astype(np.float32) - wide) <= room).all()
 
 
-def test_chunks_are_widened_row_by_row() -> None:
+def test_chunks_are_dequantised_row_by_row() -> None:
     out = np.zeros((2, 1, 1, 2, 3), np.float16)
-    destination = Widened(out)
+    destination = Dequantised(out)
     for row in (1, 0):
         levels, scales = destination.pieces(row)
         levels[...], scales[...] = row + 1, [[[0.5, 2.0]]]

@@ -82,9 +82,7 @@ def test_we_read_every_value(stored) -> None:
 
 def test_a_clip_that_was_skipped_is_refused_with_the_reason(example) -> None:
     store = example(skipped=SKIPPED).write()
-    message = (
-        r"clip 6 \(clip-006\), view 1, layer 11: it was skipped at extraction \(too short\): leave it out"
-    )
+    message = r"clip 6 \(clip-006\), view 1, layer 11: it was skipped at extraction \(too short\): skip it"
     with pytest.raises(StoreError, match=message):
         store.read([0, 6], views=1, layer=Layer(11))
 
@@ -401,7 +399,7 @@ def by_definition(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return levels, scales, (levels * scales[..., None]).astype(np.float16)
 
 
-def test_an_int8_store_is_read_widened_and_as_it_is(int8) -> None:
+def test_an_int8_store_is_read_dequantised_and_as_it_is(int8) -> None:
     made, store = int8
     clips, views, layer = np.array([6, 0, 3, 3, 5]), [1, 0, 1, 0, 1], Layer(11)
     levels, scales, tokens = by_definition(made.tokens(layer)[clips, views])

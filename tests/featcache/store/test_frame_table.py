@@ -8,9 +8,16 @@ import zarr
 
 from featcache.errors import StoreError
 from featcache.spec import Layer, TokenGrid
-from featcache.store.frame_table import read_frame_table, table_bytes, to_bytes, write_frame_table
+from featcache.store.frame_table import (
+    read_frame_table,
+    table_bytes,
+    table_metadata,
+    to_bytes,
+    write_frame_table,
+)
 from featcache.store.rows import FrameTable
 from featcache.store.spec import FeatureSpec
+from featcache.store.zarr_format import json_bytes
 
 # Clip 0 shows a, b; clip 1 b, c; clip 2 a, a.
 KEYS = np.frombuffer(b"".join(bytes([letter]) * 16 for letter in b"abbcaa"), np.uint8).reshape(3, 1, 2, 16)
@@ -26,7 +33,8 @@ SPEC = FeatureSpec(
 
 
 def test_it_comes_back_from_disk_and_any_zarr_client_reads_it(tmp_path: Path) -> None:
-    write_frame_table(tmp_path, SPEC, TABLE)
+    write_frame_table(tmp_path, TABLE)
+    (tmp_path / "frames" / "zarr.json").write_bytes(json_bytes(table_metadata(SPEC)["frames"]))
     assert np.array_equal(read_frame_table(tmp_path, SPEC, TABLE.digest).numbers, TABLE.numbers)
     array = zarr.open_array(tmp_path / "frames", mode="r")
     assert np.array_equal(array[:], TABLE.numbers)
@@ -43,7 +51,7 @@ def test_it_comes_back_from_disk_and_any_zarr_client_reads_it(tmp_path: Path) ->
     ],
 )
 def test_a_table_that_is_not_the_stores_is_refused(tmp_path: Path, change, problem: str) -> None:
-    write_frame_table(tmp_path, SPEC, TABLE)
+    write_frame_table(tmp_path, TABLE)
     path = tmp_path / "frames" / "c.0.0.0"
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(StoreError, match=problem):

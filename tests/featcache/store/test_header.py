@@ -98,7 +98,7 @@ def test_the_root_of_a_store_is_read_once(example, monkeypatch: pytest.MonkeyPat
 
     made.write()
     monkeypatch.setattr(Path, "read_bytes", counted)
-    monkeypatch.setattr("featcache.store.folder.publish", lambda path, content: None)  # compares first
+    monkeypatch.setattr("featcache.store.writer.publish", lambda path, content: None)  # compares first
     for use in (
         lambda: made.start().finish(),
         lambda: open_features(made.path, parts=made.parts),

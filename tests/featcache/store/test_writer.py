@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from featcache.errors import CallError, StoreError
@@ -587,3 +588,9 @@ def test_the_lock_goes_with_the_writer(example) -> None:
     writer.close()
     writer.close()
     assert not (made.path / ".lock").exists()
+
+
+def test_the_clip_table_says_where_a_clip_is_unless_frames_are_stored(example) -> None:
+    table = pq.read_table(example().write().path / "clips.parquet")
+    assert table["shard"].to_pylist() == [0, 0, 0, 1, 1, 1, 2]
+    assert table["position"].to_pylist() == [0, 1, 2, 0, 1, 2, 0]

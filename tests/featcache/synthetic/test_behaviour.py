@@ -13,7 +13,7 @@ from featcache.synthetic.mice import MICE
 sets = pytest.mark.parametrize("clips", [FLIES, MICE], ids=["flies", "mice"])
 
 
-def places(clips: BehaviourClips, split: str, block: int) -> dict[int, int]:
+def positions(clips: BehaviourClips, split: str, block: int) -> dict[int, int]:
     """Recipe number -> index of the item that shows it."""
     n = len(clips.recipes)
     items = range(block * n, (block + 1) * n)
@@ -32,7 +32,7 @@ def order_twins(clips: BehaviourClips) -> list[tuple[int, int]]:
 
 @sets
 def test_a_block_holds_every_recipe_once_in_another_order(clips: BehaviourClips) -> None:
-    first, second = places(clips, "train", 0), places(clips, "train", 1)
+    first, second = positions(clips, "train", 0), positions(clips, "train", 1)
     assert set(first) == set(second) == set(range(len(clips.recipes)))
     assert list(first) != list(second)
 
@@ -49,7 +49,7 @@ def test_recipes_name_classes_and_stay_near_balance(clips: BehaviourClips) -> No
 
 @sets
 def test_twins_share_their_frames_and_differ_in_order_and_label(clips: BehaviourClips) -> None:
-    where = places(clips, "test", 0)
+    where = positions(clips, "test", 0)
     twins = order_twins(clips)
     assert len(twins) == 4
     for forward, other in twins:

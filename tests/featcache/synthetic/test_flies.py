@@ -10,7 +10,7 @@ from featcache.synthetic.base import stream
 
 
 def distance(pair: flies.Pair) -> np.ndarray:
-    return np.asarray(np.linalg.norm(pair[0].place - pair[1].place, axis=1))
+    return np.asarray(np.linalg.norm(pair[0].position - pair[1].position, axis=1))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -27,7 +27,7 @@ def test_a_lunge_is_a_dash_into_contact(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_circling_goes_round_at_a_constant_rate(seed: int) -> None:
     actor, other = flies.circling(stream(seed))
-    arm = actor.place - other.place
+    arm = actor.position - other.position
     turn = np.diff(np.unwrap(np.arctan2(arm[:, 1], arm[:, 0])))
     assert 0.25 < abs(turn.mean()) < 0.45
     assert turn.std() < 0.05
@@ -35,7 +35,7 @@ def test_circling_goes_round_at_a_constant_rate(seed: int) -> None:
 
 def test_tussle_moves_and_copulation_keeps_still() -> None:
     rolling, still = flies.tussle(stream(1)), flies.copulation(stream(1))
-    speed = [np.linalg.norm(np.diff(pair[0].place, axis=0), axis=1).mean() for pair in (rolling, still)]
+    speed = [np.linalg.norm(np.diff(pair[0].position, axis=0), axis=1).mean() for pair in (rolling, still)]
     assert speed[0] > 4
     assert speed[1] < 1
     assert max(distance(rolling).mean(), distance(still).mean()) < flies.CONTACT
@@ -54,7 +54,7 @@ def test_folded_wings_are_the_only_change_of_the_twin(
     rng, twin_rng = stream(3), stream(3)
     (shown, other), (folded, same) = behaviour(rng), twin(twin_rng)
     assert rng.random() == twin_rng.random()  # so that dish and noise are the same too
-    np.testing.assert_array_equal(shown.place, folded.place)
+    np.testing.assert_array_equal(shown.position, folded.position)
     np.testing.assert_array_equal(other.heading, same.heading)
     assert max(shown.left_wing.max(), shown.right_wing.max()) > 0.8
     assert max(folded.left_wing.max(), folded.right_wing.max()) < 0.25

@@ -1,15 +1,14 @@
 """What `claim` and `finish` do with a folder: keep, take up, replace, or leave alone."""
 
 import json
-import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from featcache.errors import DataError
-from featcache.synthetic.folder import NOTE, Note, claim, finish, write_whole
+from featcache.synthetic.folder import NOTE, Note, claim, finish, held, write_whole
 
 FILES: dict[str, int | None] = {"full/set/a": None, "full/set/b": None}
 
@@ -20,6 +19,7 @@ def note(*, seed: int = 0, files: dict[str, int | None] = FILES) -> Note:
 
 def fill(data_dir: Path, paths: list[str]) -> None:
     for path in paths:
+        (data_dir / path).parent.mkdir(parents=True, exist_ok=True)
         write_whole(data_dir / path, lambda temporary: _write(temporary))
 
 
@@ -68,7 +68,7 @@ def test_official_data_are_never_touched(tmp_path: Path) -> None:
 
 
 def test_a_broken_note_is_one_message(tmp_path: Path) -> None:
-    write_whole(tmp_path / "full/set" / NOTE, lambda path: _write(path))
+    fill(tmp_path, [f"full/set/{NOTE}"])
     with pytest.raises(DataError, match=r"synthetic\.json is not a note"):
         claim(tmp_path, note())
 
@@ -126,14 +126,37 @@ def test_a_kill_while_a_directory_is_removed_leaves_no_half_of_it(
     assert claim(tmp_path, note(files={"full/set/a.zarr": None})) == ["full/set/a.zarr"]
 
 
-def test_what_dead_writers_left_is_swept_and_that_of_living_ones_kept(tmp_path: Path) -> None:
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     claim(tmp_path, note())
     folder = tmp_path / "full/set"
-    store(folder / f".b.old.{dead.pid}")
-    (folder / f".a.{dead.pid}").write_bytes(b"da")
-    (folder / f".b.{os.getpid()}").write_bytes(b"da")
-    (folder / f".mine.{dead.pid}").write_bytes(b"somebody else's")
+    store(folder / ".b.old.partial")
+    (folder / ".a.partial").write_bytes(b"da")
+    (folder / ".mine").write_bytes(b"somebody else's")
     claim(tmp_path, note())
-    assert {path.name for path in folder.iterdir()} == {NOTE, f".b.{os.getpid()}", f".mine.{dead.pid}"}
+    assert {path.name for path in folder.iterdir()} == {NOTE, ".mine"}
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
+    begun, order = Event(), list[str]()
+
+    def second() -> None:
+        begun.set()
+        with held(tmp_path, note()):
+            order.append("second")
+
+    with ThreadPoolExecutor(1) as pool:
+        with held(tmp_path, note()):
+            waiting = pool.submit(second)
+            assert begun.wait(10)
+            claim(tmp_path, note())
+            order.append("first")
+        waiting.result(10)
+    assert order == ["first", "second"]
+    assert [path.name for path in (tmp_path / "full/set").iterdir()] == [NOTE]
+
+
+def test_a_folder_of_official_data_gets_no_lock(tmp_path: Path) -> None:
+    fill(tmp_path, ["full/set/official"])
+    with pytest.raises(DataError, match="may be the official data"), held(tmp_path, note()):
+        pass
+    assert [path.name for path in (tmp_path / "full/set").iterdir()] == ["official"]

@@ -8,7 +8,7 @@ from featcache.synthetic.base import stream
 
 
 def distance(pair: mice.Pair) -> np.ndarray:
-    return np.asarray(np.linalg.norm(pair[0].place - pair[1].place, axis=1))
+    return np.asarray(np.linalg.norm(pair[0].position - pair[1].position, axis=1))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -17,7 +17,7 @@ def test_a_mount_thrusts_along_the_body_with_period_8(seed: int) -> None:
     gap = distance((resident, intruder))
     assert np.ptp(gap) > 25
     np.testing.assert_allclose(gap[:8], gap[8:], atol=3)
-    arm = intruder.place - resident.place
+    arm = intruder.position - resident.position
     angle = np.arctan2(arm[:, 1], arm[:, 0]) - intruder.heading
     assert np.abs(np.angle(np.exp(1j * angle))).max() < 0.2
 

@@ -81,7 +81,7 @@ def scene_clips(index: int) -> list[Probe]:
     clips = []
     for start in (0, 4, 8):
         both = tracks.visible[start] & tracks.visible[start + 15]
-        moved = (tracks.place[start + 15] - tracks.place[start])[both].mean(axis=0) / scenes.SIDE
+        moved = (tracks.position[start + 15] - tracks.position[start])[both].mean(axis=0) / scenes.SIDE
         clips.append((colours[start : start + 16], moved))
     return clips
 

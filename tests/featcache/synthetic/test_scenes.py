@@ -42,8 +42,8 @@ def test_a_record_holds_what_its_keys_say() -> None:
     tracks = scenes.random_tracks(scene, rng)
     assert np.abs(frame.astype(float) - scenes.draw(scene, rng)[0]).mean() < 4.0
     for t in (0, 23):
-        place, visible = (parse_tensor(memoryview(steps[name][t])) for name in FEATURES[1:])
-        np.testing.assert_allclose(place * 256, tracks.place[t], atol=1 / 500)
+        position, visible = (parse_tensor(memoryview(steps[name][t])) for name in FEATURES[1:])
+        np.testing.assert_allclose(position * 256, tracks.position[t], atol=1 / 500)
         np.testing.assert_array_equal(visible, tracks.visible[t])
 
 
@@ -51,8 +51,8 @@ def test_a_record_holds_what_its_keys_say() -> None:
 def test_a_visible_point_keeps_its_colour(seed: int) -> None:
     scene, tracks = scene_and_tracks(seed)
     frames = scenes.draw(scene, stream("noise")).astype(np.float32)
-    place = tracks.place.astype(np.float32)
-    colours = np.stack([sample(frame, p[:, 0], p[:, 1]) for frame, p in zip(frames, place, strict=True)])
+    position = tracks.position.astype(np.float32)
+    colours = np.stack([sample(frame, p[:, 0], p[:, 1]) for frame, p in zip(frames, position, strict=True)])
     shown = tracks.visible[..., None]
     mean = (colours * shown).sum(axis=0) / shown.sum(axis=0)
     off = np.abs(colours - mean).mean(axis=2)[tracks.visible]
@@ -74,9 +74,9 @@ def on_top(scene: scenes.Scene) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 def test_visibility_is_being_on_top_and_inside(seed: int) -> None:
     scene, tracks = scene_and_tracks(seed)
-    inside = np.all((tracks.place >= 0) & (tracks.place < scenes.SIDE), axis=2)
+    inside = np.all((tracks.position >= 0) & (tracks.position < scenes.SIDE), axis=2)
     assert not tracks.visible[~inside].any()
-    column, row = np.moveaxis(np.clip(tracks.place, 0, scenes.SIDE - 1).astype(int), -1, 0)
+    column, row = np.moveaxis(np.clip(tracks.position, 0, scenes.SIDE - 1).astype(int), -1, 0)
     top = on_top(scene)[scenes.EVERY, row, column]
     agree, covered = [], []
     for point, shown in enumerate(tracks.visible.T):

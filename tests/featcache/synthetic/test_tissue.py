@@ -1,4 +1,4 @@
-"""The bend and its inverse, points that keep their colour, reflections that keep their place, the record."""
+"""The bend and its inverse, points that keep their colour, reflections that stay, the record."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_one_pull_by_hand() -> None:
     bend = tissue.Bend(
         drift=np.array([[0.0, 0.0], [0.1, -0.2]]),
         breath=np.array([0.0, 0.02]),
-        places=np.array([[0.5, 0.5]]),
+        positions=np.array([[0.5, 0.5]]),
         widths=np.array([0.2]),
         pulls=np.array([[[0.0, 0.0]], [[0.01, 0.0]]]),
     )
@@ -56,7 +56,7 @@ def test_the_tissue_at_a_point_keeps_its_colour(seed: int) -> None:
     bend, flesh = random_bend(seed), tissue.paint(rng)
     start = rng.uniform(0.15, 0.85, (300, 2))
     end = bend.seen(-1, bend.rest(0, start))
-    pixels = [(512 * place.T).astype(np.float32) for place in (start, end)]
+    pixels = [(512 * position.T).astype(np.float32) for position in (start, end)]
     first, last = (tissue.bent(flesh, bend, frame) for frame in (0, 15))
     colours = sample(first, *pixels[0]), sample(last, *pixels[1])
     still = sample(last, *pixels[0])

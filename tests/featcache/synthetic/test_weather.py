@@ -131,7 +131,7 @@ def test_a_killed_run_leaves_no_half_store(tmp_path: Path) -> None:
     assert killed.returncode == -signal.SIGKILL
     folder = (tmp_path / STORE).parent
     assert not (tmp_path / STORE).exists()
-    assert len(list(folder.glob(".*"))) == 1
+    assert len(list(folder.glob(".*.partial"))) == 1
     assert generate("weatherbench2", tmp_path, profile={"test": 1}).n_written == 1
     assert {path.name for path in folder.iterdir()} == {"synthetic.json", (tmp_path / STORE).name}
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from readouts.features.draws import Draws
+from readouts.features.draws import Draws, evenly
 
 
 def test_an_epoch_draws_every_clip_once_and_the_next_in_another_order() -> None:
@@ -48,3 +48,8 @@ def test_shards_are_read_group_by_group_and_mixed_within(mixed: int) -> None:
     assert not np.array_equal(
         first, Draws(n_clips=40, n_views=1, batch=8 * mixed, seed=2, shards=shards, mix_shards=mixed).at(0)[0]
     )
+
+
+def test_a_few_are_taken_from_all_over_with_both_ends() -> None:
+    cases = [(10, 4), (3, 5), (1, 2), (0, 3), (5, 1)]
+    assert [evenly(n, most).tolist() for n, most in cases] == [[0, 3, 6, 9], [0, 1, 2], [0], [], [0]]

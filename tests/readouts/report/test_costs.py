@@ -10,7 +10,7 @@ import pytest
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from readouts.report import figures
-from readouts.report.costs import cost_pictures
+from readouts.report.costs import COSTS, cost_figures
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
 
@@ -37,16 +37,13 @@ def test_what_a_configuration_cost(
         return "data:"
 
     monkeypatch.setattr(figures, "scores_by_cost", listen)
-    (found,) = cost_pictures(load_task_results(tmp_path, stores, load_manifest()))
+    (found,) = cost_figures(load_task_results(tmp_path, stores, load_manifest()))
     ((points, named),) = drawn
     assert found.title == "Fly behaviour"
-    # Val, as b has no test; joules are unknown to all; b's stores are gone.
-    assert named == {
-        "costs": ["stores (MB)", "extraction (s)", "a readout (s)"],
-        "score": "mAP on val\n(higher is better)",
-    }
+    # Val, as b has no test; joules are unknown; b's stores are gone.
+    assert named == {"costs": COSTS, "score": "mAP on val\n(higher is better)"}
     (point,) = points
-    assert point.spent == pytest.approx((2 * 6 * 8 * 8 * 2 / 1e6, 6.0, 2.0))
+    assert point.spent == (pytest.approx(2 * 6 * 8 * 8 * 2 / 1e6), 6.0, 2.0, None)
     assert (point.backbone, point.score) == ("toy", 0.5)
 
 
@@ -69,5 +66,5 @@ def test_a_backbone_costs_the_same_whether_or_not_a_row_was_scored_on_test(
     monkeypatch.setattr(
         figures, "scores_by_cost", lambda points, **named: spent.extend(one.spent[0] for one in points) or ""
     )
-    cost_pictures(load_task_results(tmp_path, list(stores.values()), load_manifest()))
+    cost_figures(load_task_results(tmp_path, list(stores.values()), load_manifest()))
     assert spent == pytest.approx([3 * 6 * 8 * 8 * 2 / 1e6] * 2)

@@ -80,7 +80,7 @@ def test_the_page_begins_with_all_tasks_and_ends_with_stores(
     assert places == sorted(places)
     assert re.search(r"(?s)Overview.*attention, best of 4.*published.*4DS-e.*</table>", text)
     assert "scivid certify --backbone toy --task flyvsfly" in text
-    assert (results / "atlas").is_dir()
+    assert (results / "token_figures").is_dir()
 
 
 def test_tables_are_written_beside_it(folders: tuple[Path, Path], tmp_path: Path) -> None:

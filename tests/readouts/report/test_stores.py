@@ -32,7 +32,7 @@ def test_splits_of_a_backbone_are_one_section(stores: list[FeatureStore], tmp_pa
     ]
     assert section.splits[0]["size"] == "0.8 kB, float16"  # 6 clips of 2 x 2 x 2 x 8 halves
     assert section.facts["token grid"] == "2 x 2 x 2 x 8"
-    assert [layer["layer"] for layer in section.layers] == ["1"]
+    assert [layer.layer for layer in section.layers] == ["1"]
     assert section.depth == ""
     assert len(section.skipped) == 2
     assert section.certificates == [
@@ -50,7 +50,8 @@ def test_the_verdict_of_a_certificate(
     stores: list[FeatureStore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     certificate = SimpleNamespace(
-        verdict="exact", text="exact: 8 clip views agree", layer="1", steps=20, seeds=1,
+        verdict="exact", text="exact: 8 clip views agree", layer="1",
+        findings=SimpleNamespace(steps=20, seeds=1),
         train_fingerprint="other", command="scivid certify ...",
     )  # fmt: skip
     monkeypatch.setattr(
@@ -75,8 +76,8 @@ def test_frames_and_tokens_of_clips_that_are_there(
     monkeypatch.setattr(FeatureStore, "previews", lambda store: dict.fromkeys(range(4), held.getvalue()))
     (section,), _ = store_sections(stores, tmp_path)
     # Of clips 0, 2 and 3 (1 was torn) every other, of val only.
-    assert len(section.strips) == 2
-    assert [list(strip.tokens) for strip in section.strips] == [["1"], ["1"]]
+    assert len(section.previews) == 2
+    assert [list(preview.tokens) for preview in section.previews] == [["1"], ["1"]]
 
 
 def test_damage_is_said(stores: list[FeatureStore], tmp_path: Path) -> None:

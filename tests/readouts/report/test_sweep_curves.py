@@ -25,22 +25,22 @@ def test_an_axis_a_readout_a_line_and_a_seed_a_point(make_row: MakeRow) -> None:
         ("attention", "attention"),
         ("linear", "linear"),
     ]
-    assert [place.at for place in panel.curves[0].places] == [0.001, 0.1]
-    assert sorted(panel.curves[0].places[1].scores) == [0.1, 0.2]
+    assert [point.at for point in panel.curves[0].points] == [0.001, 0.1]
+    assert sorted(panel.curves[0].points[1].scores) == [0.1, 0.2]
 
 
 def test_a_readout_without_the_setting_is_level(make_row: MakeRow) -> None:
     rows = [make_row(run=str(w), readout="attention", config={"width": w}) for w in (8, 16)]
     panel = panel_of([*rows, make_row(run="l")], role="val", bounds_of=no_bounds)
     assert panel.axis == "width"
-    assert [place.at for curve in panel.curves for place in curve.places] == [8, 16, None]
+    assert [point.at for curve in panel.curves for point in curve.points] == [8, 16, None]
 
 
 def test_an_interval_is_asked_for_where_there_is_one_seed(make_row: MakeRow) -> None:
     rows = [make_row(run="a", recipe={"steps": 1})]
     rows += [make_row(run=f"b{seed}", recipe={"steps": 2}, seed=seed) for seed in (0, 1)]
     (curve,) = panel_of(rows, role="val", bounds_of=lambda row: (0.0, 1.0)).curves
-    assert [place.bounds for place in curve.places] == [(0.0, 1.0), None]
+    assert [point.bounds for point in curve.points] == [(0.0, 1.0), None]
 
 
 def test_what_follows_from_another_axis_is_none(make_row: MakeRow) -> None:

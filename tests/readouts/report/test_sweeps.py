@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from featcache.manifest import load_manifest
-from readouts.report.sweeps import TABLE_ROWS, SweepSection, sweep_sections
+from readouts.report.sweeps import CONFIGURATIONS_SHOWN, SweepSection, sweep_sections
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
 from readouts.sweeps.studies import STUDIES
@@ -48,7 +48,7 @@ def sections(make_row: MakeRow, tmp_path: Path) -> list[SweepSection]:
 
 
 def test_rows_of_a_sweep_are_together(sections: list[SweepSection]) -> None:
-    found = {section.name: (section.rows, [panel.title for panel in section.panels]) for section in sections}
+    found = {section.name: (section.rows, [one.title for one in section.tasks]) for section in sections}
     assert found == {
         "Depth (depth-flyvsfly-toy)": ("2 rows", ["Fly behaviour"]),
         "grid-1": ("4 rows", ["Fly behaviour", "Mouse behaviour"]),
@@ -63,9 +63,9 @@ def test_a_study_asks_its_question(sections: list[SweepSection]) -> None:
 
 def test_curves_or_a_table(sections: list[SweepSection]) -> None:
     _, curves, table, _ = sections
-    assert curves.panels[0].image.startswith("data:image/svg+xml")
-    assert curves.panels[0].varied == "lr: 0.01, 0.1"
-    assert not curves.panels[0].table
-    assert not table.panels[0].image
-    assert table.panels[0].score == "mAP on val, higher is better"
-    assert (len(table.panels[0].table), table.panels[0].n_configurations) == (TABLE_ROWS, 18)
+    assert curves.tasks[0].image.startswith("data:image/svg+xml")
+    assert curves.tasks[0].varied == "lr: 0.01, 0.1"
+    assert not curves.tasks[0].table
+    assert not table.tasks[0].image
+    assert table.tasks[0].score == "mAP on val, higher is better"
+    assert (len(table.tasks[0].table), table.tasks[0].n_configurations) == (CONFIGURATIONS_SHOWN, 18)

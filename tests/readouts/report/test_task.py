@@ -9,7 +9,7 @@ import numpy as np
 
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
-from readouts.report.task import ROWS_SHOWN, TaskSection, task_section
+from readouts.report.task import CONFIGURATIONS_SHOWN, TaskSection, task_section
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
@@ -25,13 +25,16 @@ def section_of(rows: list[dict[str, Any]], results: Path) -> TaskSection:
 
 
 def test_many_configurations_leave_room_for_the_other_backbones(make_row: MakeRow, tmp_path: Path) -> None:
-    rows = [make_row(run=f"r{i}", recipe={"lr": i / 10}, val=0.9 - i / 100) for i in range(ROWS_SHOWN + 5)]
+    rows = [
+        make_row(run=f"r{i}", recipe={"lr": i / 10}, val=0.9 - i / 100)
+        for i in range(CONFIGURATIONS_SHOWN + 5)
+    ]
     rows.append(make_row(run="resize", backbone="resize", control="no model", val=0.1))
     section = section_of(rows, tmp_path)
-    assert [row["backbone"] for row in section.rows] == ["toy"] * ROWS_SHOWN + ["resize"]
-    assert (section.n_left_out, section.n_tried) == (5, ROWS_SHOWN + 6)
-    assert section.rows[1]["settings"] == "lr 0.1"
-    assert len(section.commands) == ROWS_SHOWN + 6
+    assert [row["backbone"] for row in section.configurations] == ["toy"] * CONFIGURATIONS_SHOWN + ["resize"]
+    assert (section.n_left_out, len(section.results.rows)) == (5, CONFIGURATIONS_SHOWN + 6)
+    assert section.configurations[1]["settings"] == "lr 0.1"
+    assert len(section.commands) == CONFIGURATIONS_SHOWN + 6
 
 
 def test_a_run_of_two_heads_is_one_command_and_shared_seconds_are_shared(
@@ -56,7 +59,7 @@ def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
     folder = RunFolder.of(tmp_path, rows[1]).path
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text(json.dumps(point) + "\n")
-    assert [curve["name"] for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]
+    assert [curve.title for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]
 
 
 def test_without_intervals_the_reason_is_given(
@@ -66,17 +69,17 @@ def test_without_intervals_the_reason_is_given(
     add_run(tmp_path, "a", [make_row(val_fingerprint=val.fingerprint)])
     (task,) = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
-    assert section.units == ""
+    assert section.independent == ""
     assert section.no_intervals.startswith("run a kept no statistics of single clips of val")
 
 
 def test_without_stores_there_are_rows_and_published_rows(make_row: MakeRow, tmp_path: Path) -> None:
     section = section_of([make_row()], tmp_path)
-    assert (section.title, section.metric, section.better) == (
+    assert (section.results.title, section.results.metric_title, section.results.better) == (
         "Fly behaviour",
         "mAP",
         "higher is better",
     )
-    assert not any((section.pictures, section.clips, section.curves, section.differences, section.problem))
-    assert section.units == ""
-    assert {"backbone": "Resize", "readout": "attention", "value": "0.095"} in section.published
+    assert not any((section.figures, section.clips, section.curves, section.differences, section.problem))
+    assert section.independent == ""
+    assert ("Resize", 0.095) in {(row.backbone, row.value) for row in section.results.published.rows}

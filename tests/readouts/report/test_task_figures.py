@@ -19,7 +19,7 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.header import TargetsReference
 from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
 from readouts.report import figures
-from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, Scene, pictures_of, strip_frames
+from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, EvaluatedRun, figures_of, strip_frames
 from readouts.results.baselines import score_baselines
 from readouts.results.predictions import write_predictions
 from readouts.tasks import load_task
@@ -27,7 +27,7 @@ from readouts.tasks.base import Task
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.regression import Regression
 
-MakeScene = Callable[..., Scene]
+MakeScene = Callable[..., EvaluatedRun]
 RNG = np.random.default_rng(0)
 
 
@@ -40,7 +40,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
         arrays: Mapping[str, np.ndarray | TargetArray],
         outputs: Mapping[str, np.ndarray],
         strips: Mapping[int, np.ndarray] | None = None,
-    ) -> Scene:
+    ) -> EvaluatedRun:
         n_clips = max(len(next(iter(outputs.values()))), 6)
         store = make_split(
             "val", RNG.normal(size=(n_clips, 1, 1, 2, 2, 4)), np.eye(7)[np.arange(n_clips) % 7]
@@ -56,7 +56,7 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
         reference = TargetsReference(path=str(targets.path), fingerprint=targets.fingerprint)
         store = FeatureStore(store.path, replace(store.header, targets=reference))
         kept = np.arange(len(next(iter(outputs.values()))))
-        return Scene(
+        return EvaluatedRun(
             row={},
             store=store,
             targets=targets,
@@ -108,7 +108,7 @@ def test_a_classification_shows_precision_and_recall(
     task = load_task("calms21", load_manifest())
     labels = np.eye(4, dtype=np.uint8)[np.arange(6) % 4]
     drawn = listening(monkeypatch, "precision_recall")
-    found = pictures_of(task, make_scene(task, {"labels": labels}, {"linear": RNG.normal(size=(6, 4))}))
+    found = figures_of(task, make_scene(task, {"labels": labels}, {"linear": RNG.normal(size=(6, 4))}))
     require_whole(found)
     assert len(found) == 1
     np.testing.assert_array_equal(drawn[0][1], labels)
@@ -134,7 +134,7 @@ def test_tracking_shows_errors_and_a_few_videos(
     # Of clip 5 no prediction was kept.
     strips = {i: np.full((4, 32, 32, 3), 40 * i + 20, np.uint8) for i in (5, 0, 1, 2, 3)}
     histograms, videos = (listening(monkeypatch, name) for name in ("error_histogram", "end_points"))
-    found = pictures_of(task, make_scene(task, arrays, {"tracking": outputs}, strips))
+    found = figures_of(task, make_scene(task, arrays, {"tracking": outputs}, strips))
     require_whole(found)
     assert len(found) == 1 + VIDEOS_SHOWN
     # Ten points, none of padding; the head is right, what does not move is right about half of them.
@@ -153,7 +153,7 @@ def test_tracking_of_rendered_clips_shows_nothing(make_scene: MakeScene) -> None
     tracks = np.full((6, 16, 4, 2), 0.5, np.float32)
     arrays = {"tracks": tracks, "visibility": np.ones((6, 16, 4), np.bool_)}
     scene = make_scene(task, arrays, {"tracking": np.zeros((6, 16, 4, 4), np.float32)})
-    assert pictures_of(task, scene) == []
+    assert figures_of(task, scene) == []
 
 
 @pytest.mark.parametrize("n_clips", [2, 9])
@@ -165,7 +165,7 @@ def test_a_regression_shows_series_and_errors_by_lead(
     series = (990.0 - np.arange(max(n_clips, 6) * 24).reshape(-1, 1, 24) / 10).astype(np.float32)
     panels, leads = (listening(monkeypatch, name) for name in ("pressure_panels", "rmse_by_lead"))
     outputs = {"linear": np.zeros((n_clips, 12), np.float32), "attention": np.ones((n_clips, 12), np.float32)}
-    found = pictures_of(task, make_scene(task, {"series": series}, outputs))
+    found = figures_of(task, make_scene(task, {"series": series}, outputs))
     require_whole(found)
     assert len(found) == 2
     past, future, predicted, ids = (panels[0][i] for i in range(4))
@@ -204,7 +204,7 @@ def test_a_forecast_shows_a_map_and_a_curve_a_variable(
         ),
     }
     maps, curves = (listening(monkeypatch, name) for name in ("forecast_maps", "rmse_by_lead"))
-    found = pictures_of(task, make_scene(task, arrays, {"dpt": np.zeros((2, 6, 7, 12, 3), np.float32)}))
+    found = figures_of(task, make_scene(task, arrays, {"dpt": np.zeros((2, 6, 7, 12, 3), np.float32)}))
     require_whole(found)
     assert [picture.wide for picture in found] == [False] * 3 + [True] * 3
     assert [(one["variable"], one["unit"]) for one in maps] == [
@@ -225,7 +225,7 @@ def test_a_task_from_a_file_shows_nothing(make_scene: MakeScene) -> None:
     task = load_task("calms21", load_manifest())
     labels = np.eye(4, dtype=np.uint8)[np.arange(6) % 4]
     scene = make_scene(task, {"labels": labels}, {"linear": np.zeros((6, 4), np.float32)})
-    assert pictures_of(SimpleNamespace(name="own"), scene) == []
+    assert figures_of(SimpleNamespace(name="own"), scene) == []
 
 
 def test_a_strip_is_taken_apart_into_its_frames() -> None:
@@ -246,7 +246,7 @@ def test_a_scene_is_read_from_what_a_run_left(make_scene: MakeScene, tmp_path: P
         "task": "calms21", "backbone": "toy", "run": "abc", "readout": "linear",
         "scores": '{"val": {"mean_AP": 0.5}}',
     }  # fmt: skip
-    scene = Scene.of([row], made.store, made.targets, made.baselines, tmp_path / "results")
+    scene = EvaluatedRun.of([row], made.store, made.targets, made.baselines, tmp_path / "results")
     assert scene.clips.tolist() == [3, 5]
     assert scene.ids == ["x", "y"]
     np.testing.assert_array_equal(scene.outputs["linear"], values)

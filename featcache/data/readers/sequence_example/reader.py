@@ -7,18 +7,16 @@ and whatever else is named are targets.
 """
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from einops import rearrange
 from jaxtyping import Float32, UInt8
 
-from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
+from featcache.clips import Clip, ClipIndex
 from featcache.data.readers.base import (
-    SCAN_THREADS,
     FrameNumbers,
     Frames,
     Progress,
@@ -27,6 +25,7 @@ from featcache.data.readers.base import (
     SplitStatus,
     UnreadableError,
     WholeFileError,
+    scan_in_blocks,
     stack_frames,
 )
 from featcache.data.readers.sequence_example.images import decode_image
@@ -84,43 +83,39 @@ class SequenceExampleReader:
         )
 
     def files(self) -> tuple[str, ...]:
-        """The split's record files."""
+        """The split's record files, as paths below the data folder."""
         return self._shards.found
 
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
         """All clips, in order of shard and record. See `base.Reader.scan`."""
         blocks = self._blocks()
         n_records = sum(len(records) for _, records in blocks)
-        tables, skipped, done = [CLIP_SCHEMA.empty_table()], list[SkippedClip](), 0
-        with ThreadPoolExecutor(SCAN_THREADS) as pool:
-            for found in pool.map(lambda block: self._scan_block(*block, skip_bad=skip_bad), blocks):
-                # A table is a tenth of the clips' size as objects, and there may be a million.
-                tables.append(ClipIndex.from_clips(clip for clip in found if isinstance(clip, Clip)).clips)
-                skipped += [clip for clip in found if isinstance(clip, SkippedClip)]
-                done += len(found)
-                if progress:
-                    progress(done, n_records)
-        index = ClipIndex(pa.concat_tables(tables))
-        if not len(index):
+
+        def scan(block: tuple[int, range]) -> list[Clip | SkippedClip]:
+            shard, records = block
+            return [self._scan_record(shard, record, skip_bad) for record in records]
+
+        found = scan_in_blocks(blocks, scan, n_clips=n_records, progress=progress)
+        if not len(found.index):
             raise DataError(f"{self._name}: none of its {n_records} records is a clip that can be read.")
-        return Scan(index=index, skipped=tuple(skipped), notes=self._notes(index, n_records))
+        return replace(found, notes=self._notes(found.index, n_records))
 
     def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
         """Decode some frames of a clip: images as uint8, fields as float32. See `base.Reader.read`."""
         numbers = [int(frame) for frame in frames]
-        place = f"record {clip.record}"
+        which = f"record {clip.record}"
         decoded = dict[int, np.ndarray]()
         try:
             steps = self._example(clip).steps[self._frames]
             for frame in sorted(set(numbers)):
-                place = f"record {clip.record}, frame {frame}"
+                which = f"record {clip.record}, frame {frame}"
                 decoded[frame] = self._decode(steps, frame)
             return stack_frames(decoded, numbers)
         except UnreadableError as problem:
-            raise self._error(clip.source, place, problem) from None
+            raise self._error(clip.source, which, problem) from None
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """Digests of the frames as they are encoded. See `base.FrameKeysReader`."""
+        """Digests of the frames as they are encoded. See `base.Reader`."""
         try:
             steps = self._example(clip).steps[self._frames]
             return [blake2b(self._step(steps, int(frame)), digest_size=16).digest() for frame in frames]
@@ -161,9 +156,6 @@ class SequenceExampleReader:
             blocks += [(shard, range(n_records)[at : at + _BLOCK]) for at in range(0, n_records, _BLOCK)]
         return blocks
 
-    def _scan_block(self, shard: int, records: range, *, skip_bad: bool) -> list[Clip | SkippedClip]:
-        return [self._scan_record(shard, record, skip_bad) for record in records]
-
     def _scan_record(self, shard: int, record: int, skip_bad: bool) -> Clip | SkippedClip:
         source = self._shards.found[shard]
         name = f"{shard:05d}/{record}"
@@ -171,7 +163,7 @@ class SequenceExampleReader:
             data = self._files.read(self._shards.path(source), record)
             example = self._parse(data)
             labels = self._labels(example)
-            # Decoded to be sure of them: a clip can be left out of the index now, of its targets never.
+            # Decoded to be sure of them: a clip can be skipped now, not once its features are stored.
             self._decoded_targets(example)
         except UnreadableError as problem:
             if skip_bad and not isinstance(problem, WholeFileError):
@@ -251,24 +243,24 @@ class SequenceExampleReader:
             notes.append(f"{self._name}: no clip has a label; the manifest looks for them under {labels!r}.")
         return tuple(notes)
 
-    def _error(self, source: str, place: str, problem: UnreadableError) -> DataError:
+    def _error(self, source: str, which: str, problem: UnreadableError) -> DataError:
         way_out = self._shards.way_out(source)
         if not isinstance(problem, WholeFileError):
             way_out += " Or leave such records out with --skip-bad."
-        return problem.as_data_error(f"{self._shards.path(source)}, {place}: {problem}. {way_out}")
+        return problem.as_data_error(f"{self._shards.path(source)}, {which}: {problem}. {way_out}")
 
 
 def _frames_feature(dataset: Dataset) -> str:
     """The key of the feature that holds the frames."""
     given = [dataset.features[name] for name in ("image", "values") if name in dataset.features]
-    place = f"manifest, datasets.{dataset.name}"
+    where = f"manifest, datasets.{dataset.name}"
     if len(given) != 1:
         raise CallError(
-            f"{place}.features: name what holds the frames, either encoded images, for example {{image: "
+            f"{where}.features: name what holds the frames, either encoded images, for example {{image: "
             f"image/encoded}}, or numbers, {{values: image/infrared}}; found {len(given)} of the two."
         )
     if "values" in dataset.features and dataset.frame_size is None:
-        raise CallError(f"{place}: frames that are `values` need `frame_size: [rows, columns]`.")
+        raise CallError(f"{where}: frames that are `values` need `frame_size: [rows, columns]`.")
     return given[0]
 
 

@@ -89,7 +89,7 @@ def find_shards(dataset: Dataset, split: Split, data_dir: Path) -> ShardFiles:
     """Look for the files of a split: the one set of `-of-NNNNN` files that is complete, or comes closest.
 
     Raises:
-        CallError: the manifest's `files` has no place for the shard's number and the number of shards.
+        CallError: the manifest's `files` has no field for the shard's number and the number of shards.
         DataError: two complete sets lie side by side.
     """
     pattern = _shard_pattern(dataset, split)

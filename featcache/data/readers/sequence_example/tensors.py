@@ -2,10 +2,9 @@
 
 Numbers are given as they are stored. A byte string of a step is a tensor that `tf.io.serialize_tensor` wrote
 (MOVi's tracks), one of the whole record a number in digits (a typhoon's). The messages of
-tensorflow/core/framework/{tensor,tensor_shape,types}.proto, the meaning of its `Tensor::FromProto`:
+tensorflow/core/framework/{tensor,tensor_shape,types}.proto:
 
-    TensorProto       1: type   2: TensorShapeProto   4: all bytes of the values, or else
-                      5: float32 | 6: float64 | 7: int32, uint8 | 10: int64 | 11: bool, each repeated
+    TensorProto       1: type   2: TensorShapeProto   4: all bytes of the values
     TensorShapeProto  2: repeated Dim   3: unknown rank       Dim  1: size
 """
 
@@ -17,22 +16,18 @@ import numpy as np
 from jaxtyping import Float32, Int64, Shaped
 
 from featcache.data.readers.base import UnreadableError
-from featcache.data.readers.sequence_example.wire import blocks, feature_values, floats, integers
+from featcache.data.readers.sequence_example.wire import blocks, feature_values, integers
 
-_TYPES: dict[int, tuple[np.dtype[Any], int]] = {
-    1: (np.dtype("<f4"), 5),
-    2: (np.dtype("<f8"), 6),
-    3: (np.dtype("<i4"), 7),
-    4: (np.dtype("u1"), 7),
-    9: (np.dtype("<i8"), 10),
-    10: (np.dtype("?"), 11),
+_TYPES: dict[int, np.dtype[Any]] = {
+    number: np.dtype(name)
+    for number, name in ((1, "<f4"), (2, "<f8"), (3, "<i4"), (4, "u1"), (9, "<i8"), (10, "?"))
 }
-"""TensorFlow's number of a type -> ours, and the field of its repeated form."""
+"""TensorFlow's number of a type -> ours."""
 
 _MOST_AXES, _MOST_VALUES = 32, 2**26
 """A damaged shape must not ask for more than there is memory; MOVi's tracks have 2^12 values a step."""
 _MOST_DIGITS = 18
-"""Of a number that fits int64, whatever its digits."""
+"""Length of a number that fits int64, whatever its digits."""
 
 
 def context_values(feature: memoryview) -> Float32[np.ndarray, " n"] | Int64[np.ndarray, " n"]:
@@ -71,10 +66,9 @@ def step_values(steps: Sequence[memoryview]) -> Shaped[np.ndarray, "steps *shape
 
 
 def parse_tensor(message: memoryview) -> Shaped[np.ndarray, "*shape"]:
-    """What `tf.io.parse_tensor` gives for a serialised tensor; where it can, a view of `message`.
+    """What `tf.io.parse_tensor` gives for a tensor that `tf.io.serialize_tensor` wrote; a view of `message`.
 
-    Instead of all its bytes a tensor may list its values. If there are fewer of them than its shape holds,
-    the last one fills the rest; if there are none, zero does.
+    That writes numbers as bytes; the forms in which a tensor may list its values are refused.
 
     Raises:
         UnreadableError: it is cut short or malformed, or of a type that is not in `_TYPES`.
@@ -82,15 +76,10 @@ def parse_tensor(message: memoryview) -> Shaped[np.ndarray, "*shape"]:
     parts = dict(blocks(message))
     (code,) = [*integers(message, 1)][-1:] or (0,)
     if code not in _TYPES:
-        known = ", ".join(dtype.name for dtype, _ in _TYPES.values())
+        known = ", ".join(dtype.name for dtype in _TYPES.values())
         raise UnreadableError(f"a tensor of TensorFlow's type {code}, which is none of {known}")
-    dtype, listed = _TYPES[code]
-    shape = _shape(parts.get(2, _EMPTY))
-    content = parts.get(4, _EMPTY)
-    if not content:
-        return _filled(_listed(message, dtype, listed), shape, dtype)
-    if len(content) != prod(shape) * dtype.itemsize:
-        n_bytes = prod(shape) * dtype.itemsize
+    dtype, shape, content = _TYPES[code], _shape(parts.get(2, _EMPTY)), parts.get(4, _EMPTY)
+    if len(content) != (n_bytes := prod(shape) * dtype.itemsize):
         raise UnreadableError(f"a {dtype.name} tensor {shape} has {len(content)} bytes instead of {n_bytes}")
     return np.ndarray(shape, dtype, buffer=content)
 
@@ -99,7 +88,7 @@ _EMPTY = memoryview(b"")
 
 
 def _row(feature: memoryview) -> np.ndarray:
-    """Of one step: numbers [n], one number [], or a tensor of any shape."""
+    """The values of one step: numbers [n], one number [], or a tensor of any shape."""
     values = feature_values(feature)
     if isinstance(values, list) and len(values) == 1:
         return parse_tensor(values[0])
@@ -131,18 +120,3 @@ def _shape(message: memoryview) -> tuple[int, ...]:
     if len(sizes) > _MOST_AXES or prod(sizes) > _MOST_VALUES:
         raise UnreadableError(f"a tensor of {prod(sizes)} values in {len(sizes)} axes")
     return tuple(sizes)
-
-
-def _listed(message: memoryview, dtype: np.dtype[Any], field: int) -> Shaped[np.ndarray, " n"]:
-    if dtype.kind == "f":
-        return floats(message, field, 8 if dtype.itemsize == 8 else 4)
-    return np.array([*integers(message, field)], np.int64).astype(dtype)
-
-
-def _filled(values: Shaped[np.ndarray, " n"], shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    whole = np.zeros(shape, dtype)
-    if len(values) > whole.size:
-        raise UnreadableError(f"a {dtype.name} tensor {shape} lists {len(values)} values")
-    whole.flat[: len(values)] = values
-    whole.flat[len(values) :] = values[-1:]
-    return whole

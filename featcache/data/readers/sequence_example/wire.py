@@ -10,22 +10,21 @@ messages of tensorflow/core/example/{example,feature}.proto.
     FeatureList      1: repeated Feature         map entry     1: name   2: value
     Feature          1: BytesList | 2: FloatList | 3: Int64List, each  1: repeated value
 
-`blocks`, `integers` and `floats` read any message; `tensors` uses them for one more.
+`blocks` and `integers` read any message; `tensors` uses them for one more.
 """
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float32
 
 from featcache.data.readers.base import UnreadableError
 
 _VARINT, _FIXED64, _BLOCK, _FIXED32 = 0, 1, 2, 5
 
 Values = list[memoryview] | np.ndarray
-"""Of one feature: byte strings (views of the record), or float32 or int64 [value]."""
+"""The values of one feature: byte strings (views of the record), or float32 or int64 [value]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +93,15 @@ def blocks(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             yield number, value
 
 
-def floats(message: memoryview, field: int, width: Literal[4, 8] = 4) -> Float[np.ndarray, " n"]:
-    """The values of a repeated field of floats, packed or not: float32 or, of 8 bytes each, float64."""
-    parts = [np.empty(0, f"<f{width}")]
+def floats(message: memoryview, field: int) -> Float32[np.ndarray, " n"]:
+    """The values of a repeated field of float32, packed or not."""
+    parts = [np.empty(0, "<f4")]
     for number, kind, value in _fields(message):
-        if number == field and kind in (_BLOCK, _FIXED_KINDS[width]):
+        if number == field and kind in (_BLOCK, _FIXED32):
             assert isinstance(value, memoryview)
-            if len(value) % width:
-                raise UnreadableError(f"{len(value)} bytes of packed floats are not a multiple of {width}")
-            parts.append(np.frombuffer(value, f"<f{width}"))
+            if len(value) % 4:
+                raise UnreadableError(f"{len(value)} bytes of packed floats are not a multiple of 4")
+            parts.append(np.frombuffer(value, "<f4"))
     return np.concatenate(parts)
 
 
@@ -175,7 +174,6 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
 
 
 _FIXED_SIZES = {_FIXED32: 4, _FIXED64: 8}
-_FIXED_KINDS = {4: _FIXED32, 8: _FIXED64}
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -19,17 +19,24 @@ COLUMNS = ("video", "first_frame", "labels")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ListedClip:
-    """One row of the file."""
+class ClipStart:
+    """Where a clip begins, and its labels."""
 
-    row: int
-    """The line of the file where the row ends, from 1, for messages."""
     source: str
+    """The video, as a path below the data folder."""
     first_frame: int
-    labels: tuple[int, ...]
+    labels: tuple[int, ...] = ()
+    """Numbers of the classes, in the order of the manifest."""
+    row: int | None = None
+    """The line of the list where the row ends, from 1, for messages."""
+
+    @property
+    def id(self) -> str:
+        """The clip's name, unique in its split."""
+        return f"{self.source}/{self.first_frame}"
 
 
-def read_clip_list(path: Path, sources: Sequence[str], classes: Sequence[str]) -> tuple[ListedClip, ...]:
+def read_clip_list(path: Path, sources: Sequence[str], classes: Sequence[str]) -> tuple[ClipStart, ...]:
     """The rows of a clip list, in their order.
 
     A video is named by its path below the data folder, as in `sources`, or by its file name alone where
@@ -64,18 +71,18 @@ def _names(sources: Sequence[str]) -> dict[str, str]:
 
 def _clips(
     path: Path, rows: "csv.DictReader[str]", names: Mapping[str, str], classes: Sequence[str]
-) -> Iterator[ListedClip]:
+) -> Iterator[ClipStart]:
     lacking = [column for column in COLUMNS if column not in (rows.fieldnames or ())]
     if lacking:
         raise DataError(f"{path}, row 1: no column {lacking[0]!r}; line 1 must be {','.join(COLUMNS)}.")
-    seen: dict[tuple[str, int], int] = {}
+    rows_of: dict[str, int] = {}
     for fields in rows:
         try:
             clip = _clip(fields, rows.line_num, names, classes)
         except _RowError as problem:
             raise DataError(f"{path}, row {rows.line_num}: {problem}") from None
-        before = seen.setdefault((clip.source, clip.first_frame), clip.row)
-        if before != clip.row:
+        before = rows_of.setdefault(clip.id, rows.line_num)
+        if before != rows.line_num:
             raise DataError(f"{path}, row {clip.row}: repeats row {before}; join their labels by `;`.")
         yield clip
 
@@ -86,7 +93,7 @@ class _RowError(ValueError):
 
 def _clip(
     fields: Mapping[str, str | None], row: int, names: Mapping[str, str], classes: Sequence[str]
-) -> ListedClip:
+) -> ClipStart:
     video, first_frame, labels = ((fields[column] or "").strip() for column in COLUMNS)
     if video not in names:
         hint = did_you_mean(video, names)
@@ -98,7 +105,7 @@ def _clip(
         if name not in classes:
             known = ", ".join(classes) or "none, list `classes` in the manifest"
             raise _RowError(f"no class is called {name!r}.{did_you_mean(name, classes)} Known are {known}.")
-    return ListedClip(
+    return ClipStart(
         row=row,
         source=names[video],
         first_frame=int(first_frame),

@@ -31,25 +31,25 @@ _METADATA = (".zarray", ".zattrs", "zarr.json")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Field:
-    """One variable of a store."""
+    """One variable of a store, and the files that hold it."""
 
     name: str
     folder: Path
     values: xr.Variable
     """Not loaded; its axes in the stored order, because a lazy transpose is read slowly."""
     grid: tuple[int, ...]
-    """Files along each stored axis."""
+    """Number of files along each stored axis."""
     time_axis: int
-    """Which of them is time."""
+    """Which of the stored axes is time."""
     steps_per_file: int
     file_name: Callable[[tuple[int, ...]], str]
-    """Of the file at a place in `grid`, below the folder."""
+    """Gives the name, below the folder, of the file at a position in `grid`."""
 
     def files(self, step: int) -> list[Path]:
         """The files that hold this step's field."""
         grid = [range(n_files) for n_files in self.grid]
         grid[self.time_axis] = range(step // self.steps_per_file, step // self.steps_per_file + 1)
-        return [self.folder / self.file_name(place) for place in product(*grid)]
+        return [self.folder / self.file_name(position) for position in product(*grid)]
 
     def file_bytes(self, step: int) -> int:
         """The size of these files. Zarr itself takes a missing one for a field of fill values, often 0."""
@@ -67,7 +67,7 @@ class _Field:
         return [self.file_bytes(step) for step in steps[first].tolist()], entry
 
     def decode(self, step: int) -> Float32[np.ndarray, "Y X"]:
-        """The field at one step."""
+        """The field at one step, in the unit it is stored in."""
         self.file_bytes(step)
         try:
             values: np.ndarray = self.values.isel(time=step).transpose(*_AXES[1:]).values
@@ -84,7 +84,7 @@ class FieldStore:
     layout: str
     """Format and chunks, for the user."""
     times: np.ndarray
-    """datetime64[ns], of the whole series."""
+    """Times of the whole series, datetime64[ns]."""
     latitude: Float32[np.ndarray, " Y"]
     longitude: Float32[np.ndarray, " X"]
 
@@ -100,8 +100,8 @@ class FieldStore:
             values = variable.decode(step)
             n_bad = values.size - np.count_nonzero(np.isfinite(values))
             if n_bad:
-                place = f"{variable.name} at {hour(self.times[step])}"
-                raise UnreadableError(f"{place} has {n_bad} values that are NaN or infinite")
+                which = f"{variable.name} at {hour(self.times[step])}"
+                raise UnreadableError(f"{which} has {n_bad} values that are NaN or infinite")
             channels.append(values)
         return np.stack(channels, axis=-1)
 

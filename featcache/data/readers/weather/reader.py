@@ -6,27 +6,26 @@ well, so a window has no targets of its own; they are asked for by time step, on
 """
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from math import prod
 from pathlib import Path
 from shlex import quote
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float32, Int, Int64
 
-from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
+from featcache.clips import Clip
 from featcache.data.readers.base import (
-    SCAN_THREADS,
     FrameNumbers,
     Progress,
     Scan,
     SplitStatus,
     UnreadableError,
     WholeFileError,
+    scan_in_blocks,
 )
 from featcache.data.readers.weather.fields import open_fields
 from featcache.data.readers.weather.windows import hour, is_date, plan_windows
@@ -46,10 +45,10 @@ class WeatherZarrReader:
 
     def __init__(self, dataset: Dataset, split: str, data_dir: Path) -> None:
         self._arguments = (dataset, split, data_dir)
-        self._place = _find_store(dataset, dataset.split(split), data_dir)
-        windows = _checked_windows(dataset, self._place.split)
-        with self._place.named():
-            self._store = open_fields(self._place.path, dataset)
+        self._location = _find_store(dataset, dataset.split(split), data_dir)
+        windows = _checked_windows(dataset, self._location.split)
+        with self._location.named():
+            self._store = open_fields(self._location.path, dataset)
             self._plan = plan_windows(self._store.times, windows)
         self._steps = Recent(
             self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape)))
@@ -65,7 +64,7 @@ class WeatherZarrReader:
         try:
             n_found = int(_find_store(dataset, dataset.split(split), data_dir).path.is_dir())
             reader = WeatherZarrReader(dataset, split, data_dir)
-            with reader._place.named():
+            with reader._location.named():
                 n_bytes = reader._store.n_bytes(np.unique(reader._plan.frames(reader._plan.starts)))
         except DataError as problem:
             return SplitStatus(files=files, n_found=n_found, n_expected=1, problems=(str(problem),))
@@ -89,7 +88,7 @@ class WeatherZarrReader:
         return self._store.longitude
 
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
-        """All windows in order of time, none left out. See `base.Reader.scan`.
+        """All windows in order of time, none skipped. See `base.Reader.scan`.
 
         Reads only the fields of the first and the last frame, and the size of every file that a window needs;
         a window's digest is of these, of its times, the grid, and the metadata of the arrays. So it notices
@@ -98,18 +97,14 @@ class WeatherZarrReader:
         when it is read.
         """
         del skip_bad
-        starts, tables, done = self._plan.starts, [CLIP_SCHEMA.empty_table()], 0
-        with self._place.named():
+        starts = self._plan.starts
+        with self._location.named():
             ends = self._plan.frames(starts[[0, -1]])
             common = self._store.digest_of([int(ends[0, 0]), int(ends[-1, -1])])
         blocks = [starts[at : at + _BLOCK] for at in range(0, len(starts), _BLOCK)]
-        with ThreadPoolExecutor(SCAN_THREADS) as pool:
-            for clips in pool.map(lambda block: self._scan_block(block, common), blocks):
-                tables.append(ClipIndex.from_clips(clips).clips)
-                done += len(clips)
-                if progress:
-                    progress(done, len(starts))
-        return Scan(index=ClipIndex(pa.concat_tables(tables)), notes=self._notes())
+        scan = partial(self._scan_block, common=common)
+        found = scan_in_blocks(blocks, scan, n_clips=len(starts), progress=progress)
+        return replace(found, notes=self._notes())
 
     def read(self, clip: Clip, frames: FrameNumbers) -> Float32[np.ndarray, "F Y X C"]:
         """Some frames of a window, in the unit they are stored in. See `base.Reader.read`."""
@@ -128,7 +123,7 @@ class WeatherZarrReader:
             DataError: the window has no such frame.
         """
         numbers = np.asarray(frames, np.int64)
-        with self._place.named(f"window {clip.id}"):
+        with self._location.named(f"window {clip.id}"):
             outside = numbers[(numbers < 0) | (numbers >= clip.n_source)]
             if outside.size:
                 raise UnreadableError(f"it has {clip.n_source} frames, {outside[0]} is not one of them")
@@ -140,7 +135,7 @@ class WeatherZarrReader:
             return steps
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
-        """A frame is what it is at its time. See `base.FrameKeysReader`."""
+        """A frame is what it is at its time. See `base.Reader`."""
         return [step.to_bytes(16, "little") for step in self.time_steps(clip, frames).tolist()]
 
     def fields(self, steps: Int[np.ndarray, " n"]) -> Float32[np.ndarray, "n Y X C"]:
@@ -151,7 +146,7 @@ class WeatherZarrReader:
             DataError: a field is not finite everywhere; names time and variable.
         """
         values = np.empty((len(steps), *self._store.shape), np.float32)
-        with self._place.named(skippable=True):
+        with self._location.named(skippable=True):
             self._require_steps(steps)
             for position, step in enumerate(steps.tolist()):
                 values[position] = self._steps.get(step)
@@ -165,12 +160,12 @@ class WeatherZarrReader:
     def _scan_block(self, starts: Int64[np.ndarray, " b"], common: bytes) -> list[Clip]:
         frames = self._plan.frames(starts)
         steps, at = np.unique(frames, return_inverse=True)
-        with self._place.named():
+        with self._location.named():
             sizes = self._store.file_bytes(steps)[at.reshape(frames.shape)]
         return [
             Clip(
                 id=hour(self._store.times[window[0]]),
-                source=self._place.source,
+                source=self._location.source,
                 record=int(window[0]),
                 n_source=len(window),
                 digest=_digest(common, self._store.times[window], window_sizes),
@@ -184,9 +179,9 @@ class WeatherZarrReader:
             raise WholeFileError(f"its time axis has {n_times} steps; if it had more, scan it again")
 
     def _notes(self) -> tuple[str, ...]:
-        split, plan, name = self._place.split, self._plan, self._place.name
+        split, plan, name = self._location.split, self._plan, self._location.name
         hours = "hourly" if plan.axis_hours == 1 else f"{plan.axis_hours}-hourly"
-        notes = [f"{name}: {self._place.source}, {self._store.layout}, {hours}."]
+        notes = [f"{name}: {self._location.source}, {self._store.layout}, {hours}."]
         begin = self._store.times[plan.begin]
         if split.windows and begin > np.datetime64(split.windows.first):
             notes.append(
@@ -199,7 +194,7 @@ class WeatherZarrReader:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Place:
+class _Location:
     """Where a split's store is, and how to say what is wrong with it."""
 
     dataset: Dataset
@@ -232,14 +227,14 @@ class _Place:
             way_out = self.way_out
             if skippable and not isinstance(problem, WholeFileError):
                 way_out += " Or leave such windows out with --skip-bad."
-            place = f"{self.path}, {what or self.split.name}"
-            raise problem.as_data_error(f"{place}: {problem}. {way_out}") from None
+            which = f"{self.path}, {what or self.split.name}"
+            raise problem.as_data_error(f"{which}: {problem}. {way_out}") from None
 
 
-def _find_store(dataset: Dataset, split: Split, data_dir: Path) -> _Place:
+def _find_store(dataset: Dataset, split: Split, data_dir: Path) -> _Location:
     names = [split.files, *([split.also] if split.also else [])]
     found = [name for name in names if (data_dir / name).is_dir()]
-    return _Place(dataset=dataset, split=split, data_dir=data_dir, source=(found or names)[0])
+    return _Location(dataset=dataset, split=split, data_dir=data_dir, source=(found or names)[0])
 
 
 def _checked_windows(dataset: Dataset, split: Split) -> Windows:

@@ -28,7 +28,7 @@ class WindowPlan:
     axis_hours: int
     """Hours from one time step to the next."""
     begin: int
-    """The split's first time step."""
+    """Index of the split's first time step."""
 
     def frames(self, starts: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, "b F"]:
         """The time steps of the windows that begin at `starts`."""

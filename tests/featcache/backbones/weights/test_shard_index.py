@@ -9,10 +9,10 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from featcache.backbones import load_backbone
-from featcache.backbones.releases import Release
+from featcache.backbones.releases import INDEX_FILE, Release
 from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
 from featcache.backbones.weights.locate import file_digest, find_weights, folder_weights
-from featcache.backbones.weights.shard_index import INDEX_FILE, files_of, files_of_tensors
+from featcache.backbones.weights.shard_index import files_of, files_of_tensors
 from featcache.errors import WeightsError
 
 TENSORS = {name: torch.full((2, 3), float(i)) for i, name in enumerate(("a.weight", "b.weight", "c.bias"))}

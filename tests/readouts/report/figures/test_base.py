@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from readouts.report.figures.base import (
+    BASELINE_COLOUR,
     COLOURS,
-    CONTROL_COLOUR,
     SPARE_COLOURS,
     TRUTH_COLOUR,
     as_baseline,
@@ -40,7 +40,7 @@ def lab(colour: str, seen: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("seen", SEEN.values(), ids=SEEN)
 def test_colours_are_told_apart_on_white(seen: np.ndarray) -> None:
-    colours = [*COLOURS.values(), CONTROL_COLOUR, TRUTH_COLOUR, *SPARE_COLOURS]
+    colours = [*COLOURS.values(), BASELINE_COLOUR, TRUTH_COLOUR, *SPARE_COLOURS]
     points = [lab(colour, np.asarray(seen)) for colour in colours]
     assert min(np.linalg.norm(a - b) for a, b in combinations(points, 2)) > 15
     assert max(point[0] for point in points) < 65

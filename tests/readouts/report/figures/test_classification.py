@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from readouts.metrics.average_precision import average_precision
-from readouts.report.figures import COLOURS, precision_recall
+from readouts.report.figures import precision_recall
+from readouts.report.figures.base import COLOURS
 from readouts.report.figures.classification import precision_at
 
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5])

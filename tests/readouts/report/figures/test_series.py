@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from readouts.report.figures import COLOURS, pressure_panels, rmse_by_lead
-from readouts.report.figures.base import sheet
+from readouts.report.figures import pressure_panels, rmse_by_lead
+from readouts.report.figures.base import COLOURS, sheet
 from readouts.report.figures.series import _storm
 
 HOURS = np.arange(24.0)

@@ -2,22 +2,26 @@
 
 import pytest
 
-from readouts.report.figures import COLOURS, Curve, Place, sweep_curves
+from readouts.report.figures import SweepCurve, SweepPoint, sweep_curves
+from readouts.report.figures.base import COLOURS
 
 CURVES = [
-    Curve(
+    SweepCurve(
         label="attention",
         readout="attention",
-        places=(Place(at=0.001, scores=(0.1, 0.3)), Place(at=0.1, scores=(0.4,), bounds=(0.3, 0.5))),
+        points=(
+            SweepPoint(at=0.001, scores=(0.1, 0.3)),
+            SweepPoint(at=0.1, scores=(0.4,), bounds=(0.3, 0.5)),
+        ),
     ),
-    Curve(label="linear", readout="linear", places=(Place(at=None, scores=(0.2,)),)),
+    SweepCurve(label="linear", readout="linear", points=(SweepPoint(at=None, scores=(0.2,)),)),
 ]
 
 
 def test_mean_and_spread_by_hand() -> None:
-    assert CURVES[0].places[0].mean == pytest.approx(0.2)
-    assert CURVES[0].places[0].spread == pytest.approx(0.02**0.5)
-    assert CURVES[0].places[1].spread == 0
+    assert CURVES[0].points[0].mean == pytest.approx(0.2)
+    assert CURVES[0].points[0].spread == pytest.approx(0.02**0.5)
+    assert CURVES[0].points[1].spread == 0
 
 
 def test_lines_baselines_and_axes_are_named(svg_of) -> None:
@@ -30,8 +34,8 @@ def test_lines_baselines_and_axes_are_named(svg_of) -> None:
 
 
 def test_names_are_places_of_equal_distance_and_not_joined(svg_of) -> None:
-    places = tuple(Place(at=name, scores=(0.1,)) for name in ("videomae_base", "dinov2_giant"))
-    curve = Curve(label="linear", readout="linear", places=places)
+    points = tuple(SweepPoint(at=name, scores=(0.1,)) for name in ("videomae_base", "dinov2_giant"))
+    curve = SweepCurve(label="linear", readout="linear", points=points)
     joined, single = (
         svg_of(sweep_curves([curve], axis="backbone", score="AP", baselines={}, joined=joined))
         for joined in (True, False)

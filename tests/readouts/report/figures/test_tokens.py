@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from readouts.report.figures import PCA_TOKENS, Spectrum, principal_components, spectrum, token_strips
+from readouts.report.figures.tokens import PCA_TOKENS, Spectrum, principal_components, spectrum, token_strips
 
 
 def test_the_first_component_is_the_direction_that_varies_most() -> None:

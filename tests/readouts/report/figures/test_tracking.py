@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from readouts.report.figures import COLOURS, end_points, error_histogram
-from readouts.report.figures.base import sheet
+from readouts.report.figures import end_points, error_histogram
+from readouts.report.figures.base import COLOURS, sheet
 from readouts.report.figures.tracking import _histogram, within_thresholds
 
 GREY = np.full((60, 90, 3), 70, np.uint8)

@@ -1,6 +1,7 @@
 """Curves: a line a readout in each panel, dotted lines of the baselines."""
 
-from readouts.report.figures import COLOURS, CONTROL_COLOUR, curves
+from readouts.report.figures import curves
+from readouts.report.figures.base import BASELINE_COLOUR, COLOURS
 
 
 def test_curves_are_an_svg_with_a_line_a_readout(svg_of) -> None:
@@ -16,7 +17,7 @@ def test_curves_are_an_svg_with_a_line_a_readout(svg_of) -> None:
     )
     for readout in ("linear", "attention"):
         assert text.count(f"stroke: {COLOURS[readout]}") == 3  # loss, score, legend
-    assert text.count(f"stroke: {CONTROL_COLOUR}") == 2
+    assert text.count(f"stroke: {BASELINE_COLOUR}") == 2
 
 
 def test_a_single_loss_is_a_mark(svg_of) -> None:

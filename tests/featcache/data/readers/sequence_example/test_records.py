@@ -142,8 +142,8 @@ def test_few_files_stay_open_under_many_threads(shards: Any) -> None:
     files = RecordFiles(capacity=3)
     wanted = np.random.default_rng(0).integers((n_shards, n_records), size=(400, 2)).tolist()
 
-    def read(place: list[int]) -> bytes:
-        return files.read(shards.path(place[0], n_shards), place[1])
+    def read(which: list[int]) -> bytes:
+        return files.read(shards.path(which[0], n_shards), which[1])
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(read, wanted))

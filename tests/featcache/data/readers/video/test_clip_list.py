@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from featcache.data.readers.video.clip_list import ListedClip, read_clip_list
+from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
 from featcache.errors import DataError
 
 SOURCES = ("day1/a.mp4", "day2/a.mp4", "day2/b.mp4")
 CLASSES = ("run", "not running")
 
 
-def read(folder: Path, text: str) -> tuple[ListedClip, ...]:
+def read(folder: Path, text: str) -> tuple[ClipStart, ...]:
     path = folder / "clips.csv"
     path.write_bytes(text.encode())
     return read_clip_list(path, SOURCES, CLASSES)

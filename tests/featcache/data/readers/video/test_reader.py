@@ -4,7 +4,6 @@ import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,41 +14,11 @@ import pytest
 
 from featcache.clips import Clip
 from featcache.data.readers import UnreadableFileError, data_status, open_reader
-from featcache.data.readers.video import reader as video_file
-from featcache.data.readers.video.reader import FrameTimes, count_frames, frame_times
+from featcache.data.readers.video import frames as video_frames
+from featcache.data.readers.video.frames import count_frames
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
-
-N_FRAMES = 120
-B_FRAMES = {"g": "24", "bf": "3"}
-KINDS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "h264.mp4": ("libx264", "yuv420p", B_FRAMES),
-    "open_gop.mp4": ("libx264", "yuv420p", {"x264-params": "open-gop=1:keyint=24:bframes=3:log-level=none"}),
-    "refresh.mp4": ("libx264", "yuv420p", {"x264-params": "intra-refresh=1:keyint=24:log-level=none"}),
-    "stream.ts": ("libx264", "yuv420p", B_FRAMES),
-    "mpeg4.avi": ("mpeg4", "yuv420p", {"g": "24", "bf": "2"}),
-    "motion.mov": ("mjpeg", "yuvj420p", {}),
-    "vp8.webm": ("libvpx", "yuv420p", {"g": "24", "deadline": "realtime"}),
-    "lossless.mkv": ("ffv1", "yuv420p", {}),
-    "palette.gif": ("gif", "gray", {}),
-}
-
-
-def write_video(
-    path: Path, n_frames: int = N_FRAMES, *, gap: int = 0, size: tuple[int, int] = (48, 64)
-) -> Path:
-    """A video whose frame k is grey of level 2 k; `gap` makes its times uneven."""
-    codec, pixels, options = KINDS.get(path.name, KINDS["h264.mp4"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(path, "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.height, stream.width, stream.pix_fmt = *size, pixels
-        for k in range(n_frames):
-            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 2 * k, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = k + gap * (k // 7), Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+from tests.featcache.data.readers.video.small_videos import KINDS, N_FRAMES, write_video
 
 
 def dataset(files: str = "videos/*.*", clips: str | None = None, **changes: Any) -> Dataset:
@@ -69,18 +38,6 @@ def dataset(files: str = "videos/*.*", clips: str | None = None, **changes: Any)
 
 def whole(path: Path) -> Clip:
     return Clip(id="x", source=path.name, record=0, n_source=count_frames(path), digest="")
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path of a small video of one of `KINDS`, written once."""
-    folder = tmp_path_factory.mktemp("videos")
-
-    def video(name: str) -> Path:
-        path = folder / name
-        return path if path.exists() else write_video(path)
-
-    return video
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -113,7 +70,7 @@ def test_seeks_only_where_it_is_exact_and_worth_it(
 
     path = videos("h264.mp4")
     reader, clip = open_reader(dataset(files=path.name), "all", path.parent), whole(path)
-    monkeypatch.setattr(video_file, "_decode_from_start", never)
+    monkeypatch.setattr(video_frames, "_decode_from_start", never)
     assert reader.read(clip, [100, 119]).shape == (2, 48, 64, 3)
     with pytest.raises(AssertionError):
         reader.read(clip, [3])
@@ -123,21 +80,6 @@ def test_uneven_times_do_not_move_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "uneven.mkv", gap=3)
     levels = open_reader(dataset(files="*.mkv"), "all", tmp_path).read(whole(path), [7, 66, 99])[:, 24, 32, 0]
     np.testing.assert_allclose(levels, [14, 132, 198], atol=3)
-
-
-def test_keyframes_and_runs_by_hand() -> None:
-    times = FrameTimes(np.array([0, 10, 25, 30, 47]), np.array([0, 3]))
-    assert [times.number(pts) for pts in (0, 25, 26, 47, 48, None)] == [0, 2, None, 4, None, None]
-    assert times.runs({1, 2, 3, 4}) == {0: {1, 2}, 3: {3, 4}}
-
-
-def test_times_are_of_every_frame(videos: Callable[[str], Path]) -> None:
-    times = frame_times(videos("h264.mp4"))
-    assert times is not None
-    assert len(times.pts) == N_FRAMES
-    assert (np.diff(times.pts) > 0).all()
-    assert times.keyframes[0] == 0
-    assert np.diff(times.keyframes).max() <= 24
 
 
 def test_colours_and_grey(tmp_path: Path) -> None:
@@ -258,7 +200,7 @@ def test_a_file_lost_after_the_scan_is_never_a_bad_clip(
         raise av.error.OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(video_file, "_pixels", failing)
+        patched.setattr(video_frames, "_pixels", failing)
         with pytest.raises(UnreadableFileError, match="FFmpeg cannot read it"):
             reader.read(clip, [3])
     for damage in (lambda: os.truncate(path, 900), path.unlink):
@@ -275,7 +217,7 @@ def test_a_frame_that_cannot_be_decoded_is_of_its_clip_alone(
     def failing(*_: object) -> None:
         raise av.error.InvalidDataError(1, "Invalid data found")
 
-    monkeypatch.setattr(video_file, "_pixels", failing)
+    monkeypatch.setattr(video_frames, "_pixels", failing)
     with pytest.raises(DataError, match="FFmpeg cannot decode it") as problem:
         open_reader(dataset(files=path.name), "all", path.parent).read(whole(path), [3])
     assert not isinstance(problem.value, UnreadableFileError)

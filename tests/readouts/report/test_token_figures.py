@@ -1,4 +1,4 @@
-"""The atlas: norms and ranks of every layer, strips of the clips that are shown, kept for the next report."""
+"""Token figures: norms and ranks of every layer, strips of the clips that are shown, kept."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from featcache.store.feature_store import FeatureStore
-from readouts.report.atlas import atlas_of
+from readouts.report.token_figures import token_figures
 
 MakeSplit = Callable[..., FeatureStore]
 
@@ -22,7 +22,7 @@ def store(make_split: MakeSplit) -> FeatureStore:
 
 
 def test_norm_and_ranks_by_hand(store: FeatureStore, tmp_path: Path) -> None:
-    (layer,) = atlas_of(store, [0, 4], tmp_path)
+    (layer,) = token_figures(store, [0, 4], tmp_path)
     assert (layer.layer, layer.norm) == ("1", 5.0)
     # Clips 0, 2, 4 against 1, 5: both directions vary alike, and a little together.
     assert layer.participation_ratio == pytest.approx(2, abs=0.01)
@@ -32,13 +32,13 @@ def test_norm_and_ranks_by_hand(store: FeatureStore, tmp_path: Path) -> None:
 
 
 def test_it_is_read_once(store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = atlas_of(store, [0], tmp_path)
+    first = token_figures(store, [0], tmp_path)
     monkeypatch.delattr(FeatureStore, "read")
-    assert atlas_of(store, [0], tmp_path) == first
+    assert token_figures(store, [0], tmp_path) == first
 
 
 def test_a_torn_file_is_made_anew(store: FeatureStore, tmp_path: Path) -> None:
-    first = atlas_of(store, [0], tmp_path)
-    (file,) = (tmp_path / "atlas").iterdir()
+    first = token_figures(store, [0], tmp_path)
+    (file,) = (tmp_path / "token_figures").iterdir()
     file.write_text("{")
-    assert atlas_of(store, [0], tmp_path) == first
+    assert token_figures(store, [0], tmp_path) == first

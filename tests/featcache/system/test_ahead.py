@@ -1,0 +1,30 @@
+"""Work done ahead: in order, a bounded way, with the errors where they belong."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from featcache.system.ahead import map_ahead
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_items_come_in_order_and_no_more_than_the_window_is_begun(window: int) -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(10):
+            begun.append(item)
+            yield item
+
+    with ThreadPoolExecutor(2) as pool:
+        for item, square in map_ahead(pool, lambda item: item**2, items(), window=window):
+            assert square.result() == item**2
+            assert len(begun) == min(10, item + window)
+    assert begun == list(range(10))
+
+
+def test_an_error_is_that_of_its_item() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        futures = dict(map_ahead(pool, lambda item: 1 // item, [1, 0, 2], window=2))
+    assert [futures[item].exception() is None for item in (1, 0, 2)] == [True, False, True]
