@@ -32,7 +32,7 @@ from featcache.manifest import Dataset, Manifest, load_manifest
 from featcache.spec import ClipSpec
 from featcache.store.feature_store import FeatureStore, find_stores, open_features
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
-from readouts.heads import as_tracks
+from readouts.heads.tracking import as_tracks
 from readouts.metrics.area import latitude_weights
 from readouts.results.baselines import score_baselines
 from readouts.results.predictions import read_predictions

@@ -118,7 +118,7 @@ class Backbone(Protocol):
 
     @property
     def info(self) -> BackboneInfo:
-        """What is known in advance."""
+        """What is known of the model before its weights are opened."""
         ...
 
     def weights_digest(self) -> str:

@@ -25,7 +25,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """One registered model."""
+    """One registered model: what it is, its size, its files, and who makes it."""
 
     family: str
     """The module of `featcache.backbones.families` whose `open_model` makes it."""

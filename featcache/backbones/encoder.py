@@ -132,7 +132,11 @@ class PretrainedBackbone:
         return False
 
     def weights(self) -> AbstractContextManager[TensorFile]:
-        """The opened weight file."""
+        """The weight file, open as long as the context lasts.
+
+        Raises:
+            WeightsError: it is missing, cannot be read, or holds models that are not known.
+        """
         return open_tensors(self.file(), sections=self.sections, skipped=self.skipped_sections)
 
     def whole(self) -> nn.Module:

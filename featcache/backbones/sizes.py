@@ -30,7 +30,7 @@ class BlockSize:
     biases: str = "qkv"
     """Which of query, key and value have one."""
     eps: float = 1e-6
-    """Of every LayerNorm."""
+    """The epsilon of every LayerNorm."""
 
     def __post_init__(self) -> None:
         if min(self.width, self.heads, self.mlp) < 1 or self.width % self.heads:
@@ -41,7 +41,7 @@ class BlockSize:
 
     @property
     def n_params(self) -> int:
-        """Parameters of one block."""
+        """Number of parameters of one block, norms and biases included."""
         attention = 4 * self.width**2 + (len(self.biases) + 1) * self.width
         mlp = self._matrices * self.width * self.mlp + (self._matrices - 1) * self.mlp + self.width
         return attention + mlp + (6 if self.scaled else 4) * self.width
@@ -62,7 +62,7 @@ class ViTSize:
 
     block: BlockSize
     depth: int
-    """Number of blocks."""
+    """Number of blocks, of all stages."""
     patch: Grid
     """(frames, rows, columns) of one token."""
     input_size: tuple[int, int]
@@ -76,7 +76,7 @@ class ViTSize:
 
     @property
     def grid(self) -> TokenGrid:
-        """Tokens of one clip."""
+        """(steps, rows, columns, channels) of the tokens of one clip."""
         video = (self.n_frames, *self.input_size)
         steps, rows, columns = (size // patch for size, patch in zip(video, self.patch, strict=True))
         return TokenGrid(steps=steps, rows=rows, columns=columns, channels=self.block.width)
@@ -212,7 +212,7 @@ class VideoMAESize(ViTSize):
     """VideoMAE (Tong et al., NeurIPS 2022), whose sinusoid of positions has no parameters."""
 
     activation: str = "gelu"
-    """As transformers names it."""
+    """The MLP's activation, as transformers names it."""
     final_norm: bool = True
     """False for fine-tuned models, which normalise the mean of the tokens instead of the tokens."""
 

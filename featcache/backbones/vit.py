@@ -86,11 +86,11 @@ class VideoViTBackbone(PretrainedBackbone):
     family: ClassVar[str]
 
     def architecture(self) -> base.JSON:
-        """The size's numbers."""
+        """Family and the size's numbers, for the fingerprint."""
         return {"family": self.family, **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> VideoViT:
-        """See `PretrainedBackbone`."""
+        """The ViT cut after `n_blocks`, with the final norm where `normed`."""
         return VideoViT(self.size, n_blocks=n_blocks, normed=normed)
 
     def stays_float32(self, name: str) -> bool:

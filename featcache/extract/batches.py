@@ -27,7 +27,7 @@ from featcache.extract.clip_views import ClipViews
 from featcache.extract.shared_frames import source_frames
 from featcache.store.rows import FrameTable
 from featcache.system.ahead import map_ahead
-from featcache.system.threads import lone_threads
+from featcache.system.threads import single_threaded_pool
 
 Slot = tuple[int, slice]
 """(row of the store, views): where the tokens of one tensor belong."""
@@ -89,7 +89,7 @@ class Batches:
         self, decode: Callable[[_Work], _Pixels], works: Iterable[_Work], *, window: int
     ) -> Iterator[tuple[_Work, _Pixels | DataError]]:
         """Each of `works` with what `decode` gives or raises, in order, some of them ahead."""
-        with lone_threads(self.threads, "decode") as pool:
+        with single_threaded_pool(self.threads, "decode") as pool:
             for work, future in map_ahead(pool, decode, works, window=max(window, 2 * self.threads)):
                 problem = future.exception()
                 yield work, problem if isinstance(problem, DataError) else future.result()

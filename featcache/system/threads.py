@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def lone_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
+def single_threaded_pool(n_threads: int, name: str) -> ThreadPoolExecutor:
     """A pool whose torch calls each stay on their thread.
 
     So what it computes does not depend on how many threads torch would take, which to some kernels matters.
@@ -35,18 +35,19 @@ def lone_threads(n_threads: int, name: str) -> ThreadPoolExecutor:
     return pool
 
 
-def deal(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """`work` of every item, in order: an item on one thread, and as many threads as torch has here.
+def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """`work` of every item, in order: side by side on as many threads as torch has, each item on one of them.
 
-    What it gives for an item depends neither on the others nor on the threads. `work` may not deal itself.
+    A single item runs on the caller's thread, and torch may split its calls among all. `work` may not call
+    `parallel_map` itself.
     """
-    n_threads = torch.get_num_threads()
-    if n_threads == 1:
+    items, n_threads = list(items), torch.get_num_threads()
+    if n_threads == 1 or len(items) == 1:
         return [work(item) for item in items]
-    return list(_common_threads(n_threads).map(work, items))
+    return list(_common_pool(n_threads).map(work, items))
 
 
 @cache
-def _common_threads(n_threads: int) -> ThreadPoolExecutor:
-    """One set a process."""
-    return lone_threads(n_threads, "dealt")
+def _common_pool(n_threads: int) -> ThreadPoolExecutor:
+    """The process's own."""
+    return single_threaded_pool(n_threads, "parallel-map")

@@ -3,50 +3,28 @@
 - `HEADS`: name -> class, as on the command line; a class says in `gives` what tasks it is for.
 - `build_head`: a new head by name, for tokens of a shape, from a seed.
 - `settings_of`: what can be set of a head, with the defaults.
-- `as_tracks`, `add_residual`: what the outputs of `tracking` (or `correlation`) and `dpt` mean, as points and
-  as forecasts.
-- `load_reference`, `to_reference`, `gradients_to_reference`: a head's parameters from and to the reference
-  implementation's (Flax).
+- `load_reference`: a head with the parameters of one that the reference implementation (Flax) trained.
 """
 
 from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
-from torch import Generator
+import numpy as np
+from jaxtyping import Shaped
+from torch import Generator, nn
 
 from featcache.errors import CallError
-from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout
+from readouts.heads.attention import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.heads.correlation import CorrelationReadout
-from readouts.heads.dpt import DPTReadout, add_residual
+from readouts.heads.dpt import DPTReadout
 from readouts.heads.linear import LinearReadout
 from readouts.heads.multi_query import MultiQueryReadout
 from readouts.heads.pooled_mlp import PooledMLPReadout
-from readouts.heads.reference.load import gradients_to_reference, load_reference, to_reference
-from readouts.heads.tracking import TrackingReadout, Tracks, as_tracks
+from readouts.heads.tracking import TrackingReadout
 
-__all__ = [
-    "HEADS",
-    "SHAPE_SETTINGS",
-    "AttentionReadout",
-    "CorrelationReadout",
-    "DPTReadout",
-    "LinearReadout",
-    "MultiQueryReadout",
-    "PooledMLPReadout",
-    "QueriedAttentionReadout",
-    "Readout",
-    "TrackingReadout",
-    "Tracks",
-    "add_residual",
-    "as_tracks",
-    "build_head",
-    "gradients_to_reference",
-    "load_reference",
-    "settings_of",
-    "to_reference",
-]
+__all__ = ["HEADS", "SHAPE_SETTINGS", "Readout", "build_head", "load_reference", "settings_of"]
 
 HEADS: Mapping[str, type[Readout]] = {
     "linear": LinearReadout,
@@ -58,11 +36,10 @@ HEADS: Mapping[str, type[Readout]] = {
     "pooled_mlp": PooledMLPReadout,
     "correlation": CorrelationReadout,
 }
-"""Every head that `train-readout` trains, by the name it has there."""
+"""Every head that `train-readout` trains, by its name on the command line."""
 
 SHAPE_SETTINGS = frozenset({"n_frames", "n_variables", "out_rows", "out_columns"})
 """Settings that follow from a task's data: not for `--set` to change."""
-
 
 _SHAPE = ("channels", "steps", "n_outputs", "rows", "columns", "generator")
 """Arguments of constructors that `build_head` has names of its own for."""
@@ -109,6 +86,13 @@ def build_head(
         raise CallError(f"the {kind} readout reads tokens as a map: give the rows and columns of their grid.")
     shape = dict(zip(_SHAPE, (channels, steps, n_outputs, rows, columns, generator), strict=True))
     return head(**{name: value for name, value in shape.items() if name in known}, **config)
+
+
+def load_reference(kind: str, params: Mapping[str, Shaped[np.ndarray, "..."]], **config: Any) -> nn.Module:
+    """A head trained by the reference implementation: see `readouts.heads.reference.load.load_reference`."""
+    from readouts.heads.reference import load
+
+    return load.load_reference(kind, params, **config)
 
 
 def _head(kind: str) -> type[Readout]:

@@ -3,37 +3,35 @@
 Learned queries are the same for every clip, so no token meets a key or value matrix: with f the
 normalised token, `q (W_k f) = (q W_k) f` and `sum_i a_i (W_v f_i) = W_v sum_i a_i f_i`. Folding W_k into the
 query and applying W_v after pooling is the same function of the same parameters, with 2 x C x heads
-multiplications a token and query instead of 2 x C x width a token. LayerNorm's scale and bias and the
+multiplications per token and query instead of 2 x C x width per token. LayerNorm's scale and bias and the
 temporal embedding fold in the same way, its statistics and the resize in time do so in
-`readouts.tokens.prepared`, and `readouts.tokens.pooling` takes the folded queries through the tokens.
+`readouts.tokens.implicit`, and `readouts.tokens.pooling` takes the folded queries through the tokens.
 Queries from outside are many and differ by clip: they meet projected keys.
 
 In shapes, heads and dim are the attention's own: width = heads * dim.
 """
 
-from collections.abc import Callable
-from typing import ClassVar
-
-import torch
 import torch.nn.functional as F
 from einops import einsum, rearrange, repeat
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads.base import Dropout, Readout, dense, layer_norm, mlp, normal_parameter
-from readouts.tokens.pooling import Answer, Ask, attend
-from readouts.tokens.prepared import ImplicitTokens, Native, PreparedTokens, prepared
+from readouts.heads.base import Readout
+from readouts.heads.layers import Dropout, dense, layer_norm, mlp, normal_parameter
+from readouts.tokens.pooling import Pooled, PoolingQuery
+from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 
 class CrossAttention(nn.Module):
-    """Scaled dot-product attention over the tokens `scale * x + shift[step]`, output per head.
+    """Scaled dot-product attention over the tokens `scale * x + shift[step]`, its output by head.
 
-    A query without a clip axis is folded, a query with one meets projected keys: one function, two costs.
+    Queries of all clips are folded (`pooling_query`, then `read`), queries that differ by clip meet projected
+    keys (`forward`): one function of the same parameters, at two costs.
     """
 
     def __init__(
-        self, *, channels: int, width: int, heads: int, bias: bool, generator: Generator | None
+        self, *, channels: int, width: int, heads: int, bias: bool = True, generator: Generator | None
     ) -> None:
         super().__init__()
         if width < 1 or heads < 1 or width % heads:
@@ -43,49 +41,10 @@ class CrossAttention(nn.Module):
         self.value = dense(channels, width, bias=bias, generator=generator)
 
     def forward(
-        self,
-        tokens: ImplicitTokens,
-        query: Float[Tensor, "*clips Q heads dim"],
-        *,
-        scale: Float[Tensor, "C"],
-        shift: Float[Tensor, "U C"],
+        self, tokens: Float[Tensor, "B U N C"], query: Float[Tensor, "B Q heads dim"]
     ) -> Float[Tensor, "B Q heads dim"]:
-        """What each query finds, before the heads are merged."""
-        if query.ndim == 3:
-            return self.read(attend(tokens, self.ask(query, scale=scale, shift=shift)), scale, shift)
-        return self._projected(tokens, query, scale, shift)
-
-    def ask(
-        self,
-        query: Float[Tensor, "Q heads dim"],
-        *,
-        scale: Float[Tensor, "C"],
-        shift: Float[Tensor, "U C"],
-        standardised: bool = True,
-    ) -> Ask:
-        """Queries of all clips as keys for their tokens, K = Q * heads: scale and shift are folded in."""
-        scaled = query * query.shape[-1] ** -0.5
-        folded = einsum(scaled, self._by_head(self.key.weight), "q h d, h d c -> q h c")
-        keys = rearrange(folded, "q h c -> (q h) c")
-        offset = einsum(keys, shift, "k c, u c -> k u")
-        if self.key.bias is not None:
-            # Shifts all scores of a query alike, so softmax ignores it; kept, for it is a parameter
-            # of the reference and owes the optimiser a gradient.
-            bias = einsum(scaled, self._by_head(self.key.bias), "q h d, h d -> q h")
-            offset = offset + rearrange(bias, "q h -> (q h) 1")
-        return Ask(keys=keys * scale, offset=offset, standardised=standardised)
-
-    def read(
-        self, answer: Answer, scale: Float[Tensor, "C"], shift: Float[Tensor, "U C"]
-    ) -> Float[Tensor, "B Q heads dim"]:
-        """What the queries found, from what the tokens answered to `ask`."""
-        pooled = scale * answer.pooled + einsum(answer.mass, shift, "b k u, u c -> b k c")
-        pooled = rearrange(pooled, "b (q h) c -> b q h c", h=self.heads)
-        found: Tensor = einsum(pooled, self._by_head(self.value.weight), "b q h c, h d c -> b q h d")
-        return found if self.value.bias is None else found + self._by_head(self.value.bias)
-
-    def _projected(self, tokens: ImplicitTokens, query: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        flat = rearrange(tokens.written() * scale + shift[:, None], "b u n c -> b (u n) c")
+        """What each query finds in tokens that have their scale and shift, before the heads are merged."""
+        flat = rearrange(tokens, "b u n c -> b (u n) c")
         keys, values = (
             rearrange(project(flat), "b s (h d) -> b h s d", h=self.heads)
             for project in (self.key, self.value)
@@ -93,19 +52,38 @@ class CrossAttention(nn.Module):
         found = F.scaled_dot_product_attention(rearrange(query, "b q h d -> b h q d"), keys, values)
         return rearrange(found, "b h q d -> b q h d")
 
+    def pooling_query(
+        self, query: Float[Tensor, "Q heads dim"], *, scale: Float[Tensor, "C"], shift: Float[Tensor, "U C"]
+    ) -> PoolingQuery:
+        """Queries of all clips as keys for their tokens, K = Q * heads: scale and shift are folded in."""
+        scaled = query * query.shape[-1] ** -0.5
+        folded = einsum(scaled, self._by_head(self.key.weight), "q h d, h d c -> q h c")
+        keys = rearrange(folded, "q h c -> (q h) c")
+        offset = einsum(keys, shift, "k c, u c -> k u")
+        # The bias shifts all scores of a query alike, so softmax ignores it; kept, for it is a parameter of
+        # the reference and owes the optimiser a gradient.
+        bias = einsum(scaled, self._by_head(self.key.bias), "q h d, h d -> q h")
+        return PoolingQuery(keys=keys * scale, offset=offset + rearrange(bias, "q h -> (q h) 1"))
+
+    def read(
+        self, pooled: Pooled, *, scale: Float[Tensor, "C"], shift: Float[Tensor, "U C"]
+    ) -> Float[Tensor, "B Q heads dim"]:
+        """What the queries found, from what their `pooling_query` pooled."""
+        tokens = scale * pooled.tokens + einsum(pooled.mass, shift, "b k u, u c -> b k c")
+        tokens = rearrange(tokens, "b (q h) c -> b q h c", h=self.heads)
+        found: Tensor = einsum(tokens, self._by_head(self.value.weight), "b q h c, h d c -> b q h d")
+        return found + self._by_head(self.value.bias)
+
     def _by_head(self, parameter: Tensor) -> Tensor:
         return rearrange(parameter, "(h d) ... -> h d ...", h=self.heads)
 
 
 class Trunk(nn.Module):
-    """Tokens and queries to one token a query, without norms or MLP (the reference's plain variant).
+    """Tokens and queries to one token per query: LayerNorm, attention, residual projection and MLP.
 
-    `steps` of None leaves the temporal embedding out, and the head is not tied to a number of steps.
+    V-JEPA's attentive probe (Bardes et al. 2024), as the benchmark has it. `steps` of None leaves out the
+    temporal embedding, and the head is not tied to a number of steps.
     """
-
-    biased: ClassVar[bool] = False
-    standardises: ClassVar[bool] = False
-    """Whether it reads standardised tokens."""
 
     def __init__(
         self,
@@ -119,92 +97,48 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         self.temporal = None if steps is None else normal_parameter(steps, channels, generator=generator)
-        self.attention = CrossAttention(
-            channels=channels, width=width, heads=heads, bias=self.biased, generator=generator
-        )
+        self.attention = CrossAttention(channels=channels, width=width, heads=heads, generator=generator)
         self.dropout = Dropout(dropout)
-
-    def forward(
-        self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]
-    ) -> Float[Tensor, "B Q width"]:
-        """Queries that differ by clip to what each makes of what it finds."""
-        implicit = tokens.standardised if self.standardises else tokens.plain
-        scale, shift = self._affine(tokens.steps)
-        return self._finish(self.attention(implicit, query, scale=scale, shift=shift), query)
-
-    def ask(self, tokens: PreparedTokens, query: Float[Tensor, "Q heads dim"]) -> Ask:
-        """What queries of all clips ask of the tokens."""
-        scale, shift = self._affine(tokens.steps)
-        return self.attention.ask(query, scale=scale, shift=shift, standardised=self.standardises)
-
-    def read(self, answer: Answer, query: Float[Tensor, "Q heads dim"]) -> Float[Tensor, "B Q width"]:
-        """What each query makes of the answer."""
-        scale, shift = self._affine(answer.mass.shape[-1])
-        return self._finish(self.attention.read(answer, scale, shift), query)
-
-    def _affine(self, n_steps: int) -> tuple[Float[Tensor, "C"], Float[Tensor, "U C"]]:
-        """By what the tokens of U steps are multiplied, and what is added to them."""
-        ones = torch.ones_like(self.attention.key.weight[0])
-        return ones, self._shift(torch.zeros_like(ones), n_steps=n_steps)
-
-    def _finish(
-        self, found: Float[Tensor, "B Q heads dim"], query: Float[Tensor, "*clips Q heads dim"]
-    ) -> Float[Tensor, "B Q width"]:
-        """The pooled tokens, heads merged."""
-        merged: Tensor = rearrange(self.dropout(found), "b q h d -> b q (h d)")
-        return merged
-
-    def _shift(self, bias: Float[Tensor, "C"], *, n_steps: int) -> Float[Tensor, "U C"]:
-        """What is added to the tokens of each step: `bias`, and the temporal embedding if there is one."""
-        if self.temporal is None:
-            return repeat(bias, "c -> u c", u=n_steps)
-        if n_steps != len(self.temporal):
-            raise CallError(
-                f"this attention head learned an embedding of {len(self.temporal)} steps and was given "
-                f"{n_steps}: up-sample the tokens to its steps, or train a head for theirs."
-            )
-        return bias + self.temporal
-
-
-class ResidualTrunk(Trunk):
-    """The benchmark's: LayerNorm before, residual projection and MLP after (V-JEPA's attentive probe)."""
-
-    biased = True
-    standardises = True
-
-    def __init__(
-        self,
-        *,
-        channels: int,
-        steps: int | None,
-        width: int,
-        heads: int,
-        dropout: float,
-        generator: Generator | None,
-    ) -> None:
-        super().__init__(
-            channels=channels, steps=steps, width=width, heads=heads, dropout=dropout, generator=generator
-        )
         self.norm = layer_norm(channels)
         self.projection = dense(width, width, generator=generator)
         self.mlp_norm = layer_norm(width)
         self.mlp = mlp(width, 4 * width, width, generator=generator)
 
-    def _affine(self, n_steps: int) -> tuple[Float[Tensor, "C"], Float[Tensor, "U C"]]:
-        return self.norm.weight, self._shift(self.norm.bias, n_steps=n_steps)
+    def forward(
+        self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]
+    ) -> Float[Tensor, "B Q width"]:
+        """Queries that differ by clip to what each makes of what it finds."""
+        normed = tokens.standardised.written() * self.norm.weight + self._shift(tokens.steps)[:, None]
+        return self._refined(self.attention(normed, query), query)
 
-    def _finish(
+    def pooling_query(self, tokens: PreparedTokens, query: Float[Tensor, "Q heads dim"]) -> PoolingQuery:
+        """What queries of all clips pool of the tokens."""
+        return self.attention.pooling_query(query, scale=self.norm.weight, shift=self._shift(tokens.steps))
+
+    def read(self, pooled: Pooled, query: Float[Tensor, "Q heads dim"]) -> Float[Tensor, "B Q width"]:
+        """Each query plus what it pooled, refined by the MLP."""
+        shift = self._shift(pooled.mass.shape[-1])
+        return self._refined(self.attention.read(pooled, scale=self.norm.weight, shift=shift), query)
+
+    def _refined(
         self, found: Float[Tensor, "B Q heads dim"], query: Float[Tensor, "*clips Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """The queries, plus what they found, plus what the MLP makes of it."""
-        merged = super()._finish(found, query)
+        merged = rearrange(self.dropout(found), "b q h d -> b q (h d)")
         token = rearrange(query, "... q h d -> ... q (h d)") + self.projection(merged)
         refined: Tensor = token + self.mlp(self.mlp_norm(token))
         return refined
 
-
-MakeTrunk = Callable[..., Trunk]
-"""A class of trunk: `Trunk` or `ResidualTrunk`."""
+    def _shift(self, n_steps: int) -> Float[Tensor, "U C"]:
+        """What is added to the tokens of each step: the norm's bias, and the temporal embedding if any."""
+        if self.temporal is None:
+            return repeat(self.norm.bias, "c -> u c", u=n_steps)
+        if n_steps != len(self.temporal):
+            raise CallError(
+                f"this attention head learned an embedding of {len(self.temporal)} steps and was given "
+                f"{n_steps}: up-sample the tokens to its steps, or train a head for theirs."
+            )
+        return self.norm.bias + self.temporal
 
 
 class AttentionReadout(Readout):
@@ -220,7 +154,6 @@ class AttentionReadout(Readout):
         heads: int = 16,
         dropout: float = 0.0,
         n_queries: int = 1,
-        trunk: MakeTrunk = ResidualTrunk,
         generator: Generator | None = None,
     ) -> None:
         """Draw a new head; `steps` is the T it will see, or None for a head without temporal embedding.
@@ -229,28 +162,28 @@ class AttentionReadout(Readout):
             CallError: `width` is not a multiple of `heads`.
         """
         super().__init__()
-        self.trunk = trunk(
+        self.trunk = Trunk(
             channels=channels, steps=steps, width=width, heads=heads, dropout=dropout, generator=generator
         )
         self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
         self.classifier = dense(width, n_outputs, generator=generator)
 
-    def ask(self, tokens: PreparedTokens) -> Ask:
+    def pooling_query(self, tokens: PreparedTokens) -> PoolingQuery:
         """Its queries, folded into keys.
 
         Raises:
             CallError: the tokens' number of steps is not the head's.
         """
-        return self.trunk.ask(tokens, self.query)
+        return self.trunk.pooling_query(tokens, self.query)
 
-    def read(self, answer: Answer) -> Float[Tensor, "B *Q O"]:
-        """One row of outputs a query; a single query's axis is dropped."""
-        logits: Tensor = self.classifier(self.trunk.read(answer, self.query))
+    def read(self, pooled: Pooled) -> Float[Tensor, "B *Q O"]:
+        """One row of outputs per query; a single query's axis is dropped."""
+        logits: Tensor = self.classifier(self.trunk.read(pooled, self.query))
         return rearrange(logits, "b 1 o -> b o") if len(self.query) == 1 else logits
 
 
 class QueriedAttentionReadout(nn.Module):
-    """The same with queries from outside (points to track), projected to the attention's width."""
+    """An attention readout whose queries come from outside (points to track), projected to its width."""
 
     def __init__(
         self,
@@ -262,13 +195,12 @@ class QueriedAttentionReadout(nn.Module):
         width: int = 1024,
         heads: int = 16,
         dropout: float = 0.0,
-        trunk: MakeTrunk = ResidualTrunk,
         generator: Generator | None = None,
     ) -> None:
         """Draw a new head; raises CallError where `width` is not a multiple of `heads`."""
         super().__init__()
         self.query_projection = dense(query_channels, width, generator=generator)
-        self.trunk = trunk(
+        self.trunk = Trunk(
             channels=channels, steps=steps, width=width, heads=heads, dropout=dropout, generator=generator
         )
         self.classifier = dense(width, n_outputs, generator=generator)
@@ -276,7 +208,7 @@ class QueriedAttentionReadout(nn.Module):
     def forward(
         self, features: Native | PreparedTokens, queries: Float[Tensor, "B Q D"]
     ) -> Float[Tensor, "B *Q O"]:
-        """One row of outputs a query; a single query's axis is dropped, as the reference does.
+        """One row of outputs per query; a single query's axis is dropped, as the reference does.
 
         Raises:
             CallError: the tokens' number of steps is not the head's.

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from readouts.heads.base import lecun_normal_
+from readouts.heads.layers import lecun_normal_
 
 
 class SameConv(nn.Conv2d):
@@ -68,6 +68,6 @@ def same_conv_transpose(
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Rows of zeros before and after."""
+    """How many rows of zeros go before the first and after the last one."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2

@@ -25,11 +25,12 @@ from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.heads.base import Readout, dense, mlp
+from readouts.heads.base import Readout
+from readouts.heads.layers import dense, mlp
 from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 FINENESS = 4
-"""Places of the fine grid to one token, along each side."""
+"""Positions of the fine grid per token, along each side."""
 
 FINE_TOKENS = 3
 """Tokens that the fine grid covers along each side, about the best one."""
@@ -44,7 +45,7 @@ class CorrelationReadout(Readout):
     gives: ClassVar[str] = "tracks"
     in_time: Tensor | None
     size: Tensor
-    places: Tensor
+    centres: Tensor
     offsets: Tensor
     finer: Tensor
     fine_offsets: Tensor
@@ -97,7 +98,7 @@ class CorrelationReadout(Readout):
         self.register_buffer("in_time", in_time, persistent=False)
         # Tokens of a frame along x and y.
         self.register_buffer("size", torch.tensor([float(columns), float(rows)]), persistent=False)
-        self.register_buffer("places", _centres(rows, columns), persistent=False)
+        self.register_buffer("centres", _centres(rows, columns), persistent=False)
         self.register_buffer("offsets", torch.arange(side) - float(radius), persistent=False)
         finer, fine_offsets = _fine_grid(side)
         self.register_buffer("finer", finer, persistent=False)
@@ -146,17 +147,17 @@ class CorrelationReadout(Readout):
         self, alike: Float[Tensor, "B Q F H W"], start: Float[Tensor, "B Q 2"]
     ) -> Float[Tensor, "B Q F N"]:
         """How well each token fits: similar, and near the query, for points seldom jump."""
-        distance = (start[:, :, None] - self.places).square().sum(dim=-1)
+        distance = (start[:, :, None] - self.centres).square().sum(dim=-1)
         flat = rearrange(alike, "b q f h w -> b q f (h w)")
         return self.sharpness[0].exp() * flat - self.stiffness.exp() * distance[:, :, None]
 
     def _best(self, scores: Float[Tensor, "B Q F N"]) -> Int64[Tensor, "B Q F 2"]:
-        """Column and row of the token that fits best."""
+        """Column and row of the token with the highest score."""
         best = scores.argmax(dim=-1)
         return torch.stack([best % self.columns, best // self.columns], dim=-1)
 
     def _centroid(self, patch: Float[Tensor, "B Q F P P"]) -> Float[Tensor, "B Q F 2"]:
-        """X and y of the most similar place, in tokens from the middle of the patch."""
+        """X and y of the most similar position, in tokens from the middle of the patch."""
         coarse = soft_argmax(self.sharpness[1].exp() * patch, self.offsets)
         fine = einsum(self.finer, self.finer, patch, "y i, x j, b q f i j -> b q f y x")
         scores = self.sharpness[2].exp() * fine

@@ -60,7 +60,7 @@ class ResidualUnit(nn.Module):
         self.second = same_conv(features, features, kernel=3, generator=generator)
 
     def forward(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y X"]:
-        """The same shape."""
+        """The refined map, of the shape of `inputs`."""
         changed: Tensor = self.second(self.first(inputs.relu()).relu())
         return inputs + changed
 
@@ -77,7 +77,7 @@ class Fusion(nn.Module):
     def forward(
         self, own: Float[Tensor, "B C Y X"], coarser: Float[Tensor, "B C Y X"] | None
     ) -> Float[Tensor, "B O 2*Y 2*X"]:
-        """Without a coarser result for the coarsest level."""
+        """The level's `own` map fused with the `coarser` result, which is None for the coarsest level."""
         if self.lateral is not None and coarser is not None:
             own = coarser + self.lateral(own)
         # The reference enlarges first: a quarter of the work this way, and the same function.

@@ -24,9 +24,3 @@ def fourier_features(
     angles = (coordinates * pi)[..., None, :] * octaves[:, None]
     flat = rearrange(angles, "... i d -> ... (i d)")
     return torch.cat([flat, flat + pi / 2], dim=-1).sin()
-
-
-def grid_coordinates(*sizes: int) -> Float[Tensor, "*grid D"]:
-    """The coordinates of a grid's points, D = the number of axes: each axis evenly from -1 to 1."""
-    axes = [torch.linspace(-1.0, 1.0, size) for size in sizes]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)

@@ -6,7 +6,8 @@ The weakest reader of the benchmark: what it finds, the backbone has already lai
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from readouts.heads.base import Readout, dense
+from readouts.heads.base import Readout
+from readouts.heads.layers import dense
 from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 
@@ -18,6 +19,6 @@ class LinearReadout(Readout):
         self.classifier = dense(channels, n_outputs, generator=generator)
 
     def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
-        """One row of outputs a clip; half-precision tokens are summed in float32."""
+        """One row of outputs per clip; half-precision tokens are summed in float32."""
         logits: Tensor = self.classifier(prepared(features).average)
         return logits

@@ -9,9 +9,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from readouts.heads.attention import ResidualTrunk
-from readouts.heads.base import Readout, dense, normal_parameter
-from readouts.tokens.pooling import Answer, Ask
+from readouts.heads.attention import Trunk
+from readouts.heads.base import Readout
+from readouts.heads.layers import dense, normal_parameter
+from readouts.tokens.pooling import Pooled, PoolingQuery
 from readouts.tokens.prepared import PreparedTokens
 
 
@@ -36,22 +37,22 @@ class MultiQueryReadout(Readout):
             CallError: `width` is not a multiple of `heads`.
         """
         super().__init__()
-        self.trunk = ResidualTrunk(
+        self.trunk = Trunk(
             channels=channels, steps=steps, width=width, heads=heads, dropout=dropout, generator=generator
         )
         self.query = normal_parameter(n_queries, heads, width // heads, generator=generator)
         self.classifier = dense(n_queries * width, n_outputs, generator=generator)
 
-    def ask(self, tokens: PreparedTokens) -> Ask:
+    def pooling_query(self, tokens: PreparedTokens) -> PoolingQuery:
         """Its queries, folded into keys.
 
         Raises:
             CallError: the tokens' number of steps is not the head's.
         """
-        return self.trunk.ask(tokens, self.query)
+        return self.trunk.pooling_query(tokens, self.query)
 
-    def read(self, answer: Answer) -> Float[Tensor, "B O"]:
-        """One row of outputs a clip."""
-        found = self.trunk.read(answer, self.query)
+    def read(self, pooled: Pooled) -> Float[Tensor, "B O"]:
+        """One row of outputs per clip, from all queries together."""
+        found = self.trunk.read(pooled, self.query)
         logits: Tensor = self.classifier(rearrange(found, "b q w -> b (q w)"))
         return logits

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from readouts.heads.base import Dropout, Readout, mlp
-from readouts.tokens.prepared import ImplicitTokens, Native, PreparedTokens, prepared
+from readouts.heads.base import Readout
+from readouts.heads.layers import Dropout, mlp
+from readouts.tokens.implicit import ImplicitTokens
+from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 
 class PooledMLPReadout(Readout):
-    """Mean and maximum of the normalised tokens over steps and places, an MLP with dropout on both."""
+    """Mean and maximum of the normalised tokens over steps and positions, an MLP with dropout on both."""
 
     def __init__(
         self,
@@ -31,22 +33,22 @@ class PooledMLPReadout(Readout):
         self.mlp = mlp(2 * channels, hidden, n_outputs, generator=generator)
 
     def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
-        """One row of outputs a clip; mean and maximum are of the tokens after the resize in time."""
+        """One row of outputs per clip; mean and maximum are of the tokens after the resize in time."""
         logits: Tensor = self.mlp(self.dropout(mean_and_max(prepared(features))))
         return logits
 
 
 def mean_and_max(tokens: PreparedTokens) -> Float[Tensor, "B K"]:
-    """All means, then all maxima, over standardised tokens, K = 2 C; constants go through clip by clip."""
+    """The C means, then the C maxima, over the standardised tokens of each clip: K = 2 C."""
     if tokens.differentiable is not None:
         return _pooled(tokens.standardised)
     n_clips, _, _, n_channels = tokens.native.shape
     found = torch.empty(n_clips, 2 * n_channels, device=tokens.native.device)
 
-    def work(clips: slice, centred: Tensor, gain: Tensor | None) -> None:
-        found[clips] = _pooled(ImplicitTokens(native=centred, matrix=tokens.matrix, gain=gain))
+    def work(clips: slice, standardised: ImplicitTokens) -> None:
+        found[clips] = _pooled(standardised)
 
-    tokens.visit(work, gains=True)
+    tokens.visit_standardised(work)
     return found
 
 

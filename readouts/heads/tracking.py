@@ -13,8 +13,9 @@ from torch import Generator, Tensor
 
 from featcache.errors import CallError
 from readouts.heads.attention import QueriedAttentionReadout
-from readouts.heads.base import Readout, mlp, normal_parameter
+from readouts.heads.base import Readout
 from readouts.heads.fourier import fourier_features
+from readouts.heads.layers import mlp, normal_parameter
 from readouts.tokens.prepared import Native, PreparedTokens
 
 _POINT_DIMS = 2

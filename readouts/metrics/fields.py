@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from einops import einsum
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 from torch import Tensor
 
 from readouts.metrics.base import PerClip, Weights, refuse_divergence, shares
@@ -33,7 +33,9 @@ def per_clip(
     Raises:
         TrainingError: an error is not finite.
     """
-    rows = squared_row_sums(predicted, target)
+    # One clip after the other: the largest temporary is one clip.
+    sums = [(one - other).square_().sum(dim=2) for one, other in zip(predicted, target, strict=True)]
+    rows = torch.stack(sums).cpu().double()
     weights = latitude_weights.cpu().double() / (rows.shape[2] * predicted.shape[3])
     squares = einsum(rows, weights, "b f y c, y -> b f c")
     refuse_divergence(squares, "predicted fields")
@@ -58,11 +60,3 @@ def scores(
     results = {f"{name}/t={t}/rmwse": float(e) for name, errors in named for t, e in enumerate(errors)}
     results |= {f"{name}/rmwse": float(errors.mean()) for name, errors in named}
     return {**results, "rmwse": float(rmse.mean())}
-
-
-def squared_row_sums(
-    predicted: Float[Tensor, "B F Y X C"], target: Float[Tensor, "B F Y X C"]
-) -> Float64[Tensor, "B F Y C"]:
-    """Sum of (predicted - target)^2 along each row, on the host; the largest temporary is one clip."""
-    rows = [(one - other).square_().sum(dim=2) for one, other in zip(predicted, target, strict=True)]
-    return torch.stack(rows).cpu().double()

@@ -33,13 +33,7 @@ def per_clip(
 ) -> dict[str, np.ndarray]:
     """How many `points` [B] of a clip count, `hits` [B thresholds] of them, and `pixels` [B] off in all.
 
-    Args:
-        points: predicted x, y in [0, 1] of the last frame.
-        endpoints: true ones, P of them, in any order.
-        query_mask: 1 for queries that are not padding.
-        target_mask: 1 for end points that are not padding.
-        thresholds: in pixels.
-        pixels: `height`, `width` and rounding as `nearest_endpoint_error` takes them.
+    Points, masks and `pixels` (`height`, `width`, rounding) are as `nearest_endpoint_error` takes them.
 
     Raises:
         TrainingError: a predicted point that counts is not finite.

@@ -98,10 +98,10 @@ def interval(
     """The confidence interval of a score.
 
     Args:
-        score: of the clips as they are counted.
-        clusters: of the same clips.
-        n: resamples.
-        seed: of the draws.
+        score: a function of how often each clip counts.
+        clusters: which of these clips are drawn together.
+        n: how many resamples to draw.
+        seed: names the draws; the same one gives the same interval.
         level: share of such intervals that hold the true value, between 0 and 1.
 
     Raises:

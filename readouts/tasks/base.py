@@ -16,6 +16,12 @@ from featcache.errors import CallError
 from featcache.store.targets import Targets
 from readouts.metrics.base import PerClip, Weights, concatenated
 
+_LEAST = {
+    "steps": 1, "batch": 1, "minival_every": 1, "minival_clips": 1, "val_every": 1,
+    "warmup": 0, "weight_decay": 0, "order_seed": 0, "train_views": 0, "mix_shards": 0,
+}  # fmt: skip
+"""The smallest values of a recipe."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
@@ -47,26 +53,19 @@ class Recipe:
     """Shards whose clips are shuffled together, for disks that seek slowly; 0 shuffles the whole split."""
 
     def __post_init__(self) -> None:
-        for name in ("order_seed", "train_views", "mix_shards"):
-            if getattr(self, name) < 0:
-                raise CallError(f"recipe {name}={getattr(self, name)} must be at least 0.")
+        for name, least in _LEAST.items():
+            # Not `< least`: NaN is no weight either.
+            if not getattr(self, name) >= least:
+                raise CallError(f"recipe {name}={getattr(self, name)} must be at least {least}.")
         if not 0 < self.train_fraction <= 1:
             raise CallError(
                 f"recipe train_fraction={self.train_fraction} must be above 0 and at most 1: the share of "
                 "the training clips."
             )
-        for name in ("steps", "batch", "minival_every", "minival_clips", "val_every"):
-            if getattr(self, name) < 1:
-                raise CallError(f"recipe {name}={getattr(self, name)} must be at least 1.")
-        # Not `< 0`: NaN is no weight either.
-        if not self.weight_decay >= 0:
-            raise CallError(f"recipe weight_decay={self.weight_decay} must be at least 0.")
         if self.clip_update is not None and not self.clip_update > 0:
             raise CallError(
                 f"recipe clip_update={self.clip_update} must be above 0: the largest norm of an update."
             )
-        if self.warmup < 0:
-            raise CallError(f"recipe warmup={self.warmup} must be at least 0.")
         # Past the last step the whole pass at the end is the only one, and any number will do.
         if self.val_every < self.steps and self.val_every % self.minival_every:
             raise CallError(
@@ -105,7 +104,7 @@ class Task(Protocol):
 
     @property
     def name(self) -> str:
-        """As in paths and in the results table."""
+        """Its name in paths and in the results table."""
 
     @property
     def spec(self) -> str:
@@ -136,15 +135,15 @@ class Task(Protocol):
 
     @property
     def higher_is_better(self) -> bool:
-        """The direction of `score`."""
+        """Whether the better of two values of `score` is the higher one."""
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """What each of the outputs says."""
+        """The name of each output, as figures show it."""
 
     @property
     def predictions_kept(self) -> int | None:
-        """Clips of a split whose outputs are kept for pictures and statistics; None: all."""
+        """Clips of a split whose outputs are kept for figures and statistics; None: all."""
 
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head for this task."""

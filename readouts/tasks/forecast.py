@@ -99,7 +99,7 @@ class Forecast(ManifestTask):
         return self.variables
 
     def identity(self) -> Mapping[str, Any]:
-        """What defines score and loss."""
+        """The values that define score and loss."""
         return {
             "variables": list(self.variables),
             "shape": [self.n_frames, self.rows, self.columns],

@@ -44,9 +44,9 @@ class FileTask:
     join: Callable[..., PerClip]
     takes: str
     spec: str
-    """As it was given to `--task`."""
+    """What was given to `--task`."""
     sha256: str
-    """Of the file."""
+    """The digest of the file's bytes."""
 
     def identity(self) -> Mapping[str, Any]:
         """The digest of the file, and which object of it."""
@@ -110,52 +110,53 @@ class AccumulatedScores:
         return {self.score: self.score_of(per_clip, np.ones(n_clips) if weights is None else weights)}
 
 
-def task_from_file(place: str) -> FileTask:
-    """The task at `place`, which is `file.py:OBJECT`.
+def task_from_file(spec: str) -> FileTask:
+    """The task at `spec`, which is `file.py:OBJECT`.
 
     Raises:
         CallError: there is no such file, it raises when it is read, or its object is no task.
     """
-    file, _, attribute = place.rpartition(":")
-    module = _module(place, Path(file))
+    file, _, attribute = spec.rpartition(":")
+    module = _module(spec, Path(file))
     if not hasattr(module, attribute):
-        raise CallError(f"--task {place}: {file} defines no {attribute}.")
+        raise CallError(f"--task {spec}: {file} defines no {attribute}.")
     parts = _parts(getattr(module, attribute))
     if missing := [part for part in PARTS if part not in parts]:
-        raise CallError(
-            f"--task {place}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task."
-        )
-    _check(place, parts)
-    return FileTask(**parts, spec=place, sha256=sha256(Path(file).read_bytes()).hexdigest())
+        raise CallError(f"--task {spec}: {attribute} lacks {', '.join(missing)} of readouts.tasks.base.Task.")
+    _check(spec, parts)
+    return FileTask(**parts, spec=spec, sha256=sha256(Path(file).read_bytes()).hexdigest())
 
 
 def _parts(task: object) -> dict[str, Any]:
-    """What the user's object has of a task; what had another name or form before becomes today's."""
-    parts = {part: getattr(task, part) for part in (*PARTS, *OPTIONAL) if hasattr(task, part)}
-    if hasattr(task, "controls"):
-        parts.setdefault("baselines", task.controls)
-    if not {"per_clip", "scores"} & set(parts) and callable(metric := getattr(task, "metric", None)):
+    """What the user's object has of a task; what had another name or form before becomes today's.
+
+    Parts of before come first: an object of one of our own classes may override what the class had then.
+    """
+    found = {part: getattr(task, part) for part in (*PARTS, *OPTIONAL) if hasattr(task, part)}
+    if callable(controls := getattr(task, "controls", None)):
+        found["baselines"] = controls
+    if callable(metric := getattr(task, "metric", None)):
         score_of = getattr(task, "score_of", None)
-        accumulated = AccumulatedScores(metric=metric, score=parts.get("score", ""), score_of=score_of)
-        parts |= {"per_clip": accumulated.per_clip, "scores": accumulated.scores}
-    return {**OPTIONAL, **parts}
+        accumulated = AccumulatedScores(metric=metric, score=found.get("score", ""), score_of=score_of)
+        found |= {"per_clip": accumulated.per_clip, "scores": accumulated.scores, "join": concatenated}
+    return {**OPTIONAL, **found}
 
 
-def _module(place: str, file: Path) -> ModuleType:
-    spec = spec_from_file_location(f"{OWN_MODULE}{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise CallError(f"--task {place}: there is no Python file {file}.")
-    module = module_from_spec(spec)
+def _module(spec: str, file: Path) -> ModuleType:
+    found = spec_from_file_location(f"{OWN_MODULE}{file.stem}", file)
+    if found is None or found.loader is None or not file.is_file():
+        raise CallError(f"--task {spec}: there is no Python file {file}.")
+    module = module_from_spec(found)
     try:
-        spec.loader.exec_module(module)
+        found.loader.exec_module(module)
     except ScividError:
         raise
     except Exception as problem:  # the user's own code: anything
-        raise CallError(f"--task {place}: {file} raises {problem!r} when it is read.") from problem
+        raise CallError(f"--task {spec}: {file} raises {problem!r} when it is read.") from problem
     return module
 
 
-def _check(place: str, parts: dict[str, Any]) -> None:
+def _check(spec: str, parts: dict[str, Any]) -> None:
     """Refuse parts of the wrong kind now, rather than hours into a run."""
     for name in ("readouts", "output_names"):
         if isinstance(parts[name], list):
@@ -174,4 +175,4 @@ def _check(place: str, parts: dict[str, Any]) -> None:
         wrong.append("takes")
     if wrong:
         given = ", ".join(f"{name}={parts[name]!r}" for name in wrong)
-        raise CallError(f"--task {place}: {given} is not what readouts.tasks.base.Task says it is.")
+        raise CallError(f"--task {spec}: {given} is not what readouts.tasks.base.Task says it is.")

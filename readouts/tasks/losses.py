@@ -1,12 +1,11 @@
 """The reference's losses, and how it averages them.
 
-Each loss is a plain function that answers with a `MeanLoss`: the values before any averaging, and the sum
-and count whose quotient enters the total. The total of several heads, or of a task's several losses, is the
-plain sum of their means.
+Each loss is a plain function that returns a `MeanLoss`, the sum and the count whose quotient is minimised.
+The total of several heads, or of a task's several losses, is the plain sum of their means.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -28,22 +27,16 @@ _SMALLEST_SQUARE = 1e-12
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class MeanLoss:
-    """A mean in the making (kauldron's AllReduceMean)."""
+    """A mean that is not divided yet (kauldron's AllReduceMean)."""
 
     total: Float[Tensor, ""]
-    """weight * sum(mask * values)."""
+    """The weighted sum: weight * sum(mask * values)."""
     count: Float[Tensor, ""]
-    each: Callable[[], Float[Tensor, "*shape"]] = field(repr=False)
-    """Makes `values`: training never asks, and of fields they would be as large as the batch."""
-
-    @property
-    def values(self) -> Float[Tensor, "*shape"]:
-        """The loss of each element, neither masked nor weighted."""
-        return self.each()
+    """The weight of the mask, or the number of values: see `NormalizeBy`."""
 
     @property
     def mean(self) -> Float[Tensor, ""]:
-        """The scalar to minimise."""
+        """The scalar to minimise, 0 where nothing counts."""
         return self.total / self.count.clamp(min=_SMALLEST_COUNT)
 
 
@@ -55,7 +48,7 @@ def sigmoid_cross_entropy(
     weight: float = 1.0,
     normalize_by: NormalizeBy = "mask",
 ) -> MeanLoss:
-    """Binary cross-entropy of every output against multi-hot `labels`; mean over clips and outputs."""
+    """Binary cross-entropy of every output against `labels` of 0 and 1; mean over clips and outputs."""
     values = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
     return masked_mean(values, mask=mask, weight=weight, normalize_by=normalize_by)
 
@@ -85,11 +78,11 @@ def track_huber(
     """Huber loss of the distance of each point from its target (REFERENCE: tap Huber).
 
     Args:
-        points: x, y in [0, 1], of the frame's width and height.
-        targets: likewise.
-        mask: which of them count.
+        points: predicted x, y in [0, 1], of the frame's width and height.
+        targets: true x, y in [0, 1].
+        mask: 1 or True for points that count; None for all.
         delta: distance from which the loss grows linearly; 1 / rows of the frame is one pixel.
-        weight: of this loss in the total.
+        weight: what the sum is multiplied by.
         normalize_by: `values` in the benchmark, where masked points lower the mean.
     """
     squared = _squared_distance(points, targets)
@@ -108,7 +101,10 @@ def certainty_cross_entropy(
     weight: float = 0.1,
     normalize_by: NormalizeBy = "values",
 ) -> MeanLoss:
-    """Cross-entropy of "this point is within `threshold` of its target"; no gradient reaches the points."""
+    """Cross-entropy of "this point is within `threshold` of its target" (REFERENCE: tap certainty).
+
+    Distances are in shares of the frame: 6 / 224 is six pixels. No gradient reaches the points.
+    """
     near = _squared_distance(points.detach(), targets) <= threshold**2
     return sigmoid_cross_entropy(logits, near, mask=mask, weight=weight, normalize_by=normalize_by)
 
@@ -169,13 +165,13 @@ def area_weighted_l1(
     latitude_weights: Float[Tensor, "Y"],
     residual_std: Float[Tensor, "C"],
 ) -> MeanLoss:
-    """|predicted - target| in residual deviations, less the later, by area; mean over all elements.
+    """|predicted - target| in residual deviations, weighted by lead and area; mean over all elements.
 
     Frame t (0-based) weighs 1 / sqrt(t + 1), row y `latitude_weights[y]` (REFERENCE: WB L1).
 
     Args:
         predicted: fields in their own units.
-        target: likewise.
+        target: fields in the same units.
         latitude_weights: mean 1 (`readouts.metrics.area.latitude_weights`).
         residual_std: of each variable's change over one step, in its unit.
     """
@@ -187,7 +183,6 @@ def area_weighted_l1(
     return MeanLoss(
         total=_WeightedAbsoluteSum.apply(predicted, target, weights),  # type: ignore[no-untyped-call]
         count=wide.new_full((), float(predicted.numel())),
-        each=lambda: (predicted - target).abs() * rearrange(weights, "f y c -> f y 1 c"),
     )
 
 
@@ -235,10 +230,10 @@ def masked_mean(
     # Filled on the device: a number that is copied there makes the host wait for all queued work.
     size = values.new_full((), float(values.numel()))
     if mask is None:
-        return MeanLoss(total=weight * values.sum(), count=size, each=lambda: values)
+        return MeanLoss(total=weight * values.sum(), count=size)
     broad = torch.broadcast_to(mask.to(values.dtype), values.shape)
     count = broad.sum() if normalize_by == "mask" else size
-    return MeanLoss(total=weight * (values * broad).sum(), count=count, each=lambda: values)
+    return MeanLoss(total=weight * (values * broad).sum(), count=count)
 
 
 def _squared_distance(

@@ -54,7 +54,7 @@ class Regression(ManifestTask):
         return tuple(f"+{hour} h" for hour in range(1, self.n_outputs + 1))
 
     def identity(self) -> Mapping[str, Any]:
-        """What defines score and loss."""
+        """The values that define score and loss."""
         return {
             "n_inputs": self.n_inputs,
             "n_outputs": self.n_outputs,
@@ -65,7 +65,7 @@ class Regression(ManifestTask):
 
     @property
     def _score_steps(self) -> tuple[int, ...]:
-        """Those of the benchmark's that there are; the first always is."""
+        """The benchmark's steps that this series has, the first at least."""
         return tuple(step for step in series.SCORE_STEPS if step < self.n_outputs)
 
     def head_config(self, readout: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Tracking(ManifestTask):
         return cls(name=name, n_frames=clip.n_frames, rows=clip.height)
 
     def identity(self) -> Mapping[str, Any]:
-        """What defines score and loss."""
+        """The values that define score and loss."""
         return {"n_frames": self.n_frames, "rows": self.rows, "n_tracks": self.n_tracks, "score": self.score}
 
     def head_config(self, readout: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Passes over a batch clip by clip, so that what is cast to float32 is used while it is still in cache.
 
 A clip of 8 x 196 tokens is 4.8 MB in float32, a batch 154 MB: written down it would cost more than it saves.
-Clips are dealt to threads, not split among them, so results do not depend on how many threads there are.
+A clip stays on one thread, so results do not depend on how many threads there are.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from featcache.system.threads import deal
+from featcache.system.threads import parallel_map
 
 _DEVICE_TILE_BYTES = 2**28
-"""Of clips at once on a GPU: a call costs it microseconds, in which it goes through many megabytes."""
+"""How much of a batch a GPU takes at once: a call costs it microseconds, worth many megabytes."""
 
 Work = Callable[[slice, Tensor], None]
-"""What to do with some clips of a batch, given a tile to cast them into."""
+"""What to do with some clips of a batch, given a tile [b T N C] of float32 to cast them into."""
 
 
 class Workspace:
@@ -25,16 +25,15 @@ class Workspace:
 
     def __init__(self) -> None:
         self._tiles: list[Tensor] = []
-        self._whole = torch.empty(0)
+        self._buffer = torch.empty(0)
 
     def run(self, work: Work, *, n_clips: int, clip: torch.Size, device: torch.device) -> None:
         """Call `work` for all clips, some at a time, without autograd; `clip` is the shape of one."""
         on_cpu = device.type == "cpu"
         at_once = 1 if on_cpu else min(n_clips, max(1, _DEVICE_TILE_BYTES // (4 * clip.numel())))
         chunks = [slice(i, min(i + at_once, n_clips)) for i in range(0, n_clips, at_once)]
-        n_threads = min(torch.get_num_threads(), len(chunks)) if on_cpu else 1
         free: SimpleQueue[Tensor] = SimpleQueue()
-        for tile in self._tiles_for((at_once, *clip), n_threads, device):
+        for tile in self._tiles_for((at_once, *clip), torch.get_num_threads() if on_cpu else 1, device):
             free.put(tile)
         inferring = torch.is_inference_mode_enabled()
 
@@ -48,27 +47,27 @@ class Workspace:
                 # Another thread may wait for it.
                 free.put(tile)
 
-        if n_threads < 2:
+        if on_cpu:
+            parallel_map(one, chunks)
+        else:
             for clips in chunks:
                 one(clips)
-        else:
-            deal(one, chunks)
 
-    def whole(self, shape: torch.Size, device: torch.device) -> Float[Tensor, "B ..."]:
-        """Room for a whole batch in float32; the next call gives the same memory away again."""
+    def buffer(self, shape: torch.Size, device: torch.device) -> Float[Tensor, "B ..."]:
+        """Memory for a whole batch in float32, overwritten by whoever calls next."""
         like = (shape[1:], device)
-        if (self._whole.shape[1:], self._whole.device) != like or len(self._whole) < shape[0]:
-            self._whole = _lasting(shape, device)
-        return self._whole[: shape[0]]
+        if (self._buffer.shape[1:], self._buffer.device) != like or len(self._buffer) < shape[0]:
+            self._buffer = _empty(shape, device)
+        return self._buffer[: shape[0]]
 
     def _tiles_for(self, shape: tuple[int, ...], n_tiles: int, device: torch.device) -> list[Tensor]:
         if self._tiles and (self._tiles[0].shape, self._tiles[0].device) != (shape, device):
             self._tiles.clear()
-        self._tiles += [_lasting(shape, device) for _ in range(n_tiles - len(self._tiles))]
+        self._tiles += [_empty(shape, device) for _ in range(n_tiles - len(self._tiles))]
         return self._tiles[:n_tiles]
 
 
-def _lasting(shape: tuple[int, ...], device: torch.device) -> Tensor:
+def _empty(shape: tuple[int, ...], device: torch.device) -> Tensor:
     # The first batch may be an evaluation's, and training can do nothing with inference tensors.
     with torch.inference_mode(False):
         return torch.empty(shape, device=device)

@@ -24,11 +24,11 @@ class Scored:
 
     clips: Int64[np.ndarray, " n"]
     outputs: Mapping[str, Float[np.ndarray, "kept *O"]]
-    """Of as many clips as the task keeps."""
+    """Outputs of the first clips, of as many as the task keeps."""
     scores: Mapping[str, dict[str, float]]
-    """Over all clips of the pass."""
+    """Scores over all clips of the pass, by name."""
     minival_scores: Mapping[str, dict[str, float]]
-    """Over the first `minival_clips` of them: the same clips at every point of the curve."""
+    """Scores over the first `minival_clips` of them: the same clips at every point of the curve."""
     per_clip: Mapping[str, PerClip]
     """Statistics of every clip, that all scores follow from."""
 
@@ -47,7 +47,20 @@ def score(
     progress: Progress,
     what: str,
 ) -> dict[str, Scored]:
-    """Run -> what its heads (by kind) make of the first `limit` clips (None: all) of a split, at view 0."""
+    """Score every head in one pass over the first `limit` clips (None: all) of a split, at view 0.
+
+    Args:
+        runs: run -> kind of head -> head.
+        task: of all runs.
+        split: whose clips are scored.
+        prepare: makes of tokens as stored what heads see.
+        device: of the heads.
+        batch: clips at a time.
+        minival_clips: the first clips, which are scored by themselves as well.
+        limit: clips at the most.
+        progress: told how many clips are done.
+        what: that is being done, in the words of the progress line.
+    """
     n, clips = len(split.usable[:limit]), split.usable[:0]
     n_kept = n if task.predictions_kept is None else task.predictions_kept
     heads = {f"{run}/{kind}": head.eval() for run, of in runs.items() for kind, head in of.items()}

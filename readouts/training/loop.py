@@ -70,7 +70,8 @@ def train_together(
 ) -> list[dict[str, Any]]:
     """`train` for runs with the same `pass_key`, in one pass over the data; returns the rows of all.
 
-    A run's numbers are those that it has alone. A run that diverges is given up and the others go on.
+    A run's numbers are those that it has alone, up to rounding. A run that diverges is given up and the
+    others go on.
     `commands` say by the run's id what repeats it, `sweep_name` what its rows belong to, `resident` whether
     the training split is kept in the device's memory.
 

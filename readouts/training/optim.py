@@ -28,28 +28,23 @@ class WarmupCosine:
     peak: float
     steps: int
     """The update at which the cosine has arrived; later ones stay at `end`."""
-    warmup: int | None = None
-    """Updates of the line; None is the benchmark's min(1000, steps - 1)."""
+    warmup: int
+    """How many updates come before the peak."""
     end: float = 1e-7
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or not 0 <= self.n_warmup < self.steps:
-            raise CallError(f"a warm-up of {self.n_warmup} updates does not fit into steps={self.steps}.")
+        if self.steps < 1 or not 0 <= self.warmup < self.steps:
+            raise CallError(f"a warm-up of {self.warmup} updates does not fit into steps={self.steps}.")
         if not 0 <= self.end <= self.peak or self.peak == 0:
             raise CallError(
                 f"the peak learning rate {self.peak} must be positive and at least end={self.end}."
             )
 
-    @property
-    def n_warmup(self) -> int:
-        """Updates before the peak."""
-        return min(1000, self.steps - 1) if self.warmup is None else self.warmup
-
     def __call__(self, update: int) -> float:
         """The rate of one update: the first has rate 0 wherever there is a warm-up."""
-        if update < self.n_warmup:
-            return self.peak * update / self.n_warmup
-        progress = min(1.0, (update - self.n_warmup) / (self.steps - self.n_warmup))
+        if update < self.warmup:
+            return self.peak * update / self.warmup
+        progress = min(1.0, (update - self.warmup) / (self.steps - self.warmup))
         return self.end + (self.peak - self.end) * 0.5 * (1.0 + cos(pi * progress))
 
 

@@ -1,7 +1,7 @@
 """The state of a training at one step: heads, optimiser, number of updates; nothing of it is on disk.
 
 Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
-each head: a run's numbers depend neither on being killed and resumed nor on the runs that share its pass.
+each head: being killed and resumed changes no bit of a run, sharing a pass with others no more than rounding.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from readouts.tasks.base import Recipe, Rows
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
 from readouts.training.run import Run
-from readouts.training.step import descend, on_threads
+from readouts.training.step import backward, for_each
 
 
 class TrainState:
@@ -57,8 +57,8 @@ def take_step(
 ) -> list[dict[str, Float[Tensor, ""]]]:
     """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
 
-    They are of one task, and share the pass over the tokens and nothing else: each has, to the bit, the
-    numbers it has alone.
+    They are of one task, and share the pass over the tokens and nothing else: each has the numbers it has
+    alone, up to rounding.
     """
     task, device = states[0].run.task, states[0].device
     heads: dict[tuple[int, str], Readout] = {}
@@ -67,8 +67,8 @@ def take_step(
         for kind, head in state.readouts.items():
             state.seed_dropout(head)
             heads[i, kind] = head
-    losses = descend(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
-    on_threads(TrainState.update, states, device)
+    losses = backward(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
+    for_each(TrainState.update, states, device)
     return [{kind: losses[i, kind] for kind in state.readouts} for i, state in enumerate(states)]
 
 

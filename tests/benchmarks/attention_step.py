@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from featcache.resampling import temporal_matrix
 from featcache.system.device import choose_device
 from readouts.heads import AttentionReadout
-from readouts.tokens.prepared import LAYER_NORM_EPS, TokenPreparation
+from readouts.tokens.implicit import LAYER_NORM_EPS
+from readouts.tokens.prepared import TokenPreparation
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 STEPS, CHANNELS = 8, 768

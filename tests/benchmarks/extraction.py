@@ -27,7 +27,7 @@ from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
-from featcache.system.threads import lone_threads
+from featcache.system.threads import single_threaded_pool
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.featcache.one_split import extract
 
@@ -110,7 +110,7 @@ class Work:
         def one(number: int) -> None:
             made(views, index.clip(number))
 
-        with lone_threads(DECODE_THREADS, "decode") as pool:
+        with single_threaded_pool(DECODE_THREADS, "decode") as pool:
             list(pool.map(one, range(len(index))))
 
 

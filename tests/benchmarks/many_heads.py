@@ -12,7 +12,7 @@ from readouts.heads import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.tokens.prepared import TokenPreparation
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
-from readouts.training.step import descend, on_threads
+from readouts.training.step import backward, for_each
 from tests.benchmarks.attention_step import CHANNELS, STEPS, draw_tokens
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
@@ -51,14 +51,14 @@ def step(runs: Mapping[str, Trained], prepare: TokenPreparation, tokens: Tensor)
     heads: dict[str, Readout] = {name: head for name, (head, _) in runs.items()}
     for name, head in heads.items():
         head.draw_dropout_from(torch.Generator(tokens.device).manual_seed(int(name)))
-    losses = descend(heads, prepare(tokens), {}, lambda name, outputs: outputs.square().mean())
+    losses = backward(heads, prepare(tokens), {}, lambda name, outputs: outputs.square().mean())
 
     def update(trained: Trained) -> None:
         _, optimizer = trained
         optimizer.step()
         optimizer.zero_grad()
 
-    on_threads(update, runs.values(), tokens.device)
+    for_each(update, runs.values(), tokens.device)
     return losses
 
 

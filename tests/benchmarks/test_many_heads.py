@@ -1,4 +1,4 @@
-"""A readout trained in company is the same bits as alone, and the measurement runs."""
+"""A readout trained beside others is the readout trained alone, up to rounding, and the measurement runs."""
 
 import torch
 
@@ -7,16 +7,20 @@ from tests.benchmarks.attention_step import STEPS, draw_tokens
 from tests.benchmarks.many_heads import draw_runs, measure, step
 
 
-def test_company_changes_no_bit() -> None:
+def test_other_readouts_change_no_more_than_rounding() -> None:
     tokens, together, apart = draw_tokens(small=True), draw_runs(small=True), draw_runs(small=True)
     prepare = TokenPreparation(steps_in=STEPS, steps_out=2 * STEPS, method="linear")
     for _ in range(3):
         losses = step(together, prepare, tokens)
         for name, run in apart.items():
-            assert torch.equal(step({name: run}, prepare, tokens)[name], losses[name])
+            alone = step({name: run}, prepare, tokens)[name]
+            torch.testing.assert_close(alone, losses[name], rtol=1e-6, atol=0)
     for name, (head, _) in apart.items():
-        of_both = zip(head.parameters(), together[name][0].parameters(), strict=True)
-        assert all(torch.equal(*pair) for pair in of_both)
+        of_both = zip(head.named_parameters(), together[name][0].parameters(), strict=True)
+        for (path, own), beside_others in of_both:
+            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any.
+            if not path.endswith("key.bias"):
+                assert (own - beside_others).norm() <= 1e-6 * own.norm(), path
 
 
 def test_it_measures() -> None:

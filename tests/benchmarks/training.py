@@ -15,7 +15,7 @@ from readouts.features.batches import Batch
 from readouts.heads import AttentionReadout
 from readouts.tokens.prepared import TokenPreparation
 from readouts.training.optim import ReferenceAdamW
-from readouts.training.step import descend, on_threads
+from readouts.training.step import backward, for_each
 from tests.benchmarks.feed import CPU, feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.benchmarks.stores import FULL, N_CLASSES, SMALL
@@ -35,13 +35,13 @@ class Loop:
 
     def run(self, batches: Iterator[Batch]) -> None:
         for batch in batches:
-            descend(
+            backward(
                 {"attention": self.head},
                 self.prepare(batch.tokens),
                 {},
                 lambda _, outputs, batch=batch: bce(outputs, batch.targets["labels"].float()),
             )
-            on_threads(ReferenceAdamW.step, [self.optimizer], batch.tokens.device)
+            for_each(ReferenceAdamW.step, [self.optimizer], batch.tokens.device)
             self.optimizer.zero_grad()
 
 

@@ -83,7 +83,7 @@ class Dinov2(PretrainedBackbone):
         return {"family": "dinov2", "positions": rule, **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `PretrainedBackbone`."""
+        """The DINOv2 cut after `n_blocks`, with the final norm where `normed`."""
         return Dinov2Model(self.size, n_blocks=n_blocks, normed=normed)
 
     def key_map(self, found: Shapes) -> KeyMap:

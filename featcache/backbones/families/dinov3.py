@@ -38,15 +38,15 @@ class Dinov3(PretrainedBackbone):
     size: Dinov3Size
 
     def architecture(self) -> base.JSON:
-        """The size's numbers."""
+        """Family, kind of positions, and the size's numbers, for the fingerprint."""
         return {"family": "dinov3", "positions": "rotation by row and column", **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `PretrainedBackbone`."""
+        """The DINOv3 cut after `n_blocks`, with the final norm where `normed`."""
         return Dinov3Model(self.size, n_blocks=n_blocks, normed=normed)
 
     def key_map(self, found: Shapes) -> KeyMap:
-        """The library's names, those of what comes before the layers with a prefix."""
+        """The keys are the library's names, those of what comes before the layers under `embeddings.`."""
         return KeyMap(renamed(self.whole(), NAMES), SKIPPED)
 
 

@@ -32,7 +32,7 @@ class FourDS(VideoViTBackbone):
             )
 
     def key_map(self, found: Shapes) -> KeyMap:
-        """Every array of `scaling4d_*.npz`."""
+        """The table of `scaling4d_*.npz`, in which every array is used."""
         return KeyMap(released_entries(self.size))
 
 
@@ -40,7 +40,7 @@ open_model = FourDS.named
 
 
 def released_entries(size: VideoViTSize) -> Entries:
-    """Our parameters in `scaling4d_*.npz`."""
+    """Where `scaling4d_*.npz` has each of our parameters, of all blocks."""
     width, encoder = size.block.width, "params/encoder"
     convolution = f"{encoder}/patch_embedding/Conv_0"
     entries: Entries = {

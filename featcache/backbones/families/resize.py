@@ -23,7 +23,7 @@ from featcache.spec import Layer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResizeTokens:
-    """Patch means as a backbone."""
+    """The mean colour of each patch as a backbone: [B, T, H, W, 3] tokens in float32."""
 
     info: BackboneInfo
     patch: tuple[int, int, int] = (1, 1, 1)
@@ -35,11 +35,11 @@ class ResizeTokens:
             raise CallError(f"patches of {self.patch} do not divide {sizes} (frames, rows, columns).")
 
     def weights_digest(self) -> str:
-        """There are none to digest."""
+        """A word instead of a digest: there are no weights."""
         return "no weights"
 
     def architecture(self) -> base.JSON:
-        """Patch size and grid."""
+        """Family, patch size and grid, for the fingerprint."""
         return {"family": "patch mean", "patch": list(self.patch), "grid": base.grid_entry(self.info)}
 
     def preprocessing(self) -> base.JSON:

@@ -64,7 +64,7 @@ class VideoMAE(PretrainedBackbone):
         return {"family": "videomae", "positions": "sinusoid of the token number", **size}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `PretrainedBackbone`."""
+        """The VideoMAE cut after `n_blocks`, with the final norm where `normed`."""
         return VideoMAEModel(self.saved_size(), n_blocks, normed)
 
     def key_map(self, found: Shapes) -> KeyMap:

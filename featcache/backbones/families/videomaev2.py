@@ -27,7 +27,7 @@ SKIPPED = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoMAEv2(VideoViTBackbone):
-    """A VideoMAEv2 of any size."""
+    """A VideoMAEv2 of any size; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     family: ClassVar[str] = "videomaev2"
     sections: ClassVar[tuple[str, ...]] = ("model", "module")

@@ -49,7 +49,7 @@ class VideoPrism(PretrainedBackbone):
         return {"family": "videoprism", "positions": "linear in time and space", **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `PretrainedBackbone`."""
+        """The VideoPrism cut after `n_blocks`, with the final norm where `normed`."""
         return VideoPrismModel(self.size, n_blocks=n_blocks, normed=normed)
 
     def key_map(self, found: Shapes) -> KeyMap:

@@ -22,14 +22,14 @@ PREFIX = "module.backbone."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VJepa(VideoViTBackbone):
-    """A V-JEPA of any size."""
+    """A V-JEPA of any size; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     family: ClassVar[str] = "vjepa"
     sections: ClassVar[tuple[str, ...]] = ("target_encoder",)
     skipped_sections: ClassVar[tuple[str, ...]] = ("encoder", "predictor")
 
     def key_map(self, found: Shapes) -> KeyMap:
-        """Every tensor of the target encoder."""
+        """The table of the target encoder, in which every tensor is used."""
         entries = renamed(self.whole(), TIMM_NAMES, PREFIX)
         steps, rows, columns = self.size.stored_grid
         entries["positions"] = Entry(

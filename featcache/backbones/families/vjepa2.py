@@ -33,15 +33,15 @@ class Vjepa2(PretrainedBackbone):
     """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     def architecture(self) -> base.JSON:
-        """The size's numbers."""
+        """Family, kind of positions, and the size's numbers, for the fingerprint."""
         return {"family": "vjepa2", "positions": "rotation by step, row and column", **size_entry(self.size)}
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """See `PretrainedBackbone`."""
+        """The V-JEPA 2 cut after `n_blocks`, with the final norm where `normed`."""
         return Vjepa2Model(self.size, n_blocks=n_blocks, normed=normed)
 
     def key_map(self, found: Shapes) -> KeyMap:
-        """The library's names under `encoder.`."""
+        """The keys are the library's names under `encoder.`."""
         names = {"patches": "embeddings.patch_embeddings.proj"}
         return KeyMap(renamed(self.whole(), names, prefix="encoder."), SKIPPED)
 

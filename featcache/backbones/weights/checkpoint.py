@@ -26,14 +26,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True, slots=True)
 class TensorFile:
-    """An open weight file."""
+    """An open weight file: what is in it, and how to get one tensor of it."""
 
     shapes: Shapes
     """Name -> shape of every tensor in it."""
     read: Callable[[str], Tensor]
     """Name -> tensor, on the CPU, in the file's own dtype; memory-mapped where the format allows."""
     origin: str
-    """The file, for messages."""
+    """The file's path, as messages name it."""
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""Readouts trained by the reference implementation: its parameters in ours, and back."""
+"""Readouts trained by the reference implementation, evaluated here with its parameters."""

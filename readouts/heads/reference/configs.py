@@ -19,6 +19,13 @@ class LinearConfig:
     reduce_axis: tuple[int, ...] = ()
     num_test_clips: int = 1
 
+    def __post_init__(self) -> None:
+        if set(self.reduce_axis) != {-2, -3}:
+            raise CallError(
+                f"reduce_axis={self.reduce_axis} is not supported: linear heads of the benchmark "
+                "have (-2, -3), the mean over steps and tokens."
+            )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionConfig:
@@ -35,7 +42,7 @@ class AttentionConfig:
     output_shape: tuple[int, ...] | None = None
     """Frames, rows, columns, and channels where there is more than one."""
     decoding_patch_size: tuple[int, ...] | None = None
-    """Frames, rows and columns of one query's patch."""
+    """Frames, rows and columns of the patch that one query decodes."""
 
     def __post_init__(self) -> None:
         if (self.output_shape is None) != (self.decoding_patch_size is None):
@@ -110,39 +117,7 @@ class ForecastConfig:
     residual_std: tuple[float, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PersistenceConfig:
-    """Constructor arguments of the reference's EulerianPersistence."""
-
-    num_output_frames: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddingConfig:
-    """Constructor arguments of the reference's SampleFourierEmbedding and, with axes, FourierEmbedding."""
-
-    num_fourier_bases: int
-    update_type: str
-    """`replace`, `concat` or `project_add`."""
-    axes: tuple[int, ...] = ()
-    """Of the inputs, whose grid of positions is embedded; without them positions come with each call."""
-
-    def __post_init__(self) -> None:
-        known = ("replace", "concat", "project_add")
-        if self.update_type not in known:
-            raise CallError(f"update_type={self.update_type!r} is unknown: known are {', '.join(known)}.")
-
-
-Config = TypeVar(
-    "Config",
-    LinearConfig,
-    AttentionConfig,
-    TrackingConfig,
-    DPTConfig,
-    ForecastConfig,
-    PersistenceConfig,
-    EmbeddingConfig,
-)
+Config = TypeVar("Config", LinearConfig, AttentionConfig, TrackingConfig, DPTConfig, ForecastConfig)
 
 
 def parsed(kind: type[Config], entries: Mapping[str, Any]) -> Config:

@@ -1,7 +1,6 @@
-"""Heads of the reference implementation, evaluated here and given back: its names, its layout.
+"""Heads of the reference implementation, evaluated here: its names, its layout.
 
-What training builds is filled here from a flat Flax tree (`key_embedding/kernel` -> array), class for class;
-`to_reference` writes a head trained here as the tree that the reference restores.
+What training builds is filled here from a flat Flax tree (`key_embedding/kernel` -> array), class for class.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,35 +11,28 @@ from jaxtyping import Shaped
 from torch import nn
 
 from featcache.errors import CallError
-from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout, ResidualTrunk, Trunk
-from readouts.heads.base import dense
-from readouts.heads.dpt import DensePrediction, DPTReadout
+from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout
+from readouts.heads.dpt import DensePrediction
 from readouts.heads.linear import LinearReadout
 from readouts.heads.reference.configs import (
     AttentionConfig,
     DPTConfig,
-    EmbeddingConfig,
     ForecastConfig,
     LinearConfig,
-    PersistenceConfig,
     TrackingConfig,
     parsed,
 )
 from readouts.heads.reference.modules import (
-    DenseReadout,
-    FourierEmbedding,
-    Persistence,
+    PlainAttentionReadout,
+    PlainTrunk,
     ReferenceDPT,
     ReferenceForecast,
     ReferenceReadout,
     ReferenceTracking,
     ShiftedReadout,
 )
-from readouts.heads.reference.parameters import places_of
+from readouts.heads.reference.parameters import parameters_of
 from readouts.heads.tracking import TrackingReadout
-
-Arrays = dict[str, np.ndarray]
-"""Parameters or gradients of the reference by their path: `MLP_0/Dense_0/kernel`."""
 
 _INNER = "inner_readout/"
 
@@ -49,7 +41,7 @@ def load_reference(kind: str, params: Mapping[str, Shaped[np.ndarray, "..."]], *
     """A head with the reference's parameters, in evaluation mode, called by the reference's input names.
 
     Args:
-        kind: `linear`, `attention`, `tracking`, `dpt`, `persistence` or `fourier_embedding`.
+        kind: `linear`, `attention`, `tracking` or `dpt`.
         params: path -> array in the Flax layout; a common leading `readout_heads_<name>/` is ignored.
         config: the reference's constructor arguments. Of a head inside another, `inner_readout` holds its
             own: alone for a shifted regression, beside `residual_mean` and `residual_std` for a forecast.
@@ -65,46 +57,6 @@ def load_reference(kind: str, params: Mapping[str, Shaped[np.ndarray, "..."]], *
     if "inner_readout" in config:
         return _load_outer(kind, arrays, config).eval()
     return _LOADERS[kind](arrays, config).eval()
-
-
-def to_reference(module: nn.Module) -> Arrays:
-    """The parameters of a head, trained here or loaded, by the reference's paths and in its layout."""
-    return _in_reference_layout(module, {name: value.detach() for name, value in module.named_parameters()})
-
-
-def gradients_to_reference(module: nn.Module) -> Arrays:
-    """The gradients of a head after a backward pass, by the reference's paths and in its layout.
-
-    Raises:
-        CallError: a parameter has no gradient yet.
-    """
-    without = [name for name, parameter in module.named_parameters() if parameter.grad is None]
-    if without:
-        raise CallError(f"{', '.join(without)} have no gradient: call backward first.")
-    return _in_reference_layout(module, {name: p.grad for name, p in module.named_parameters()})
-
-
-_WRAPPERS: Mapping[type[nn.Module], tuple[str, str]] = {
-    ReferenceReadout: ("", "head"),
-    ReferenceTracking: ("", "head"),
-    ReferenceDPT: ("", "head"),
-    ShiftedReadout: (_INNER, "head"),
-    ReferenceForecast: (_INNER, "head"),
-    DPTReadout: ("", "decoder"),
-}
-"""Modules without parameters of their own: what the reference puts before the paths of the module inside, and
-what that is called here."""
-
-
-def _in_reference_layout(module: nn.Module, ours: Mapping[str, Any]) -> Arrays:
-    before, prefix = "", ""
-    while type(module) in _WRAPPERS:
-        outer, name = _WRAPPERS[type(module)]
-        before, prefix, module = before + outer, f"{prefix}{name}.", module.get_submodule(name)
-    return {
-        f"{before}{theirs}": place.to_reference(ours[prefix + place.name])
-        for theirs, place in places_of(module).items()
-    }
 
 
 def _without_head_name(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,29 +84,28 @@ def _load_outer(kind: str, params: Mapping[str, Any], entries: Mapping[str, Any]
 def _load_linear(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.Module:
     config = parsed(LinearConfig, entries)
     channels = _length(params, "Dense_0/kernel")
-    if set(config.reduce_axis) == {-2, -3}:
-        head: nn.Module = LinearReadout(channels=channels, n_outputs=config.num_classes)
-    else:
-        head = DenseReadout(channels=channels, n_outputs=config.num_classes, axes=config.reduce_axis)
+    head = LinearReadout(channels=channels, n_outputs=config.num_classes)
     return ReferenceReadout(_filled(head, params), config)
 
 
 def _load_attention(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.Module:
     config = parsed(AttentionConfig, entries)
-    last_dense = 2 if config.match_vjepa_implementation else 1
-    shape: dict[str, Any] = {
+    trunk: dict[str, Any] = {
         "channels": _length(params, "key_embedding/kernel"),
         "steps": _length(params, "temporal_posenc/embeddings") if config.add_temporal_posenc else None,
-        "n_outputs": config.num_classes,
         "width": config.num_params,
         "heads": config.num_heads,
         "dropout": config.dropout_rate,
-        "trunk": ResidualTrunk if config.match_vjepa_implementation else Trunk,
     }
-    if "query" not in params and f"Dense_{last_dense}/kernel" in params:
-        head: nn.Module = QueriedAttentionReadout(query_channels=_length(params, "Dense_0/kernel"), **shape)
+    is_plain, n_outputs = not config.match_vjepa_implementation, config.num_classes
+    if "query" not in params and f"Dense_{1 if is_plain else 2}/kernel" in params:
+        query_channels = _length(params, "Dense_0/kernel")
+        head: nn.Module = QueriedAttentionReadout(query_channels=query_channels, n_outputs=n_outputs, **trunk)
     else:
-        head = AttentionReadout(n_queries=config.num_queries, **shape)
+        readout = PlainAttentionReadout if is_plain else AttentionReadout
+        head = readout(n_queries=config.num_queries, n_outputs=n_outputs, **trunk)
+    if is_plain:
+        head.register_module("trunk", PlainTrunk(**trunk))
     return ReferenceReadout(_filled(head, params), config)
 
 
@@ -193,26 +144,11 @@ def _load_dpt(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.Modul
     return ReferenceDPT(_filled(head, params))
 
 
-def _load_persistence(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.Module:
-    return _filled(Persistence(n_frames=parsed(PersistenceConfig, entries).num_output_frames), params)
-
-
-def _load_embedding(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.Module:
-    config = parsed(EmbeddingConfig, entries)
-    projection = None
-    if config.update_type == "project_add":
-        size = [_length(params, "dense_pe/kernel", axis=axis) for axis in (0, 1)]
-        projection = dense(*size, generator=None)
-    return _filled(FourierEmbedding(projection, config), params)
-
-
 _LOADERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], nn.Module]] = {
     "linear": _load_linear,
     "attention": _load_attention,
     "tracking": _load_tracking,
     "dpt": _load_dpt,
-    "persistence": _load_persistence,
-    "fourier_embedding": _load_embedding,
 }
 
 
@@ -225,20 +161,22 @@ _Head = TypeVar("_Head", bound=nn.Module)
 
 
 def _filled(head: _Head, params: Mapping[str, Any]) -> _Head:
-    places = places_of(head)
+    theirs = parameters_of(head)
     named = {
-        "missing": sorted(places.keys() - params.keys()),
-        "unused": sorted(params.keys() - places.keys()),
+        "missing": sorted(theirs.keys() - params.keys()),
+        "unused": sorted(params.keys() - theirs.keys()),
     }
     if any(named.values()):
         told = "; ".join(f"{what}: {', '.join(names)}" for what, names in named.items() if names)
         raise CallError(f"these are not the parameters of the configured readout; {told}.")
+    ours = head.state_dict()
+    shapes = {path: entry.to_reference(ours[entry.name]).shape for path, entry in theirs.items()}
     wrong = [
-        f"{name} is {params[name].shape}, not {array.shape}"
-        for name, array in to_reference(head).items()
-        if params[name].shape != array.shape
+        f"{path} is {params[path].shape}, not {shape}"
+        for path, shape in shapes.items()
+        if params[path].shape != shape
     ]
     if wrong:
         raise CallError(f"parameters do not fit the configured readout: {'; '.join(wrong)}.")
-    head.load_state_dict({place.name: place.from_reference(params[name]) for name, place in places.items()})
+    head.load_state_dict({entry.name: entry.from_reference(params[path]) for path, entry in theirs.items()})
     return head

@@ -5,38 +5,55 @@ several test clips, un-patchified outputs, predictions shifted by an offset, for
 """
 
 import torch
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads.attention import QueriedAttentionReadout
-from readouts.heads.base import dense
+from readouts.heads.attention import AttentionReadout, CrossAttention, QueriedAttentionReadout
 from readouts.heads.dpt import DensePrediction, add_residual
-from readouts.heads.fourier import fourier_features, grid_coordinates
+from readouts.heads.layers import Dropout, normal_parameter
 from readouts.heads.reference.configs import (
     AttentionConfig,
-    EmbeddingConfig,
     ForecastConfig,
     LinearConfig,
     TrackingConfig,
 )
 from readouts.heads.tracking import TrackingReadout, as_tracks
+from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 
-class DenseReadout(nn.Module):
-    """A dense layer on the mean over any axes, or none: the linear readout where it keeps an axis."""
+class PlainTrunk(nn.Module):
+    """Attention without norms, residual projection and MLP (`match_vjepa_implementation=False`)."""
 
-    def __init__(self, *, channels: int, n_outputs: int, axes: tuple[int, ...]) -> None:
+    def __init__(self, *, channels: int, steps: int | None, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.axes = axes
-        self.classifier = dense(channels, n_outputs, generator=None)
+        self.temporal = None if steps is None else normal_parameter(steps, channels, generator=None)
+        self.attention = CrossAttention(
+            channels=channels, width=width, heads=heads, bias=False, generator=None
+        )
+        self.dropout = Dropout(dropout)
 
-    def forward(self, features: Float[Tensor, "*tokens C"]) -> Float[Tensor, "*kept O"]:
-        """Outputs of what the mean leaves."""
-        tokens = features.float()
-        logits: Tensor = self.classifier(tokens.mean(dim=self.axes) if self.axes else tokens)
-        return logits
+    def forward(
+        self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]
+    ) -> Float[Tensor, "B Q width"]:
+        """What each query finds in the tokens as they are, heads merged."""
+        assert isinstance(tokens.native, Tensor)
+        native = tokens.native.float()
+        shifted = native if self.temporal is None else native + self.temporal[:, None]
+        merged: Tensor = rearrange(self.dropout(self.attention(shifted, query)), "b q h d -> b q (h d)")
+        return merged
+
+
+class PlainAttentionReadout(AttentionReadout):
+    """An attention readout for a `PlainTrunk`, which cannot fold its queries."""
+
+    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B *Q O"]:
+        """One row of outputs per query; a single query's axis is dropped."""
+        tokens = prepared(features)
+        query = self.query.expand(tokens.native.shape[0], -1, -1, -1)
+        logits: Tensor = self.classifier(self.trunk(tokens, query))
+        return rearrange(logits, "b 1 o -> b o") if len(self.query) == 1 else logits
 
 
 class ReferenceReadout(nn.Module):
@@ -89,13 +106,13 @@ class ShiftedReadout(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "B T N C"], output_offsets: Float[Tensor, "B O"]
     ) -> dict[str, Float[Tensor, "B O"]]:
-        """`unshifted_pred`, and `shifted_pred` with the offsets added."""
+        """`unshifted_pred` is what the head gives, `shifted_pred` has the offsets added to it."""
         predicted = self.head(inputs)
         return {"shifted_pred": predicted + output_offsets, "unshifted_pred": predicted}
 
 
 class ReferenceTracking(nn.Module):
-    """A tracking head (the reference's TrackingReadoutWrapper)."""
+    """A tracking head with the outputs of the reference's TrackingReadoutWrapper."""
 
     def __init__(self, head: TrackingReadout, config: TrackingConfig) -> None:
         super().__init__()
@@ -150,47 +167,3 @@ class ReferenceForecast(nn.Module):
     ) -> Float[Tensor, "B P Y X C"]:
         """The last of the input frames `x`, plus the change that the head sees in the token grids `y`."""
         return add_residual(x[:, -1], self.head(y), std=self.std, mean=self.mean)
-
-
-class Persistence(nn.Module):
-    """The control forecast: nothing changes (the reference's EulerianPersistence)."""
-
-    def __init__(self, *, n_frames: int) -> None:
-        super().__init__()
-        self.n_frames = n_frames
-
-    def forward(self, x: Float[Tensor, "B F Y X C"]) -> Float[Tensor, "B P Y X C"]:
-        """The last frame, P times."""
-        return repeat(x[:, -1], "b y x c -> b p y x c", p=self.n_frames)
-
-
-class FourierEmbedding(nn.Module):
-    """Fourier features of positions: instead of the inputs, beside them, or projected and added to them."""
-
-    def __init__(self, projection: nn.Linear | None, config: EmbeddingConfig) -> None:
-        super().__init__()
-        self.projection = projection
-        self.config = config
-
-    def forward(
-        self, inputs: Float[Tensor, "*points C"], coords: Float[Tensor, "*points D"] | None = None
-    ) -> Float[Tensor, "*points E"]:
-        """Inputs that know where they are.
-
-        Args:
-            inputs: values by position; by themselves the positions where they are to be replaced.
-            coords: the positions, unless the configuration names the axes of `inputs` whose grid they are.
-        """
-        embedded = fourier_features(self._positions(inputs, coords), self.config.num_fourier_bases)
-        embedded = embedded.expand(*inputs.shape[:-1], -1)
-        if self.projection is not None:
-            projected: Tensor = self.projection(embedded)
-            return inputs + projected
-        return embedded if self.config.update_type == "replace" else torch.cat([inputs, embedded], dim=-1)
-
-    def _positions(self, inputs: Tensor, coords: Tensor | None) -> Tensor:
-        if not self.config.axes:
-            return inputs if coords is None else coords
-        axes = sorted(axis % inputs.ndim for axis in self.config.axes)
-        grid = grid_coordinates(*(inputs.shape[axis] for axis in axes)).to(inputs)
-        return grid[tuple(slice(None) if axis in axes else None for axis in range(inputs.ndim - 1))]

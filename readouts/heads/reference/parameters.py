@@ -1,6 +1,6 @@
 """Where each parameter of the reference lives here: its path, our name, and how the two layouts map.
 
-A place turns an array both ways, so that loading, writing back and gradients cannot disagree.
+An entry turns an array both ways, so that what is loaded can be compared with what the reference saved.
 """
 
 from dataclasses import dataclass, replace
@@ -11,11 +11,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout, ResidualTrunk
+from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout, Trunk
 from readouts.heads.convolution import SameConvTranspose
 from readouts.heads.dpt import DensePrediction
 from readouts.heads.linear import LinearReadout
-from readouts.heads.reference.modules import DenseReadout, FourierEmbedding, Persistence
 from readouts.heads.tracking import TrackingReadout
 
 _SAME, _KERNEL, _EMBEDDING = "... -> ...", "o i -> i o", "t c -> t 1 c"
@@ -24,22 +23,23 @@ _CONV_KERNEL, _TRANSPOSED_KERNEL = "o i y x -> y x i o", "i o y x -> y x i o"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where a parameter of the reference lives here, and how ours turns into its layout."""
+class FlaxParameter:
+    """What a parameter of the reference is called here, and how ours turns into its layout."""
 
     name: str
     pattern: str = _SAME
+    """The einops pattern from our axes to Flax's."""
     heads: int = 0
     turned: bool = False
-    """A kernel whose rows and columns run backwards there."""
+    """Whether the kernel's rows and columns run backwards there."""
 
     def to_reference(self, ours: Tensor) -> np.ndarray:
-        """A copy in the reference's layout."""
+        """Return a copy in the reference's layout."""
         array: np.ndarray = rearrange(ours, self.pattern, **self._axes).cpu().numpy()
         return (array[::-1, ::-1] if self.turned else array).copy()
 
     def from_reference(self, theirs: np.ndarray) -> Tensor:
-        """A copy in ours, in float32."""
+        """Return a copy in our layout, in float32."""
         left, right = self.pattern.split(" -> ")
         array = np.asarray(theirs, dtype=np.float32)
         array = rearrange(array[::-1, ::-1] if self.turned else array, f"{right} -> {left}", **self._axes)
@@ -50,75 +50,69 @@ class Place:
         return {"h": self.heads} if self.heads else {}
 
 
-Places = dict[str, Place]
+FlaxParameters = dict[str, FlaxParameter]
 """The parameters of a head by the reference's paths: `MLP_0/Dense_0/kernel`."""
 
 
-def places_of(head: nn.Module) -> Places:
-    """Every parameter of a head that the reference has too.
+def parameters_of(head: nn.Module) -> FlaxParameters:
+    """Every parameter of a head by its path in the reference's readout.
 
     Raises:
-        CallError: it has no readout of this class.
+        CallError: the reference has no readout of this class.
     """
-    if isinstance(head, LinearReadout | DenseReadout):
-        return linear_places()
+    if isinstance(head, LinearReadout):
+        return _dense("Dense_0", "classifier")
     if isinstance(head, AttentionReadout | QueriedAttentionReadout):
-        return attention_places(
+        return attention_parameters(
             heads=head.trunk.attention.heads,
-            residual=isinstance(head.trunk, ResidualTrunk),
+            residual=isinstance(head.trunk, Trunk),
             temporal=head.trunk.temporal is not None,
             external=isinstance(head, QueriedAttentionReadout),
         )
     if isinstance(head, TrackingReadout):
-        return tracking_places(heads=head.attention.trunk.attention.heads)
+        return tracking_parameters(heads=head.attention.trunk.attention.heads)
     if isinstance(head, DensePrediction):
-        return dpt_places(head)
-    if isinstance(head, FourierEmbedding):
-        return embedding_places(projects=head.projection is not None)
-    if isinstance(head, Persistence):
-        return {}
+        return dpt_parameters(head)
     raise CallError(f"the reference has no readout like {type(head).__name__}.")
 
 
-def linear_places() -> Places:
-    """Of LinearReadout."""
-    return _dense_places("Dense_0", "classifier")
-
-
-def attention_places(*, heads: int, residual: bool, temporal: bool, external: bool) -> Places:
-    """Of AttentionReadout: its dense layers are numbered in the order in which the variant uses them."""
+def attention_parameters(*, heads: int, residual: bool, temporal: bool, external: bool) -> FlaxParameters:
+    """The parameters of AttentionReadout, whose dense layers are numbered in the order of their use."""
     projection = ["trunk.projection"] if residual else []
     dense_layers = [*(["query_projection"] if external else []), *projection, "classifier"]
-    places: Places = {} if external else {"query": Place(name="query")}
+    parameters: FlaxParameters = {} if external else {"query": FlaxParameter(name="query")}
     for number, ours in enumerate(dense_layers):
-        places |= _dense_places(f"Dense_{number}", ours)
-    for theirs in ("key", "value"):
-        ours = f"trunk.attention.{theirs}"
-        places[f"{theirs}_embedding/kernel"] = Place(
-            name=f"{ours}.weight", pattern=_HEADS_KERNEL, heads=heads
-        )
+        parameters |= _dense(f"Dense_{number}", ours)
+    for kind in ("key", "value"):
+        theirs, ours = f"{kind}_embedding", f"trunk.attention.{kind}"
+        kernel = FlaxParameter(name=f"{ours}.weight", pattern=_HEADS_KERNEL, heads=heads)
+        parameters[f"{theirs}/kernel"] = kernel
         if residual:
-            places[f"{theirs}_embedding/bias"] = Place(name=f"{ours}.bias", pattern=_HEADS_BIAS, heads=heads)
+            bias = FlaxParameter(name=f"{ours}.bias", pattern=_HEADS_BIAS, heads=heads)
+            parameters[f"{theirs}/bias"] = bias
     if temporal:
-        places["temporal_posenc/embeddings"] = Place(name="trunk.temporal", pattern=_EMBEDDING)
+        parameters["temporal_posenc/embeddings"] = FlaxParameter(name="trunk.temporal", pattern=_EMBEDDING)
     if residual:
-        places |= _norm_places("LayerNorm_0", "trunk.norm") | _norm_places("LayerNorm_1", "trunk.mlp_norm")
-        places |= mlp_places("MLP_0/", "trunk.mlp.")
-    return places
+        parameters |= _norm("LayerNorm_0", "trunk.norm") | _norm("LayerNorm_1", "trunk.mlp_norm")
+        parameters |= _mlp("MLP_0/", "trunk.mlp.")
+    return parameters
 
 
-def tracking_places(*, heads: int) -> Places:
-    """Of TrackingReadoutWrapper with the benchmark's attention and query initializer."""
-    attention = attention_places(heads=heads, residual=True, temporal=True, external=True)
+def tracking_parameters(*, heads: int) -> FlaxParameters:
+    """The parameters of TrackingReadoutWrapper with the benchmark's attention and query initializer."""
+    attention = attention_parameters(heads=heads, residual=True, temporal=True, external=True)
     return {
-        **_nested("attention_readout/", "attention.", attention),
-        **mlp_places("query_initializer/layers_1/", "point_mlp."),
-        "temporal_tile_posenc/embeddings": Place(name="tile"),
+        **{
+            f"attention_readout/{path}": replace(p, name=f"attention.{p.name}")
+            for path, p in attention.items()
+        },
+        **_mlp("query_initializer/layers_1/", "point_mlp."),
+        "temporal_tile_posenc/embeddings": FlaxParameter(name="tile"),
     }
 
 
-def dpt_places(head: DensePrediction) -> Places:
-    """Of DPTReadout: every convolution by its block and number."""
+def dpt_parameters(head: DensePrediction) -> FlaxParameters:
+    """The parameters of DPTReadout, whose convolutions are named by block and number."""
     names = {"conv_head_0": "head", "conv_head_2": "output"}
     for level, fusion in head.fusion.items():
         reassemble, fuse = f"ReassembleBlock{level}/conv_resample", f"FusionBlock{level}/conv_fusion"
@@ -131,45 +125,36 @@ def dpt_places(head: DensePrediction) -> Places:
             if getattr(fusion, unit) is not None:
                 names[f"{fuse}_{number}_0"] = f"fusion.{level}.{unit}.first"
                 names[f"{fuse}_{number}_1"] = f"fusion.{level}.{unit}.second"
-    places: Places = {}
+    parameters: FlaxParameters = {}
     for theirs, ours in names.items():
         transposed = isinstance(head.get_submodule(ours), SameConvTranspose)
-        places |= conv_places(f"DensePredictionTransformer_0/{theirs}/", f"{ours}.", transposed=transposed)
-    return places
+        path = f"DensePredictionTransformer_0/{theirs}/"
+        parameters |= conv_parameters(path, f"{ours}.", transposed=transposed)
+    return parameters
 
 
-def embedding_places(*, projects: bool) -> Places:
-    """Of the Fourier embeddings, which have parameters only where they project."""
-    return _dense_places("dense_pe", "projection") if projects else {}
-
-
-def mlp_places(theirs: str, ours: str) -> Places:
-    """Of an MLP with one hidden layer."""
-    return _dense_places(f"{theirs}Dense_0", f"{ours}0") | _dense_places(f"{theirs}Dense_1", f"{ours}2")
-
-
-def conv_places(theirs: str, ours: str, *, transposed: bool) -> Places:
-    """Of one convolution of two axes."""
+def conv_parameters(theirs: str, ours: str, *, transposed: bool) -> FlaxParameters:
+    """Kernel and bias of one convolution over rows and columns."""
     pattern = _TRANSPOSED_KERNEL if transposed else _CONV_KERNEL
     return {
-        f"{theirs}kernel": Place(name=f"{ours}weight", pattern=pattern, turned=transposed),
-        f"{theirs}bias": Place(name=f"{ours}bias"),
+        f"{theirs}kernel": FlaxParameter(name=f"{ours}weight", pattern=pattern, turned=transposed),
+        f"{theirs}bias": FlaxParameter(name=f"{ours}bias"),
     }
 
 
-def _dense_places(theirs: str, ours: str) -> Places:
+def _mlp(theirs: str, ours: str) -> FlaxParameters:
+    return _dense(f"{theirs}Dense_0", f"{ours}0") | _dense(f"{theirs}Dense_1", f"{ours}2")
+
+
+def _dense(theirs: str, ours: str) -> FlaxParameters:
     return {
-        f"{theirs}/kernel": Place(name=f"{ours}.weight", pattern=_KERNEL),
-        f"{theirs}/bias": Place(name=f"{ours}.bias"),
+        f"{theirs}/kernel": FlaxParameter(name=f"{ours}.weight", pattern=_KERNEL),
+        f"{theirs}/bias": FlaxParameter(name=f"{ours}.bias"),
     }
 
 
-def _norm_places(theirs: str, ours: str) -> Places:
+def _norm(theirs: str, ours: str) -> FlaxParameters:
     return {
-        f"{theirs}/scale": Place(name=f"{ours}.weight"),
-        f"{theirs}/bias": Place(name=f"{ours}.bias"),
+        f"{theirs}/scale": FlaxParameter(name=f"{ours}.weight"),
+        f"{theirs}/bias": FlaxParameter(name=f"{ours}.bias"),
     }
-
-
-def _nested(theirs: str, ours: str, places: Places) -> Places:
-    return {theirs + path: replace(place, name=ours + place.name) for path, place in places.items()}

@@ -7,7 +7,8 @@ from torch import nn
 from featcache.errors import CallError
 from readouts.heads import AttentionReadout, build_head
 from readouts.heads.attention import CrossAttention
-from readouts.tokens.prepared import ImplicitTokens
+from readouts.tokens.implicit import ImplicitTokens
+from readouts.tokens.pooling import Pooled, attend
 
 
 def test_folded_attention_is_projected_attention() -> None:
@@ -15,14 +16,18 @@ def test_folded_attention_is_projected_attention() -> None:
     attention = CrossAttention(channels=12, width=16, heads=4, bias=True, generator=generator).double()
     nn.init.normal_(attention.key.bias, generator=generator)
     nn.init.normal_(attention.value.bias, generator=generator)
-    tokens = ImplicitTokens(native=torch.randn(3, 2, 5, 12, generator=generator, dtype=torch.float64))
+    tokens = torch.randn(3, 2, 5, 12, generator=generator, dtype=torch.float64)
     query = torch.randn(2, 4, 4, generator=generator, dtype=torch.float64)
     affine = {
         "scale": torch.randn(12, generator=generator, dtype=torch.float64),
         "shift": torch.randn(2, 12, generator=generator, dtype=torch.float64),
     }
-    folded = attention(tokens, query, **affine)
-    projected = attention(tokens, query.expand(3, -1, -1, -1), **affine)
+    implicit = ImplicitTokens(native=tokens, matrix=None, gain=torch.ones(3, 2, 5, dtype=torch.float64))
+    folded_query = attention.pooling_query(query, **affine)
+    pooled, mass = attend(implicit, folded_query.keys, folded_query.offset)
+    folded = attention.read(Pooled(tokens=pooled, mass=mass), **affine)
+    shifted = tokens * affine["scale"] + affine["shift"][:, None]
+    projected = attention(shifted, query.expand(3, -1, -1, -1))
     torch.testing.assert_close(folded, projected, rtol=1e-10, atol=1e-12)
 
 

@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from readouts.heads.convolution import same_conv, same_conv_transpose
-from readouts.heads.reference.parameters import conv_places
+from readouts.heads.reference.parameters import conv_parameters
 
 
 def load(golden: Any) -> nn.Module:
@@ -20,9 +20,12 @@ def load(golden: Any) -> nn.Module:
         layer: nn.Module = same_conv_transpose(n_in, n_out, kernel=kernel, stride=stride, generator=None)
     else:
         layer = same_conv(n_in, n_out, kernel=kernel, stride=stride, generator=None)
-    places = conv_places("", "", transposed=transposed)
+    parameters = conv_parameters("", "", transposed=transposed)
     layer.load_state_dict(
-        {place.name: place.from_reference(golden.arrays[f"param/{path}"]) for path, place in places.items()}
+        {
+            entry.name: entry.from_reference(golden.arrays[f"param/{path}"])
+            for path, entry in parameters.items()
+        }
     )
     return layer
 
@@ -47,10 +50,10 @@ def test_outputs_and_gradients_are_flaxs(golden: Any) -> None:
     outputs.backward(torch.from_numpy(golden.arrays["ct/y"]))
     assert error(outputs.detach(), golden.arrays["out/y"]) < 1e-5
     assert error(inputs.grad, golden.arrays["grad/in/inputs"]) < 1e-4
-    for path, place in conv_places("", "", transposed="convtranspose" in golden.name).items():
-        gradient = layer.get_parameter(place.name).grad
+    for path, entry in conv_parameters("", "", transposed="convtranspose" in golden.name).items():
+        gradient = layer.get_parameter(entry.name).grad
         assert gradient is not None
-        assert error(place.to_reference(gradient), golden.arrays[f"grad/param/{path}"]) < 1e-4, path
+        assert error(entry.to_reference(gradient), golden.arrays[f"grad/param/{path}"]) < 1e-4, path
 
 
 def test_an_odd_padding_is_smaller_in_front() -> None:
@@ -65,8 +68,8 @@ def test_an_odd_padding_is_smaller_in_front() -> None:
 def test_a_transposed_kernel_is_not_turned() -> None:
     layer = same_conv_transpose(1, 1, kernel=3, stride=4, generator=None)
     kernel = torch.arange(9.0).reshape(3, 3, 1, 1).numpy()
-    place = conv_places("", "", transposed=True)["kernel"]
-    layer.load_state_dict({"weight": place.from_reference(kernel), "bias": torch.zeros(1)})
+    entry = conv_parameters("", "", transposed=True)["kernel"]
+    layer.load_state_dict({"weight": entry.from_reference(kernel), "bias": torch.zeros(1)})
     # One pixel spread by four: Flax's kernel slides over it, so it is met by the kernel's far end first.
     found = layer(torch.ones(1, 1, 1, 1))[0, 0]
     assert found.tolist() == [[8, 7, 6, 0], [5, 4, 3, 0], [2, 1, 0, 0], [0, 0, 0, 0]]
@@ -75,8 +78,8 @@ def test_a_transposed_kernel_is_not_turned() -> None:
 def test_without_a_stride_flaxs_two_convolutions_are_one() -> None:
     plain = same_conv(2, 3, kernel=3, generator=torch.Generator().manual_seed(0))
     transposed = same_conv_transpose(2, 3, kernel=3, stride=1, generator=None)
-    kernel = conv_places("", "", transposed=False)["kernel"].to_reference(plain.weight.detach())
-    weight = conv_places("", "", transposed=True)["kernel"].from_reference(kernel)
+    kernel = conv_parameters("", "", transposed=False)["kernel"].to_reference(plain.weight.detach())
+    weight = conv_parameters("", "", transposed=True)["kernel"].from_reference(kernel)
     transposed.load_state_dict({"weight": weight, "bias": torch.zeros(3)})
     maps = torch.randn(1, 2, 4, 5, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(transposed(maps), plain(maps))

@@ -8,10 +8,12 @@ from einops import einsum, rearrange
 from torch import Tensor
 
 from featcache.errors import CallError
-from readouts.heads import CorrelationReadout, as_tracks
+from readouts.heads import CorrelationReadout
 from readouts.heads.correlation import patches, similarities, soft_argmax
+from readouts.heads.tracking import as_tracks
 from readouts.tasks.losses import total_of, track_losses
-from readouts.tokens.prepared import prepared
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.prepared import PreparedTokens
 
 STEPS, SIDE, CHANNELS = 4, 8, 24
 
@@ -154,7 +156,7 @@ def test_steps_are_interpolated_to_frames() -> None:
 def test_prepared_tokens_are_resized_in_time() -> None:
     tokens, tracks = scene(2, 0)
     repeated = tiny()(tokens[:, :1].expand(-1, STEPS, -1, -1), tracks[:, 0])
-    resized = tiny()(prepared(tokens[:, :1], torch.ones(STEPS, 1)), tracks[:, 0])
+    resized = tiny()(PreparedTokens(tokens[:, :1], TemporalResize.by(torch.ones(STEPS, 1))), tracks[:, 0])
     torch.testing.assert_close(resized, repeated, rtol=1e-4, atol=1e-4)
 
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.heads import DPTReadout, add_residual
-from readouts.tokens.prepared import prepared
+from readouts.heads.dpt import DPTReadout, add_residual
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.prepared import PreparedTokens, prepared
 
 
 def tiny(**config: Any) -> DPTReadout:
@@ -89,7 +90,9 @@ def test_only_the_last_step_is_read() -> None:
 def test_the_last_step_of_resized_tokens(method: Any) -> None:
     head, matrix, features = trained(), temporal_matrix(3, 6, method), draw(2, 3, 8, 6)
     resized = torch.einsum("ut,btnd->bund", matrix, features)
-    torch.testing.assert_close(head(prepared(features, matrix)), head(resized), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        head(PreparedTokens(features, TemporalResize.by(matrix))), head(resized), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_forecast_is_the_last_frame_plus_the_change_in_raw_units() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from featcache.errors import CallError
 from readouts.heads import AttentionReadout, MultiQueryReadout
-from readouts.tokens.prepared import prepared
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.prepared import PreparedTokens
 
 SIZES: dict[str, Any] = {"channels": 6, "steps": 2, "n_outputs": 3, "width": 8, "heads": 2}
 
@@ -22,7 +23,7 @@ def head(**config: Any) -> MultiQueryReadout:
     return MultiQueryReadout(**SIZES | config, generator=torch.Generator().manual_seed(0))
 
 
-def test_outputs_are_one_vector_a_clip() -> None:
+def test_outputs_are_one_vector_per_clip() -> None:
     assert head().query.shape == (4, 2, 4)
     assert head(n_queries=5)(tokens(2, 2, 7, 6)).shape == (2, 3)
 
@@ -46,7 +47,8 @@ def test_equal_weights_give_the_mean_of_what_each_query_says() -> None:
 def test_prepared_tokens_are_resized_in_time() -> None:
     features = tokens(2, 1, 5, 6)
     repeated = head()(features.expand(-1, 2, -1, -1))
-    torch.testing.assert_close(head()(prepared(features, torch.ones(2, 1))), repeated)
+    resized = PreparedTokens(features, TemporalResize.by(torch.ones(2, 1)))
+    torch.testing.assert_close(head()(resized), repeated)
 
 
 def test_impossible_heads_are_refused() -> None:

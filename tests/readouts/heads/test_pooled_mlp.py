@@ -7,7 +7,8 @@ from torch import Tensor
 
 from readouts.heads import PooledMLPReadout
 from readouts.heads.pooled_mlp import mean_and_max
-from readouts.tokens.prepared import prepared
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.prepared import PreparedTokens, prepared
 
 
 def tokens(*shape: int) -> Tensor:
@@ -25,8 +26,9 @@ def test_mean_and_maximum_by_hand() -> None:
 def test_constants_and_tokens_with_gradients_give_the_same(matrix: Tensor | None) -> None:
     features = tokens(3, 2, 5, 6)
     taking = features.clone().requires_grad_()
-    found = mean_and_max(prepared(taking, matrix))
-    torch.testing.assert_close(mean_and_max(prepared(features, matrix)), found)
+    resize = None if matrix is None else TemporalResize.by(matrix)
+    found = mean_and_max(PreparedTokens(taking, resize))
+    torch.testing.assert_close(mean_and_max(PreparedTokens(features, resize)), found)
     found.sum().backward()
     assert taking.grad is not None and taking.grad.isfinite().all()
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from featcache.errors import CallError
-from readouts.heads import TrackingReadout, as_tracks
-from readouts.tokens.prepared import prepared
+from readouts.heads.tracking import TrackingReadout, as_tracks
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.prepared import PreparedTokens
 
 SIZES: dict[str, Any] = {
     "channels": 6, "steps": 2, "n_frames": 4, "temporal_tiles": 2, "width": 8, "heads": 2, "mlp_hidden": 8,
@@ -55,7 +56,7 @@ def test_one_point_in_one_tile_keeps_its_axes() -> None:
 def test_prepared_tokens_are_resized_in_time() -> None:
     head, features = tiny(steps=2), tokens(2, 1, 5, 6)
     repeated = head(features.expand(-1, 2, -1, -1), tokens(2, 3, 2))
-    resized = head(prepared(features, torch.ones(2, 1)), tokens(2, 3, 2))
+    resized = head(PreparedTokens(features, TemporalResize.by(torch.ones(2, 1))), tokens(2, 3, 2))
     torch.testing.assert_close(resized, repeated)
 
 

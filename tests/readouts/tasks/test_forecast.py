@@ -115,6 +115,19 @@ def test_forecasts_are_the_references(golden: Any) -> None:
     assert (np.abs(found - expected) <= 2e-5 * (np.abs(expected) + std)).all()
 
 
+@pytest.mark.golden("readout_eulerian_persistence")
+def test_the_baseline_is_the_references_persistence(golden: Any, make_targets: MakeTargets) -> None:
+    inputs, expected = torch.from_numpy(golden.arrays["in/x"]), golden.arrays["out/y"]
+    weather = load_task("weatherbench2", load_manifest())
+    assert isinstance(weather, Forecast)
+    _, n_frames, rows, columns, n_variables = expected.shape
+    std = (1.0,) * n_variables
+    task = replace(weather, rows=rows, columns=columns, n_frames=n_frames, residual_std=std)
+    persistence = task.baselines(make_targets(1, places=np.zeros((1, 1))))["persistence"]
+    outputs = persistence({"last": inputs[:, -1], "future": torch.from_numpy(expected)})
+    np.testing.assert_array_equal(task.predicted(outputs, inputs[:, -1]).numpy(), expected)
+
+
 def test_a_clip_is_its_places_in_the_fields(task: Forecast, stepping: Targets) -> None:
     rows = task.select(stepping, numbers(1, 0), numbers(0, 0), np.random.default_rng(0))
     assert rows["last"].shape == (2, ROWS, COLUMNS, 3)

@@ -143,6 +143,32 @@ def test_a_file_of_before_is_scored_and_resampled_by_its_accumulator(tmp_path: P
     assert task.scores(per_clip, np.array([3.0, 0.0, 1.0])) == {"s": 7 / 4, "n": 4}
 
 
+def test_a_file_of_before_may_override_what_a_class_of_ours_had(tmp_path: Path) -> None:
+    overridden = """
+from dataclasses import fields
+from featcache.manifest import load_manifest
+from readouts.tasks import load_task
+from readouts.tasks.classification import Classification
+class Mine(Classification):
+    def metric(self):
+        return Total()
+    def controls(self, train):
+        return {}
+class Total:
+    def update(self, outputs, targets):
+        self.total = float(outputs.sum())
+    def compute(self):
+        return {"total": self.total}
+fly = load_task("flyvsfly", load_manifest())
+TASK = Mine(**{field.name: getattr(fly, field.name) for field in fields(fly)})
+"""
+    task = load(tmp_path / "own.py", overridden)
+    labels = torch.ones(2, 7, dtype=torch.uint8)
+    per_clip = task.join([task.per_clip(torch.ones(2, 7), {"labels": labels})])
+    assert task.scores(per_clip) == {"total": 14.0}
+    assert task.baselines(None) == {}
+
+
 def test_what_a_run_of_before_kept_is_resampled_as_the_file_says(tmp_path: Path) -> None:
     kept, counts = {"errors": np.array([1.0, 2.0, 4.0])}, np.array([3.0, 0.0, 1.0])
     with pytest.raises(CallError, match=r"without an interval: .* define score_of\(evidence, weights\)"):

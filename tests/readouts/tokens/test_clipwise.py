@@ -56,6 +56,6 @@ def test_memory_lasts_from_pass_to_pass_and_from_evaluation_to_training(n_thread
                 workspace.run(work, n_clips=4, clip=torch.Size((8,)), device=CPU)
     assert len(seen) <= n_threads
     assert (
-        workspace.whole(torch.Size((4, 8)), CPU).data_ptr()
-        == workspace.whole(torch.Size((3, 8)), CPU).data_ptr()
+        workspace.buffer(torch.Size((4, 8)), CPU).data_ptr()
+        == workspace.buffer(torch.Size((3, 8)), CPU).data_ptr()
     )

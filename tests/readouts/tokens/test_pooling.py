@@ -1,4 +1,4 @@
-"""One pass for many questions: autograd's own answers and gradients, to the bit the same in any company."""
+"""One pass for many queries: autograd's own results and gradients, whatever other queries there are."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from featcache.resampling import temporal_matrix
-from readouts.tokens.pooling import Answer, Ask, attend, pool
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.pooling import Pooled, PoolingQuery, attend, pool
 from readouts.tokens.prepared import PreparedTokens, prepared
 
 B, T, N, C = 3, 4, 5, 12
@@ -19,59 +20,67 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 def batch(method: str | None, steps: int, dtype: torch.dtype = torch.float16) -> PreparedTokens:
-    matrix = None if method is None else temporal_matrix(T, steps, method)
-    return prepared((0.5 + draw(B, T, N, C)).half().to(dtype), matrix)
+    exact = torch.promote_types(dtype, torch.float32)
+    resize = None if method is None else TemporalResize.by(temporal_matrix(T, steps, method).to(exact))
+    return PreparedTokens((0.5 + draw(B, T, N, C)).half().to(dtype), resize)
 
 
-def make_ask(steps: int, n_keys: int, seed: int, *, standardised: bool = True) -> Ask:
+def make_query(steps: int, n_keys: int, seed: int) -> PoolingQuery:
     keys, offset = draw(n_keys, C, seed=seed).float(), draw(n_keys, steps, seed=seed + 1).float()
-    return Ask(keys=keys.requires_grad_(), offset=offset.requires_grad_(), standardised=standardised)
+    return PoolingQuery(keys=keys.requires_grad_(), offset=offset.requires_grad_())
 
 
-def doubled(ask: Ask) -> Ask:
-    leaves = [part.detach().double().requires_grad_() for part in (ask.keys, ask.offset)]
-    return Ask(keys=leaves[0], offset=leaves[1], standardised=ask.standardised)
+def doubled(query: PoolingQuery) -> PoolingQuery:
+    keys, offset = (part.detach().double().requires_grad_() for part in (query.keys, query.offset))
+    return PoolingQuery(keys=keys, offset=offset)
 
 
-def pull(answers: list[Answer]) -> None:
-    """A backward pass from all of the answers, each with gradients of its own."""
-    parts = [part for answer in answers for part in (answer.pooled, answer.mass)]
+def pull(found: list[Pooled]) -> None:
+    """A backward pass from all that was pooled, each with gradients of its own."""
+    parts = [part for pooled in found for part in (pooled.tokens, pooled.mass)]
     given = [draw(*part.shape, seed=part.shape[1]).to(part.dtype) for part in parts]
     torch.autograd.backward(parts, given)
 
 
 @CASES
-def test_answers_and_gradients_are_those_of_autograd_in_double(method: str | None, steps: int) -> None:
-    asks = [make_ask(steps, 2, 1), make_ask(steps, 3, 5), make_ask(steps, 1, 9, standardised=False)]
-    in_double = [doubled(ask) for ask in asks]
-    found, expected = pool(batch(method, steps), asks), pool(batch(method, steps, torch.float64), in_double)
+def test_pooled_tokens_and_gradients_are_those_of_autograd_in_double(method: str | None, steps: int) -> None:
+    queries = [make_query(steps, 2, 1), make_query(steps, 3, 5), make_query(steps, 1, 9)]
+    in_double = [doubled(query) for query in queries]
+    found, expected = (
+        pool(batch(method, steps), queries),
+        pool(batch(method, steps, torch.float64), in_double),
+    )
     pull(found)
     pull(expected)
-    for one, other, ask, double in zip(found, expected, asks, in_double, strict=True):
+    for one, other, query, double in zip(found, expected, queries, in_double, strict=True):
         for single, exact in (
-            (one.pooled, other.pooled),
+            (one.tokens, other.tokens),
             (one.mass, other.mass),
-            (ask.keys.grad, double.keys.grad),
-            (ask.offset.grad, double.offset.grad),
+            (query.keys.grad, double.keys.grad),
+            (query.offset.grad, double.offset.grad),
         ):
             assert single is not None and exact is not None
             torch.testing.assert_close(single.double(), exact, rtol=0, atol=2e-6 * exact.abs().max().item())
 
 
 @CASES
-def test_an_answer_is_the_same_bits_in_any_company(method: str | None, steps: int) -> None:
+def test_other_queries_change_no_more_than_rounding(method: str | None, steps: int) -> None:
     sizes = [2, 16, 1, 3]
-    together = [make_ask(steps, n, i) for i, n in enumerate(sizes)]
-    alone = [make_ask(steps, n, i) for i, n in enumerate(sizes)]
-    in_company = pool(batch(method, steps), together)
-    pull(in_company)
-    for i, ask in enumerate(alone):
-        (by_itself,) = pool(batch(method, steps), [ask])
+    together = [make_query(steps, n, i) for i, n in enumerate(sizes)]
+    alone = [make_query(steps, n, i) for i, n in enumerate(sizes)]
+    beside_others = pool(batch(method, steps), together)
+    pull(beside_others)
+    for i, query in enumerate(alone):
+        (by_itself,) = pool(batch(method, steps), [query])
         pull([by_itself])
-        assert torch.equal(by_itself.pooled, in_company[i].pooled)
-        assert torch.equal(by_itself.mass, in_company[i].mass)
-        assert ask.keys.grad is not None and together[i].keys.grad is not None
-        assert torch.equal(ask.keys.grad, together[i].keys.grad)
+        pairs = [
+            (by_itself.tokens, beside_others[i].tokens),
+            (by_itself.mass, beside_others[i].mass),
+            (query.keys.grad, together[i].keys.grad),
+        ]
+        for own, found in pairs:
+            assert own is not None and found is not None
+            torch.testing.assert_close(own, found, rtol=0, atol=1e-6 * own.abs().max().item())
 
 
 @pytest.fixture
@@ -82,14 +91,14 @@ def three_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_an_answer_is_the_same_bits_from_any_number_of_threads(request: pytest.FixtureRequest) -> None:
-    one, three = make_ask(8, 4, 0), make_ask(8, 4, 0)
+def test_pooled_tokens_are_the_same_bits_from_any_number_of_threads(request: pytest.FixtureRequest) -> None:
+    one, three = make_query(8, 4, 0), make_query(8, 4, 0)
     (alone,) = pool(batch("linear", 8), [one])
     pull([alone])
     request.getfixturevalue("three_threads")
     (threaded,) = pool(batch("linear", 8), [three])
     pull([threaded])
-    assert torch.equal(alone.pooled, threaded.pooled)
+    assert torch.equal(alone.tokens, threaded.tokens)
     assert one.keys.grad is not None and three.keys.grad is not None
     assert torch.equal(one.keys.grad, three.keys.grad)
 
@@ -98,31 +107,31 @@ def test_by_hand() -> None:
     # Tokens (1, -1) and (-1, 1) are their own standards; keys (x, 0) score x and -x.
     tokens = prepared(torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).reshape(1, 1, 2, 2))
     keys = torch.tensor([[0.5 * torch.log(torch.tensor(3.0)), 0.0]])
-    (answer,) = pool(tokens, [Ask(keys=keys, offset=torch.full((1, 1), 7.0))])
+    (pooled,) = pool(tokens, [PoolingQuery(keys=keys, offset=torch.full((1, 1), 7.0))])
     # A softmax of 3/4 and 1/4.
-    torch.testing.assert_close(answer.pooled, torch.tensor([[[0.5, -0.5]]]), rtol=0, atol=1e-5)
-    torch.testing.assert_close(answer.mass, torch.ones(1, 1, 1))
+    torch.testing.assert_close(pooled.tokens, torch.tensor([[[0.5, -0.5]]]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(pooled.mass, torch.ones(1, 1, 1))
 
 
-def test_nothing_is_asked() -> None:
+def test_no_query_pools_nothing() -> None:
     assert pool(batch(None, T), []) == []
 
 
 def test_an_evaluation_keeps_no_weights() -> None:
-    ask = make_ask(8, 4, 0)
-    (trained,) = pool(batch("linear", 8), [ask])
+    query = make_query(8, 4, 0)
+    (trained,) = pool(batch("linear", 8), [query])
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            (evaluated,) = pool(batch("linear", 8), [ask])
-        assert not evaluated.pooled.requires_grad
-        assert torch.equal(evaluated.pooled, trained.pooled.detach())
+            (evaluated,) = pool(batch("linear", 8), [query])
+        assert not evaluated.tokens.requires_grad
+        assert torch.equal(evaluated.tokens, trained.tokens.detach())
 
 
 def test_attend_is_attention_over_written_tokens() -> None:
-    tokens, ask = batch("cubic", 8, torch.float64), doubled(make_ask(8, 4, 0))
+    tokens, query = batch("cubic", 8, torch.float64), doubled(make_query(8, 4, 0))
     written = tokens.standardised.written()
-    scores = torch.einsum("kc,bunc->bkun", ask.keys, written) + ask.offset[:, :, None]
+    scores = torch.einsum("kc,bunc->bkun", query.keys, written) + query.offset[:, :, None]
     weights = scores.flatten(2).softmax(-1).unflatten(2, (8, N))
-    answer = attend(tokens.standardised, ask)
-    torch.testing.assert_close(answer.pooled, torch.einsum("bkun,bunc->bkc", weights, written))
-    torch.testing.assert_close(answer.mass, weights.sum(-1))
+    pooled, mass = attend(tokens.standardised, query.keys, query.offset)
+    torch.testing.assert_close(pooled, torch.einsum("bkun,bunc->bkc", weights, written))
+    torch.testing.assert_close(mass, weights.sum(-1))

@@ -354,15 +354,46 @@ def together(three: list[Run], tmp_path_factory: pytest.TempPathFactory) -> tupl
     return train_together(three, results_dir=results, device=CPU), results
 
 
-def test_company_does_not_change_a_run(three: list[Run], together: Any, tmp_path: Path) -> None:
+def check_to_rounding(run: Run, results: Path, others: Path) -> None:
+    """The same curve and weights in both, less what the optimiser makes of rounding alone."""
+    for name in ("train_loss", "mean_AP"):
+        curves = [[row[name] for row in read_curve(run.folder(at).curve)] for at in (results, others)]
+        assert curves[0] == [None if value is None else pytest.approx(value, rel=1e-6) for value in curves[1]]
+    first, second = weights(run, results), weights(run, others)
+    for name, tensor in first.items():
+        # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps as large as any.
+        if name.startswith("weight/") and not name.endswith("key.bias"):
+            close = 1e-5 * tensor.abs().max().item()
+            torch.testing.assert_close(tensor, second[name], rtol=0, atol=close, msg=name)
+
+
+def test_other_runs_of_a_pass_change_no_more_than_rounding(
+    three: list[Run], together: Any, tmp_path: Path
+) -> None:
     rows, results = together
+    measured = {"finished", "seconds", "together", "val", "best_val", "scores"}
     for run, row in zip(three, rows, strict=True):
         (alone,) = train(run, results_dir=tmp_path / "alone", device=CPU)
-        assert {**row, **dict.fromkeys(("finished", "seconds", "together"))} == {
-            **alone, **dict.fromkeys(("finished", "seconds", "together"))
-        }  # fmt: skip
+        assert {name: row[name] for name in row.keys() - measured} == {
+            name: alone[name] for name in row.keys() - measured
+        }
+        assert row["val"] == pytest.approx(alone["val"], rel=1e-6)
         assert (row["together"], alone["together"]) == (3, 1)
-        first, second = weights(run, results), weights(run, tmp_path / "alone")
+        check_to_rounding(run, results, tmp_path / "alone")
+
+
+def test_a_killed_pass_goes_on_bit_for_bit(three: list[Run], together: Any, tmp_path: Path) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if what == "training" and done > 23:
+            raise KeyboardInterrupt
+
+    whole, undisturbed = together
+    with pytest.raises(KeyboardInterrupt):
+        train_together(three, results_dir=tmp_path, device=CPU, progress=kill)
+    resumed = train_together(three, results_dir=tmp_path, device=CPU)
+    assert [row["val"] for row in resumed] == [row["val"] for row in whole]
+    for run in three:
+        first, second = weights(run, undisturbed), weights(run, tmp_path)
         assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -391,10 +422,9 @@ def test_a_killed_pass_goes_on_though_its_runs_stand_at_different_steps(
         train(three[1], results_dir=tmp_path / "killed", device=CPU, progress=kill)
     train(three[2], results_dir=tmp_path / "killed", device=CPU)
     resumed = train_together(three, results_dir=tmp_path / "killed", device=CPU)
-    assert [row["val"] for row in resumed] == [row["val"] for row in whole]
+    assert [row["val"] for row in resumed] == pytest.approx([row["val"] for row in whole], rel=1e-6)
     for run in three:
-        first, second = weights(run, undisturbed), weights(run, tmp_path / "killed")
-        assert all(torch.equal(first[name], second[name]) for name in first)
+        check_to_rounding(run, undisturbed, tmp_path / "killed")
 
 
 def test_a_run_that_diverges_is_named_and_the_others_end(three: list[Run], tmp_path: Path) -> None:

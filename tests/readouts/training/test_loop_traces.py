@@ -8,9 +8,10 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from readouts.heads import load_reference, to_reference
+from readouts.heads import load_reference
 from readouts.tasks.losses import sigmoid_cross_entropy, squared_error
 from readouts.training.optim import ReferenceAdamW, WarmupCosine, global_norm
+from tests.readouts.heads.reference.flax import to_reference
 
 
 def optimizer_of(golden: Any, heads: nn.Module) -> ReferenceAdamW:

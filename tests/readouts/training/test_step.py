@@ -1,4 +1,4 @@
-"""Gradients of many heads on one batch: autograd's own, and to the bit the same in any company."""
+"""Gradients of many heads on one batch: autograd's own, whatever other heads there are."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from readouts.heads import AttentionReadout, LinearReadout, Readout, TrackingReadout
-from readouts.heads.base import Dropout
+from readouts.heads.layers import Dropout
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
-from readouts.training.step import FEW_THREADS, descend
+from readouts.training.step import backward
 
 B, T, N, C = 5, 2, 30, 24
-THREADS = pytest.mark.parametrize("threads", [1, 2, FEW_THREADS + 1], indirect=True)
+THREADS = pytest.mark.parametrize("threads", [1, 2, 5], indirect=True)
 
 
 @pytest.fixture
@@ -56,48 +56,54 @@ def gradients(head: Readout) -> dict[str, Tensor]:
     return {name: grad for name, grad in found.items() if grad is not None}
 
 
+def check_gradients(head: Readout, expected: Readout) -> None:
+    """Equal up to the rounding of a head's largest gradient."""
+    exact = gradients(expected)
+    largest = max(grad.abs().max().item() for grad in exact.values())
+    for name, grad in gradients(head).items():
+        torch.testing.assert_close(grad, exact[name], rtol=0, atol=1e-6 * largest, msg=name)
+
+
 @THREADS
-def test_a_head_has_the_same_bits_in_any_company(threads: int) -> None:
+def test_other_heads_change_no_more_than_rounding(threads: int) -> None:
     together, apart = draw_heads(), draw_heads()
-    losses = descend(together, tokens(), {}, loss_of)
+    losses = backward(together, tokens(), {}, loss_of)
     for name, head in apart.items():
-        (alone,) = descend({name: head}, tokens(), {}, loss_of).values()
-        assert torch.equal(alone, losses[name])
-        others = gradients(together[name])
-        assert all(torch.equal(grad, others[of]) for of, grad in gradients(head).items())
+        (alone,) = backward({name: head}, tokens(), {}, loss_of).values()
+        torch.testing.assert_close(alone, losses[name], rtol=1e-6, atol=0)
+        check_gradients(together[name], head)
 
 
 @THREADS
 def test_gradients_are_those_of_a_plain_backward_pass(threads: int) -> None:
     found, plain = draw_heads(), draw_heads()
-    losses = descend(found, tokens(), {}, loss_of)
+    losses = backward(found, tokens(), {}, loss_of)
     for name, head in plain.items():
         loss = loss_of(name, head(tokens()))
         loss.backward()
         torch.testing.assert_close(losses[name], loss.detach(), rtol=1e-6, atol=0)
-        for of, grad in gradients(found[name]).items():
-            torch.testing.assert_close(grad, gradients(head)[of], rtol=1e-5, atol=1e-6)
+        check_gradients(found[name], head)
 
 
 def test_losses_are_in_the_order_of_the_heads() -> None:
     heads = draw_heads()
     mixed = {"linear": heads["linear"], **heads}
-    assert list(descend(mixed, tokens(), {}, loss_of)) == list(mixed)
+    assert list(backward(mixed, tokens(), {}, loss_of)) == list(mixed)
 
 
 def test_tokens_that_learn_have_gradients_from_all_heads() -> None:
     heads = {name: head.eval() for name, head in draw_heads().items()}
     first, second = (torch.randn(B, 2 * T, N, C, generator=seeded(0)).requires_grad_() for _ in range(2))
-    descend(heads, PreparedTokens(first), {}, loss_of)
+    backward(heads, PreparedTokens(first), {}, loss_of)
     torch.stack([loss_of(name, head(second)) for name, head in heads.items()]).sum().backward()
     assert first.grad is not None and second.grad is not None
     torch.testing.assert_close(first.grad, second.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_heads_that_go_to_the_tokens_have_their_inputs() -> None:
+def test_heads_that_read_the_tokens_themselves_have_their_inputs() -> None:
     head = TrackingReadout(channels=C, steps=2 * T, n_frames=4, temporal_tiles=2, width=16, heads=2)
     queries = torch.rand(B, 3, 2, generator=seeded(1))
-    descend({"tracking": head}, tokens(), {"queries": queries}, loss_of)
+    backward({"tracking": head}, tokens(), {"queries": queries}, loss_of)
     assert gradients(head)
 
 
@@ -106,14 +112,14 @@ def test_an_error_of_one_head_is_raised() -> None:
         raise ValueError(f"{name} cannot be judged")
 
     with pytest.raises(ValueError, match="cannot be judged"):
-        descend(draw_heads(), tokens(), {}, fails)
+        backward(draw_heads(), tokens(), {}, fails)
 
 
 def test_dropout_is_drawn_from_the_generator_of_each_head() -> None:
     heads, state = draw_heads(), torch.random.get_rng_state()
-    first = descend(heads, tokens(), {}, loss_of)
-    again = descend(draw_heads(), tokens(), {}, loss_of)
-    goes_on = descend(heads, tokens(), {}, loss_of)
+    first = backward(heads, tokens(), {}, loss_of)
+    again = backward(draw_heads(), tokens(), {}, loss_of)
+    goes_on = backward(heads, tokens(), {}, loss_of)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(first["wide"], again["wide"])
     assert not torch.equal(first["wide"], goes_on["wide"])

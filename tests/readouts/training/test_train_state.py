@@ -18,10 +18,11 @@ from featcache.manifest import load_manifest
 from readouts.features.batches import Batch
 from readouts.heads import HEADS, build_head, settings_of
 from readouts.tasks import load_task
-from readouts.tokens.prepared import QuantizedTokens, TemporalResize, TokenPreparation
+from readouts.tokens.implicit import TemporalResize
+from readouts.tokens.prepared import QuantizedTokens, TokenPreparation
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
-from readouts.training.step import descend
+from readouts.training.step import backward
 from readouts.training.train_state import TrainState, build_heads, build_preparation, schedule_of, take_step
 
 CPU = torch.device("cpu")
@@ -87,7 +88,7 @@ def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
         ),
     }
     prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear").to(device)
-    prepare._resize = TemporalResize(matrix=prepare.matrix, pairs=(prepare.matrix, prepare.matrix[:, :1]))
+    prepare._resize = TemporalResize(matrix=prepare.matrix, lags=(prepare.matrix, prepare.matrix[:, :1]))
     for kind, of in HEADS.items():
         task, targets, settings = tasks[of.gives]
         own = {name: value for name, value in settings.items() if name in settings_of(kind)}
@@ -97,7 +98,7 @@ def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
         for tokens in (zeros(6, 2, 8, 8, dtype=torch.float16), quantized):
             for watched in (False, True):
                 with watching() if watched else nullcontext():
-                    losses = descend(
+                    losses = backward(
                         {kind: head},
                         prepare(tokens),
                         task.inputs(targets),
@@ -138,4 +139,4 @@ def test_a_step_neither_waits_for_its_device_nor_mixes_two() -> None:
 
 
 def test_a_short_run_has_a_short_warm_up(run: Run) -> None:
-    assert schedule_of(replace(run.recipe, steps=10)).n_warmup == 9
+    assert schedule_of(replace(run.recipe, steps=10)).warmup == 9

@@ -8,7 +8,6 @@ from featcache.errors import CallError
 from readouts.heads.reference.configs import (
     AttentionConfig,
     DPTConfig,
-    EmbeddingConfig,
     LinearConfig,
     TrackingConfig,
     parsed,
@@ -49,7 +48,6 @@ def test_outputs_of_a_point(changes: dict[str, Any], outputs: int) -> None:
             TRACKING | {"output_activation": "tanh"},
             "output_activation='tanh' are not supported",
         ),
-        (EmbeddingConfig, {"num_fourier_bases": 2, "update_type": "add"}, "update_type='add' is unknown"),
     ],
 )
 def test_impossible_configurations_are_refused(kind: Any, entries: dict[str, Any], told: str) -> None:

@@ -1,5 +1,7 @@
 """Heads with the reference's parameters against its own outputs and gradients."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from featcache.errors import CallError
-from readouts.heads import HEADS, build_head, gradients_to_reference, load_reference, to_reference
+from readouts.heads import HEADS, build_head, load_reference
+from tests.readouts.heads.reference.flax import gradients_to_reference, to_reference
 
 OUT, GRAD = 1e-5, 1e-4
 
@@ -18,17 +21,12 @@ KINDS = {
     "readout_tracking": "tracking",
     "readout_dpt": "dpt",
     "readout_weatherbench": "dpt",
-    "readout_eulerian_persistence": "persistence",
-    "posemb": "fourier_embedding",
 }
 
-LEARNED = (
+ALL_HEADS = pytest.mark.golden(
     "readout_linear*", "readout_attention*", "readout_shift*", "readout_tracking*", "readout_dpt*",
-    "readout_weatherbench*", "readout_eulerian*", "posemb_grid*", "posemb_sample_concat*",
-    "posemb_sample_project*",
+    "readout_weatherbench*",
 )  # fmt: skip
-WITH_GRADIENTS = pytest.mark.golden(*LEARNED)
-HEADS_AND_EMBEDDINGS = pytest.mark.golden(*LEARNED, "posemb_sample_replace*")
 
 
 def error(found: np.ndarray | Tensor, expected: np.ndarray) -> float:
@@ -62,7 +60,7 @@ def drop_as_the_reference_did(module: nn.Module, *, keep: Tensor, rate: float) -
     dropout.forward = lambda pooled: pooled * keep / (1 - rate)  # type: ignore[method-assign]
 
 
-@HEADS_AND_EMBEDDINGS
+@ALL_HEADS
 def test_outputs_are_the_references(golden: Any) -> None:
     outputs, _ = outputs_of(load(golden), golden)
     extra = {"attention_after_dropout"}
@@ -71,7 +69,7 @@ def test_outputs_are_the_references(golden: Any) -> None:
         assert error(output.detach(), golden.arrays[f"out/{name}"]) < OUT, name
 
 
-@WITH_GRADIENTS
+@ALL_HEADS
 def test_gradients_are_the_references(golden: Any) -> None:
     cotangents = golden.under("ct/")
     module = load(golden)
@@ -110,7 +108,7 @@ def test_dropout_acts_on_the_pooled_token_of_each_head(golden: Any) -> None:
     assert error(seen[0], golden.arrays["out/attention_after_dropout"]) < OUT
 
 
-@HEADS_AND_EMBEDDINGS
+@ALL_HEADS
 def test_parameters_come_back_unchanged(golden: Any) -> None:
     given, returned = golden.under("param/"), to_reference(load(golden))
     assert returned.keys() == given.keys()
@@ -146,10 +144,36 @@ def test_a_head_that_is_trained_here_gives_the_references_paths(golden: Any) -> 
     assert to_reference(head).keys() == golden.under("param/").keys()
 
 
-@pytest.mark.parametrize("kind", ["tracking", "persistence"])
-def test_the_reference_nests_only_what_it_nests(kind: str) -> None:
-    with pytest.raises(CallError, match=f"puts no {kind} readout into another"):
-        load_reference(kind, {}, inner_readout={})
+def test_the_reference_nests_only_what_it_nests() -> None:
+    with pytest.raises(CallError, match="puts no tracking readout into another"):
+        load_reference("tracking", {}, inner_readout={})
+
+
+def test_what_is_not_trained_is_no_readout_to_load() -> None:
+    with pytest.raises(
+        CallError, match="no 'persistence' readout here: known are linear, attention, tracking, dpt"
+    ):
+        load_reference("persistence", {}, num_output_frames=3)
+
+
+def test_training_does_without_the_reference() -> None:
+    code = "import readouts.training.loop, sys; sys.exit('readouts.heads.reference' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.golden("readout_attention_novjepa")
+def test_the_plain_variant_projects_queries_from_outside_too(golden: Any) -> None:
+    """With its own learned query given from outside, through a projection that changes nothing."""
+    learned = golden.under("param/")
+    n_heads, width = golden.meta["module_kwargs"]["num_heads"], golden.meta["module_kwargs"]["num_params"]
+    params = {name: array for name, array in learned.items() if name != "query" and "Dense_0" not in name}
+    params |= {f"Dense_1/{name}": learned[f"Dense_0/{name}"] for name in ("kernel", "bias")}
+    params |= {"Dense_0/kernel": np.eye(width, dtype=np.float32), "Dense_0/bias": np.zeros(width, np.float32)}
+    inputs = torch.from_numpy(golden.arrays["in/inputs"])
+    query = torch.from_numpy(learned["query"]).reshape(1, 1, width).expand(len(inputs), -1, -1)
+    assert learned["query"].shape[-2:] == (n_heads, width // n_heads)
+    found = load_reference("attention", params, **golden.meta["module_kwargs"])(inputs=inputs, queries=query)
+    assert error(found.detach(), golden.arrays["out/y"]) < OUT
 
 
 @pytest.mark.golden("readout_attention_t8")
@@ -188,16 +212,14 @@ def test_a_wrong_configuration_is_refused(config: dict[str, Any], told: str) -> 
         load_reference("linear", params, **config)
 
 
-def test_the_linear_reference_keeps_axes_that_it_is_not_told_to_reduce() -> None:
-    # Tokens [B=1, T=2, N=1, C=1] of 3 and 5, kernel 2, bias 1: 7 and 11 by step, 9 in the mean.
+def test_the_linear_reference_reads_the_mean_token() -> None:
+    # Tokens [B=1, T=2, N=1, C=1] of 3 and 5, kernel 2, bias 1: 9 in the mean.
     params = {"Dense_0/kernel": np.full((1, 1), 2, np.float32), "Dense_0/bias": np.ones(1, np.float32)}
     tokens = torch.tensor([3.0, 5.0]).reshape(1, 2, 1, 1)
-    by_token = load_reference("linear", params, num_classes=1)
-    by_step = load_reference("linear", params, num_classes=1, reduce_axis=[-2])
-    by_clip = load_reference("linear", params, num_classes=1, reduce_axis=[-3, -2])
-    assert by_token(inputs=tokens).flatten().tolist() == [7, 11]
-    assert by_step(inputs=tokens).tolist() == [[[7], [11]]]
-    assert by_clip(inputs=tokens).tolist() == [[9]]
+    head = load_reference("linear", params, num_classes=1, reduce_axis=[-3, -2])
+    assert head(inputs=tokens).tolist() == [[9]]
+    with pytest.raises(CallError, match=r"reduce_axis=\(-2,\) is not supported"):
+        load_reference("linear", params, num_classes=1, reduce_axis=[-2])
 
 
 @pytest.mark.golden("readout_attention_t8", "readout_attention_queries")

@@ -1,0 +1,66 @@
+"""The layers that heads share, started with the reference's initial values."""
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from readouts.tokens.implicit import LAYER_NORM_EPS
+
+_TRUNCATED_STD = 0.8796256610342398
+"""Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
+
+
+class Dropout(nn.Dropout):
+    """torch's, but what is dropped can follow from a generator of its own.
+
+    torch draws from one generator of the process, for which heads on several threads would race.
+    """
+
+    generator: Generator | None = None
+    """Where dropout is drawn from; None is the process's own."""
+
+    def forward(self, values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """In training the numbers that are kept, scaled to keep the mean; in evaluation all, as they are."""
+        if not self.training or self.p == 0.0:
+            return values
+        kept = torch.empty_like(values).bernoulli_(1.0 - self.p, generator=self.generator)
+        return values * kept.div_(1.0 - self.p)
+
+
+def lecun_normal_(weight: Float[Tensor, "..."], generator: Generator | None, *, fan_in: int) -> None:
+    """Fill with Flax's `lecun_normal`: variance 1 / fan_in, cut at two deviations (LeCun et al. 1998).
+
+    `fan_in` is what one output sums over, in Flax's count: channels times taps of a kernel, also of a
+    transposed one, whose outputs meet fewer taps than that.
+    """
+    std = fan_in**-0.5 / _TRUNCATED_STD
+    nn.init.trunc_normal_(weight, std=std, a=-2.0 * std, b=2.0 * std, generator=generator)
+
+
+def normal_parameter(*shape: int, generator: Generator | None) -> nn.Parameter:
+    """A learned query or embedding: normal, deviation 0.02, not cut."""
+    return nn.Parameter(torch.empty(shape).normal_(std=0.02, generator=generator))
+
+
+def dense(n_in: int, n_out: int, *, bias: bool = True, generator: Generator | None) -> nn.Linear:
+    """A dense layer as Flax starts it: `lecun_normal` weight, zero bias."""
+    # Born without values: torch's own would be drawn from the global generator.
+    layer = nn.Linear(n_in, n_out, bias=bias, device="meta").to_empty(device="cpu")
+    lecun_normal_(layer.weight, generator, fan_in=n_in)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def mlp(n_in: int, n_hidden: int, n_out: int, *, generator: Generator | None) -> nn.Sequential:
+    """Dense, GELU in its tanh approximation (Flax's default), dense (REFERENCE: MLP)."""
+    return nn.Sequential(
+        dense(n_in, n_hidden, generator=generator),
+        nn.GELU(approximate="tanh"),
+        dense(n_hidden, n_out, generator=generator),
+    )
+
+
+def layer_norm(n_channels: int) -> nn.LayerNorm:
+    """A layer norm with Flax's epsilon, scale 1 and bias 0."""
+    return nn.LayerNorm(n_channels, eps=LAYER_NORM_EPS)
