@@ -468,7 +468,7 @@ def sweep(
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
     from featcache.system.device import choose_device
     from readouts.sweeps.grid import parse_grid, read_grids
-    from readouts.sweeps.plan import Places, plan_sweep
+    from readouts.sweeps.plan import Folders, plan_sweep
     from readouts.sweeps.run import run_sweep, summary, sweep_name
     from readouts.sweeps.studies import published_beside, study_grids, study_of
 
@@ -491,8 +491,8 @@ def sweep(
         raise CallError("--task and --backbone go with --study; in a grid write task=... backbone=...")
     if not grids:
         raise CallError("nothing to sweep: give --grid, --file or --study.")
-    places = Places(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
-    planned = plan_sweep(grids, places, together=together, test=test)
+    folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
+    planned = plan_sweep(grids, folders, together=together, test=test)
     _show(
         planned.rows(), empty="nothing can be trained yet" if planned.missing else "nothing is left to train"
     )
@@ -512,7 +512,7 @@ def sweep(
     with reporter(console) as progress:
         outcome = run_sweep(
             planned,
-            places,
+            folders,
             name=name or sweep_name(grids),
             device=choose_device(device),
             test=test,

@@ -8,11 +8,11 @@ order: equals are told apart by what they are.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isnan
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from readouts.heads import SHAPE_SETTINGS
 
@@ -21,6 +21,10 @@ Row = Mapping[str, Any]
 
 SEEDS = frozenset({"seed", "order_seed"})
 """Settings that may differ within a configuration."""
+
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,9 +56,17 @@ class Configuration:
         return stdev(scores) if len(scores) > 1 else None
 
 
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Key -> the items that have it, keys and items in the order in which they first came."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
 def rows_by(column: str, rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Value of a column -> the rows that have it, both in the order in which they first came."""
-    return _grouped(rows, lambda row: str(row[column]))
+    return grouped(rows, lambda row: str(row[column]))
 
 
 def configurations(rows: Iterable[Row]) -> list[Configuration]:
@@ -62,7 +74,7 @@ def configurations(rows: Iterable[Row]) -> list[Configuration]:
 
     Whatever the order of the rows; those without a number (a run that diverged) come last.
     """
-    groups = _grouped(rows, _identity).values()
+    groups = grouped(rows, _identity).values()
     varying = _varying([group[0] for group in groups])
     found = [
         Configuration(
@@ -105,10 +117,3 @@ def _badness(row: Row) -> float:
     if score is None or isnan(score):
         return inf
     return float(score) if row["higher_is_better"] is False else -float(score)
-
-
-def _grouped(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups

@@ -37,7 +37,7 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The checkpoint (`readouts.training.checkpoint`)."""
+        """The checkpoint that a killed run goes on from (`readouts.training.checkpoint`)."""
         return self.path / "last.safetensors"
 
     @property

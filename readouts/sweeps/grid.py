@@ -15,7 +15,7 @@ import yaml
 
 from featcache.errors import CallError, did_you_mean
 from readouts.tasks.base import Task
-from readouts.training.settings import READOUTS, readouts_of, recipe_names, settings_for
+from readouts.training.settings import READOUTS, parse_number, readouts_of, recipe_names, settings_for
 
 AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
 """Names that are not settings of a recipe or a head."""
@@ -44,7 +44,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How messages name it."""
+        """The name that messages have for it."""
         layer = [] if self.layer is None else [f"layer {self.layer}"]
         return " ".join([self.task, self.backbone, self.readout, *layer, *self.settings, f"seed {self.seed}"])
 
@@ -58,9 +58,9 @@ class Expansion:
     """What a grid asks for."""
 
     cells: tuple[Cell, ...]
-    """Each once."""
+    """The runs, each once."""
     notes: tuple[str, ...]
-    """What was left out or merged, and why."""
+    """What was skipped or merged, and why."""
 
 
 def parse_grid(text: str) -> Grid:
@@ -151,7 +151,7 @@ def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Ite
             ):
                 yield Cell(
                     task=task, backbone=str(backbone), readout=readout, layer=layer, fingerprint=fingerprint,
-                    seed=_seed(str(seed)), settings=tuple(map(str, chosen)),
+                    seed=parse_number(f"seed={seed}", str(seed), 0), settings=tuple(map(str, chosen)),
                 )  # fmt: skip
 
 
@@ -176,21 +176,17 @@ def _check_names(grid: Grid, tasks: Mapping[str, Task]) -> None:
         if name not in grid:
             raise CallError(f"the grid names no {name}: add {name}=..., one or several with commas.")
     settings = {name for task in grid["task"] for kind in READOUTS for name in _settings(tasks[task], kind)}
-    for name in grid:
-        if name not in AXES and name not in settings:
-            raise CallError(f"a grid has no {name!r}: {_known(name, [*AXES, *sorted(settings)])}")
-    for readout in grid.get("readout", ()):
-        if readout not in READOUTS:
-            raise CallError(f"no readout is called {readout!r}: {_known(readout, READOUTS)}")
+    names = [("a grid has no", name, [*AXES, *sorted(settings)]) for name in grid]
+    names += [("no readout is called", readout, [*READOUTS]) for readout in grid.get("readout", ())]
+    for refusal, name, known in names:
+        if name not in known:
+            listed = f"known are {', '.join(known)}.{did_you_mean(name, known)}"
+            raise CallError(f"{refusal} {name!r}: {listed}")
 
 
 def _settings(task: Task, readout: str) -> set[str]:
     """All that can be set of a readout, of the recipe and of its own."""
     return {*recipe_names(readout), *settings_for(task, readout)}
-
-
-def _known(name: str, known: Sequence[str]) -> str:
-    return f"known are {', '.join(known)}.{did_you_mean(name, known)}"
 
 
 def _checked(name: str, values: Sequence[str], origin: str) -> tuple[str, ...]:
@@ -205,10 +201,3 @@ def _listed(values: Any) -> list[str]:
     """YAML values as they would be written on the command line; what is no plain value becomes empty."""
     plain = values if isinstance(values, list) else [values]
     return [str(value) if type(value) in (str, int, float) else "" for value in plain]
-
-
-def _seed(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise CallError(f"seed={text}: a seed is a whole number, for example seed=0,1,2.") from None

@@ -3,7 +3,7 @@
 All of it is known before the first step: `scivid sweep --dry-run` prints the plan, `run_sweep` follows it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -16,12 +16,13 @@ from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
+from readouts.results.configurations import grouped
 from readouts.results.table import load_results, load_run
 from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.training.run import Run
-from readouts.training.settings import configure, roles_of
+from readouts.training.settings import configure, parse_number, roles_of
 
 TOGETHER = 16
 """Runs in one pass unless told otherwise: heads, gradients and moments of all of them are in memory."""
@@ -31,8 +32,8 @@ DEPTHS = "0.25,0.5,0.75,0.95"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
-    """Where a sweep finds and keeps things."""
+class Folders:
+    """Where a sweep finds stores and tasks, and keeps results."""
 
     cache_dir: Path
     results_dir: Path
@@ -55,9 +56,8 @@ class Trial:
 class MissingStore:
     """Runs that cannot be: why, and what would make their store."""
 
-    task: str
-    backbone: str
     cells: tuple[Cell, ...]
+    """All of one task and backbone."""
     problem: str
     command: str
     """Empty where extracting would not help."""
@@ -74,7 +74,7 @@ class Plan:
     missing: tuple[MissingStore, ...]
     notes: tuple[str, ...]
     seconds: float
-    """Of the passes whose like is in the results table."""
+    """What the passes will take whose like is in the results table."""
     n_unknown: int
     """Passes of which nothing is known yet."""
 
@@ -90,7 +90,7 @@ class Plan:
 
     @property
     def n_missing(self) -> int:
-        """Runs without a store."""
+        """The number of runs without a store."""
         return sum(len(one.cells) for one in self.missing)
 
     def rows(self) -> list[dict[str, object]]:
@@ -114,13 +114,14 @@ class Plan:
             parts.append(f"{to_run} to run in {len(self.passes)} passes ({took}{unknown})")
         lines = [f"{self.n_runs} runs: {', '.join(parts)}", *(f"note: {note}" for note in self.notes)]
         for one in self.missing:
-            lines.append(f"{len(one.cells)} runs of {one.task}, {one.backbone}: {one.problem}")
+            first = one.cells[0]
+            lines.append(f"{len(one.cells)} runs of {first.task}, {first.backbone}: {one.problem}")
             lines += [f"  {one.command}"] if one.command else []
         return lines
 
 
 def plan_sweep(
-    grids: Sequence[Grid], places: Places, *, together: int = TOGETHER, test: bool = False
+    grids: Sequence[Grid], folders: Folders, *, together: int = TOGETHER, test: bool = False
 ) -> Plan:
     """What the runs of `grids` need, with at most `together` runs in one pass.
 
@@ -130,14 +131,14 @@ def plan_sweep(
     """
     if together < 1:
         raise CallError(f"--together {together} must be at least 1.")
-    tasks = {name: load_task(name, places.manifest) for name in tasks_of(grids)}
+    tasks = {name: load_task(name, folders.manifest) for name in tasks_of(grids)}
     for task in tasks.values():
-        roles_of(task, places.manifest, test=test)
+        roles_of(task, folders.manifest, test=test)
     asked = expand(grids, tasks)
     trials: dict[str, Trial] = {}
     missing, notes, n_alike = [], list(asked.notes), 0
-    for cells in _grouped(asked.cells, lambda cell: (cell.task, cell.backbone, cell.fingerprint)):
-        found, problems, remarks = _of_one_store(cells, tasks[cells[0].task], places)
+    for cells in grouped(asked.cells, lambda cell: (cell.task, cell.backbone, cell.fingerprint)).values():
+        found, problems, remarks = _of_one_store(cells, tasks[cells[0].task], folders)
         n_before = len(trials)
         for trial in found:
             trials.setdefault(trial.run.id, trial)
@@ -146,17 +147,17 @@ def plan_sweep(
         notes += remarks
     if n_alike:
         notes.append(f"{n_alike} runs are the same as others in all that decides them: each is run once")
-    recorded = tuple(trial for trial in trials.values() if load_run(places.results_dir, trial.run.id))
+    recorded = tuple(trial for trial in trials.values() if load_run(folders.results_dir, trial.run.id))
     done = {trial.run.id for trial in recorded}
     passes = _passes([trial for trial in trials.values() if trial.run.id not in done], together)
-    seconds, n_unknown = _estimate(passes, places.results_dir)
+    seconds, n_unknown = _estimate(passes, folders.results_dir)
     return Plan(
         passes=passes, recorded=recorded, missing=tuple(missing), notes=tuple(dict.fromkeys(notes)),
         seconds=seconds, n_unknown=n_unknown,
     )  # fmt: skip
 
 
-def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], places: Places) -> Trial:
+def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], folders: Folders) -> Trial:
     """The run of a cell on open stores.
 
     Raises:
@@ -168,8 +169,8 @@ def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], places:
         "fingerprint": train.store.fingerprint[:12], "seed": cell.seed, "readout": cell.readout,
     }  # fmt: skip
     where = {
-        "test": "test" in splits, "cache_dir": places.cache_dir, "results_dir": places.results_dir,
-        "manifest": places.manifest_file,
+        "test": "test" in splits, "cache_dir": folders.cache_dir, "results_dir": folders.results_dir,
+        "manifest": folders.manifest_file,
     }  # fmt: skip
     run = configure(task, splits, readouts=[cell.readout], settings=cell.settings, seed=cell.seed)
     if run.is_trained:
@@ -180,133 +181,129 @@ def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], places:
     return Trial(cell=cell, run=run, command=command)
 
 
-def open_splits(cell: Cell, task: Task, places: Places, *, test: bool = False) -> dict[str, FeatureSplit]:
+def open_splits(cell: Cell, task: Task, folders: Folders, *, test: bool = False) -> dict[str, FeatureSplit]:
     """The stores of a cell whose layer is settled.
 
     Raises:
         StoreError, CallError: as `open_task_splits`.
     """
     return open_task_splits(
-        places.cache_dir,
+        folders.cache_dir,
         task.name,
         cell.backbone,
-        roles=roles_of(task, places.manifest, test=test),
+        roles=roles_of(task, folders.manifest, test=test),
         layer=cell.layer,
         fingerprint=cell.fingerprint,
         extract="",  # one command for all cells of a store is told beside
     )
 
 
-def store_command(cells: Sequence[Cell], task: Task, places: Places) -> str:
-    """The call that makes the store which all of these cells of one backbone can share."""
-    layers, every, views = _needs(cells)
-    backbone, entry = cells[0].backbone, places.manifest.tasks.get(task.name)
-    # Of clips with several starts all are stored, each a view.
-    counted = entry is None or entry.starts is None
-    return extract_command(
-        backbone,
-        task.name,
-        layers=DEPTHS if every else ",".join(sorted(layers)) or None,
-        views=views if views > 1 and counted else None,
-        cache_dir=places.cache_dir,
-        manifest=places.manifest_file,
-    )
-
-
 def _of_one_store(
-    cells: Sequence[Cell], task: Task, places: Places
+    cells: Sequence[Cell], task: Task, folders: Folders
 ) -> tuple[list[Trial], list[MissingStore], list[str]]:
     """Runs, runs without a store, and remarks of the cells that name one backbone for one task."""
-    command, remarks = store_command(cells, task, places), []
+    needs = _Needs.of(cells)
+    command, remarks = _extract_command(cells[0], needs, task, folders), []
+    found = find_stores(folders.cache_dir, task.name, "train", cells[0].backbone)
     try:
-        chosen = _choose(cells, task, places)
+        chosen = _choose(found, cells[0], needs, task, folders)
     except StoreError as problem:
-        several = len(find_stores(places.cache_dir, task.name, "train", cells[0].backbone)) > 1
-        return [], [_missing(cells, problem, "" if several else command)], []
-    if any(cell.layer == EVERY_LAYER for cell in cells) and len(chosen.spec.layers) == 1:
+        # Where several would do, making another would not help.
+        way_out = "" if len(found) > 1 else command
+        return [], [MissingStore(cells=tuple(cells), problem=str(problem), command=way_out)], []
+    layers = [layer.name for layer in chosen.spec.layers]
+    if needs.every_layer and len(layers) == 1:
         remarks.append(f"{chosen.path} holds one layer: for a curve over depth make more with `{command}`")
+    settled = [
+        replace(cell, layer=layer, fingerprint=chosen.fingerprint)
+        for cell in cells
+        for layer in (layers if cell.layer == EVERY_LAYER else [cell.layer])
+    ]
     trials, problems = [], []
-    for of_layer in _grouped(_settled(cells, chosen), lambda cell: (cell.layer,)):
+    for of_layer in grouped(settled, lambda cell: cell.layer).values():
         try:
-            splits = open_splits(of_layer[0], task, places)
+            splits = open_splits(of_layer[0], task, folders)
         except StoreError as problem:
-            problems.append(_missing(of_layer, problem, command))
+            problems.append(MissingStore(cells=tuple(of_layer), problem=str(problem), command=command))
             continue
-        refused = [
-            cell for cell in of_layer if int(cell.setting("train_views") or 0) > splits["train"].n_views
-        ]
+        n_views = splits["train"].n_views
+        refused = [cell for cell in of_layer if _views_of(cell) > n_views]
         if refused:
-            views = StoreError(f"{chosen.path} holds {splits['train'].n_views} views of a clip, too few.")
-            problems.append(_missing(refused, views, command))
-        trials += [trial_of(cell, task, splits, places) for cell in of_layer if cell not in refused]
+            views = f"{chosen.path} holds {n_views} views of a clip, too few."
+            problems.append(MissingStore(cells=tuple(refused), problem=views, command=command))
+        trials += [trial_of(cell, task, splits, folders) for cell in of_layer if cell not in refused]
     return trials, problems, remarks
 
 
-def _choose(cells: Sequence[Cell], task: Task, places: Places) -> FeatureStore:
-    """The training store of some cells: the one that holds every layer and view that they ask for.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Needs:
+    """What a training store must hold to serve some cells."""
+
+    layers: frozenset[str]
+    """Those asked for by name."""
+    every_layer: bool
+    n_views: int
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell]) -> "_Needs":
+        return cls(
+            layers=frozenset(Layer.parse(c.layer).name for c in cells if c.layer not in (None, EVERY_LAYER)),
+            every_layer=any(cell.layer == EVERY_LAYER for cell in cells),
+            n_views=max(_views_of(cell) for cell in cells),
+        )
+
+
+def _views_of(cell: Cell) -> int:
+    text = cell.setting("train_views") or "0"
+    return int(parse_number(f"train_views={text}", text, 0))
+
+
+def _extract_command(cell: Cell, needs: _Needs, task: Task, folders: Folders) -> str:
+    """The call that makes a store which serves all cells of one backbone."""
+    entry = folders.manifest.tasks.get(task.name)
+    # Of clips with several starts all are stored, each a view.
+    counted = entry is None or entry.starts is None
+    return extract_command(
+        cell.backbone,
+        task.name,
+        layers=DEPTHS if needs.every_layer else ",".join(sorted(needs.layers)) or None,
+        views=needs.n_views if needs.n_views > 1 and counted else None,
+        cache_dir=folders.cache_dir,
+        manifest=folders.manifest_file,
+    )
+
+
+def _choose(
+    stores: Sequence[FeatureStore], cell: Cell, needs: _Needs, task: Task, folders: Folders
+) -> FeatureStore:
+    """The one of a backbone's training stores that holds every layer and view that its cells ask for.
 
     Raises:
         StoreError: there is none, or several would do; says which.
     """
-    layers, every, views = _needs(cells)
-    prefix = cells[0].fingerprint or ""
-    found = [
-        store
-        for store in find_stores(places.cache_dir, task.name, "train", cells[0].backbone)
-        if store.complete and store.fingerprint.startswith(prefix)
-    ]
+    prefix = cell.fingerprint or ""
+    found = [store for store in stores if store.complete and store.fingerprint.startswith(prefix)]
     fitting = [
         store
         for store in found
-        if layers <= {layer.name for layer in store.spec.layers} and store.spec.n_views >= views
+        if needs.layers <= {layer.name for layer in store.spec.layers} and store.spec.n_views >= needs.n_views
     ]
-    if every and fitting:
+    if needs.every_layer and fitting:
         most = max(len(store.spec.layers) for store in fitting)
         fitting = [store for store in fitting if len(store.spec.layers) == most]
-    if len(fitting) == 1 or (len(found) == 1 and not fitting):
-        # A store that lacks some of the layers still serves the runs that ask for the others.
-        return (fitting or found)[0]
+    # A store that lacks some of the layers still serves the runs that ask for the others.
+    serving = fitting or (found if len(found) == 1 else [])
+    if len(serving) == 1:
+        return serving[0]
     # None or several: the message that names them is that of opening one.
-    layer = None if every or not layers else min(layers)
-    return open_splits(replace(cells[0], layer=layer), task, places)["train"].store
-
-
-def _needs(cells: Sequence[Cell]) -> tuple[set[str], bool, int]:
-    """Layers asked for by name, whether all are asked for, and the most views."""
-    named = {cell.layer for cell in cells} - {None, EVERY_LAYER}
-    views = [_whole("train_views", cell.setting("train_views") or "0") for cell in cells]
-    every = any(cell.layer == EVERY_LAYER for cell in cells)
-    return {Layer.parse(str(name)).name for name in named}, every, max(views)
-
-
-def _whole(name: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise CallError(f"{name}={text} is not a whole number.") from None
-
-
-def _settled(cells: Sequence[Cell], store: FeatureStore) -> list[Cell]:
-    """The cells on the layers and under the fingerprint of the store that was found for them."""
-    every = [layer.name for layer in store.spec.layers]
-    return [
-        replace(cell, layer=layer, fingerprint=store.fingerprint)
-        for cell in cells
-        for layer in (every if cell.layer == EVERY_LAYER else [cell.layer])
-    ]
-
-
-def _missing(cells: Sequence[Cell], problem: StoreError, command: str) -> MissingStore:
-    return MissingStore(
-        task=cells[0].task, backbone=cells[0].backbone, cells=tuple(cells), problem=str(problem),
-        command=command,
-    )  # fmt: skip
+    layer = None if needs.every_layer else min(needs.layers, default=None)
+    return open_splits(replace(cell, layer=layer), task, folders)["train"].store
 
 
 def _passes(trials: Sequence[Trial], together: int) -> tuple[tuple[Trial, ...], ...]:
     """At most `together` runs that draw the same batches, in passes of about the same size."""
     passes: list[tuple[Trial, ...]] = []
-    for group in _grouped(trials, lambda trial: (trial.run.pass_key,)):
+    for group in grouped(trials, lambda trial: trial.run.pass_key).values():
         n = -(-len(group) // together)
         passes += [tuple(group[i * len(group) // n : (i + 1) * len(group) // n]) for i in range(n)]
     return tuple(passes)
@@ -314,23 +311,17 @@ def _passes(trials: Sequence[Trial], together: int) -> tuple[tuple[Trial, ...], 
 
 def _estimate(passes: Sequence[Sequence[Trial]], results_dir: Path) -> tuple[float, int]:
     """Seconds of the passes whose every run has its like in the table, and the number of the others."""
-    shares: dict[tuple[str, str, str], list[float]] = {}
-    for row in load_results(results_dir):
-        if row["seconds"] is not None:
-            share = row["seconds"] / max(1, row["steps"]) / (row["together"] or 1)
-            shares.setdefault((row["task"], row["backbone"], row["readout"]), []).append(share)
+    timed = [row for row in load_results(results_dir) if row["seconds"] is not None]
+    alike = grouped(timed, lambda row: (row["task"], row["backbone"], row["readout"]))
+    per_step = {
+        key: median(row["seconds"] / max(1, row["steps"]) / (row["together"] or 1) for row in rows)
+        for key, rows in alike.items()
+    }
     seconds, n_unknown = 0.0, 0
     for one in passes:
-        known = [shares.get((t.run.task.name, t.cell.backbone, t.cell.readout)) for t in one]
-        found = [median(of) * max(1, one[0].run.n_steps) for of in known if of]
-        seconds += sum(found) if len(found) == len(one) else 0.0
-        n_unknown += len(found) < len(one)
+        known = [per_step.get((t.run.task.name, t.cell.backbone, t.cell.readout)) for t in one]
+        if None in known:
+            n_unknown += 1
+        else:
+            seconds += sum(filter(None, known)) * max(1, one[0].run.n_steps)
     return seconds, n_unknown
-
-
-def _grouped(items: Iterable[Any], key: Any) -> list[list[Any]]:
-    """Items with equal keys together, groups and items in the order in which they came."""
-    groups: dict[Any, list[Any]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return list(groups.values())

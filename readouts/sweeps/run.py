@@ -7,7 +7,7 @@ that fails takes nothing with it: its companions are trained again without it.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,11 +22,11 @@ import torch
 from featcache.errors import CallError, ScividError, StoreError
 from featcache.system.console import Progress, silent
 from featcache.system.files import append_line, make_directory, publish
-from readouts.results.configurations import configurations, rows_by
+from readouts.results.configurations import Row, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
 from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
-from readouts.sweeps.plan import Places, Plan, Trial, open_splits, trial_of
+from readouts.sweeps.plan import Folders, Plan, Trial, open_splits, trial_of
 from readouts.training.loop import train_together
 
 
@@ -45,7 +45,7 @@ class Outcome:
     """What became of a sweep's runs."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of every run in the table, this sweep's or an earlier one's."""
+    """The rows of every run in the table, this sweep's or an earlier one's."""
     failures: list[Failure] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Runs that another process is training."""
@@ -53,7 +53,7 @@ class Outcome:
 
 def run_sweep(
     plan: Plan,
-    places: Places,
+    folders: Folders,
     *,
     name: str,
     device: torch.device,
@@ -65,7 +65,7 @@ def run_sweep(
 
     Args:
         plan: of `plan_sweep`.
-        places: those of the plan.
+        folders: those of the plan.
         name: of the folder `sweeps/NAME` and of the table's column `sweep`.
         device: to train on.
         test: score test too, of the configuration that is best on val for each task and backbone.
@@ -75,11 +75,11 @@ def run_sweep(
     Raises:
         CallError: `name` cannot be a folder's.
     """
-    folder = sweep_folder(places.results_dir, name)
+    folder = sweep_folder(folders.results_dir, name)
     make_directory(folder)
     ids = [trial.run.id for trial in plan.trials]
     publish(folder / "sweep.json", json.dumps({"name": name, **(about or {}), "runs": ids}).encode())
-    runner = _Runner(places, name, device, progress, total=sum(one[0].run.n_steps for one in plan.passes))
+    runner = _Runner(folders, name, device, progress, total=sum(one[0].run.n_steps for one in plan.passes))
     for missing in plan.missing:
         way_out = f" Make it with `{missing.command}`." if missing.command else ""
         runner.fail([cell.label for cell in missing.cells], f"{missing.problem}{way_out}")
@@ -119,27 +119,25 @@ def known_sweeps(results_dir: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
     """A line a configuration, the best on val first: mean and spread over its seeds, and what was selected.
 
     The best of each task and backbone is marked with the number of runs that it was selected from.
     """
     lines: list[dict[str, object]] = []
-    for task, of_task in rows_by("task", rows).items():
-        for backbone, ours in rows_by("backbone", of_task).items():
-            for place, one in enumerate(configurations(ours)):
-                row = one.best
-                chosen = place == 0 and isfinite(row["val"]) and len(ours) > 1
-                settings = " ".join(f"{name}={value}" for name, value in sorted(one.settings.items()))
-                lines.append(
-                    {
-                        "task": task, "backbone": backbone, "layer": row["layer"],
-                        "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
-                        "metric": row["metric"],
-                        **{role: format_mean(one, role) for role in ("val", "test")},
-                        "selected": f"best on val of {len(ours)} runs" if chosen else None,
-                    }
-                )  # fmt: skip
+    for ours in _competing(rows):
+        for rank, one in enumerate(configurations(ours)):
+            row = one.best
+            chosen = rank == 0 and isfinite(row["val"]) and len(ours) > 1
+            settings = " ".join(f"{name}={value}" for name, value in sorted(one.settings.items()))
+            lines.append(
+                {
+                    "task": row["task"], "backbone": row["backbone"], "layer": row["layer"],
+                    "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
+                    "metric": row["metric"], **{role: format_mean(one, role) for role in ("val", "test")},
+                    "selected": f"best on val of {len(ours)} runs" if chosen else None,
+                }
+            )  # fmt: skip
     return lines
 
 
@@ -147,9 +145,9 @@ class _Runner:
     """Trains passes one after the other and remembers what went wrong."""
 
     def __init__(
-        self, places: Places, name: str, device: torch.device, progress: Progress, *, total: int
+        self, folders: Folders, name: str, device: torch.device, progress: Progress, *, total: int
     ) -> None:
-        self.places, self.name, self.device, self.total = places, name, device, total
+        self.folders, self.name, self.device, self.total = folders, name, device, total
         self.report = progress
         self.failures: list[Failure] = []
         self.skipped: list[Trial] = []
@@ -161,7 +159,7 @@ class _Runner:
         problem = self._tried(trials)
         if problem is None:
             return
-        held = [trial for trial in trials if trial.run.folder(self.places.results_dir).is_held()]
+        held = [trial for trial in trials if trial.run.folder(self.folders.results_dir).is_held()]
         left = [trial for trial in trials if trial not in held and not self._rows(trial)]
         self.skipped += held
         if held and left:
@@ -174,27 +172,25 @@ class _Runner:
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
-        ready: dict[str, list[Trial]] = {}
+        ready = []
         for trial in trials:
             task = trial.run.task
             try:
-                splits = open_splits(trial.cell, task, self.places, test=True)
+                splits = open_splits(trial.cell, task, self.folders, test=True)
             except StoreError as problem:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
-                continue
-            again = trial_of(trial.cell, task, splits, self.places)
-            ready.setdefault(again.run.pass_key, []).append(again)
-        for one in ready.values():
+            else:
+                ready.append(trial_of(trial.cell, task, splits, self.folders))
+        for one in grouped(ready, lambda trial: trial.run.pass_key).values():
             self.train(one)
 
     def fail(self, labels: Sequence[str], error: str, run: str = "") -> None:
         """Record what did not work, in the sweep's folder as well."""
         for label in labels:
-            failure = Failure(label=label, error=error, run=run)
-            self.failures.append(failure)
-            about = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "run": run, "label": label}
-            line = json.dumps({**about, "error": error})
-            append_line(sweep_folder(self.places.results_dir, self.name) / "failures.jsonl", line)
+            self.failures.append(Failure(label=label, error=error, run=run))
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            line = json.dumps({"at": at, "run": run, "label": label, "error": error})
+            append_line(sweep_folder(self.folders.results_dir, self.name) / "failures.jsonl", line)
 
     def rows(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
         """What is in the table of some runs."""
@@ -209,7 +205,7 @@ class _Runner:
         try:
             train_together(
                 [trial.run for trial in trials],
-                results_dir=self.places.results_dir,
+                results_dir=self.folders.results_dir,
                 device=self.device,
                 commands={trial.run.id: trial.command for trial in trials},
                 sweep_name=self.name,
@@ -232,13 +228,16 @@ class _Runner:
             self.fail([trial.cell.label], f"{kind}{problem}", run=trial.run.id)
 
     def _rows(self, trial: Trial) -> list[dict[str, Any]]:
-        return recorded(self.places.results_dir, trial.run.id, tested="test" in trial.run.splits)
+        return recorded(self.folders.results_dir, trial.run.id, tested="test" in trial.run.splits)
 
 
-def _selected(trials: Sequence[Trial], rows: Sequence[dict[str, Any]]) -> list[Trial]:
+def _selected(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:
     """The runs of the configuration that is best on val, of each task and backbone."""
-    best: set[str] = set()
-    for of_task in rows_by("task", rows).values():
-        for ours in rows_by("backbone", of_task).values():
-            best |= {str(row["run"]) for row in configurations(ours)[0].rows}
+    best = {row["run"] for ours in _competing(rows) for row in configurations(ours)[0].rows}
     return [trial for trial in trials if trial.run.id in best]
+
+
+def _competing(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows of each task and backbone, of which one configuration is the best."""
+    for of_task in rows_by("task", rows).values():
+        yield from rows_by("backbone", of_task).values()

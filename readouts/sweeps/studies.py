@@ -39,31 +39,6 @@ class Study:
     """Which of the task's published rows belong beside it, given ours and all of them."""
 
 
-def _every_readout(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"readout": tuple(readouts_of(task))}
-
-
-def _every_layer(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"layer": (EVERY_LAYER,)}
-
-
-def _both_orders(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    ordered = backbone.removesuffix(SHUFFLED)
-    return {"backbone": (ordered, ordered + SHUFFLED)}
-
-
-def _shares(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"train_fraction": ("0.01", "0.05", "0.25", "1")}
-
-
-def _sizes(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"backbone": family(backbone, known)}
-
-
-def _views(task: Task, backbone: str, known: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    return {"train_views": ("1", "2", "4", "8")}
-
-
 def _same_backbone(row: PublishedResult, backbone: str, rows: Sequence[PublishedResult]) -> bool:
     return _plain(row.backbone) == _plain(backbone.removesuffix(SHUFFLED))
 
@@ -84,42 +59,44 @@ STUDIES: Mapping[str, Study] = {
         title="Readout architecture",
         question="How much of what a backbone knows does each kind of readout find?",
         along="readout",
-        vary=_every_readout,
+        vary=lambda task, backbone, known: {"readout": tuple(readouts_of(task))},
         beside=_several_readouts,
     ),
     "depth": Study(
         title="Depth",
         question="At which layer is what the task needs easiest to read?",
         along="layer",
-        vary=_every_layer,
+        vary=lambda task, backbone, known: {"layer": (EVERY_LAYER,)},
         beside=_same_backbone,
     ),
     "order": Study(
         title="Temporal order",
         question="Does it matter to the backbone in which order the frames come?",
         along="backbone",
-        vary=_both_orders,
+        vary=lambda task, backbone, known: {
+            "backbone": (plain := backbone.removesuffix(SHUFFLED), plain + SHUFFLED)
+        },
         beside=_same_backbone,
     ),
     "data": Study(
         title="Data fraction",
         question="How much labelled data does a readout need?",
         along="train_fraction",
-        vary=_shares,
+        vary=lambda task, backbone, known: {"train_fraction": ("0.01", "0.05", "0.25", "1")},
         beside=_same_backbone,
     ),
     "scale": Study(
         title="Scale within a family",
         question="Is the larger backbone of a family the better one?",
         along="backbone",
-        vary=_sizes,
+        vary=lambda task, backbone, known: {"backbone": family(backbone, known)},
         beside=_same_family,
     ),
     "views": Study(
         title="Cached views",
         question="How many frozen views stand in for augmentation drawn anew every time?",
         along="train_views",
-        vary=_views,
+        vary=lambda task, backbone, known: {"train_views": ("1", "2", "4", "8")},
         beside=_same_backbone,
     ),
 }
@@ -127,7 +104,7 @@ STUDIES: Mapping[str, Study] = {
 
 
 def study_of(name: str) -> Study:
-    """The study called `name`.
+    """The study that `--study` has this name for.
 
     Raises:
         CallError: there is none; says which there are.

@@ -9,7 +9,6 @@ probe has no loop: it is fitted, scored and recorded.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import torch
@@ -21,8 +20,8 @@ from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
 from readouts.results.table import load_run, recorded
 from readouts.training.evaluate import Scored, score
-from readouts.training.fitting import fit_run
-from readouts.training.record import Best, Cost, record
+from readouts.training.fitting import fit_and_record
+from readouts.training.record import Cost, record
 from readouts.training.run import Run
 from readouts.training.train_state import build_preparation, take_step, training_arithmetic
 from readouts.training.trainer import Trainer
@@ -96,24 +95,13 @@ def train_together(
         if left and left[0].is_trained:
             with training_arithmetic():
                 one_pass = _Pass(left, results_dir, device, progress)
-                one_pass.fit(resident)
+                one_pass.train(resident)
                 one_pass.finish(results_dir, commands or {}, sweep_name)
         elif left:
-            (run,) = left
-            started = monotonic()
-            found = fit_run(run, device, progress)
-            val = {kind: scores[run.task.score] for kind, scores in found["val"].scores.items()}
-            record(
-                run,
-                results_dir,
-                found,
-                best={kind: Best(step=0, val=of) for kind, of in val.items()},
-                parameters=dict.fromkeys(val, 0),
-                cost=Cost(device=device, seconds=monotonic() - started, together=1),
-                command=(commands or {}).get(run.id, ""),
-                sweep=sweep_name,
-                # What the table has was fitted the same way: now it is scored on test as well.
-                trained_before=not again,
+            (run,) = left  # a probe's pass is its own
+            command = (commands or {}).get(run.id, "")
+            fit_and_record(
+                run, results_dir, device, command=command, sweep=sweep_name, again=again, progress=progress
             )
     return [row for run in runs for row in load_run(results_dir, run.id)]
 
@@ -134,7 +122,7 @@ class _Pass:
         self.trainers = [Trainer(run, run.folder(results_dir), device) for run in runs]
         self.diverged: list[TrainingError] = []
 
-    def fit(self, choice: PreloadChoice) -> None:
+    def train(self, choice: PreloadChoice) -> None:
         """Train from the earliest checkpoint to the last step; a run that is ahead joins at its own."""
         recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
         steps = range(min(trainer.step for trainer in self.trainers), recipe.steps)
@@ -162,13 +150,12 @@ class _Pass:
         """
         found = {role: self._final(role) for role in ("val", "test") if role in self.one.splits}
         for trainer in self.trainers:
-            run, heads = trainer.run, trainer.state.heads
+            run = trainer.run
             record(
                 run,
                 results_dir,
                 {role: of[run.id] for role, of in found.items()},
-                best=trainer.best(),
-                parameters={kind: sum(p.numel() for p in head.parameters()) for kind, head in heads.items()},
+                learned=trainer.learned(),
                 cost=Cost(device=self.device, seconds=trainer.seconds, together=len(self.trainers)),
                 command=commands.get(run.id, ""),
                 sweep=sweep_name,

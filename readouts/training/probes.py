@@ -26,7 +26,7 @@ _SMALLEST_SHARE = 1e-6
 """Frequencies of 0 and 1 become logits of -13.8 and 13.8."""
 
 _SMALLEST_DEVIATION = 1e-6
-"""Of a channel that is constant in training, which then is 0 and not noise."""
+"""Taken for that of a channel that is constant in training, which then is 0 and not noise."""
 
 Fit = Callable[..., Float[np.ndarray, "n O"]]
 """(x, y, queries, *, device, **settings): standardised training features and targets, features to predict."""

@@ -27,16 +27,18 @@ OF_THE_TRAINING = ("seconds", "together", "sweep", "device", "software")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Best:
-    """The best point of a readout's curve, over the first clips of val."""
+class Learned:
+    """What a readout's row says of its training."""
 
-    step: int
-    val: float
+    best_step: int
+    best_val: float
+    """Of the best point of its curve, over the first clips of val."""
+    parameters: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a run took."""
+    """What a run took, on which device."""
 
     device: torch.device
     seconds: float
@@ -50,8 +52,7 @@ def record(
     results_dir: Path,
     found: Mapping[str, Scored],
     *,
-    best: Mapping[str, Best],
-    parameters: Mapping[str, int],
+    learned: Mapping[str, Learned],
     cost: Cost,
     command: str,
     sweep: str | None,
@@ -63,8 +64,7 @@ def record(
         run: that ended.
         results_dir: the table lies there, and the run's folder.
         found: role (val, perhaps test) -> the outputs and scores of the last step.
-        best: readout -> the best point of its curve.
-        parameters: readout -> the number of its parameters.
+        learned: readout -> what is told of its training.
         cost: of the training, where it was trained now.
         command: what repeats the run, "" where that is not known.
         sweep: the sweep that it belongs to, None of a single run.
@@ -81,9 +81,9 @@ def record(
         _of_splits({**run.splits, "train": run.training})
         | _of_scores(run, kind, {role: scored.scores[kind] for role, scored in found.items()})
         | {
-            "best_val": best[kind].val,
-            "best_step": best[kind].step,
-            "parameters": parameters[kind],
+            "best_val": learned[kind].best_val,
+            "best_step": learned[kind].best_step,
+            "parameters": learned[kind].parameters,
             "device": device_name(cost.device),
             "seconds": cost.seconds,
             "together": cost.together,

@@ -58,10 +58,10 @@ def configure(
         name, given, text = setting.partition("=")
         owners = [kind for kind in configs if name in settings_for(task, kind)]
         if given and name in recipe_names(kinds[0]):
-            recipe[name] = _parsed(setting, text, getattr(task.recipe, name))
+            recipe[name] = parse_number(f"--set {setting}", text, getattr(task.recipe, name))
         elif given and owners:
             for kind in owners:
-                value = _parsed(setting, text, settings_for(task, kind)[name])
+                value = parse_number(f"--set {setting}", text, settings_for(task, kind)[name])
                 _check_value(setting, name, value, is_probes=kind in PROBES)
                 configs[kind][name] = value
         else:
@@ -116,6 +116,19 @@ def recipe_names(readout: str) -> tuple[str, ...]:
     return OF_A_PROBE if readout in PROBES else tuple(field.name for field in fields(Recipe))
 
 
+def parse_number(setting: str, text: str, default: Any) -> Any:
+    """The number in `text`, of the type of `default` (None: a float); `setting` is how messages name it.
+
+    Raises:
+        CallError: there is no such number in it.
+    """
+    kind = float if default is None else type(default)
+    try:
+        return kind(text)
+    except ValueError:
+        raise CallError(f"{setting}: {text!r} is not {'a whole' if kind is int else 'a'} number.") from None
+
+
 def refuse_probes(readouts: Sequence[str], *, task: str, backbone: str, **options: object) -> None:
     """Refuse to train what is not trained.
 
@@ -167,16 +180,6 @@ def _check_readouts(kinds: Sequence[str], task: Task) -> None:
             )
         if kind in PROBES and len(kinds) > 1:
             raise CallError(f"--readout {','.join(kinds)}: {kind} is fitted by itself, in a run of its own.")
-
-
-def _parsed(setting: str, text: str, default: Any) -> Any:
-    kind = float if default is None else type(default)
-    try:
-        return kind(text)
-    except ValueError:
-        raise CallError(
-            f"--set {setting}: {text!r} is not {'a whole' if kind is int else 'a'} number."
-        ) from None
 
 
 def _check_value(setting: str, name: str, value: Any, *, is_probes: bool) -> None:

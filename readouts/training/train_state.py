@@ -38,7 +38,7 @@ class TrainState:
 
     @property
     def readouts(self) -> dict[str, Readout]:
-        """The heads by kind."""
+        """The heads by the name of their kind."""
         return {kind: cast("Readout", head) for kind, head in self.heads.items()}
 
     def seed_dropout(self, head: Readout) -> None:

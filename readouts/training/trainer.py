@@ -14,7 +14,7 @@ from readouts.results.curve import Curve
 from readouts.results.run_folder import RunFolder
 from readouts.training.checkpoint import checkpoint_tensors, load_state, restore, save_state
 from readouts.training.evaluate import Scored
-from readouts.training.record import Best
+from readouts.training.record import Learned
 from readouts.training.run import Run
 from readouts.training.train_state import TrainState
 
@@ -43,7 +43,7 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """Updates taken so far."""
+        """The number of updates taken so far."""
         return self.state.step
 
     @property
@@ -89,14 +89,15 @@ class Trainer:
         # After the curve: one that is ahead of its checkpoint is cut back, one that lags would have a gap.
         self._save()
 
-    def best(self) -> dict[str, Best]:
-        """Readout -> the best point of its curve."""
+    def learned(self) -> dict[str, Learned]:
+        """Readout -> the best point of its curve, and its size."""
         choose, score = max if self.run.task.higher_is_better else min, self.run.task.score
         found = {}
-        for kind in self.run.readouts:
+        for kind, head in self.state.heads.items():
             points = [point for point in self.curve.points if point["readout"] == kind]
-            point = choose(points, key=lambda point: point[score])
-            found[kind] = Best(step=point["step"], val=point[score])
+            best = choose(points, key=lambda point: point[score])
+            n_parameters = sum(weight.numel() for weight in head.parameters())
+            found[kind] = Learned(best_step=best["step"], best_val=best[score], parameters=n_parameters)
         return found
 
     def _save(self) -> None:

@@ -63,7 +63,7 @@ def test_what_is_no_grid_is_refused(text: str, said: str) -> None:
         ),
         ("task=flyvsfly", "names no backbone"),
         ("backbone=a", "names no task"),
-        ("task=flyvsfly backbone=a seed=one", "seed is a whole number"),
+        ("task=flyvsfly backbone=a seed=one", "seed=one: 'one' is not a whole number"),
     ],
 )
 def test_what_no_run_could_read_is_refused(text: str, said: str) -> None:

@@ -21,7 +21,7 @@ from featcache.store.feature_store import FeatureStore
 from readouts.results.table import SCHEMA, load_results
 from readouts.sweeps import run as sweep
 from readouts.sweeps.grid import parse_grid
-from readouts.sweeps.plan import Places, plan_sweep
+from readouts.sweeps.plan import Folders, plan_sweep
 from readouts.sweeps.run import Outcome, run_sweep, summary, sweep_name
 from readouts.training.run import Run
 
@@ -34,8 +34,10 @@ OF_THE_CLOCK = {"finished", "seconds", "together"}
 
 
 @pytest.fixture
-def places(tmp_path: Path) -> Places:
-    return Places(cache_dir=tmp_path / "features", results_dir=tmp_path / "results", manifest=load_manifest())
+def folders(tmp_path: Path) -> Folders:
+    return Folders(
+        cache_dir=tmp_path / "features", results_dir=tmp_path / "results", manifest=load_manifest()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -50,25 +52,25 @@ def stores(make_split: Callable[..., FeatureStore]) -> None:
             make_split(role, tokens, labels, task=task)
 
 
-def swept(places: Places, *grids: str, **options: Any) -> Outcome:
-    plan = plan_sweep([parse_grid(grid) for grid in grids], places)
-    return run_sweep(plan, places, name="mine", device=CPU, **options)
+def swept(folders: Folders, *grids: str, **options: Any) -> Outcome:
+    plan = plan_sweep([parse_grid(grid) for grid in grids], folders)
+    return run_sweep(plan, folders, name="mine", device=CPU, **options)
 
 
-def failures(places: Places) -> list[dict[str, Any]]:
-    file = places.results_dir / "sweeps" / "mine" / "failures.jsonl"
+def failures(folders: Folders) -> list[dict[str, Any]]:
+    file = folders.results_dir / "sweeps" / "mine" / "failures.jsonl"
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_every_run_of_a_sweep_becomes_a_row(places: Places) -> None:
+def test_every_run_of_a_sweep_becomes_a_row(folders: Folders) -> None:
     told: list[tuple[int, int]] = []
 
     def progress(what: str, done: int, total: int) -> None:
         if what == "steps of the sweep":
             told.append((done, total))
 
-    found = swept(places, TINY + "readout=linear,attention,knn seed=0,1", progress=progress)
-    rows = load_results(places.results_dir)
+    found = swept(folders, TINY + "readout=linear,attention,knn seed=0,1", progress=progress)
+    rows = load_results(folders.results_dir)
     assert len(rows) == len(found.rows) == 6
     assert {row["sweep"] for row in rows} == {"mine"}
     assert {(row["readout"], row["together"]) for row in rows} == {
@@ -78,34 +80,34 @@ def test_every_run_of_a_sweep_becomes_a_row(places: Places) -> None:
     }
     assert (found.failures, found.busy) == ([], [])
     assert told == [(step, 6) for step in range(1, 7)]
-    about = json.loads((places.results_dir / "sweeps" / "mine" / "sweep.json").read_text())
+    about = json.loads((folders.results_dir / "sweeps" / "mine" / "sweep.json").read_text())
     assert sorted(about["runs"]) == sorted(row["run"] for row in rows)
 
 
-def test_a_sweep_of_recorded_runs_trains_nothing(places: Places) -> None:
-    first = swept(places, TINY + "readout=linear seed=0,1")
-    plan = plan_sweep([parse_grid(TINY + "readout=linear seed=0,1")], places)
+def test_a_sweep_of_recorded_runs_trains_nothing(folders: Folders) -> None:
+    first = swept(folders, TINY + "readout=linear seed=0,1")
+    plan = plan_sweep([parse_grid(TINY + "readout=linear seed=0,1")], folders)
     assert (plan.passes, len(plan.recorded)) == ((), 2)
-    again = run_sweep(plan, places, name="other", device=CPU)
+    again = run_sweep(plan, folders, name="other", device=CPU)
     assert again.rows == first.rows
 
 
-def test_only_the_guilty_run_fails(places: Places) -> None:
+def test_only_the_guilty_run_fails(folders: Folders) -> None:
     # Three heads do not divide a width of 8, which is found when the head is built.
-    found = swept(places, TINY.replace("heads=2", "heads=2,3") + "readout=linear,attention seed=0,1")
+    found = swept(folders, TINY.replace("heads=2", "heads=2,3") + "readout=linear,attention seed=0,1")
     assert len(found.rows) == 4
     assert [failure.label for failure in found.failures] == [
         f"flyvsfly toy attention steps=6 minival_every=3 batch=8 width=8 heads=3 seed {seed}"
         for seed in (0, 1)
     ]
-    assert [(line["run"], line["error"]) for line in failures(places)] == [
+    assert [(line["run"], line["error"]) for line in failures(folders)] == [
         (failure.run, failure.error) for failure in found.failures
     ]
     assert "8" in found.failures[0].error and "3" in found.failures[0].error
 
 
 def test_a_pass_that_failed_is_out_of_memory_before_its_runs_are_tried_alone(
-    places: Places, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pass of many runs may have failed for want of memory, which its traceback would go on holding."""
     train_together, held = sweep.train_together, list["weakref[torch.Tensor]"]()
@@ -119,37 +121,37 @@ def test_a_pass_that_failed_is_out_of_memory_before_its_runs_are_tried_alone(
         return train_together(runs, **options)
 
     monkeypatch.setattr(sweep, "train_together", short_of_memory)
-    found = swept(places, TINY + "readout=linear seed=0,1")
+    found = swept(folders, TINY + "readout=linear seed=0,1")
     assert (len(held), len(found.rows), found.failures) == (1, 2, [])
 
 
-def test_a_run_that_diverges_takes_nothing_with_it(places: Places) -> None:
-    found = swept(places, TINY + "readout=linear lr=1e-2,1e38 warmup=1")
+def test_a_run_that_diverges_takes_nothing_with_it(folders: Folders) -> None:
+    found = swept(folders, TINY + "readout=linear lr=1e-2,1e38 warmup=1")
     assert [json.loads(row["recipe"])["lr"] for row in found.rows] == [1e-2]
     assert len(found.failures) == 1 and "lr=1e+38" in found.failures[0].error
 
 
-def test_runs_without_a_store_are_failures_with_the_way_out(places: Places) -> None:
-    found = swept(places, TINY.replace("backbone=toy", "backbone=toy,none") + "readout=linear")
+def test_runs_without_a_store_are_failures_with_the_way_out(folders: Folders) -> None:
+    found = swept(folders, TINY.replace("backbone=toy", "backbone=toy,none") + "readout=linear")
     assert len(found.rows) == 1
-    assert "scivid extract --backbone none --task flyvsfly" in failures(places)[0]["error"]
+    assert "scivid extract --backbone none --task flyvsfly" in failures(folders)[0]["error"]
 
 
-def test_a_run_in_another_process_is_left_to_it(places: Places) -> None:
-    plan = plan_sweep([parse_grid(TINY + "readout=linear seed=0,1,2")], places)
-    folder = plan.passes[0][1].run.folder(places.results_dir).path
+def test_a_run_in_another_process_is_left_to_it(folders: Folders) -> None:
+    plan = plan_sweep([parse_grid(TINY + "readout=linear seed=0,1,2")], folders)
+    folder = plan.passes[0][1].run.folder(folders.results_dir).path
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        found = run_sweep(plan, places, name="mine", device=CPU)
+        found = run_sweep(plan, folders, name="mine", device=CPU)
     assert sorted(row["seed"] for row in found.rows) == [0, 2]
     assert len(found.busy) == 1 and found.busy[0].endswith("seed 1")
     assert found.failures == []
 
 
-def test_val_selects_and_test_is_scored_for_what_was_selected(places: Places) -> None:
+def test_val_selects_and_test_is_scored_for_what_was_selected(folders: Folders) -> None:
     grid = TINY + "readout=linear,attention lr=1e-5,1e-1 seed=0,1"
-    found = swept(places, grid, test=True)
+    found = swept(folders, grid, test=True)
     lines = summary(found.rows)
     assert [line["selected"] for line in lines] == ["best on val of 8 runs", None, None, None]
     assert [line["test"] is not None for line in lines] == [True, False, False, False]
@@ -163,10 +165,10 @@ def test_val_selects_and_test_is_scored_for_what_was_selected(places: Places) ->
     assert all((" --test " in row["command"]) == (row["test"] is not None) for row in found.rows)
 
 
-def test_a_run_belongs_to_the_sweep_that_trained_it_first(places: Places) -> None:
-    swept(places, TINY + "readout=linear,knn seed=0,1")
-    plan = plan_sweep([parse_grid(TINY + "readout=linear,knn seed=1")], places)
-    found = run_sweep(plan, places, name="other", device=CPU, test=True)
+def test_a_run_belongs_to_the_sweep_that_trained_it_first(folders: Folders) -> None:
+    swept(folders, TINY + "readout=linear,knn seed=0,1")
+    plan = plan_sweep([parse_grid(TINY + "readout=linear,knn seed=1")], folders)
+    found = run_sweep(plan, folders, name="other", device=CPU, test=True)
     assert sorted((row["readout"], row["together"], row["sweep"]) for row in found.rows) == [
         ("knn", 1, "mine"),
         ("linear", 2, "mine"),
@@ -174,25 +176,25 @@ def test_a_run_belongs_to_the_sweep_that_trained_it_first(places: Places) -> Non
     assert [row["test"] is not None for row in found.rows].count(True) == 1
 
 
-def test_the_test_split_of_a_probe_is_scored_too(places: Places) -> None:
-    found = swept(places, TINY + "readout=knn", test=True)
+def test_the_test_split_of_a_probe_is_scored_too(folders: Folders) -> None:
+    found = swept(folders, TINY + "readout=knn", test=True)
     assert found.rows[0]["test"] is not None and found.rows[0]["steps"] == 0
 
 
-def test_the_summary_is_mean_and_spread_over_seeds(places: Places) -> None:
-    rows = swept(places, TINY + "readout=linear seed=0,1,2").rows
+def test_the_summary_is_mean_and_spread_over_seeds(folders: Folders) -> None:
+    rows = swept(folders, TINY + "readout=linear seed=0,1,2").rows
     (line,) = summary(rows)
     vals = [row["val"] for row in rows]
     assert line["val"] == f"{np.mean(vals):.3f} ± {np.std(vals, ddof=1):.3f}"
     assert line["seeds"] == 3
 
 
-def test_a_name_is_a_folder_and_follows_from_the_grid(places: Places) -> None:
+def test_a_name_is_a_folder_and_follows_from_the_grid(folders: Folders) -> None:
     one, other = [parse_grid("task=flyvsfly")], [parse_grid("task=calms21")]
     assert sweep_name(one) == sweep_name([parse_grid("task=flyvsfly")]) != sweep_name(other)
-    plan = plan_sweep([parse_grid(TINY)], places)
+    plan = plan_sweep([parse_grid(TINY)], folders)
     with pytest.raises(CallError, match="becomes a folder"):
-        run_sweep(plan, places, name="../x", device=CPU)
+        run_sweep(plan, folders, name="../x", device=CPU)
 
 
 DRIVER = """
@@ -202,13 +204,13 @@ import torch
 from featcache.manifest import load_manifest
 from readouts.sweeps.grid import parse_grid
 from readouts.sweeps.run import run_sweep
-from readouts.sweeps.plan import Places, plan_sweep
+from readouts.sweeps.plan import Folders, plan_sweep
 
 torch.set_num_threads(1)
 cache, results, *grids = sys.argv[1:]
-places = Places(cache_dir=Path(cache), results_dir=Path(results), manifest=load_manifest())
-plan = plan_sweep([parse_grid(grid) for grid in grids], places, together=6)
-run_sweep(plan, places, name="mine", device=torch.device("cpu"))
+folders = Folders(cache_dir=Path(cache), results_dir=Path(results), manifest=load_manifest())
+plan = plan_sweep([parse_grid(grid) for grid in grids], folders, together=6)
+run_sweep(plan, folders, name="mine", device=torch.device("cpu"))
 """
 
 GRID = (
@@ -218,9 +220,9 @@ GRID = (
 """2 tasks x (2 heads x 3 seeds x 2 rates + 3 fits of one probe) = 30 runs."""
 
 
-def sweeping(places: Places, results: Path) -> "subprocess.Popen[bytes]":
+def sweeping(folders: Folders, results: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(places.cache_dir), str(results), GRID],
+        [sys.executable, "-c", DRIVER, str(folders.cache_dir), str(results), GRID],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
@@ -261,18 +263,18 @@ def kill_when(process: "subprocess.Popen[bytes]", results: Path, *, more_rows: i
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_twice_ends_as_if_undisturbed(places: Places, tmp_path: Path) -> None:
+def test_a_sweep_killed_twice_ends_as_if_undisturbed(folders: Folders, tmp_path: Path) -> None:
     calm, killed, rng = tmp_path / "calm", tmp_path / "killed", random.Random(0)
-    undisturbed = sweeping(places, calm)
+    undisturbed = sweeping(folders, calm)
     _, problem = undisturbed.communicate()
     assert undisturbed.returncode == 0, problem.decode()
 
     # Once in the middle of the first pass, once in the middle of a later one.
-    kill_when(sweeping(places, killed), killed, more_rows=0, more_states=rng.randint(14, 40))
+    kill_when(sweeping(folders, killed), killed, more_rows=0, more_states=rng.randint(14, 40))
     assert load_results(killed) == []
-    kill_when(sweeping(places, killed), killed, more_rows=6, more_states=rng.randint(20, 50))
+    kill_when(sweeping(folders, killed), killed, more_rows=6, more_states=rng.randint(20, 50))
     assert 0 < len(load_results(killed)) < 30
-    last = sweeping(places, killed)
+    last = sweeping(folders, killed)
     _, problem = last.communicate()
     assert last.returncode == 0, problem.decode()
     assert len(table(killed)) == 30
@@ -280,9 +282,9 @@ def test_a_sweep_killed_twice_ends_as_if_undisturbed(places: Places, tmp_path: P
 
 
 @pytest.mark.slow
-def test_two_processes_on_one_sweep_do_not_clash(places: Places, tmp_path: Path) -> None:
+def test_two_processes_on_one_sweep_do_not_clash(folders: Folders, tmp_path: Path) -> None:
     results = tmp_path / "both"
-    both = [sweeping(places, results) for _ in range(2)]
+    both = [sweeping(folders, results) for _ in range(2)]
     problems = [process.communicate()[1].decode() for process in both]
     assert [process.returncode for process in both] == [0, 0], problems
     assert not (results / "sweeps" / "mine" / "failures.jsonl").exists()

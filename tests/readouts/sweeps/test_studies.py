@@ -5,7 +5,7 @@ import pytest
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from readouts.sweeps.grid import expand, parse_grid
-from readouts.sweeps.plan import Places, plan_sweep
+from readouts.sweeps.plan import Folders, plan_sweep
 from readouts.sweeps.studies import STUDIES, family, published_beside, study_grids
 from readouts.tasks import load_task
 
@@ -120,7 +120,7 @@ def test_the_papers_rows_stand_beside_ours() -> None:
 def test_stores_of_shuffled_frames_are_made_with_the_option(tmp_path: Path) -> None:
     manifest = load_manifest()
     grids = study_grids("order", task="flyvsfly", backbone="resize", manifest=manifest, known=KNOWN)
-    plan = plan_sweep(grids, Places(cache_dir=tmp_path, results_dir=tmp_path, manifest=manifest))
+    plan = plan_sweep(grids, Folders(cache_dir=tmp_path, results_dir=tmp_path, manifest=manifest))
     assert [one.command for one in plan.missing] == [
         f"scivid extract --backbone resize --task flyvsfly --cache-dir {tmp_path}",
         f"scivid extract --backbone resize --task flyvsfly --shuffle-frames --cache-dir {tmp_path}",
