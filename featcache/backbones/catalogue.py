@@ -1,13 +1,13 @@
 """Every registered model: what it is, how large, where its weights are released, which family it belongs to.
 
-`scivid list backbones` and `scivid plan` read only this, so neither torch nor transformers is imported.
+`scivid list backbones` reads only this, so neither torch nor transformers is imported for it.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 from featcache.backbones.base import BackboneInfo, Upsampling, block_at_fraction
-from featcache.backbones.releases import Release
+from featcache.backbones.release import Release
 from featcache.backbones.sizes import (
     BlockSize,
     Dinov2Size,

@@ -13,7 +13,7 @@ from huggingface_hub import get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import EntryNotFoundError
 
 from featcache.backbones import BACKBONES, backbone_info
-from featcache.backbones.releases import WEIGHT_FILES, Release
+from featcache.backbones.release import WEIGHT_FILES, Release
 from featcache.backbones.weights.fetch import Say, fetch
 from featcache.backbones.weights.locate import how_to_get
 from featcache.errors import CallError, WeightsError

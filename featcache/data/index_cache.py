@@ -21,7 +21,7 @@ from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, Ski
 from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
-from featcache.system.files import publish, sweep
+from featcache.system.files import publish, remove_leftovers
 
 FOLDER = "index"
 """Below the cache folder; the stores are two levels further down."""
@@ -97,7 +97,7 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)}), sink)
     publish(path, sink.getvalue().to_pybytes())
-    sweep(path.parent)
+    remove_leftovers(path.parent)
 
 
 def _kept(path: Path, made_from: str) -> Scan | None:

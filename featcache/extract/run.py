@@ -1,4 +1,4 @@
-"""Extract splits: shards to clips to views to tokens to disk.
+"""The loop of an extraction: shard by shard, clips become views, views tokens, and tokens the shard.
 
 What is left to do is what is not on disk: a killed extraction goes on at the shard it was in.
 """

@@ -43,7 +43,7 @@ from featcache.system.files import (
     failures_explained,
     make_directory,
     publish,
-    sweep,
+    remove_leftovers,
 )
 
 SKIPPED = "skipped"
@@ -223,7 +223,7 @@ class StoreWriter:
         reasons = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
         for array in self.spec.all_arrays:
-            sweep(self.path / array.name)
+            remove_leftovers(self.path / array.name)
         for shard in range(self.spec.n_shards):
             absent = self._absent_rows(shard)
             if absent is not None and reasons.keys() >= set(absent):
@@ -355,7 +355,7 @@ def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTab
         table = table.append_column(name, pa.array(values))
     publish(path / "clips.parquet", _parquet_bytes(table.replace_schema_metadata(None)))
     publish(root, json_bytes(header.metadata()))
-    sweep(path)
+    remove_leftovers(path)
 
 
 def _parquet_bytes(table: pa.Table) -> bytes:

@@ -128,7 +128,7 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers left in a folder (not below it)."""
     if folder.is_dir():
         for leftover in folder.glob(f".*{PARTIAL}"):

@@ -51,7 +51,7 @@ def overview(tasks: Sequence[TaskResults]) -> Overview:
         ours=[
             _ours(name, tasks) for name in sorted({str(r["backbone"]) for task in tasks for r in task.rows})
         ],
-        baselines=BackboneScores(name="no features", title="the best control row", scores=baselines),
+        baselines=BackboneScores(name="no features", title="the best baseline", scores=baselines),
         published=[
             BackboneScores(name=name, scores=[_best_published(task, name) for task in tasks])
             for name in published

@@ -26,7 +26,7 @@ def comparison_of(results: TaskResults) -> list[dict[str, object]]:
     """Our configurations, baselines and published rows of one task: rows of one table, column -> value."""
     ours = [configuration_cells(one) for one in results.configurations]
     baselines: list[dict[str, object]] = [
-        {"backbone": f"control: {name}", **{role: format_score(score) for role, score in of.items()}}
+        {"backbone": f"baseline: {name}", **{role: format_score(score) for role, score in of.items()}}
         for name, of in results.baseline_scores().items()
     ]
     published: list[dict[str, object]] = [

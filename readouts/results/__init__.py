@@ -1,1 +1,1 @@
-"""Rows, and what is made of them: configurations, baselines, intervals, costs."""
+"""Files of a run, rows of the table, and what follows from them: configurations, intervals, costs."""

@@ -1,1 +1,1 @@
-"""One run and many: gradients, the optimiser, the pass over the data, checkpoints and scores."""
+"""One run and many: settings, gradients, the optimiser, the pass over the data, checkpoints; and probes."""

@@ -1,4 +1,4 @@
-"""The state of a training in safetensors: weights, moments, step.
+"""The file that a killed run goes on from, written and read: weights, moments and step in safetensors.
 
 It is durable before it has its name, so a killed run finds either the old state or the new one, and goes on
 bit for bit as if it had not been killed.

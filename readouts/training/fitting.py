@@ -122,9 +122,7 @@ def pool_split(
     # The last batch of a training pass may hold the begin of a second one.
     whole = np.concatenate(features)[:n]
     if not np.isfinite(whole).all():
-        raise ScividError(
-            f"{split.store.path} holds tokens that are not finite: see `scivid validate --full`."
-        )
+        raise ScividError(f"{split.store.path} holds tokens that are not finite: see `scivid validate`.")
     return Pooled(features=whole, targets=np.concatenate(targets)[:n] if targets else None, kind=kind)
 
 

@@ -15,7 +15,7 @@ import torch
 
 from featcache.errors import CallError, TrainingError
 from featcache.system.console import Progress, silent
-from featcache.system.files import sweep
+from featcache.system.files import remove_leftovers
 from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
 from readouts.results.table import load_run, recorded
@@ -89,7 +89,7 @@ def train_together(
         # Asked again under the lock: its last holder may have just finished this very run.
         left = [run for run in left if again or not _recorded(results_dir, run)]
         for run in left:
-            sweep(run.folder(results_dir).path)
+            remove_leftovers(run.folder(results_dir).path)
             if again:
                 run.folder(results_dir).forget()
         if left and left[0].is_trained:

@@ -1,4 +1,4 @@
-"""The state of a training at one step: heads, optimiser, number of updates; nothing of it is on disk.
+"""Heads and optimiser in memory at one step, and how a step is taken; nothing of it is on disk.
 
 Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
 each head: being killed and resumed changes no bit of a run, sharing a pass with others no more than rounding.
@@ -17,9 +17,9 @@ from readouts.heads import build_head
 from readouts.heads.base import Readout
 from readouts.tasks.base import Recipe, Rows
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
+from readouts.training.gradients import backward, for_each
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
 from readouts.training.run import Run
-from readouts.training.step import backward, for_each
 
 
 class TrainState:

@@ -33,7 +33,7 @@ from safetensors.torch import save_file
 from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import Backbone, Encoder, block_at_fraction
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.releases import CONFIG_FILE
+from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import VideoMAESize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.random import random_tensors

@@ -1,1 +1,1 @@
-"""One file a family of frozen models: its architecture, and the map from its released keys."""
+"""A file for each family of models: the map from its released keys, and its layers where they are not `vit`'s."""

@@ -25,7 +25,7 @@ from featcache.backbones import base
 from featcache.backbones.catalogue import BACKBONES, vit_info
 from featcache.backbones.encoder import PretrainedBackbone, meta
 from featcache.backbones.parts import PatchEmbedding, sinusoid, states_after
-from featcache.backbones.releases import CONFIG_FILE
+from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import BlockSize, VideoMAESize
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile
 from featcache.backbones.weights.key_map import Entries, Entry, KeyMap

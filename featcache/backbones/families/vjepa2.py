@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from featcache.backbones import base
 from featcache.backbones.encoder import PretrainedBackbone
 from featcache.backbones.parts import PatchEmbedding, states_after
-from featcache.backbones.releases import CONFIG_FILE
+from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize, size_entry
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import KeyMap, renamed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from featcache.backbones.releases import CONFIG_FILE, INDEX_FILE, WEIGHT_FILES, Release
+from featcache.backbones.release import CONFIG_FILE, INDEX_FILE, WEIGHT_FILES, Release
 from featcache.backbones.weights.shard_index import files_of, is_index
 from featcache.errors import WeightsError
 

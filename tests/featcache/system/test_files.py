@@ -18,7 +18,7 @@ from featcache.system.files import (
     failures_explained,
     make_directory,
     publish,
-    sweep,
+    remove_leftovers,
     write_file,
 )
 
@@ -76,9 +76,9 @@ def test_publishing_the_same_bytes_touches_nothing(tmp_path: Path) -> None:
 def test_sweeping_takes_only_what_killed_writers_left(tmp_path: Path) -> None:
     for name in (".file.0a.partial", "file", "file.partial", ".hidden"):
         (tmp_path / name).write_bytes(b"")
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "file", "file.partial"]
-    sweep(tmp_path / "none")
+    remove_leftovers(tmp_path / "none")
 
 
 def test_folders_and_files_of_a_folder(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_page_is_whole_and_alone(folders: tuple[Path, Path], tmp_path: Path)
     text = page.read_text()
     assert "Fly behaviour" in text
     assert "a &lt;toy&gt;" in text  # escaped
-    assert "control: label frequency" in text
+    assert "baseline: label frequency" in text
     assert "0.894" in text  # 4DS-e, published
     assert "scivid train-readout --seed 0" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
@@ -62,7 +62,7 @@ def test_ours_baselines_and_published_stand_in_one_table(folders: tuple[Path, Pa
     results, cache = folders
     ((title, rows),) = comparison(results, cache, load_manifest())
     assert title == "Fly behaviour: mAP"
-    assert [row["backbone"] for row in rows[:3]] == ["toy", "toy", "control: label frequency"]
+    assert [row["backbone"] for row in rows[:3]] == ["toy", "toy", "baseline: label frequency"]
     assert [row.get("seeds") for row in rows[:3]] == [1, 1, None]
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "0.095"} in rows
 
@@ -90,7 +90,7 @@ def test_tables_are_written_beside_it(folders: tuple[Path, Path], tmp_path: Path
         csv=tmp_path / "r.csv", markdown=tmp_path / "r.md",
     )  # fmt: skip
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
-    assert "| control: label frequency |" in (tmp_path / "r.md").read_text()
+    assert "| baseline: label frequency |" in (tmp_path / "r.md").read_text()
 
 
 def test_nothing_to_report_is_said(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_row_of_an_unknown_task_does_not_hide_the_others(
     add_run(folders[0], "other", [{**row, "run": "other", "task": "moths", "task_spec": None, "val": 0.125}])
     text = page_of(folders, tmp_path)
     assert "Fly behaviour" in text
-    assert "control: label frequency" in text
+    assert "baseline: label frequency" in text
     assert re.search(r"Scores only: [^<]*moths", text)
     assert "0.125" in text
     assert [title for title, _ in comparison(*folders, load_manifest())][1] == "moths: mAP"
@@ -158,7 +158,7 @@ def test_a_run_whose_predictions_are_lost_is_shown_without_pictures(
     text = page_of(folders, tmp_path)
     assert "Precision and recall" not in text
     assert "Scores only" not in text
-    assert "control: label frequency" in text
+    assert "baseline: label frequency" in text
 
 
 SERIES = ("clip", "view", "hour")
@@ -191,8 +191,8 @@ def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
     assert "Pressure against time" in text
     assert "Error against lead time" in text
     assert "predicted and true labels" not in text
-    assert "control: last input value" in text
-    assert "control: training mean" in text
+    assert "baseline: last input value" in text
+    assert "baseline: training mean" in text
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", text)
 
 
@@ -201,8 +201,8 @@ def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple
     assert title == "Typhoon pressure: RMSE (hPa)"
     baselines = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("control")}
     # 2 hPa an hour: the mean over 1, 2, 3, 6 and 12 hours of twice as much.
-    assert baselines["control: last input value"] == "9.600"
-    assert re.fullmatch(r"\d\d\.\d", str(baselines["control: training mean"]))
+    assert baselines["baseline: last input value"] == "9.600"
+    assert re.fullmatch(r"\d\d\.\d", str(baselines["baseline: training mean"]))
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "10.0"} in rows
     assert len(list(storms[0].glob("typhoon/baselines.json"))) == 1
 
@@ -249,4 +249,4 @@ def test_a_forecast_is_drawn_from_what_was_kept(
     text = page.read_text()
     assert "Scores only" not in text
     assert all(f"{name}: truth, forecast, errors" in text for name in ("Z500", "T850", "Q700"))
-    assert "control: persistence" in text
+    assert "baseline: persistence" in text

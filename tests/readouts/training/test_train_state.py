@@ -20,9 +20,9 @@ from readouts.heads import HEADS, build_head, settings_of
 from readouts.tasks import load_task
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import QuantizedTokens, TokenPreparation
+from readouts.training.gradients import backward
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
-from readouts.training.step import backward
 from readouts.training.train_state import TrainState, build_heads, build_preparation, schedule_of, take_step
 
 CPU = torch.device("cpu")

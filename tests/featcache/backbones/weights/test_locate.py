@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from featcache.backbones import backbone_table, load_backbone
-from featcache.backbones.releases import Release
+from featcache.backbones.release import Release
 from featcache.backbones.weights.locate import file_digest, find_weights, obtain_weights
 from featcache.errors import WeightsError
 

@@ -9,7 +9,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from featcache.backbones import load_backbone
-from featcache.backbones.releases import INDEX_FILE, Release
+from featcache.backbones.release import INDEX_FILE, Release
 from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
 from featcache.backbones.weights.locate import file_digest, find_weights, folder_weights
 from featcache.backbones.weights.shard_index import files_of, files_of_tensors

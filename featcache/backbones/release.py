@@ -1,6 +1,7 @@
-"""Where a model's weights are released: by whom, under which licence, how large, in which files.
+"""What is told of a release of weights: by whom, under which licence, how large, in which files, from where.
 
-Plain values; `weights.locate` looks for the files on this machine, `download` fetches them.
+`catalogue` has the values of each model, `weights.locate` looks for the files on this machine, and `download`
+fetches them.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from featcache.backbones.releases import Release
+from featcache.backbones.release import Release
 
 FILE = Release(owner="Somebody", licence="CC-BY-4.0", n_bytes=1_500_000_000, files=("m.npz", "m.safetensors"))
 URL = "https://example.org/m.npz"

@@ -9,7 +9,7 @@ from torch import Tensor
 from readouts.heads import AttentionReadout, LinearReadout, Readout, TrackingReadout
 from readouts.heads.layers import Dropout
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
-from readouts.training.step import backward
+from readouts.training.gradients import backward
 
 B, T, N, C = 5, 2, 30, 24
 THREADS = pytest.mark.parametrize("threads", [1, 2, 5], indirect=True)
