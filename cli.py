@@ -647,8 +647,13 @@ def compare(
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
     from readouts.features.find import evaluated_store
-    from readouts.results.bootstrap import NoIntervalError, interval, mean_score, paired_difference
-    from readouts.results.clusters import clusters_of
+    from readouts.results.bootstrap import (
+        NoIntervalError,
+        clusters_of,
+        interval,
+        mean_score,
+        paired_difference,
+    )
     from readouts.results.per_clip import paired_per_clip
     from readouts.results.table import find_row
     from readouts.tasks import load_task

@@ -35,7 +35,7 @@ from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
 from readouts.certify.certificate import TokenAgreement
 from readouts.features.splits import FeatureSplit
-from readouts.results.clusters import Clusters, clusters_of
+from readouts.results.bootstrap import Clusters, clusters_of
 from readouts.tasks.base import Task
 
 FRESH_VIEWS = 2**62

@@ -11,14 +11,15 @@ from typing import Any
 from featcache.errors import ScividError, StoreError
 from featcache.store.targets import Targets
 from readouts.results.bootstrap import (
+    Clusters,
     Difference,
     Interval,
     WeightedScore,
+    clusters_of,
     interval,
     mean_score,
     paired_difference,
 )
-from readouts.results.clusters import Clusters, clusters_of
 from readouts.results.configurations import Row
 from readouts.results.json_cache import JsonCache
 from readouts.results.per_clip import paired_per_clip

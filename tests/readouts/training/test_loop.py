@@ -18,18 +18,17 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from featcache.system.console import silent
 from readouts.features.find import open_task_splits
-from readouts.results.curve import read_curve
-from readouts.results.per_clip import load_per_clip
-from readouts.results.predictions import read_predictions
+from readouts.results.per_clip import load_per_clip, read_predictions
+from readouts.results.run_folder import read_curve
 from readouts.results.table import add_run, load_results, load_run
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
-from readouts.training.checkpoint import load_state, save_state
 from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
 from readouts.training.run import Run
 from readouts.training.settings import configure
 from readouts.training.train_state import TrainState, build_preparation
+from readouts.training.trainer import load_state, save_state
 
 CPU = torch.device("cpu")
 
