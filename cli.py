@@ -563,12 +563,13 @@ def certify(
     from readouts.certify.compare import certify as run
     from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
-    from readouts.training.settings import configure
+    from readouts.training.settings import configure, refuse_probes
 
     # Stores of shuffled frames have the name of the backbone and this.
     plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
     known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
-    loaded = load_task(task, known)
+    loaded, readouts = load_task(task, known), readout.split(",") if readout else None
+    refuse_probes(readouts or [], task=task, backbone=backbone, cache_dir=cache_dir, manifest=manifest)
     where: dict[str, object] = {"data_dir": data_dir, "cache_dir": cache_dir, "manifest": manifest}
     splits = open_task_splits(
         cache_dir,
@@ -596,7 +597,7 @@ def certify(
     configured = configure(
         loaded,
         splits,
-        readouts=readout.split(",") if readout else None,
+        readouts=readouts,
         settings=[*(set_ or []), f"steps={steps}"],
         seed=seed,
     )

@@ -6,7 +6,7 @@ zero is the persistence forecast.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,6 @@ class Forecast(ManifestTask):
     takes: str = "fields"
     higher_is_better: bool = False
     predictions_kept: int | None = 4
-    _on: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    """`_constants` of the devices and dtypes that were asked for."""
 
     @classmethod
     def of(cls, manifest: Manifest, name: str) -> "Forecast":
@@ -156,7 +152,9 @@ class Forecast(ManifestTask):
     def per_clip(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> PerClip:
         """`squares` [B F C], mean squared errors in physical units, weighted by area."""
         predicted = self.predicted(outputs, targets["last"])
-        return fields.per_clip(predicted, targets["future"], latitude_weights=self._weights)
+        return fields.per_clip(
+            predicted, targets["future"], latitude_weights=latitude_weights(self.rows).float()
+        )
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
         """Root mean squared errors of each variable and lead, and their means."""
@@ -166,16 +164,16 @@ class Forecast(ManifestTask):
         """Persistence: the weather stays as it is."""
         return {"persistence": lambda rows: torch.zeros_like(rows["future"])}
 
-    @cached_property
-    def _weights(self) -> Float[Tensor, " Y"]:
-        return latitude_weights(self.rows).float()
-
     def _constants(self, like: Tensor) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
-        """Latitude weights and residual deviations on a tensor's device, copied there once."""
-        key = like.device, like.dtype
-        if key not in self._on:
-            # The first to ask may be an evaluation, and training can do nothing with inference tensors.
-            with torch.inference_mode(False):
-                std = torch.tensor(self.residual_std, dtype=like.dtype, device=like.device)
-                self._on[key] = self._weights.to(like.device), std
-        return self._on[key]
+        return _constants(self.rows, self.residual_std, like.device, like.dtype)
+
+
+@cache
+def _constants(
+    rows: int, residual_std: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
+    """Latitude weights and residual deviations on a device, copied there once."""
+    # The first to ask may be an evaluation, and training can do nothing with inference tensors.
+    with torch.inference_mode(False):
+        weights = latitude_weights(rows).float().to(device)
+        return weights, torch.tensor(residual_std, dtype=dtype, device=device)

@@ -1,4 +1,4 @@
-"""Statistics and outputs on disk: written and read back a readout at a time, compared on the same clips only."""
+"""What runs keep on disk: written and read back a readout at a time, compared on the same clips only."""
 
 import json
 from collections.abc import Mapping

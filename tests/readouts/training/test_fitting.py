@@ -200,7 +200,7 @@ def test_a_probe_that_another_process_just_fitted_is_not_fitted_again(
     def hold_after_another(folder: RunFolder) -> Lock:
         monkeypatch.setattr(RunFolder, "hold", hold)
         record(run, tmp_path)
-        monkeypatch.delattr(loop, "fit_and_record")
+        monkeypatch.delattr(loop, "fit_run")
         return hold(folder)
 
     monkeypatch.setattr(RunFolder, "hold", hold_after_another)

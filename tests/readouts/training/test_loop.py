@@ -320,10 +320,8 @@ def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_pat
     """A slice of a batch would hold on to all of it."""
     few = replace(run, task=replace(run.task, predictions_kept=2))
     heads = dict(TrainState(few, CPU).heads.items())
-    found = score(
-        {"run": heads}, few.task, few.splits["val"], build_preparation(few), CPU,
-        batch=8, minival_clips=8, progress=silent, what="scoring",
-    )  # fmt: skip
+    few = replace(few, recipe=replace(few.recipe, batch=8, minival_clips=8))
+    found = score({"run": heads}, few, "val", build_preparation(few), CPU, progress=silent)
     outputs = found["run"].outputs
     for values in outputs.values():
         assert len(values) == 2
