@@ -594,13 +594,8 @@ def certify(
         set=set_,
         **where,
     )
-    configured = configure(
-        loaded,
-        splits,
-        readouts=readouts,
-        settings=[*(set_ or []), f"steps={steps}"],
-        seed=seed,
-    )
+    settings = [*(set_ or []), f"steps={steps}"]
+    configured = configure(loaded, splits, readouts=readouts, settings=settings, seed=seed)
     with reporter(console) as progress:
         found = run(
             configured,

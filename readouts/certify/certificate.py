@@ -123,11 +123,6 @@ class Findings:
         return not [*_token_reasons(self), *(_loss_reasons(self) if self.exact else ())]
 
     @property
-    def coarsest(self) -> str:
-        """The dtype whose rounding counts: that of the store, or of a backbone that is coarser."""
-        return self.precision if self.precision == "bfloat16" and self.dtype == "float16" else self.dtype
-
-    @property
     def loss_tolerance(self) -> float:
         """How far early losses may be apart where rounding does not show."""
         tolerance = LOSS_TOLERANCE[self.precision]
@@ -192,8 +187,10 @@ def judge(found: Findings) -> tuple[Verdict, str]:
     more = f" ({rest:.0e} more)" if rest else ""
     tokens = f"{n} training and {m} validation clip views agree to the rounding of {found.dtype}{more}"
     if found.exact and (shown := _rounding_shown(found)):
+        # The dtype whose rounding counts: that of the store, or of a backbone that is coarser.
+        coarsest = "bfloat16" if (found.precision, found.dtype) == ("bfloat16", "float16") else found.dtype
         return "within rounding", (
-            f"within rounding, as good as {found.coarsest} can be: {tokens}. The rounding moves tokens by "
+            f"within rounding, as good as {coarsest} can be: {tokens}. The rounding moves tokens by "
             f"{found.train_tokens.moved:.1g} of their spread, {'; '.join(shown)}"
         )
     if found.exact:

@@ -32,7 +32,8 @@ def write_predictions(
     outputs: Mapping[str, Float[np.ndarray, "n *O"]],
 ) -> None:
     """Write clip numbers and ids with every readout's outputs, which other programs read as lists."""
-    columns = {kind: _tensor_column(values.astype(np.float32)) for kind, values in outputs.items()}
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray
+    columns = {kind: tensors(np.ascontiguousarray(of, np.float32)) for kind, of in outputs.items()}
     with Staged(path) as staged:
         pq.write_table(pa.table({"clip": pa.array(clips), "id": ids, **columns}), staged.temporary)
         staged.publish()
@@ -51,10 +52,6 @@ def read_predictions(path: Path) -> tuple[pa.Table, dict[str, Float[np.ndarray, 
     kinds = [name for name in table.column_names if name not in ("clip", "id")]
     columns = {kind: table.column(kind).combine_chunks().to_numpy_ndarray() for kind in kinds}
     return table, {kind: np.array(values) for kind, values in columns.items()}
-
-
-def _tensor_column(values: Float[np.ndarray, "n *O"]) -> pa.ExtensionArray:
-    return pa.FixedShapeTensorArray.from_numpy_ndarray(np.ascontiguousarray(values))
 
 
 def write_per_clip(path: Path, clips: Int64[np.ndarray, " n"], per_clip: Mapping[str, PerClip]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -19,7 +19,7 @@ from featcache.manifest import Dataset, Manifest
 from featcache.store.targets import Targets
 from readouts.metrics import average_precision
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Baseline, ManifestTask, Rows
+from readouts.tasks.base import Baseline, ManifestTask, Numbers, Rng, Rows
 from readouts.tasks.losses import sigmoid_cross_entropy
 
 ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dropout": 0.5})
@@ -67,13 +67,7 @@ class Classification(ManifestTask):
         """The benchmark's settings of a head; other heads start from their own defaults."""
         return dict(self.attention) if readout in ("attention", "attention_multi") else {}
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """`labels` [B O], multi-hot."""
         if "labels" not in targets or targets.shape("labels")[1:] != (self.n_outputs,):
             columns = " x ".join(map(str, targets.shape("labels")[1:])) if "labels" in targets else "no"

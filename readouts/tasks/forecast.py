@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -22,7 +22,7 @@ from readouts.heads.dpt import add_residual
 from readouts.metrics import fields
 from readouts.metrics.area import latitude_weights
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Baseline, ManifestTask, Recipe, Rows
+from readouts.tasks.base import Baseline, ManifestTask, Numbers, Recipe, Rng, Rows
 from readouts.tasks.losses import area_weighted_l1
 
 RESIDUAL_STD = {"Z500": 404.18805465281133, "T850": 2.457512144662011, "Q700": 0.0012086132599619071}
@@ -116,13 +116,7 @@ class Forecast(ManifestTask):
             "head_channels": 512,
         }
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """`last` [B Y X C], the last input fields, and `future` [B F Y X C], in physical units."""
         wanted = (self.rows, self.columns, len(self.variables))
         if "fields" not in targets or targets.shape("fields")[1:] != wanted:
