@@ -1,1 +1,1 @@
-"""One run and many: settings, gradients, the optimiser, the pass over the data, checkpoints; and probes."""
+"""One run and many: settings, steps, the optimiser, the pass over the data, checkpoints; and probes."""

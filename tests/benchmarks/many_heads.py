@@ -11,8 +11,8 @@ from torch import Tensor
 from readouts.heads import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.tokens.prepared import TokenPreparation
-from readouts.training.gradients import backward, for_each
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
+from readouts.training.train_state import backward, for_each
 from tests.benchmarks.attention_step import CHANNELS, STEPS, draw_tokens
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
