@@ -1,1 +1,1 @@
-"""A file for each family of models: the map from its released keys, and the layers that `vit` does not have."""
+"""A file for each family of models: the map from its released keys, and its layers unless they are in `vit`."""
