@@ -1,1 +1,1 @@
-"""A file for each family of models: the map from its released keys, and its layers unless they are in `vit`."""
+"""A file for each family of models: the map from its released keys, and layers that are not in `vit`."""
