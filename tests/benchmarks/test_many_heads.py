@@ -20,7 +20,7 @@ def test_other_readouts_change_no_more_than_rounding() -> None:
         for (path, own), beside_others in of_both:
             # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any.
             if not path.endswith("key.bias"):
-                assert (own - beside_others).norm() <= 1e-6 * own.norm(), path
+                assert (own - beside_others).norm() <= 1e-5 * own.norm(), path
 
 
 def test_it_measures() -> None:
