@@ -23,7 +23,7 @@ from featcache.manifest import Dataset, Manifest, Task
 from featcache.resampling import temporal_matrix
 from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
-from featcache.store.rows import rows_of
+from featcache.store.rows import Rows
 from featcache.store.shards import shard_bytes as bytes_of_shard
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
 
@@ -227,7 +227,7 @@ def feature_spec(
         shard_bytes: what a shard is to hold at the most, in float16.
         n_frames: distinct ones, where these are stored once.
     """
-    rows = rows_of(job.grid, n_clips=n_clips, n_views=job.views.n_views, n_frames=n_frames)
+    rows = Rows(grid=job.grid, n_clips=n_clips, n_views=job.views.n_views, n_frames=n_frames)
     return FeatureSpec(
         grid=job.grid,
         layers=job.layers,

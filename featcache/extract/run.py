@@ -115,6 +115,7 @@ def _extracted(
         provenance=one.provenance | _batch_entry(batch, machine.device),
         attrs=one.attrs | {"targets": targets},
         frames=one.frames,
+        found=one.header,
     )
     with writer:
         if writer.header.complete:

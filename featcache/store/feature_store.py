@@ -7,6 +7,7 @@ is verified when it is first read. The same files open in any Zarr client (`to_x
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from glob import escape
 from pathlib import Path
@@ -108,7 +109,8 @@ class FeatureStore:
         Raises:
             StoreError: the table is missing or damaged.
         """
-        return self.spec.rows.with_table(read_frame_table(self.path, self.spec, self.header.frame_table))
+        table = read_frame_table(self.path, self.spec, self.header.frame_table)
+        return replace(self.spec.rows, table=table)
 
     def shards_of(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
         """The shard of each clip; where frames are stored once, of the frame that it begins with."""
