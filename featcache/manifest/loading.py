@@ -43,7 +43,7 @@ def _dataset(name: str, node: Node) -> Dataset:
     for label in filter(None, (*dataset.rare, dataset.background)):
         if label not in dataset.classes:
             raise node.error("classes", f"a list that holds {label!r}, which `background` or `rare` names")
-    if len(dataset.frame_size or (0, 0)) != 2:
+    if dataset.frame_size is not None and len(dataset.frame_size) != 2:
         raise node.error("frame_size", "[rows, columns]")
     if dataset.channels not in (1, 3):
         raise node.error("channels", "1 (grey) or 3 (RGB)")
