@@ -12,7 +12,6 @@ from featcache.errors import ScividError
 from readouts.report import figures
 from readouts.report.task_figures import EvaluatedRun, figures_of
 from readouts.results.configurations import Configuration, Row
-from readouts.results.curve import read_curve
 from readouts.results.formatting import (
     configuration_cells,
     counted,
@@ -20,7 +19,7 @@ from readouts.results.formatting import (
     format_score,
     metric_title,
 )
-from readouts.results.run_folder import RunFolder
+from readouts.results.run_folder import RunFolder, read_curve
 from readouts.results.task_results import TaskResults
 from readouts.tasks.base import Task
 
