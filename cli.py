@@ -563,12 +563,13 @@ def certify(
     from readouts.certify.compare import certify as run
     from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
-    from readouts.training.settings import configure
+    from readouts.training.settings import configure, refuse_probes
 
     # Stores of shuffled frames have the name of the backbone and this.
     plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
     known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
-    loaded = load_task(task, known)
+    loaded, readouts = load_task(task, known), readout.split(",") if readout else None
+    refuse_probes(readouts or [], task=task, backbone=backbone, cache_dir=cache_dir, manifest=manifest)
     where: dict[str, object] = {"data_dir": data_dir, "cache_dir": cache_dir, "manifest": manifest}
     splits = open_task_splits(
         cache_dir,
@@ -593,13 +594,8 @@ def certify(
         set=set_,
         **where,
     )
-    configured = configure(
-        loaded,
-        splits,
-        readouts=readout.split(",") if readout else None,
-        settings=[*(set_ or []), f"steps={steps}"],
-        seed=seed,
-    )
+    settings = [*(set_ or []), f"steps={steps}"]
+    configured = configure(loaded, splits, readouts=readouts, settings=settings, seed=seed)
     with reporter(console) as progress:
         found = run(
             configured,
@@ -647,8 +643,13 @@ def compare(
 ) -> None:
     """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
     from readouts.features.find import evaluated_store
-    from readouts.results.bootstrap import NoIntervalError, interval, mean_score, paired_difference
-    from readouts.results.clusters import clusters_of
+    from readouts.results.bootstrap import (
+        NoIntervalError,
+        clusters_of,
+        interval,
+        mean_score,
+        paired_difference,
+    )
     from readouts.results.per_clip import paired_per_clip
     from readouts.results.table import find_row
     from readouts.tasks import load_task

@@ -118,6 +118,10 @@ def test_lists(what: str, tmp_path: Path) -> None:
         ("list settings", "say of which --task"),
         ("plan --backbone resize --task flyvsfly --clips trian=97", "--clips trian=97: write role=number"),
         ("train-readout --backbone resize --task flyvsfly --readout knn", "a sweep fits it: scivid sweep"),
+        (
+            "certify --backbone resize --task flyvsfly --readout knn",
+            "knn needs no training, and a sweep fits",
+        ),
     ],
 )
 def test_a_wrong_call_is_one_message_and_exit_code_2(words: str, message: str) -> None:

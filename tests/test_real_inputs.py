@@ -35,7 +35,7 @@ from featcache.synthetic.records import encode_sequence_example, encode_tensor, 
 from readouts.heads.tracking import as_tracks
 from readouts.metrics.area import latitude_weights
 from readouts.results.baselines import score_baselines
-from readouts.results.predictions import read_predictions
+from readouts.results.per_clip import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
 from readouts.tasks import load_task

@@ -123,11 +123,6 @@ class Findings:
         return not [*_token_reasons(self), *(_loss_reasons(self) if self.exact else ())]
 
     @property
-    def coarsest(self) -> str:
-        """The dtype whose rounding counts: that of the store, or of a backbone that is coarser."""
-        return self.precision if self.precision == "bfloat16" and self.dtype == "float16" else self.dtype
-
-    @property
     def loss_tolerance(self) -> float:
         """How far early losses may be apart where rounding does not show."""
         tolerance = LOSS_TOLERANCE[self.precision]
@@ -192,8 +187,10 @@ def judge(found: Findings) -> tuple[Verdict, str]:
     more = f" ({rest:.0e} more)" if rest else ""
     tokens = f"{n} training and {m} validation clip views agree to the rounding of {found.dtype}{more}"
     if found.exact and (shown := _rounding_shown(found)):
+        # The dtype whose rounding counts: that of the store, or of a backbone that is coarser.
+        coarsest = "bfloat16" if (found.precision, found.dtype) == ("bfloat16", "float16") else found.dtype
         return "within rounding", (
-            f"within rounding, as good as {found.coarsest} can be: {tokens}. The rounding moves tokens by "
+            f"within rounding, as good as {coarsest} can be: {tokens}. The rounding moves tokens by "
             f"{found.train_tokens.moved:.1g} of their spread, {'; '.join(shown)}"
         )
     if found.exact:
@@ -296,12 +293,12 @@ def worst_difference(online: Sequence[float], cached: Sequence[float]) -> float:
 
 def write_certificate(store_path: Path, certificate: Certificate) -> None:
     """Keep it with the train store, in place of an earlier one of the same layer."""
-    kept = dict[str, dict[str, Any]]()
+    kept = dict[str, Certificate]()
     # A damaged one is lost already, and takes nothing along.
     with suppress(StoreError):
-        kept |= {layer: asdict(old) for layer, old in _read_all(store_path).items()}
-    kept[certificate.layer] = asdict(certificate)
-    publish(store_path / FILE, json.dumps(kept, indent=1).encode() + b"\n")
+        kept = _read_all(store_path)
+    kept[certificate.layer] = certificate
+    publish(store_path / FILE, json.dumps(kept, indent=1, default=asdict).encode() + b"\n")
 
 
 def read_certificate(store_path: Path, layer: str | None = None) -> Certificate | None:
@@ -321,11 +318,11 @@ def read_certificate(store_path: Path, layer: str | None = None) -> Certificate 
 def _read_all(store_path: Path) -> dict[str, Certificate]:
     path = store_path / FILE
     try:
-        entries: dict[str, Any] = json.loads(path.read_bytes())
-        current = {
-            layer: entry for layer, entry in entries.items() if entry["version"] == CERTIFICATE_VERSION
+        return {
+            layer: _certificate(entry)
+            for layer, entry in json.loads(path.read_bytes()).items()
+            if entry["version"] == CERTIFICATE_VERSION
         }
-        return {layer: _certificate(entry) for layer, entry in current.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as problem:
@@ -335,20 +332,12 @@ def _read_all(store_path: Path) -> dict[str, Certificate]:
 
 
 def _certificate(entry: Mapping[str, Any]) -> Certificate:
-    found = entry["findings"]
-    heads = [
-        {**head, **{name: tuple(head[name]) for name in ("losses_online", "losses_cached")}}
-        for head in found["readouts"]
-    ]
-    findings = _of(
-        Findings,
-        {
-            **found,
-            "readouts": tuple(_of(ReadoutComparison, head) for head in heads),
-            **{name: _of(TokenAgreement, found[name]) for name in ("train_tokens", "val_tokens")},
-        },
-    )
-    return _of(Certificate, {**entry, "findings": findings})
+    found = dict(entry["findings"])
+    for head in found["readouts"]:
+        head |= {name: tuple(head[name]) for name in ("losses_online", "losses_cached")}
+    found["readouts"] = tuple(_of(ReadoutComparison, head) for head in found["readouts"])
+    found |= {name: _of(TokenAgreement, found[name]) for name in ("train_tokens", "val_tokens")}
+    return _of(Certificate, {**entry, "findings": _of(Findings, found)})
 
 
 def _of(kind: type[Record], entry: Mapping[str, Any]) -> Record:

@@ -34,8 +34,7 @@ from readouts.certify.certificate import (
 from readouts.certify.online import OnlineTokens, replanned
 from readouts.features.draws import Draws, evenly
 from readouts.metrics.base import PerClip
-from readouts.results.bootstrap import mean_score, resamples
-from readouts.results.clusters import Clusters
+from readouts.results.bootstrap import Clusters, mean_score, resamples
 from readouts.tasks.base import Task
 from readouts.training.run import Run
 from readouts.training.train_state import TrainState, build_preparation, take_step, training_arithmetic

@@ -35,8 +35,8 @@ from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
 from readouts.certify.certificate import TokenAgreement
 from readouts.features.splits import FeatureSplit
-from readouts.results.clusters import Clusters, clusters_of
-from readouts.tasks.base import Task
+from readouts.results.bootstrap import Clusters, clusters_of
+from readouts.tasks.base import Numbers, Rng, Task
 
 FRESH_VIEWS = 2**62
 """How many views a plan has that never runs out of new ones."""
@@ -114,9 +114,7 @@ class OnlineTokens:
         self.dtype: str = split.store.parts["tokens"]["dtype"]
         """The stored tokens': float16 or int8."""
 
-    def tokens(
-        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
-    ) -> Float[Tensor, "B T N C"]:
+    def tokens(self, clips: Numbers, views: Numbers) -> Float[Tensor, "B T N C"]:
         """Tokens in float32; view numbers beyond those stored are views that no store has."""
         with ThreadPoolExecutor(DECODE_THREADS, "decode") as pool:
             pixels = list(pool.map(self._pixels, clips.tolist(), views.tolist()))
@@ -126,20 +124,12 @@ class OnlineTokens:
         ]
         return rearrange(torch.cat(parts), "b t h w c -> b t (h w) c")
 
-    def stored(
-        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
-    ) -> Float[Tensor, "B T N C"]:
+    def stored(self, clips: Numbers, views: Numbers) -> Float[Tensor, "B T N C"]:
         """The tokens of the same clips from the cache, as stored."""
         found = self.split.store.read(clips.tolist(), views=views.tolist(), layer=self.split.layer)
         return rearrange(torch.from_numpy(found), "b t h w c -> b t (h w) c").to(self.device)
 
-    def targets(
-        self,
-        task: Task,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, Tensor]:
+    def targets(self, task: Task, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, Tensor]:
         """What head, loss and metric are given beside the tokens; the same both ways."""
         chosen = {} if self.split.targets is None else task.select(self.split.targets, clips, views, rng)
         return {name: torch.from_numpy(values).to(self.device) for name, values in chosen.items()}

@@ -22,7 +22,7 @@ from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
 from readouts.report.figures import PageFigure
-from readouts.results.predictions import read_predictions
+from readouts.results.per_clip import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
 from readouts.tasks.forecast import Forecast

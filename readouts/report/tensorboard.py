@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import CallError
-from readouts.results.curve import read_curve
-from readouts.results.run_folder import RunFolder
+from readouts.results.run_folder import RunFolder, read_curve
 from readouts.results.table import load_results
 
 

@@ -11,14 +11,15 @@ from typing import Any
 from featcache.errors import ScividError, StoreError
 from featcache.store.targets import Targets
 from readouts.results.bootstrap import (
+    Clusters,
     Difference,
     Interval,
     WeightedScore,
+    clusters_of,
     interval,
     mean_score,
     paired_difference,
 )
-from readouts.results.clusters import Clusters, clusters_of
 from readouts.results.configurations import Row
 from readouts.results.json_cache import JsonCache
 from readouts.results.per_clip import paired_per_clip
@@ -42,13 +43,24 @@ class Intervals:
     def of(self, rows: Sequence[Row], role: str) -> Interval | None:
         """The interval of the rows' mean score on `role`; None without statistics, or with few clusters."""
         about = {"role": role, "rows": _named(rows)}
-        found = self._found(about, lambda: asdict(self._interval(rows, role)))
+
+        def compute() -> dict[str, Any]:
+            score, clusters = self._score(rows, role, on_clips_of=rows[0])
+            return asdict(interval(score, clusters, n=RESAMPLES))
+
+        found = self._found(about, compute)
         return None if found is None else Interval(**found)
 
     def between(self, a: Sequence[Row], b: Sequence[Row], role: str) -> Difference | None:
         """The mean score of `a` minus that of `b` on the same clips; None where they cannot be compared."""
         about = {"role": role, "rows": _named(a), "less": _named(b)}
-        found = self._found(about, lambda: asdict(self._difference(a, b, role)))
+
+        def compute() -> dict[str, Any]:
+            score_a, clusters = self._score(a, role, on_clips_of=a[0])
+            score_b, _ = self._score(b, role, on_clips_of=a[0])
+            return asdict(paired_difference(score_a, score_b, clusters, n=RESAMPLES))
+
+        found = self._found(about, compute)
         return None if found is None else Difference(**{**found, "interval": Interval(**found["interval"])})
 
     def keep(self) -> None:
@@ -70,25 +82,13 @@ class Intervals:
             self.refusals.append(str(refusal))
             return None
 
-    def _interval(self, rows: Sequence[Row], role: str) -> Interval:
-        score, clusters = self._score(rows, role, on_clips_of=rows[0])
-        return interval(score, clusters, n=RESAMPLES)
-
-    def _difference(self, a: Sequence[Row], b: Sequence[Row], role: str) -> Difference:
-        score_a, clusters = self._score(a, role, on_clips_of=a[0])
-        score_b, _ = self._score(b, role, on_clips_of=a[0])
-        return paired_difference(score_a, score_b, clusters, n=RESAMPLES)
-
     def _score(self, rows: Sequence[Row], role: str, *, on_clips_of: Row) -> tuple[WeightedScore, Clusters]:
         """The mean score of all rows, and which clips belong together."""
         pairs = [paired_per_clip(self._results_dir, on_clips_of, row, role) for row in rows]
-        clips = pairs[0][0]
-        return mean_score(self._task, [own for *_, own in pairs]), clusters_of(self._targets_of(role), clips)
-
-    def _targets_of(self, role: str) -> Targets:
         if role not in self._targets:
             raise StoreError(f"the targets of {role} are gone, which say what clips belong together.")
-        return self._targets[role]
+        clusters = clusters_of(self._targets[role], pairs[0][0])
+        return mean_score(self._task, [own for *_, own in pairs]), clusters
 
 
 def _named(rows: Sequence[Row]) -> list[list[str]]:

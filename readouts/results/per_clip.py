@@ -1,6 +1,7 @@
-"""The per-clip statistics of a run on disk: one `evidence_<role>.npz` a split, with arrays `readout/name`.
+"""What runs keep of single clips: the outputs of some in Parquet, per-clip statistics of all in npz.
 
-They are kept so that intervals and differences of scores need no second look at a split.
+Outputs are for figures, and for other programs, which read them as lists. The statistics, arrays named
+`readout/name`, are kept so that intervals and differences of scores need no second look at a split.
 """
 
 import json
@@ -11,15 +12,46 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Int64
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float, Int64
 
 from featcache.errors import CallError, StoreError
-from featcache.system.files import publish
+from featcache.system.files import Staged, publish
 from readouts.metrics.base import PerClip
 from readouts.results.run_folder import RunFolder
 
 EVALUATED = ("val", "test")
 """Splits that runs keep per-clip statistics of."""
+
+
+def write_predictions(
+    path: Path,
+    clips: Int64[np.ndarray, " n"],
+    ids: pa.ChunkedArray,
+    outputs: Mapping[str, Float[np.ndarray, "n *O"]],
+) -> None:
+    """Write clip numbers and ids with every readout's outputs, which other programs read as lists."""
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray
+    columns = {kind: tensors(np.ascontiguousarray(of, np.float32)) for kind, of in outputs.items()}
+    with Staged(path) as staged:
+        pq.write_table(pa.table({"clip": pa.array(clips), "id": ids, **columns}), staged.temporary)
+        staged.publish()
+
+
+def read_predictions(path: Path) -> tuple[pa.Table, dict[str, Float[np.ndarray, "n *O"]]]:
+    """What `write_predictions` wrote: the table of clips, and the outputs by readout.
+
+    Raises:
+        StoreError: the file is missing or damaged.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as problem:
+        raise StoreError(f"{path} cannot be read as predictions ({problem}): train with --again.") from None
+    kinds = [name for name in table.column_names if name not in ("clip", "id")]
+    columns = {kind: table.column(kind).combine_chunks().to_numpy_ndarray() for kind in kinds}
+    return table, {kind: np.array(values) for kind, values in columns.items()}
 
 
 def write_per_clip(path: Path, clips: Int64[np.ndarray, " n"], per_clip: Mapping[str, PerClip]) -> None:

@@ -1,4 +1,4 @@
-"""Every path of one run's folder, who may write there, and how it is emptied.
+"""Every path of one run's folder, who may write there, how it is emptied; and the curve in it.
 
     RESULTS/TASK/BACKBONE-RUN/
       last.safetensors            weights and moments that a killed run goes on from
@@ -11,12 +11,14 @@ The run's rows of the results table lie beside these folders (`readouts.results.
 """
 
 import fcntl
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.system.files import Lock, make_directory
+from featcache.errors import StoreError
+from featcache.system.files import Lock, make_directory, publish
 
 _WRITTEN_BY_A_RUN = (
     "last.safetensors", "history.jsonl", "predictions_*.parquet", "evidence_*.npz",
@@ -37,16 +39,16 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The checkpoint that a killed run goes on from (`readouts.training.checkpoint`)."""
+        """The checkpoint that a killed run goes on from (`readouts.training.trainer`)."""
         return self.path / "last.safetensors"
 
     @property
     def curve(self) -> Path:
-        """The points of the curve (`readouts.results.curve`)."""
+        """The points of the curve, in JSON lines."""
         return self.path / "history.jsonl"
 
     def predictions(self, role: str) -> Path:
-        """The outputs on the split `role` (`readouts.results.predictions`)."""
+        """The outputs on the split `role` (`readouts.results.per_clip`)."""
         return self.path / f"predictions_{role}.parquet"
 
     def per_clip(self, role: str) -> Path:
@@ -85,3 +87,33 @@ class RunFolder:
     @property
     def _lock(self) -> Path:
         return self.path / ".lock"
+
+
+class Curve:
+    """The curve of a run in training, cut back to the checkpoint when the run is resumed."""
+
+    def __init__(self, path: Path, upto_step: int) -> None:
+        self.path = path
+        self.points = [point for point in read_curve(path) if point["step"] <= upto_step]
+        self._rewrite()
+
+    def add(self, points: Iterable[dict[str, Any]]) -> None:
+        """Append points, each with its `step`."""
+        self.points.extend(points)
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        # As a whole, so that a killed process leaves no torn line.
+        publish(self.path, "".join(json.dumps(point) + "\n" for point in self.points).encode())
+
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """All points of a run's curve; none where there is no file, as of a probe.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    except ValueError as problem:
+        raise StoreError(f"{path} cannot be read as a curve ({problem}): train with --again.") from problem

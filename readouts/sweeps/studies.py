@@ -22,9 +22,6 @@ SEEDS = ("0", "1", "2")
 _SIZE = re.compile(r"_(s|b|l|h|g|e|hplus|b_dist_e)\d*$")
 """How names end that say a size: dinov2_l, vjepa_h384, 4ds_b_dist_e."""
 
-Vary = Callable[[Task, str, Sequence[str]], dict[str, tuple[str, ...]]]
-"""(task, backbone, known backbones) -> the axes of a study with their values."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Study:
@@ -34,7 +31,8 @@ class Study:
     question: str
     along: str
     """The axis of its curve: a name of the grid."""
-    vary: Vary
+    values: Callable[[Task, str, Sequence[str]], tuple[str, ...]]
+    """(task, backbone, known backbones) -> the values along that axis."""
     beside: Callable[[PublishedResult, str, Sequence[PublishedResult]], bool]
     """Which of the task's published rows belong beside it, given ours and all of them."""
 
@@ -59,44 +57,42 @@ STUDIES: Mapping[str, Study] = {
         title="Readout architecture",
         question="How much of what a backbone knows does each kind of readout find?",
         along="readout",
-        vary=lambda task, backbone, known: {"readout": tuple(readouts_of(task))},
+        values=lambda task, backbone, known: tuple(readouts_of(task)),
         beside=_several_readouts,
     ),
     "depth": Study(
         title="Depth",
         question="At which layer is what the task needs easiest to read?",
         along="layer",
-        vary=lambda task, backbone, known: {"layer": (EVERY_LAYER,)},
+        values=lambda task, backbone, known: (EVERY_LAYER,),
         beside=_same_backbone,
     ),
     "order": Study(
         title="Temporal order",
         question="Does it matter to the backbone in which order the frames come?",
         along="backbone",
-        vary=lambda task, backbone, known: {
-            "backbone": (plain := backbone.removesuffix(SHUFFLED), plain + SHUFFLED)
-        },
+        values=lambda task, backbone, known: (plain := backbone.removesuffix(SHUFFLED), plain + SHUFFLED),
         beside=_same_backbone,
     ),
     "data": Study(
         title="Data fraction",
         question="How much labelled data does a readout need?",
         along="train_fraction",
-        vary=lambda task, backbone, known: {"train_fraction": ("0.01", "0.05", "0.25", "1")},
+        values=lambda task, backbone, known: ("0.01", "0.05", "0.25", "1"),
         beside=_same_backbone,
     ),
     "scale": Study(
         title="Scale within a family",
         question="Is the larger backbone of a family the better one?",
         along="backbone",
-        vary=lambda task, backbone, known: {"backbone": family(backbone, known)},
+        values=lambda task, backbone, known: family(backbone, known),
         beside=_same_family,
     ),
     "views": Study(
         title="Cached views",
         question="How many frozen views stand in for augmentation drawn anew every time?",
         along="train_views",
-        vary=lambda task, backbone, known: {"train_views": ("1", "2", "4", "8")},
+        values=lambda task, backbone, known: ("1", "2", "4", "8"),
         beside=_same_backbone,
     ),
 }
@@ -141,10 +137,10 @@ def study_grids(
         raise CallError(
             f"--study views: the training clips of {task} are never augmented, so one view is all."
         )
-    varied = study.vary(load_task(task, manifest), backbone, known)
-    if any(len(values) == 1 and values != (EVERY_LAYER,) for values in varied.values()):
+    values = study.values(load_task(task, manifest), backbone, known)
+    if len(values) == 1 and values != (EVERY_LAYER,):
         raise CallError(f"--study {name}: {backbone} has no relatives, known are {', '.join(known)}.")
-    own: Grid = {"task": (task,), "backbone": (backbone,), "seed": SEEDS, **varied}
+    own: Grid = {"task": (task,), "backbone": (backbone,), "seed": SEEDS, study.along: values}
     return [{**own, **grid} for grid in over or ({},)]
 
 

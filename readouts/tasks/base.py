@@ -77,6 +77,12 @@ class Recipe:
 Rows = Mapping[str, Tensor]
 """What of the targets one batch needs, by name: a row a clip."""
 
+Numbers = Int64[np.ndarray, " B"]
+"""A number for each clip of a batch: its own in the split, or that of its view."""
+
+Rng = np.random.Generator | None
+"""What training draws from; None elsewhere."""
+
 TAKES = ("vector", "tracks", "fields")
 """Forms of a head's outputs: numbers, points in every frame, maps of every lead."""
 
@@ -148,13 +154,7 @@ class Task(Protocol):
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head for this task."""
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """What head, loss and scores need of these clips; `rng` is for what training draws, None elsewhere.
 
         Raises:
@@ -206,12 +206,7 @@ class ManifestTask:
         return concatenated(batches)
 
 
-def clip_rows(
-    targets: Targets,
-    clips: Int64[np.ndarray, " B"],
-    views: Int64[np.ndarray, " B"],
-    rng: np.random.Generator | None,
-) -> dict[str, np.ndarray]:
+def clip_rows(targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
     """The rows of every target that has one a clip: the `select` of a task without further wishes."""
     names = [name for name, entry in targets.metadata.items() if entry["dimension_names"][0] == "clip"]
     return {name: targets.rows(name, clips) for name in names}

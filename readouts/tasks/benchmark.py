@@ -16,14 +16,8 @@ SETTINGS: Mapping[tuple[str, str], Mapping[str, Any]] = MappingProxyType(
             "recipe": Recipe(weight_decay=0.0),
             "attention": {"width": 128, "heads": 16, "dropout": 0.5},
         },
-        # Four social behaviours of a pair of mice, with the defaults of a classification.
-        ("calms21", "classification"): {},
-        # Where marked points of a surgical video end up.
-        ("stir", "tracking"): {},
         # The central pressure of the next hours, from infrared images alone.
         ("typhoon", "regression"): {"offset": MEAN_PRESSURE},
-        # Z500, T850 and Q700 of the next eight days from those of the last eight.
-        ("weatherbench2", "forecast"): {},
     }
 )
 """Name and kind of a task -> arguments of the kind's `of`, beside manifest and name."""

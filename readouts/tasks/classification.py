@@ -4,14 +4,14 @@ Both behaviour tasks are of this kind, and so is any task of a user's manifest t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -19,7 +19,7 @@ from featcache.manifest import Dataset, Manifest
 from featcache.store.targets import Targets
 from readouts.metrics import average_precision
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Baseline, ManifestTask, Recipe, Rows
+from readouts.tasks.base import Baseline, ManifestTask, Numbers, Rng, Rows
 from readouts.tasks.losses import sigmoid_cross_entropy
 
 ATTENTION: Mapping[str, Any] = MappingProxyType({"width": 1024, "heads": 16, "dropout": 0.5})
@@ -31,7 +31,7 @@ class Classification(ManifestTask):
     """A task of multi-hot labels; see `readouts.tasks.base.Task` for the contract."""
 
     dataset: Dataset
-    attention: Mapping[str, Any]
+    attention: Mapping[str, Any] = field(default_factory=lambda: ATTENTION)
     """The cross-attention head's width, heads and dropout."""
     readouts: tuple[str, ...] = ("linear", "attention")
     takes: str = "vector"
@@ -39,19 +39,10 @@ class Classification(ManifestTask):
     higher_is_better: bool = True
 
     @classmethod
-    def of(
-        cls,
-        manifest: Manifest,
-        name: str,
-        *,
-        recipe: Recipe | None = None,
-        attention: Mapping[str, Any] = ATTENTION,
-    ) -> "Classification":
+    def of(cls, manifest: Manifest, name: str, **settings: Any) -> "Classification":
         """The classification called `name` in the manifest, with the classes of its training data."""
         dataset, _ = manifest.task(name).source_of("train")
-        return cls(
-            name=name, dataset=manifest.dataset(dataset), recipe=recipe or Recipe(), attention=attention
-        )
+        return cls(name=name, dataset=manifest.dataset(dataset), **settings)
 
     def identity(self) -> Mapping[str, Any]:
         """The classes in their order, and those that the score leaves out."""
@@ -76,13 +67,7 @@ class Classification(ManifestTask):
         """The benchmark's settings of a head; other heads start from their own defaults."""
         return dict(self.attention) if readout in ("attention", "attention_multi") else {}
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """`labels` [B O], multi-hot."""
         if "labels" not in targets or targets.shape("labels")[1:] != (self.n_outputs,):
             columns = " x ".join(map(str, targets.shape("labels")[1:])) if "labels" in targets else "no"

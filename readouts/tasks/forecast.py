@@ -6,13 +6,13 @@ zero is the persistence forecast.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -22,7 +22,7 @@ from readouts.heads.dpt import add_residual
 from readouts.metrics import fields
 from readouts.metrics.area import latitude_weights
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Baseline, ManifestTask, Recipe, Rows
+from readouts.tasks.base import Baseline, ManifestTask, Numbers, Recipe, Rng, Rows
 from readouts.tasks.losses import area_weighted_l1
 
 RESIDUAL_STD = {"Z500": 404.18805465281133, "T850": 2.457512144662011, "Q700": 0.0012086132599619071}
@@ -50,10 +50,6 @@ class Forecast(ManifestTask):
     takes: str = "fields"
     higher_is_better: bool = False
     predictions_kept: int | None = 4
-    _on: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    """`_constants` of the devices and dtypes that were asked for."""
 
     @classmethod
     def of(cls, manifest: Manifest, name: str) -> "Forecast":
@@ -120,13 +116,7 @@ class Forecast(ManifestTask):
             "head_channels": 512,
         }
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """`last` [B Y X C], the last input fields, and `future` [B F Y X C], in physical units."""
         wanted = (self.rows, self.columns, len(self.variables))
         if "fields" not in targets or targets.shape("fields")[1:] != wanted:
@@ -156,7 +146,9 @@ class Forecast(ManifestTask):
     def per_clip(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> PerClip:
         """`squares` [B F C], mean squared errors in physical units, weighted by area."""
         predicted = self.predicted(outputs, targets["last"])
-        return fields.per_clip(predicted, targets["future"], latitude_weights=self._weights)
+        return fields.per_clip(
+            predicted, targets["future"], latitude_weights=latitude_weights(self.rows).float()
+        )
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
         """Root mean squared errors of each variable and lead, and their means."""
@@ -166,16 +158,16 @@ class Forecast(ManifestTask):
         """Persistence: the weather stays as it is."""
         return {"persistence": lambda rows: torch.zeros_like(rows["future"])}
 
-    @cached_property
-    def _weights(self) -> Float[Tensor, " Y"]:
-        return latitude_weights(self.rows).float()
-
     def _constants(self, like: Tensor) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
-        """Latitude weights and residual deviations on a tensor's device, copied there once."""
-        key = like.device, like.dtype
-        if key not in self._on:
-            # The first to ask may be an evaluation, and training can do nothing with inference tensors.
-            with torch.inference_mode(False):
-                std = torch.tensor(self.residual_std, dtype=like.dtype, device=like.device)
-                self._on[key] = self._weights.to(like.device), std
-        return self._on[key]
+        return _constants(self.rows, self.residual_std, like.device, like.dtype)
+
+
+@cache
+def _constants(
+    rows: int, residual_std: tuple[float, ...], device: torch.device, dtype: torch.dtype
+) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
+    """Latitude weights and residual deviations on a device, copied there once."""
+    # The first to ask may be an evaluation, and training can do nothing with inference tensors.
+    with torch.inference_mode(False):
+        weights = latitude_weights(rows).float().to(device)
+        return weights, torch.tensor(residual_std, dtype=dtype, device=device)

@@ -161,9 +161,9 @@ def _check(spec: str, parts: dict[str, Any]) -> None:
     for name in ("readouts", "output_names"):
         if isinstance(parts[name], list):
             parts[name] = tuple(parts[name])
-    kinds: dict[str, tuple[type, ...]] = {
-        "name": (str,), "recipe": (Recipe,), "readouts": (tuple,), "n_outputs": (int,), "score": (str,),
-        "higher_is_better": (bool,), "output_names": (tuple,),
+    kinds: dict[str, type] = {
+        "name": str, "recipe": Recipe, "readouts": tuple, "n_outputs": int, "score": str,
+        "higher_is_better": bool, "output_names": tuple,
     }  # fmt: skip
     wrong = [name for name, kind in kinds.items() if not isinstance(parts[name], kind)]
     functions = ("head_config", "loss", "per_clip", "scores", "baselines", "select", "inputs", "join")

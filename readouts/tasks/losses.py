@@ -109,18 +109,6 @@ def certainty_cross_entropy(
     return sigmoid_cross_entropy(logits, near, mask=mask, weight=weight, normalize_by=normalize_by)
 
 
-def visibility_cross_entropy(
-    logits: Float[Tensor, "B F Q 1"],
-    visible: Num[Tensor, "B F Q 1"] | Bool[Tensor, "B F Q 1"],
-    query_mask: Num[Tensor, "B Q 1"] | Bool[Tensor, "B Q 1"],
-    *,
-    weight: float = 0.1,
-) -> MeanLoss:
-    """Cross-entropy of visibility in every frame, over the valid queries: the mean of F * sum(query_mask)."""
-    mask = rearrange(query_mask, "b q 1 -> b 1 q 1")
-    return sigmoid_cross_entropy(logits, visible, mask=mask, weight=weight)
-
-
 def track_losses(
     points: Float[Tensor, "B F Q 2"],
     visible_logits: Float[Tensor, "B F Q 1"],
@@ -144,9 +132,11 @@ def track_losses(
         target_mask: visible * query_mask.
         rows: of the frame, in pixels: the Huber loss turns linear at one, certainty ends at six.
     """
+    # Visibility counts in every frame of the valid queries: F * sum(query_mask).
+    asked = rearrange(query_mask, "b q 1 -> b 1 q 1")
     return {
         "points": track_huber(points, targets, target_mask, delta=1 / rows),
-        "visible": visibility_cross_entropy(visible_logits, visible, query_mask),
+        "visible": sigmoid_cross_entropy(visible_logits, visible, mask=asked, weight=0.1),
         "certainty": certainty_cross_entropy(
             certainty_logits, points, targets, target_mask, threshold=6 / rows
         ),

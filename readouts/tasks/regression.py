@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -15,7 +15,7 @@ from featcache.manifest import Manifest
 from featcache.store.targets import Targets
 from readouts.metrics import series
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Baseline, ManifestTask, Recipe, Rows
+from readouts.tasks.base import Baseline, ManifestTask, Numbers, Recipe, Rng, Rows
 from readouts.tasks.losses import squared_error
 
 
@@ -72,13 +72,7 @@ class Regression(ManifestTask):
         """The benchmark's settings of a head: no dropout in a regression."""
         return {"width": 1024, "heads": 16, "dropout": 0.0} if readout == "attention" else {}
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """`past` [B I] and `future` [B O] of the series, in its unit, from each view's own start."""
         if "series" not in targets or targets.shape("series")[-1] != self.n_inputs + self.n_outputs:
             raise StoreError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from featcache.errors import StoreError
@@ -20,7 +20,7 @@ from featcache.store.targets import Targets
 from readouts.heads.tracking import as_tracks
 from readouts.metrics import tracking
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Baseline, ManifestTask, Rows
+from readouts.tasks.base import Baseline, ManifestTask, Numbers, Rng, Rows
 from readouts.tasks.losses import total_of, track_losses
 
 FRAMES_PER_TILE = 2
@@ -64,13 +64,7 @@ class Tracking(ManifestTask):
         tiles = {"n_frames": self.n_frames, "temporal_tiles": max(1, self.n_frames // FRAMES_PER_TILE)}
         return {**tiles, "width": 1024, "heads": 8, "n_bases": 16}
 
-    def select(
-        self,
-        targets: Targets,
-        clips: Int64[np.ndarray, " B"],
-        views: Int64[np.ndarray, " B"],
-        rng: np.random.Generator | None,
-    ) -> dict[str, np.ndarray]:
+    def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """What is asked and what is true.
 
         Training clips: `queries` [B Q 2], `query_mask` [B Q 1], `coords` [B F Q 2], `visible` and
@@ -86,9 +80,7 @@ class Tracking(ManifestTask):
         rows = {name: targets.rows(name, clips) for name in names}
         return {name: v[..., None] if name.endswith("mask") else v for name, v in rows.items()}
 
-    def _tracks(
-        self, targets: Targets, clips: np.ndarray, views: np.ndarray, rng: np.random.Generator | None
-    ) -> dict[str, np.ndarray]:
+    def _tracks(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """View v is the window that starts at frame v; without `rng` the first tracks are taken."""
         n_tracks = targets.shape("tracks")[2]
         coords = np.empty((len(clips), self.n_frames, min(self.n_tracks, n_tracks), 2), np.float32)

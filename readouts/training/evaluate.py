@@ -9,13 +9,10 @@ from jaxtyping import Float, Int64
 
 from featcache.system.console import Progress
 from readouts.features.batches import evaluation_batches
-from readouts.features.splits import FeatureSplit
 from readouts.heads.base import Readout, forward_together
 from readouts.metrics.base import PerClip
-from readouts.tasks.base import Task
 from readouts.tokens.prepared import Native, PreparedTokens
-
-Prepare = Callable[[Native], PreparedTokens]
+from readouts.training.run import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,37 +33,32 @@ class Scored:
 @torch.inference_mode()
 def score(
     runs: Mapping[str, Mapping[str, Readout]],
-    task: Task,
-    split: FeatureSplit,
-    prepare: Prepare,
+    like: Run,
+    role: str,
+    prepare: Callable[[Native], PreparedTokens],
     device: torch.device,
     *,
-    batch: int,
-    minival_clips: int,
     limit: int | None = None,
     progress: Progress,
-    what: str,
 ) -> dict[str, Scored]:
     """Score every head in one pass over the first `limit` clips (None: all) of a split, at view 0.
 
     Args:
         runs: run -> kind of head -> head.
-        task: of all runs.
-        split: whose clips are scored.
+        like: one of the runs, whose task, splits, batch and number of minival clips are those of all.
+        role: of the split.
         prepare: makes of tokens as stored what heads see.
         device: of the heads.
-        batch: clips at a time.
-        minival_clips: the first clips, which are scored by themselves as well.
         limit: clips at the most.
         progress: told how many clips are done.
-        what: that is being done, in the words of the progress line.
     """
+    task, split, minival_clips = like.task, like.splits[role], like.recipe.minival_clips
     n, clips = len(split.usable[:limit]), split.usable[:0]
     n_kept = n if task.predictions_kept is None else task.predictions_kept
     heads = {f"{run}/{kind}": head.eval() for run, of in runs.items() for kind, head in of.items()}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in heads}
     statistics: dict[str, list[PerClip]] = {name: [] for name in heads}
-    for found in evaluation_batches(split, task.select, batch, device, limit):
+    for found in evaluation_batches(split, task.select, like.recipe.batch, device, limit):
         outputs = forward_together(heads, prepare(found.tokens), task.inputs(found.targets))
         for name, values in outputs.items():
             given = values.float()
@@ -75,7 +67,7 @@ def score(
                 # Copied: a slice would keep all of the batch, and weather's are 200 MB.
                 kept[name].append(given[: n_kept - len(clips)].cpu().numpy().copy())
         clips = np.concatenate([clips, found.clips])
-        progress(what, len(clips), n)
+        progress(f"scoring {role}", len(clips), n)
     whole = {name: task.join(batches) for name, batches in statistics.items()}
     scores = {name: task.scores(of) for name, of in whole.items()}
     first = {name: {key: rows[:minival_clips] for key, rows in of.items()} for name, of in whole.items()}

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
-from time import monotonic
 
 import numpy as np
 import torch
@@ -20,7 +18,6 @@ from readouts.tasks.base import Task
 from readouts.tokens.prepared import prepared
 from readouts.training.evaluate import Scored
 from readouts.training.probes import fit_probe
-from readouts.training.record import Cost, Learned, record
 from readouts.training.run import Run
 
 BATCH = 64
@@ -36,44 +33,6 @@ class Pooled:
     """Labels of 0 and 1, or values relative to the task's offset; None where the split has no targets."""
     kind: str
     """"labels" or "values", or "" without targets."""
-
-
-def fit_and_record(
-    run: Run,
-    results_dir: Path,
-    device: torch.device,
-    *,
-    command: str,
-    sweep: str | None,
-    again: bool,
-    progress: Progress,
-) -> None:
-    """Fit a run's probe, score it, and record it as after a training of no steps.
-
-    Args:
-        run: of a probe.
-        results_dir: the table lies there, and the run's folder.
-        device: to fit on.
-        command: what repeats the run, "" where that is not known.
-        sweep: the sweep that it belongs to, None of a single run.
-        again: replace what the table tells of an earlier fit, which else stays.
-        progress: told of every pass over a split.
-
-    Raises:
-        CallError, StoreError: as `fit_run`.
-    """
-    started = monotonic()
-    found = fit_run(run, device, progress)
-    learned = {
-        kind: Learned(best_step=0, best_val=scores[run.task.score], parameters=0)
-        for kind, scores in found["val"].scores.items()
-    }
-    cost = Cost(device=device, seconds=monotonic() - started, together=1)
-    # What the table has was fitted the same way: now it is scored on test as well.
-    record(
-        run, results_dir, found, learned=learned, cost=cost, command=command, sweep=sweep,
-        trained_before=not again,
-    )  # fmt: skip
 
 
 def fit_run(run: Run, device: torch.device, progress: Progress) -> dict[str, Scored]:

@@ -9,6 +9,7 @@ probe has no loop: it is fitted, scored and recorded.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
 from readouts.results.table import load_run, recorded
 from readouts.training.evaluate import Scored, score
-from readouts.training.fitting import fit_and_record
-from readouts.training.record import Cost, record
+from readouts.training.fitting import fit_run
+from readouts.training.record import Cost, Learned, record
 from readouts.training.run import Run
 from readouts.training.train_state import build_preparation, take_step, training_arithmetic
 from readouts.training.trainer import Trainer
@@ -99,9 +100,21 @@ def train_together(
                 one_pass.finish(results_dir, commands or {}, sweep_name)
         elif left:
             (run,) = left  # a probe's pass is its own
-            command = (commands or {}).get(run.id, "")
-            fit_and_record(
-                run, results_dir, device, command=command, sweep=sweep_name, again=again, progress=progress
+            started = monotonic()
+            found = fit_run(run, device, progress)
+            record(
+                run,
+                results_dir,
+                found,
+                learned={
+                    kind: Learned(best_step=0, best_val=scores[run.task.score], parameters=0)
+                    for kind, scores in found["val"].scores.items()
+                },
+                cost=Cost(device=device, seconds=monotonic() - started, together=1),
+                command=(commands or {}).get(run.id, ""),
+                sweep=sweep_name,
+                # What the table has was fitted the same way: now it is scored on test as well.
+                trained_before=not again,
             )
     return [row for run in runs for row in load_run(results_dir, run.id)]
 
@@ -222,15 +235,5 @@ class _Pass:
         return found | (self._score(role, missing) if missing else {})
 
     def _score(self, role: str, trainers: Sequence[Trainer], limit: int | None = None) -> dict[str, Scored]:
-        return score(
-            {trainer.run.id: trainer.state.readouts for trainer in trainers},
-            self.one.task,
-            self.one.splits[role],
-            self.prepare,
-            self.device,
-            batch=self.one.recipe.batch,
-            minival_clips=self.one.recipe.minival_clips,
-            limit=limit,
-            progress=self.progress,
-            what=f"scoring {role}",
-        )
+        heads = {trainer.run.id: trainer.state.readouts for trainer in trainers}
+        return score(heads, self.one, role, self.prepare, self.device, limit=limit, progress=self.progress)

@@ -83,23 +83,16 @@ def fit_probe(
     return outputs
 
 
-def _label_shares(
-    x: np.ndarray, y: np.ndarray, queries: np.ndarray, *, device: torch.device, k: int, temperature: float
-) -> Float[np.ndarray, "n O"]:
+def _label_shares(*given: np.ndarray, **settings: Any) -> Float[np.ndarray, "n O"]:
     """Logits of each label's frequency among the neighbours."""
-    return _logit(_neighbour_means(x, y, queries, device, k, temperature))
-
-
-def _neighbour_values(
-    x: np.ndarray, y: np.ndarray, queries: np.ndarray, *, device: torch.device, k: int, temperature: float
-) -> Float[np.ndarray, "n O"]:
-    return _neighbour_means(x, y, queries, device, k, temperature)
+    return _logit(_neighbour_means(*given, **settings))
 
 
 def _neighbour_means(
     x: Float[np.ndarray, "m C"],
     y: Float[np.ndarray, "m O"],
     queries: Float[np.ndarray, "n C"],
+    *,
     device: torch.device,
     k: int,
     temperature: float,
@@ -159,7 +152,7 @@ def _ridge(
 
 PROBES: Mapping[str, Probe] = {
     "knn": Probe(
-        fit={"labels": _label_shares, "values": _neighbour_values}, settings={"k": 20, "temperature": 0.07}
+        fit={"labels": _label_shares, "values": _neighbour_means}, settings={"k": 20, "temperature": 0.07}
     ),
     "logistic": Probe(fit={"labels": _logistic}, settings={"C": 1.0, "max_iter": 1_000}),
     "ridge": Probe(fit={"values": _ridge}, settings={"alpha": 100.0}),

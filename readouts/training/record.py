@@ -13,8 +13,7 @@ import torch
 
 from featcache.system.device import device_name
 from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
-from readouts.results.per_clip import write_per_clip
-from readouts.results.predictions import write_predictions
+from readouts.results.per_clip import write_per_clip, write_predictions
 from readouts.results.table import add_run, load_run
 from readouts.training.evaluate import Scored
 from readouts.training.run import Run

@@ -14,8 +14,7 @@ from jaxtyping import Float64, Int64
 
 from readouts.metrics.average_precision import ranked_precision, ranks_of
 from readouts.metrics.base import Weights
-from readouts.results.bootstrap import WeightedScore, interval
-from readouts.results.clusters import Clusters
+from readouts.results.bootstrap import Clusters, WeightedScore, interval
 
 Drawn = tuple[WeightedScore, Int64[np.ndarray, " n"]]
 """A score of simulated clips, and the cluster of each."""

@@ -15,7 +15,7 @@ from featcache.store.targets import TargetArray, Targets
 from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report
 from readouts.results import intervals
-from readouts.results.predictions import read_predictions
+from readouts.results.per_clip import read_predictions
 from readouts.results.table import add_run, load_results
 from readouts.tasks import load_task
 from readouts.training.loop import train

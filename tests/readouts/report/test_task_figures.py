@@ -21,7 +21,7 @@ from featcache.store.targets import TargetArray, Targets, open_targets, write_ta
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, EvaluatedRun, figures_of, strip_frames
 from readouts.results.baselines import score_baselines
-from readouts.results.predictions import write_predictions
+from readouts.results.per_clip import write_predictions
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.tasks.forecast import Forecast

@@ -11,8 +11,7 @@ import torch
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
 from readouts.results import intervals
-from readouts.results.bootstrap import interval, mean_score, paired_difference
-from readouts.results.clusters import clusters_of
+from readouts.results.bootstrap import clusters_of, interval, mean_score, paired_difference
 from readouts.results.intervals import Intervals
 from readouts.results.per_clip import write_per_clip
 from readouts.results.run_folder import RunFolder

@@ -17,10 +17,8 @@ CPU = torch.device("cpu")
 
 
 def scored(run: Run, runs: Mapping[str, Mapping[str, torch.nn.Module]], minival: int) -> dict[str, Scored]:
-    return score(
-        runs, run.task, run.splits["val"], build_preparation(run), CPU,
-        batch=7, minival_clips=minival, progress=silent, what="scoring val",
-    )  # fmt: skip
+    like = replace(run, recipe=replace(run.recipe, batch=7, minival_clips=minival))
+    return score(runs, like, "val", build_preparation(run), CPU, progress=silent)
 
 
 @pytest.mark.parametrize("minival", [5, 7, 24, 100])

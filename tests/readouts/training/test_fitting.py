@@ -17,8 +17,7 @@ from featcache.system.console import silent
 from featcache.system.files import Lock
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.results.per_clip import load_per_clip
-from readouts.results.predictions import read_predictions
+from readouts.results.per_clip import load_per_clip, read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import load_results
 from readouts.tasks import load_task
@@ -201,7 +200,7 @@ def test_a_probe_that_another_process_just_fitted_is_not_fitted_again(
     def hold_after_another(folder: RunFolder) -> Lock:
         monkeypatch.setattr(RunFolder, "hold", hold)
         record(run, tmp_path)
-        monkeypatch.delattr(loop, "fit_and_record")
+        monkeypatch.delattr(loop, "fit_run")
         return hold(folder)
 
     monkeypatch.setattr(RunFolder, "hold", hold_after_another)

@@ -18,18 +18,17 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from featcache.system.console import silent
 from readouts.features.find import open_task_splits
-from readouts.results.curve import read_curve
-from readouts.results.per_clip import load_per_clip
-from readouts.results.predictions import read_predictions
+from readouts.results.per_clip import load_per_clip, read_predictions
+from readouts.results.run_folder import read_curve
 from readouts.results.table import add_run, load_results, load_run
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
-from readouts.training.checkpoint import load_state, save_state
 from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
 from readouts.training.run import Run
 from readouts.training.settings import configure
 from readouts.training.train_state import TrainState, build_preparation
+from readouts.training.trainer import load_state, save_state
 
 CPU = torch.device("cpu")
 
@@ -321,10 +320,8 @@ def test_predictions_that_are_kept_keep_nothing_else_in_memory(run: Run, tmp_pat
     """A slice of a batch would hold on to all of it."""
     few = replace(run, task=replace(run.task, predictions_kept=2))
     heads = dict(TrainState(few, CPU).heads.items())
-    found = score(
-        {"run": heads}, few.task, few.splits["val"], build_preparation(few), CPU,
-        batch=8, minival_clips=8, progress=silent, what="scoring",
-    )  # fmt: skip
+    few = replace(few, recipe=replace(few.recipe, batch=8, minival_clips=8))
+    found = score({"run": heads}, few, "val", build_preparation(few), CPU, progress=silent)
     outputs = found["run"].outputs
     for values in outputs.values():
         assert len(values) == 2

@@ -1,17 +1,19 @@
-"""A run in training: what it refuses."""
+"""A run in training: what it refuses, and that its checkpoint gives back every bit."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from featcache.errors import TrainingError
+from featcache.errors import StoreError, TrainingError
 from readouts.features.batches import Batch
 from readouts.results.run_folder import RunFolder
+from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
 from readouts.training.train_state import build_preparation, take_step
-from readouts.training.trainer import Trainer
+from readouts.training.trainer import Trainer, checkpoint_tensors, load_state, restore, save_state
 
 CPU = torch.device("cpu")
 
@@ -31,3 +33,46 @@ def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: P
     trainer.remember(losses)
     with pytest.raises(TrainingError, match=r"loss of attention .* seed 3, is no number before step 1"):
         trainer.refuse_divergence()
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    tensors = {"a/b": torch.randn(3, 4), "step": torch.tensor(7)}
+    save_state(tmp_path / "deep" / "s.safetensors", tensors, step=7, decisions={"lr": 0.1})
+    loaded, about = load_state(tmp_path / "deep" / "s.safetensors")
+    assert about == {"step": 7, "decisions": {"lr": 0.1}}
+    assert all(torch.equal(loaded[name], tensors[name]) for name in tensors)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["s.safetensors"]
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "s.safetensors"
+    save_state(path, {"a": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(StoreError, match=r"s\.safetensors cannot be read"):
+        load_state(path)
+
+
+def test_a_state_of_other_weights_is_refused() -> None:
+    """What is missing in it would stay at its initial value, what is of one element fill a whole weight."""
+    head = torch.nn.Linear(2, 3)
+    optimizer = ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3)
+    state = checkpoint_tensors(head, optimizer)
+    for other in ({"weight/weight": state["weight/weight"]}, {**state, "weight/bias": torch.zeros(1)}):
+        with pytest.raises(StoreError, match="heads of other weights"):
+            restore(head, optimizer, other, 1)
+    restore(head, optimizer, state, 1)
+    assert optimizer.n_updates == 1
+
+
+def test_a_state_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, synced = tmp_path / "s.safetensors", []
+    fsync = os.fsync
+
+    def listen(fd: int) -> None:
+        synced.append((os.fstat(fd).st_size, path.exists()))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", listen)
+    save_state(path, {"a": torch.zeros(100)})
+    assert (path.stat().st_size, False) in synced  # the bytes
+    assert synced[-1][1]  # and then the name
