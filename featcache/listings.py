@@ -9,7 +9,7 @@ from pathlib import Path
 from featcache.backbones import backbone_table
 from featcache.data.readers import data_status
 from featcache.errors import StoreError
-from featcache.manifest import Manifest, Task
+from featcache.manifest import Manifest
 from featcache.store.feature_store import open_features, store_paths
 
 Row = dict[str, object]
@@ -24,7 +24,7 @@ def backbone_rows(weights_dir: Path | None) -> list[Row]:
             "params M": f"{row.info.params_m:,.1f}",
             "GFLOP/clip": None if row.info.gflop is None else f"{row.info.gflop:,.0f}",
             "grid t,h,w,c": " ".join(map(str, row.info.grid.shape)),
-            "MB/clip": f"{row.mb_per_clip:.2f}",
+            "MB/clip": f"{row.info.grid.nbytes / 1e6:.2f}",
             "layer": " ".join(layer.name for layer in row.info.default_layers),
             "licence": row.info.licence + ("" if row.info.commercial else " (non-commercial)"),
             "public": "yes" if row.info.public else "no",
@@ -37,7 +37,12 @@ def backbone_rows(weights_dir: Path | None) -> list[Row]:
 def task_rows(manifest: Manifest) -> list[Row]:
     """Every task and the data that its splits come from."""
     return [
-        {"task": task.name, "title": task.title, "kind": task.kind, **_sources(task)}
+        {
+            "task": task.name,
+            "title": task.title,
+            "kind": task.kind,
+            **{role: "/".join(source) for role, source in task.splits.items()},
+        }
         for task in manifest.tasks.values()
     ]
 
@@ -88,7 +93,3 @@ def _store_row(path: Path) -> Row:
         "computed in": store.parts["backbone"].get("precision"),
         "MB": f"{store.spec.payload_bytes / 1e6:,.1f}",
     }
-
-
-def _sources(task: Task) -> Row:
-    return {role: "/".join(source) for role, source in task.splits.items()}

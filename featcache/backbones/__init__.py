@@ -29,11 +29,6 @@ class BackboneRow:
     info: BackboneInfo
     weights: Literal["here", "missing", "incomplete", "none needed"]
 
-    @property
-    def mb_per_clip(self) -> float:
-        """10^6 bytes that one clip and view takes in a store, a layer."""
-        return self.info.grid.nbytes / 1e6
-
 
 def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
     """The backbone called `name`; its weights are looked for when they are needed.

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from featcache.backbones.base import BackboneInfo, Upsampling, block_at_fraction
 from featcache.backbones.releases import Release
@@ -21,6 +21,25 @@ from featcache.spec import Layer, TokenGrid
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Blocks(NamedTuple):
+    """How wide and how many the blocks of a model are."""
+
+    width: int
+    depth: int
+    heads: int
+    mlp: int
+
+    def block(self, **more: Any) -> BlockSize:
+        """One of them; `more` is what a family adds."""
+        return BlockSize(width=self.width, heads=self.heads, mlp=self.mlp, **more)
+
+
+SMALL, BASE = Blocks(384, 12, 6, 1536), Blocks(768, 12, 12, 3072)
+LARGE, HUGE = Blocks(1024, 24, 16, 4096), Blocks(1280, 32, 16, 5120)
+"""The sizes of Dosovitskiy et al. (ICLR 2021), and the small one of Touvron et al. (ICML 2021)."""
+TINY = Blocks(192, 2, 12, 768)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,13 +124,14 @@ def _resize() -> Model:
     return Model(family="resize", info=info)
 
 
-def _videomae_size(
-    width: int, depth: int, heads: int, *, side: int = 224, final_norm: bool = True
-) -> VideoMAESize:
-    # 1e-12 is in the hub's configs, where the authors' code has 1e-6.
-    block = BlockSize(width=width, heads=heads, mlp=4 * width, biases="qv", eps=1e-12)
+def _videomae_size(blocks: Blocks, *, side: int = 224, final_norm: bool = True) -> VideoMAESize:
     return VideoMAESize(
-        block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side), final_norm=final_norm
+        # 1e-12 is in the hub's configs, where the authors' code has 1e-6.
+        block=blocks.block(biases="qv", eps=1e-12),
+        depth=blocks.depth,
+        patch=(2, 16, 16),
+        input_size=(side, side),
+        final_norm=final_norm,
     )
 
 
@@ -156,12 +176,10 @@ def _random(
     return Model(family="videomae", info=info, size=size)
 
 
-def _dinov2(
-    letter: str, hub: str, width: int, depth: int, heads: int, mlp: int, *, gated: bool = False
-) -> Model:
+def _dinov2(letter: str, hub: str, blocks: Blocks, *, gated: bool = False) -> Model:
     size = Dinov2Size(
-        block=BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True),
-        depth=depth,
+        block=blocks.block(gated=gated, scaled=True),
+        depth=blocks.depth,
         patch=(1, 14, 14),
         input_size=(224, 224),
     )
@@ -178,21 +196,11 @@ def _dinov2(
 
 
 def _dinov3(
-    name: str,
-    letter: str,
-    hub: str,
-    width: int,
-    depth: int,
-    heads: int,
-    mlp: int,
-    *,
-    gated: bool = False,
-    biases: str = "qv",
-    sharded: bool = False,
+    name: str, letter: str, hub: str, blocks: Blocks, *, sharded: bool = False, **block: Any
 ) -> Model:
     size = Dinov3Size(
-        block=BlockSize(width=width, heads=heads, mlp=mlp, gated=gated, scaled=True, biases=biases, eps=1e-5),
-        depth=depth,
+        block=blocks.block(**{"biases": "qv", "scaled": True, "eps": 1e-5, **block}),
+        depth=blocks.depth,
         patch=(1, 16, 16),
         input_size=(224, 224),
     )
@@ -209,11 +217,8 @@ def _dinov3(
     return _model("dinov3", f"dinov3_{name}", title, size, release)
 
 
-def _vjepa2(
-    name: str, title: str, hub: str, width: int, depth: int, heads: int, mlp: int, side: int = 256
-) -> Model:
-    block = BlockSize(width=width, heads=heads, mlp=mlp)
-    size = ViTSize(block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side))
+def _vjepa2(name: str, title: str, hub: str, blocks: Blocks, side: int = 256) -> Model:
+    size = ViTSize(block=blocks.block(), depth=blocks.depth, patch=(2, 16, 16), input_size=(side, side))
     release = Release(
         owner="Meta AI",
         licence="Apache-2.0",
@@ -225,20 +230,10 @@ def _vjepa2(
     return _model("vjepa2", name, f"V-JEPA 2-{title}, self-supervised on video", size, release)
 
 
-def _videoprism(
-    letter: str,
-    file: str,
-    width: int,
-    spatial_depth: int,
-    heads: int,
-    mlp: int,
-    steps: int,
-    *,
-    released: bool = True,
-) -> Model:
+def _videoprism(letter: str, file: str, spatial: Blocks, steps: int, *, released: bool = True) -> Model:
     size = VideoPrismSize(
-        block=BlockSize(width=width, heads=heads, mlp=mlp),
-        depth=spatial_depth + 4,
+        block=spatial.block(),
+        depth=spatial.depth + 4,
         patch=(1, 18, 18),
         input_size=(288, 288),
         table=(steps, 16, 16),
@@ -256,20 +251,11 @@ def _videoprism(
 
 
 def _fourds(
-    name: str,
-    title: str,
-    file: str,
-    n_bytes: int,
-    width: int,
-    depth: int,
-    heads: int,
-    mlp: int,
-    *,
-    released: bool = True,
+    name: str, title: str, file: str, n_bytes: int, blocks: Blocks, *, released: bool = True
 ) -> Model:
     size = VideoViTSize(
-        block=BlockSize(width=width, heads=heads, mlp=mlp),
-        depth=depth,
+        block=blocks.block(),
+        depth=blocks.depth,
         patch=(2, 16, 16),
         input_size=(224, 224),
         positions="stored",
@@ -287,10 +273,13 @@ def _fourds(
     return _model("fourds", name, title, size, release)
 
 
-def _vjepa(name: str, title: str, file: str, n_bytes: int, width: int, depth: int, side: int = 224) -> Model:
-    block = BlockSize(width=width, heads=16, mlp=4 * width)
+def _vjepa(name: str, title: str, file: str, n_bytes: int, blocks: Blocks, side: int = 224) -> Model:
     size = VideoViTSize(
-        block=block, depth=depth, patch=(2, 16, 16), input_size=(side, side), positions="stored"
+        block=blocks.block(),
+        depth=blocks.depth,
+        patch=(2, 16, 16),
+        input_size=(side, side),
+        positions="stored",
     )
     release = Release(
         owner="Meta",
@@ -304,12 +293,10 @@ def _vjepa(name: str, title: str, file: str, n_bytes: int, width: int, depth: in
     return _model("vjepa", name, f"V-JEPA-{title}, self-supervised on VideoMix2M", size, release)
 
 
-def _videomaev2(
-    letter: str, hub: str, n_bytes: int, width: int, depth: int, heads: int, mlp: int, patch: int = 16
-) -> Model:
+def _videomaev2(letter: str, hub: str, n_bytes: int, blocks: Blocks, patch: int = 16) -> Model:
     size = VideoViTSize(
-        block=BlockSize(width=width, heads=heads, mlp=mlp, biases="qv"),
-        depth=depth,
+        block=blocks.block(biases="qv"),
+        depth=blocks.depth,
         patch=(2, patch, patch),
         input_size=(224, 224),
         positions="sinusoid",
@@ -331,58 +318,61 @@ _ON_KINETICS = "self-supervised on Kinetics-400"
 _MODELS = (
     _resize(),
     _videomae(
-        "videomae_b", f"VideoMAE-B, {_ON_KINETICS}", _videomae_size(768, 12, 12),
+        "videomae_b", f"VideoMAE-B, {_ON_KINETICS}", _videomae_size(BASE),
         376_924_301, "videomae-base", "dc740ceda42fce44faed2ea03c6d447db72f6af9",
     ),
     _videomae(
-        "videomae_l", f"VideoMAE-L, {_ON_KINETICS}", _videomae_size(1024, 24, 16),
+        "videomae_l", f"VideoMAE-L, {_ON_KINETICS}", _videomae_size(LARGE),
         1_372_166_773, "videomae-large", "12da269a02d3e1fbbb7011e610e591fea8061dca",
     ),
     _videomae(
         "videomae_h", "VideoMAE-H fine-tuned on Kinetics-400 labels (the hub has no self-supervised H)",
-        _videomae_size(1280, 32, 16, final_norm=False), 2_528_477_760, "videomae-huge-finetuned-kinetics",
+        _videomae_size(HUGE, final_norm=False), 2_528_477_760, "videomae-huge-finetuned-kinetics",
     ),
     _random(
-        "videomae_random", "A small VideoMAE with random weights", _videomae_size(192, 2, 12, side=112),
+        "videomae_random", "A small VideoMAE with random weights", _videomae_size(TINY, side=112),
         (0.75,) * 3, (0.065,) * 3,
     ),
     _random(
         "videomae_random_s", "A small VideoMAE with random weights, for colour and fields",
-        _videomae_size(192, 2, 12, side=128), (0.45,) * 3, (0.25,) * 3,
+        _videomae_size(TINY, side=128), (0.45,) * 3, (0.25,) * 3,
     ),
-    _random("videomae_random_b", "VideoMAE-B with random weights", _videomae_size(768, 12, 12)),
-    _dinov2("S", "small", 384, 12, 6, 1536),
-    _dinov2("B", "base", 768, 12, 12, 3072),
-    _dinov2("L", "large", 1024, 24, 16, 4096),
-    _dinov2("g", "giant", 1536, 40, 24, 4096, gated=True),
-    _videoprism("B", "base-f16r288", 768, 12, 12, 3072, 16),
-    _videoprism("L", "large-f8r288", 1024, 24, 16, 4096, 8),
-    _videoprism("g", "giant-f8r288", 1408, 40, 16, 6144, 8, released=False),
-    _vjepa2("vjepa2_l", "L", "vitl-fpc64-256", 1024, 24, 16, 4096),
-    _vjepa2("vjepa2_h", "H", "vith-fpc64-256", 1280, 32, 16, 5120),
-    _vjepa2("vjepa2_g", "g", "vitg-fpc64-256", 1408, 40, 22, 6144),
-    _vjepa2("vjepa2_g384", "g at 384 pixels", "vitg-fpc64-384", 1408, 40, 22, 6144, side=384),
-    _dinov3("s", "S", "s16", 384, 12, 6, 1536),
-    _dinov3("b", "B", "b16", 768, 12, 12, 3072),
-    _dinov3("l", "L", "l16", 1024, 24, 16, 4096),
-    _dinov3("hplus", "H+", "h16plus", 1280, 32, 20, 5120, gated=True),
-    _dinov3("7b", "7B", "7b16", 4096, 40, 32, 8192, gated=True, biases="", sharded=True),
+    _random("videomae_random_b", "VideoMAE-B with random weights", _videomae_size(BASE)),
+    _dinov2("S", "small", SMALL),
+    _dinov2("B", "base", BASE),
+    _dinov2("L", "large", LARGE),
+    _dinov2("g", "giant", Blocks(1536, 40, 24, 4096), gated=True),
+    _videoprism("B", "base-f16r288", BASE, 16),
+    _videoprism("L", "large-f8r288", LARGE, 8),
+    _videoprism("g", "giant-f8r288", Blocks(1408, 40, 16, 6144), 8, released=False),
+    _vjepa2("vjepa2_l", "L", "vitl-fpc64-256", LARGE),
+    _vjepa2("vjepa2_h", "H", "vith-fpc64-256", HUGE),
+    _vjepa2("vjepa2_g", "g", "vitg-fpc64-256", Blocks(1408, 40, 22, 6144)),
+    _vjepa2("vjepa2_g384", "g at 384 pixels", "vitg-fpc64-384", Blocks(1408, 40, 22, 6144), side=384),
+    _dinov3("s", "S", "s16", SMALL),
+    _dinov3("b", "B", "b16", BASE),
+    _dinov3("l", "L", "l16", LARGE),
+    _dinov3("hplus", "H+", "h16plus", Blocks(1280, 32, 20, 5120), gated=True),
+    _dinov3("7b", "7B", "7b16", Blocks(4096, 40, 32, 8192), gated=True, biases="", sharded=True),
     _fourds(
-        "4ds_b_dist_e", "4DS-B distilled from 4DS-e, self-supervised", "scaling4d_dist_b.npz", 349_810_000,
-        768, 12, 12, 3072,
+        "4ds_b_dist_e", "4DS-B distilled from 4DS-e, self-supervised",
+        "scaling4d_dist_b.npz", 349_810_000, BASE,
     ),
     _fourds(
-        "4ds_l", "4DS-L, self-supervised (never released)", "scaling4d_l.npz", 1_222_000_000,
-        1024, 24, 16, 4096, released=False,
+        "4ds_l", "4DS-L, self-supervised (never released)",
+        "scaling4d_l.npz", 1_222_000_000, LARGE, released=False,
     ),
-    _fourds("4ds_e", "4DS-e, self-supervised", "scaling4d_e.npz", 15_238_100_000, 1792, 56, 16, 15360),
-    _vjepa("vjepa_l", "L", "vitl16", 5_130_000_000, 1024, 24),
-    _vjepa("vjepa_h", "H", "vith16", 10_400_000_000, 1280, 32),
-    _vjepa("vjepa_h384", "H at 384 pixels", "vith16-384", 10_430_000_000, 1280, 32, side=384),
-    _videomaev2("B", "Base", 345_000_000, 768, 12, 12, 3072),
-    _videomaev2("L", "Large", 1_220_000_000, 1024, 24, 16, 4096),
-    _videomaev2("H", "Huge", 2_530_000_000, 1280, 32, 16, 5120),
-    _videomaev2("g", "giant", 4_050_000_000, 1408, 40, 16, 6144, patch=14),
+    _fourds(
+        "4ds_e", "4DS-e, self-supervised",
+        "scaling4d_e.npz", 15_238_100_000, Blocks(1792, 56, 16, 15360),
+    ),
+    _vjepa("vjepa_l", "L", "vitl16", 5_130_000_000, LARGE),
+    _vjepa("vjepa_h", "H", "vith16", 10_400_000_000, HUGE),
+    _vjepa("vjepa_h384", "H at 384 pixels", "vith16-384", 10_430_000_000, HUGE, side=384),
+    _videomaev2("B", "Base", 345_000_000, BASE),
+    _videomaev2("L", "Large", 1_220_000_000, LARGE),
+    _videomaev2("H", "Huge", 2_530_000_000, HUGE),
+    _videomaev2("g", "giant", 4_050_000_000, Blocks(1408, 40, 16, 6144), patch=14),
 )  # fmt: skip
 
 BACKBONES: dict[str, Model] = {model.info.name: model for model in _MODELS}

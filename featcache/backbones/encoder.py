@@ -18,7 +18,7 @@ from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
 from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.inputs import model_input
-from featcache.backbones.sizes import ViTSize
+from featcache.backbones.sizes import ViTSize, size_entry
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tensors
 from featcache.backbones.weights.key_map import KeyMap
 from featcache.backbones.weights.locate import file_digest, obtain_weights
@@ -60,7 +60,7 @@ class ClipEncoder:
 class PretrainedBackbone:
     """One model by name; see `featcache.backbones.base.Backbone` for what the methods promise.
 
-    A family's class adds `architecture`, `model` and `key_map`.
+    A family's class adds `family`, `network` and `key_map`.
     """
 
     info: BackboneInfo
@@ -68,6 +68,11 @@ class PretrainedBackbone:
     file: Callable[[], Path]
     """Finds the weight file, or raises a WeightsError."""
 
+    family: ClassVar[str]
+    positions: ClassVar[str] = ""
+    """The kind of positions in words, where none of the size's numbers tells it."""
+    network: ClassVar[type[nn.Module]]
+    """A `TokenModel`, made of a size, `n_blocks` and whether the final norm is wanted."""
     sections: ClassVar[tuple[str, ...]] = ()
     """Where a torch pickle may hold the model beside other things: the first that is there is taken."""
     skipped_sections: ClassVar[tuple[str, ...]] = ()
@@ -83,6 +88,11 @@ class PretrainedBackbone:
             return obtain_weights(name, model.release, weights_dir)
 
         return cls(info=model.info, size=model.size, file=file)
+
+    def architecture(self) -> base.JSON:
+        """Family, kind of positions and the size's numbers, for the fingerprint."""
+        positions = {"positions": self.positions} if self.positions else {}
+        return {"family": self.family, **positions, **size_entry(self.size)}
 
     def weights_digest(self) -> str:
         """Sha256 of the weight file's bytes."""
@@ -120,8 +130,8 @@ class PretrainedBackbone:
         return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """A `TokenModel` cut after `n_blocks`, with the final norm or without."""
-        raise NotImplementedError
+        """The network cut after `n_blocks`, with the final norm where `normed`."""
+        return self.network(self.size, n_blocks=n_blocks, normed=normed)
 
     def key_map(self, found: Shapes) -> KeyMap:
         """How a file whose tensors are `found` holds the whole model."""

@@ -1,7 +1,7 @@
-"""Parts that vision transformers of several families share: patches, attention, positions, kept states."""
+"""Parts that vision transformers of several families share: patches, blocks, positions, kept tokens."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featcache.backbones.sizes import Grid
-from featcache.spec import Layer
+from featcache.backbones.sizes import BlockSize, Grid
+from featcache.spec import Layer, TokenGrid
 
 
 class PatchEmbedding(nn.Module):
@@ -36,25 +36,79 @@ class PatchEmbedding(nn.Module):
         return nn.functional.linear(patches, rearrange(self.weight, "d ... -> d (...)"), self.bias)
 
 
-def attend(qkv: Float[Tensor, "B S QKV"], heads: int) -> Float[Tensor, "B S C"]:
-    """Attention of every token to all of its sequence, from queries, keys and values side by side."""
+class Block(nn.Module):
+    """Attention and MLP, each on the normed sum so far and added to it (Dosovitskiy et al., ICLR 2021).
+
+    The MLP is GELU's or SwiGLU's, what is added may have a scale a channel (LayerScale), as `size` says.
+    """
+
+    def __init__(
+        self, size: BlockSize, *, gelu: Literal["erf", "tanh"] = "erf", soft_cap: float | None = None
+    ) -> None:
+        super().__init__()
+        self.size, self.soft_cap, self.approximate = size, soft_cap, "tanh" if gelu == "tanh" else "none"
+        self.norm1 = nn.LayerNorm(size.width, eps=size.eps)
+        # A family without a bias of keys has zeros there: the softmax does not see a constant.
+        self.qkv = nn.Linear(size.width, 3 * size.width)
+        self.out = nn.Linear(size.width, size.width)
+        self.norm2 = nn.LayerNorm(size.width, eps=size.eps)
+        self.up = nn.Linear(size.width, (2 if size.gated else 1) * size.mlp)
+        self.down = nn.Linear(size.mlp, size.width)
+        if size.scaled:
+            self.scale1, self.scale2 = (nn.Parameter(torch.ones(size.width)) for _ in range(2))
+
+    def forward(self, state: Float[Tensor, "B S C"]) -> Float[Tensor, "B S C"]:
+        """Attention within each sequence, then the MLP; products in the dtype of the weights."""
+        dtype = self.qkv.weight.dtype
+        attended = self.out(attend(self.qkv(self.norm1(state).to(dtype)), self.size.heads, self.soft_cap))
+        state = state + (self.scale1 * attended if self.size.scaled else attended)
+        hidden = self.up(self.norm2(state).to(dtype))
+        if self.size.gated:
+            gate, up = rearrange(hidden, "b s (two c) -> two b s c", two=2)
+            hidden = F.silu(gate) * up
+        else:
+            hidden = F.gelu(hidden, approximate=self.approximate)
+        added = self.down(hidden)
+        result: Tensor = state + (self.scale2 * added if self.size.scaled else added)
+        return result
+
+
+def attend(
+    qkv: Float[Tensor, "B S QKV"], heads: int, soft_cap: float | None = None
+) -> Float[Tensor, "B S C"]:
+    """Attention of every token to all of its sequence, from queries, keys and values side by side.
+
+    With a `soft_cap` each logit x becomes soft_cap * tanh(x / soft_cap).
+    """
     q, k, v = rearrange(qkv, "b s (qkv h d) -> qkv b h s d", qkv=3, h=heads)
-    return rearrange(F.scaled_dot_product_attention(q, k, v), "b h s d -> b s (h d)")
+    if soft_cap is None:
+        found = F.scaled_dot_product_attention(q, k, v)
+    else:
+        # Sequences are short (256 tokens, 16 steps): logits fit, and stay float32 through cap and softmax.
+        scale = q.shape[-1] ** -0.5 / soft_cap
+        logits = (q * scale @ rearrange(k, "b h s d -> b h d s")).float().tanh() * soft_cap
+        found = logits.softmax(dim=-1).to(v.dtype) @ v
+    return rearrange(found, "b h s d -> b s (h d)")
 
 
-def states_after(
+def tokens_after(
     blocks: Iterable[Callable[[Tensor], Any]],
     norm: Callable[[Tensor], Tensor] | None,
     state: Float[Tensor, "B S D"],
     layers: tuple[Layer, ...],
-) -> dict[Layer, Float[Tensor, "B S D"]]:
-    """Run `state`, the token embedding, through all `blocks`, and keep what it is at `layers`.
+    grid: TokenGrid,
+    *,
+    n_extra: int = 0,
+) -> dict[Layer, Float[Tensor, "C T H W D"]]:
+    """Run `state`, the token embedding, through all `blocks`, and return the clips' tokens at `layers`.
 
     Args:
         blocks: each gives the next state, or (some releases of transformers) a tuple that begins with it.
         norm: the final norm; None where no layer asks for it.
-        state: tokens of each sequence.
+        state: tokens of each sequence, which is a whole clip, or one of its frames.
         layers: none deeper than the blocks reach.
+        grid: of a clip's tokens.
+        n_extra: tokens that each sequence begins with and that are no patches: they are left out.
     """
     kept, number = ({Layer(0): state} if Layer(0) in layers else {}), 0
     for number, block in enumerate(blocks, start=1):
@@ -64,7 +118,10 @@ def states_after(
             kept[Layer(number)] = state
     if norm is not None:
         kept[Layer(number, normed=True)] = norm(state)
-    return kept
+    steps = (state.shape[1] - n_extra) // grid.tokens_per_step
+    cut = {"f": grid.steps // steps, "t": steps, "h": grid.rows, "w": grid.columns}
+    pattern = "(b f) (t h w) d -> b (f t) h w d"
+    return {layer: rearrange(kept[layer][:, n_extra:], pattern, **cut) for layer in layers}
 
 
 def sinusoid(n_tokens: int, width: int) -> Float[Tensor, "S C"]:

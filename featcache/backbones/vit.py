@@ -13,12 +13,10 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from featcache.backbones import base
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.parts import PatchEmbedding, attend, states_after
-from featcache.backbones.sizes import VideoViTSize, size_entry
+from featcache.backbones.parts import Block, PatchEmbedding, tokens_after
+from featcache.backbones.sizes import VideoViTSize
 from featcache.spec import Layer
 
 TIMM_NAMES = {
@@ -32,30 +30,6 @@ TIMM_NAMES = {
 """Our parts under the names of the timm library, which V-JEPA, VideoMAEv2 and Meta's DINOv2 use."""
 
 
-class Block(nn.Module):
-    """Attention and MLP, each on the normed sum so far and added to it."""
-
-    def __init__(self, size: VideoViTSize) -> None:
-        super().__init__()
-        block = size.block
-        self.heads, self.approximate = block.heads, "tanh" if size.gelu == "tanh" else "none"
-        self.norm1 = nn.LayerNorm(block.width, eps=block.eps)
-        # A family without a bias of keys has zeros there: the softmax does not see a constant.
-        self.qkv = nn.Linear(block.width, 3 * block.width)
-        self.out = nn.Linear(block.width, block.width)
-        self.norm2 = nn.LayerNorm(block.width, eps=block.eps)
-        self.up = nn.Linear(block.width, block.mlp)
-        self.down = nn.Linear(block.mlp, block.width)
-
-    def forward(self, state: Float[Tensor, "B S C"]) -> Float[Tensor, "B S C"]:
-        """Float32 in and out, products in the dtype of the weights."""
-        dtype = self.qkv.weight.dtype
-        state = state + self.out(attend(self.qkv(self.norm1(state).to(dtype)), self.heads))
-        hidden = F.gelu(self.up(self.norm2(state).to(dtype)), approximate=self.approximate)
-        result: Tensor = state + self.down(hidden)
-        return result
-
-
 class VideoViT(nn.Module):
     """The model as far down as it is needed."""
 
@@ -64,7 +38,7 @@ class VideoViT(nn.Module):
         self.grid, width = size.grid, size.block.width
         self.embedding = PatchEmbedding(size.patch, width)
         self.positions = nn.Parameter(torch.empty(size.n_tokens, width))
-        self.blocks = nn.ModuleList(Block(size) for _ in range(n_blocks))
+        self.blocks = nn.ModuleList(Block(size.block, gelu=size.gelu) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(width, eps=size.block.eps) if normed else None
 
     def forward(
@@ -72,9 +46,7 @@ class VideoViT(nn.Module):
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Float32 tokens at `layers`, of which none is deeper than the model was made."""
         state = rearrange(self.embedding(frames), "b t n c -> b (t n) c") + self.positions
-        kept = states_after(self.blocks, self.norm, state, layers)
-        cut = {"t": self.grid.steps, "h": self.grid.rows, "w": self.grid.columns}
-        return {layer: rearrange(kept[layer], "b (t h w) c -> b t h w c", **cut) for layer in layers}
+        return tokens_after(self.blocks, self.norm, state, layers, self.grid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,15 +55,7 @@ class VideoViTBackbone(PretrainedBackbone):
 
     size: VideoViTSize
 
-    family: ClassVar[str]
-
-    def architecture(self) -> base.JSON:
-        """Family and the size's numbers, for the fingerprint."""
-        return {"family": self.family, **size_entry(self.size)}
-
-    def model(self, n_blocks: int, normed: bool) -> VideoViT:
-        """The ViT cut after `n_blocks`, with the final norm where `normed`."""
-        return VideoViT(self.size, n_blocks=n_blocks, normed=normed)
+    network: ClassVar[type[nn.Module]] = VideoViT
 
     def stays_float32(self, name: str) -> bool:
         """Norms and positions: few numbers, met by the float32 sum."""

@@ -31,14 +31,13 @@ class ClipViews:
         return self.reader.read(clip, np.unique(self.frames(clip, n_views)).tolist())
 
     def pixels(
-        self, clip: Clip, frames: Frames, n_views: int
+        self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None = None
     ) -> Iterator[Float[Tensor, "F rgb height width"]]:
-        """The backbone's input for each view, from the frames that `read` gave for as many views."""
-        return self._pixels(clip, frames, n_views, self.job.resized_to)
+        """The backbone's input for each view, from the frames that `read` gave for as many views.
 
-    def _pixels(
-        self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None
-    ) -> Iterator[Float[Tensor, "F rgb height width"]]:
+        Of another `size` where one is given.
+        """
+        size = size or self.job.resized_to
         spec, plan, scaling = self.job.clip_spec, self.job.views, self.job.dataset.pixels
         chosen = self.frames(clip, n_views)
         read = torch.from_numpy(frames).to(self.device)
@@ -76,7 +75,7 @@ class ClipViews:
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
         if pixels is None or self.job.resized_to is not None:
             size = None if self.job.resized_to is None else (height, height)
-            pixels = next(self._pixels(clip, frames, n_views, size))
+            pixels = next(self.pixels(clip, frames, n_views, size))
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
         return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
 

@@ -23,7 +23,6 @@ from featcache.manifest import Dataset, Manifest, Task
 from featcache.resampling import temporal_matrix
 from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
-from featcache.store.rows import rows_of
 from featcache.store.shards import shard_bytes as bytes_of_shard
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
 
@@ -227,16 +226,16 @@ def feature_spec(
         shard_bytes: what a shard is to hold at the most, in float16.
         n_frames: distinct ones, where these are stored once.
     """
-    rows = rows_of(job.grid, n_clips=n_clips, n_views=job.views.n_views, n_frames=n_frames)
-    return FeatureSpec(
+    spec = FeatureSpec(
         grid=job.grid,
         layers=job.layers,
         n_clips=n_clips,
         n_views=job.views.n_views,
-        clips_per_shard=rows_per_shard_for(rows, shard_bytes),
+        clips_per_shard=1,
         dtype=job.store_dtype,
         n_frames=n_frames,
     )
+    return replace(spec, clips_per_shard=rows_per_shard_for(spec.rows, shard_bytes))
 
 
 def cut_for(spec: FeatureSpec, at_once: int) -> FeatureSpec:

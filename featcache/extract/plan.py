@@ -6,7 +6,7 @@ that writes, asked for the same shapes; time follows from operations a clip and 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from pathlib import Path
 
 import torch
@@ -238,7 +238,9 @@ def make_plan(
     """
     first = jobs[0]
     a_clip = feature_spec(first, 1)
-    shards = [_shard_bytes(_spec(job, clips[job.role] or 1, shard_bytes)) for job in jobs]
+    specs = [_spec(job, clips[job.role] or 1, shard_bytes) for job in jobs]
+    # In memory, where tokens are float16 until they are written.
+    shards = [spec.clips_per_shard * len(spec.layers) * spec.rows.row_bytes for spec in specs]
     return Plan(
         task=first.task.name,
         backbone=first.name,
@@ -309,11 +311,6 @@ def _other_bytes(job: Extraction, n_clips: int) -> int:
     height = TRACKED_HEIGHT if job.task.kind == "tracking" else STRIP_HEIGHT
     pixels = len(preview_clips(n_clips)) * FRAMES_PER_STRIP * height**2
     return round(JPEG_BYTES_PER_PIXEL * pixels) + INDEX_BYTES_PER_CLIP * n_clips + METADATA_BYTES
-
-
-def _shard_bytes(spec: FeatureSpec) -> int:
-    """Size of one shard in memory, where tokens are float16 until they are written."""
-    return spec.clips_per_shard * len(spec.layers) * 2 * prod(spec.rows.row_shape)
 
 
 def _row(split: SplitPlan, hours: float | None) -> Row:

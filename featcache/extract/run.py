@@ -8,9 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -112,9 +110,10 @@ def _extracted(
         spec=cut_for(one.spec, batch * one.chunks_per_pass),
         parts=one.parts,
         clips=one.index,
-        provenance=one.provenance | _batch_entry(batch, machine.device),
+        provenance=one.provenance | {"batch": {"clip_views": batch, "device": device_name(machine.device)}},
         attrs=one.attrs | {"targets": targets},
         frames=one.frames,
+        found=one.header,
     )
     with writer:
         if writer.header.complete:
@@ -125,10 +124,6 @@ def _extracted(
         worker.run(progress)
         worker.write_previews()
         return writer.finish()
-
-
-def _batch_entry(batch: int, device: torch.device) -> dict[str, Any]:
-    return {"batch": {"clip_views": batch, "device": device_name(device)}}
 
 
 def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
@@ -226,11 +221,15 @@ class _Worker:
             return
         started = time.monotonic()
         encoder, before = self.model.encoder(self.job), n_rows - left
+
+        def done(more: int) -> None:
+            progress(what, before + more, n_rows)
+
         with ThreadPoolExecutor(1, "write") as behind:
             pending: Future[None] | None = None
             for shard in todo:
                 rows = self.spec.rows_of_shard(shard)
-                tokens = self._shard_tokens(encoder, rows, partial(_advance, progress, what, before, n_rows))
+                tokens = self._shard_tokens(encoder, rows, done)
                 before += len(rows)
                 if pending is not None:
                     pending.result()  # so that two shards are in memory, and no third
@@ -336,7 +335,3 @@ def _arrived(
     if copied is not None:
         copied.synchronize()
     return slots, {layer: values.numpy() for layer, values in host.items()}
-
-
-def _advance(progress: Progress, what: str, before: int, total: int, more: int) -> None:
-    progress(what, before + more, total)

@@ -1,14 +1,17 @@
 """A mapping of a YAML file and its path there, so that a wrong value is one message that says where."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import yaml
 
 from featcache.errors import CallError, did_you_mean
 
 _T = TypeVar("_T", int, float, str)
+_Entry = TypeVar("_Entry")
 _NAMES: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
 
 
@@ -35,6 +38,11 @@ class Node:
             if key not in allowed:
                 hint = did_you_mean(str(key), allowed) or f" Known are {', '.join(allowed)}."
                 raise CallError(f"{self.origin}, at {self.path or 'the top'}: unknown key {key!r}.{hint}")
+
+    def fields(self, kind: type) -> "tuple[Field[Any], ...]":
+        """The fields of a dataclass, if no key is another (`name` is the mapping's own)."""
+        self.keys(*(field.name for field in fields(kind) if field.name != "name"))
+        return fields(kind)
 
     def child(self, key: str) -> "Node":
         """The mapping under `key`, empty where there is no such key."""
@@ -69,20 +77,12 @@ class Node:
             raise self.error(key, _NAMES[kind])
         return self.child(key).scalar(kind)
 
-    def optional(self, key: str, kind: type[_T]) -> _T | None:
-        """The plain value under `key`; None where there is none."""
-        return None if self.entries.get(key) is None else self.value(key, kind)
-
     def at_least(self, key: str, least: int) -> int:
         """The whole number of at least `least` under `key`, which must be there."""
         number = self.value(key, int)
         if number < least:
             raise self.error(key, f"a number of at least {least}")
         return number
-
-    def positive(self, key: str) -> int | None:
-        """The whole number of at least 1 under `key`, or None."""
-        return None if self.entries.get(key) is None else self.at_least(key, 1)
 
     def choice(self, key: str, allowed: tuple[str, ...]) -> Any:
         """The text under `key`, which must be one of `allowed`."""
@@ -91,9 +91,38 @@ class Node:
             raise self.error(key, f"one of {', '.join(allowed)}")
         return value
 
-    def list_of(self, key: str, kind: type[_T]) -> tuple[_T, ...]:
-        """The list of plain values under `key`, empty where there is no such key."""
-        return tuple(item.scalar(kind) for item in self.items(key))
+    def build(self, kind: type[_Entry], **given: Any) -> _Entry:
+        """A dataclass made of what is `given` and of the mapping, whose values are read as the fields say.
+
+        Whole numbers are at least 1, or 0 where that is the default. A null stands for no key at all.
+        """
+        for field in self.fields(kind):
+            required = field.default is MISSING and field.default_factory is MISSING
+            if field.name not in given and (required or self.entries.get(field.name) is not None):
+                given[field.name] = self._read(field, required)
+        return kind(**given)
+
+    def _read(self, field: "Field[Any]", required: bool) -> Any:
+        key, kind = field.name, cast(Any, field.type)
+        if isinstance(kind, UnionType):
+            (kind,) = set(get_args(kind)) - {NoneType}
+        shape, (*_, entry) = get_origin(kind), get_args(kind) or (kind,)
+        if shape is Literal:
+            return self.choice(key, get_args(kind))
+        if shape is Mapping:
+            return {
+                name: node._entry(entry, name=name)
+                for name, node in self.children(key, optional=not required)
+            }
+        if shape is tuple:
+            return tuple(node._entry(get_args(kind)[0]) for node in self.items(key))
+        if kind is int:
+            return self.at_least(key, 0 if field.default == 0 else 1)
+        return self.child(key)._entry(kind) if is_dataclass(kind) else self.value(key, kind)
+
+    def _entry(self, kind: Any, **given: Any) -> Any:
+        is_entry = isinstance(kind, type) and is_dataclass(kind)
+        return self.build(kind, **given) if is_entry else self.scalar(kind)
 
 
 def read_entries(path: Path) -> dict[str, Any]:

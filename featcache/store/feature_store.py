@@ -7,6 +7,7 @@ is verified when it is first read. The same files open in any Zarr client (`to_x
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from glob import escape
 from pathlib import Path
@@ -108,7 +109,8 @@ class FeatureStore:
         Raises:
             StoreError: the table is missing or damaged.
         """
-        return self.spec.rows.with_table(read_frame_table(self.path, self.spec, self.header.frame_table))
+        table = read_frame_table(self.path, self.spec, self.header.frame_table)
+        return replace(self.spec.rows, table=table)
 
     def shards_of(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
         """The shard of each clip; where frames are stored once, of the frame that it begins with."""
@@ -154,10 +156,8 @@ class FeatureStore:
             CallError: no such clip, view or layer, or `out` does not fit.
             StoreError: a chunk is damaged or missing, or its clip was skipped; names file, clip and view.
         """
-        numbers, view_of = self._wanted(clips, views)
-        layer = self._layer(layer)
-        out = buffer_for("out", out, np.float16, (len(numbers), *self.spec.grid.shape))
-        chunks = self.rows.chunks_of(numbers, view_of)
+        chunks, layer = self._chunks(clips, views), self._layer(layer)
+        out = buffer_for("out", out, np.float16, (len(clips), *self.spec.grid.shape))
         self._read(layer, chunks, self._float16_rows(self.rows.by_chunk(out)), verify, threads)
         return out
 
@@ -182,14 +182,12 @@ class FeatureStore:
         """
         if self.spec.dtype != "int8":
             raise CallError(f"{self.path} holds {self.spec.dtype} tokens, not int8: use `read`.")
-        numbers, view_of = self._wanted(clips, views)
-        layer = self._layer(layer)
-        shape = (len(numbers), *self.spec.grid.shape)
+        chunks, layer = self._chunks(clips, views), self._layer(layer)
+        shape = (len(clips), *self.spec.grid.shape)
         levels, scales = out or (None, None)
         levels = buffer_for("out[0]", levels, np.int8, shape)
         scales = buffer_for("out[1]", scales, np.float32, shape[:-1])
         buffers = self.rows.by_chunk(levels), self.rows.by_chunk(scales)
-        chunks = self.rows.chunks_of(numbers, view_of)
         self._read(layer, chunks, lambda: AsStored(*buffers), verify, threads)
         return levels, scales
 
@@ -249,32 +247,29 @@ class FeatureStore:
         row, view = divmod(found.chunk, found.array.rows.chunks_per_row)
         path = self.path / shard_key(found.array, row // self.spec.clips_per_shard)
         what = f"{self.describe_row(row)}, view {view}, layer {layer.name}"
-        if found.problem is None:
-            return f"{path} has no chunk for {what}: it {self._why_absent(row)}."
-        return (
-            f"{path} {found.problem}; {what} was being read. "
-            "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
-        )
-
-    def _why_absent(self, row: int) -> str:
-        why = self.header.skipped_rows
-        if row in why:
-            return f"was skipped at extraction ({why[row]}): skip it, `skipped_clips` lists them"
-        return "was never written: run the same `scivid extract` again"
+        if found.problem is not None:
+            return (
+                f"{path} {found.problem}; {what} was being read. "
+                "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
+            )
+        reason = "was never written: run the same `scivid extract` again"
+        if (why := self.header.skipped_rows.get(row)) is not None:
+            reason = f"was skipped at extraction ({why}): skip it, `skipped_clips` lists them"
+        return f"{path} has no chunk for {what}: it {reason}."
 
     @property
     def _layer_names(self) -> str:
         return ", ".join(layer.name for layer in self.spec.layers)
 
-    def _wanted(self, clips: Any, views: Any) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"]]:
-        """Clip and view of each row of a batch."""
+    def _chunks(self, clips: Any, views: Any) -> Int64[np.ndarray, " n"]:
+        """The chunks that make up a batch, once its clips and views are known to exist."""
         numbers = np.asarray(clips, np.int64)
         view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
         for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
             outside = values[(values < 0) | (values >= end)]
             if outside.size:
                 raise CallError(f"{self.path} has no {name} {outside[0]}: there are {end}, counted from 0.")
-        return numbers, view_of
+        return self.rows.chunks_of(numbers, view_of)
 
     def _layer(self, layer: Layer | None) -> Layer:
         names = self._layer_names
@@ -321,13 +316,7 @@ def finished(store: FeatureStore) -> FeatureStore:
     """
     spec = store.spec
     if not store.complete:
-        there = sum(
-            all(store.shard_path(la, n).is_file() for la in spec.layers) for n in range(spec.n_shards)
-        )
-        raise StoreError(
-            f"{store.path} is unfinished: {there} of {spec.n_shards} shards are there. "
-            "Run the same `scivid extract` again: it goes on where it stopped."
-        )
+        raise StoreError(unfinished(store))
     broken = [problem for array in spec.all_arrays for problem in _misshapen(store, array)]
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
@@ -336,6 +325,19 @@ def finished(store: FeatureStore) -> FeatureStore:
             "it makes only these shards anew. `scivid validate` finds all damage."
         )
     return store
+
+
+def unfinished(store: FeatureStore) -> str:
+    """What to say of a store that is not finished: how much of it is there, and how to go on."""
+    spec, path = store.spec, store.path
+    there = sum(
+        all((path / shard_key(array, shard)).is_file() for array in spec.all_arrays)
+        for shard in range(spec.n_shards)
+    )
+    return (
+        f"{path} is unfinished: {there} of {spec.n_shards} shards are there. "
+        "Run the same `scivid extract` again: it goes on where it stopped."
+    )
 
 
 def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:

@@ -126,9 +126,17 @@ def read_header(path: Path) -> StoreHeader:
     return read_root(path)[0]
 
 
-def header_if_begun(path: Path) -> StoreHeader | None:
-    """As `read_header`; None where no store has been begun at `path`."""
-    return read_header(path) if (path / "zarr.json").exists() else None
+def header_if_begun(path: Path, known: StoreHeader | None = None) -> StoreHeader | None:
+    """As `read_header`; None where no store has been begun at `path`.
+
+    Where the file still holds the header that is `known`, byte for byte, it is not parsed again.
+    """
+    root = path / "zarr.json"
+    if not root.exists():
+        return None
+    if known is not None and root.read_bytes() == json_bytes(known.metadata()):
+        return known
+    return read_header(path)
 
 
 def read_root(path: Path) -> tuple[StoreHeader, Mapping[str, Any]]:
@@ -153,8 +161,3 @@ def read_root(path: Path) -> tuple[StoreHeader, Mapping[str, Any]]:
             f"{path} is not a feature store that this version reads: its zarr.json gives {problem!r}. "
             "`scivid list stores` shows those there are; a damaged one has to be deleted and extracted again."
         ) from problem
-
-
-def as_read_back(header: StoreHeader) -> StoreHeader:
-    """The header as it will be read from disk: through JSON, in which a tuple becomes a list."""
-    return StoreHeader.from_metadata(json.loads(json_bytes(header.metadata())))

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from einops import rearrange
-from jaxtyping import Bool, Int32, Int64, Integer, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from featcache.spec import TokenGrid
 
@@ -66,44 +66,51 @@ class FrameTable:
         """The sha256, in hex, of all numbers."""
         return sha256(self.stored).hexdigest()
 
-    def clips_with(self, frames: Integer[np.ndarray, " n"]) -> Bool[np.ndarray, " clip"]:
-        """Which clips have one of these frames."""
-        return np.asarray(np.isin(self.numbers, frames).any(axis=(1, 2)))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """Rows that are clips: a clip has a chunk for each of its views. `FrameRows` are the other kind."""
-
-    axis: ClassVar[Literal["clip", "frame"]] = "clip"
-    """What a row is, and what the first axis is called."""
-    axes: ClassVar[tuple[str, ...]] = TOKEN_AXES
-    """`dimension_names` of the token arrays."""
+    """Clips, with a chunk for each of their views; or the distinct frames of the clips, each a chunk."""
 
     grid: TokenGrid
     """The tokens of one clip and view."""
     n_clips: int
     n_views: int
+    n_frames: int | None = None
+    """Distinct frames, where these are the rows; None where clips are."""
+    table: FrameTable | None = None
+    """Which frames make up each clip; None as `n_frames`, and while only their number is known."""
+
+    @property
+    def axis(self) -> Literal["clip", "frame"]:
+        """What a row is, and what the first axis is called."""
+        return "clip" if self.n_frames is None else "frame"
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """`dimension_names` of the token arrays."""
+        return TOKEN_AXES if self.n_frames is None else FRAME_AXES
 
     @property
     def n_rows(self) -> int:
-        """Length of the first axis: clips, or distinct frames."""
-        return self.n_clips
+        """Length of the first axis."""
+        return self.n_clips if self.n_frames is None else self.n_frames
 
     @property
     def row_shape(self) -> tuple[int, int, int, int, int]:
         """Shape of a row in memory, (view, step, row, column, channel): a frame has one view and one step."""
-        return (self.n_views, *self.grid.shape)
+        if self.n_frames is None:
+            return (self.n_views, *self.grid.shape)
+        return (1, *replace(self.grid, steps=1).shape)
 
     @property
     def view_shape(self) -> tuple[int, ...]:
         """Shape of the axes between rows and chunks: (views,), or () where a row is a single chunk."""
-        return self.row_shape[:1]
+        return self.row_shape[:1] if self.n_frames is None else ()
 
     @property
     def chunk_shape(self) -> tuple[int, ...]:
         """Shape of the tokens of one chunk: (step, row, column, channel), or a frame's without the step."""
-        return self.row_shape[1:]
+        return self.row_shape[1:] if self.n_frames is None else self.row_shape[2:]
 
     @property
     def chunks_per_row(self) -> int:
@@ -122,127 +129,64 @@ class Rows:
 
     def chunks_per_pass(self, n_frames: int) -> int:
         """Chunks that come of one clip of `n_frames` input frames: one, or one for each frame."""
-        return 1
-
-    def with_table(self, table: FrameTable | None) -> "Rows":
-        """These rows with the table that says which frames make up a clip; None where rows are clips."""
-        assert table is None
-        return self
+        return 1 if self.n_frames is None else n_frames
 
     def chunks_of(
         self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
     ) -> Int64[np.ndarray, " n"]:
         """The chunks, numbered row * chunks_per_row + view, that make up these clips and views, in order."""
-        return np.asarray(clips * self.n_views + views)
+        if (frames := self._frames) is None:
+            return np.asarray(clips * self.n_views + views)
+        return np.asarray(frames.numbers[clips, views].ravel(), np.int64)
 
     def first_rows(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
         """The row in which the tokens of each clip begin."""
-        return clips
+        frames = self._frames
+        return clips if frames is None else np.asarray(frames.numbers[clips, 0, 0], np.int64)
 
     def by_chunk(self, tokens: Any) -> Any:
-        """Tokens [clip, step, ...] of an array or tensor as [chunk, ...]: the same memory."""
-        return tokens
+        """Tokens [clip, step, ...] of an array or tensor as [chunk, step, ...]: the same memory."""
+        return tokens if self.n_frames is None else rearrange(tokens, "b t ... -> (b t) 1 ...")
 
     def describe(self, row: int, describe_clip: Callable[[int], str]) -> str:
-        """A row as messages name it: a clip, or a frame by the clip in which it occurs first."""
-        return describe_clip(row)
+        """A row as messages name it: a clip, or `frame 3 (step 1 of clip 12 (mouse/007.mp4))`, its first."""
+        if (frames := self._frames) is None:
+            return describe_clip(row)
+        clip, _, step = frames.first_occurrence[row].tolist()
+        return f"frame {row} (step {step} of {describe_clip(clip)})"
 
     def skipped(self, reasons: Mapping[int, str], ids: pa.ChunkedArray) -> dict[str, list[dict[str, Any]]]:
-        """What provenance says of the rows that were not written, given their reasons and the clips' ids."""
-        clips = [{"clip": clip, "id": ids[clip].as_py(), "reason": why} for clip, why in reasons.items()]
-        return {"skipped_clips": clips}
+        """What provenance says of rows that were not written, given their reasons and the clips' ids.
+
+        Of skipped frames also the clips in which they occur.
+        """
+        entries, clips = {}, dict(reasons)
+        if (frames := self._frames) is not None:
+            entries["skipped_frames"] = [{"frame": row, "reason": why} for row, why in reasons.items()]
+            # In descending order, so that of several frames the first is the one that a clip is said to lack.
+            clips = {
+                int(clip): f"it shows frame {row}: {why}"
+                for row, why in sorted(reasons.items(), reverse=True)
+                for clip in np.flatnonzero((frames.numbers == row).any(axis=(1, 2)))
+            }
+        entries["skipped_clips"] = [
+            {"clip": clip, "id": ids[clip].as_py(), "reason": why} for clip, why in sorted(clips.items())
+        ]
+        return entries
 
     def skipped_in(self, provenance: Mapping[str, Any]) -> dict[int, str]:
         """Row -> why it was not written, read back from what `skipped` gave."""
         return {entry[self.axis]: entry["reason"] for entry in provenance.get(f"skipped_{self.axis}s", ())}
 
     def location_columns(self, rows_per_shard: int) -> dict[str, Int32[np.ndarray, " clip"]]:
-        """Columns of the clip table that say where each clip lies, if it lies in one piece."""
+        """Columns of the clip table that say where each clip lies, if all of it is in one shard."""
+        if self.n_frames is not None:
+            return {}
         shard, position = np.divmod(np.arange(self.n_clips, dtype=np.int32), rows_per_shard)
         return {"shard": shard, "position": position}
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FrameRows(Rows):
-    """Rows that are distinct frames, each a chunk: a step of a clip is one of them."""
-
-    axis = "frame"
-    axes = FRAME_AXES
-
-    n_frames: int
-    table: FrameTable | None = None
-    """None while only the number of frames is known."""
-
     @property
-    def n_rows(self) -> int:
-        """The number of distinct frames."""
-        return self.n_frames
-
-    @property
-    def row_shape(self) -> tuple[int, int, int, int, int]:
-        """One view of one step."""
-        return (1, *replace(self.grid, steps=1).shape)
-
-    @property
-    def view_shape(self) -> tuple[int, ...]:
-        """Empty: a frame is a single chunk."""
-        return ()
-
-    @property
-    def chunk_shape(self) -> tuple[int, ...]:
-        """(row, column, channel)."""
-        return self.row_shape[2:]
-
-    def chunks_per_pass(self, n_frames: int) -> int:
-        """Every input frame is a chunk."""
-        return n_frames
-
-    def with_table(self, table: FrameTable | None) -> "FrameRows":
-        """As `Rows.with_table`."""
-        return replace(self, table=table)
-
-    def chunks_of(
-        self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
-    ) -> Int64[np.ndarray, " n"]:
-        """One chunk for each step of each clip and view."""
-        return np.asarray(self._frames.numbers[clips, views].ravel(), np.int64)
-
-    def first_rows(self, clips: Int64[np.ndarray, " B"]) -> Int64[np.ndarray, " B"]:
-        """The frame that each clip begins with."""
-        return np.asarray(self._frames.numbers[clips, 0, 0], np.int64)
-
-    def by_chunk(self, tokens: Any) -> Any:
-        """Every step of every clip on its own, with an axis for its only step."""
-        return rearrange(tokens, "b t ... -> (b t) 1 ...")
-
-    def describe(self, row: int, describe_clip: Callable[[int], str]) -> str:
-        """`frame 3 (step 1 of clip 12 (mouse/007.mp4))`."""
-        clip, _, step = self._frames.first_occurrence[row].tolist()
-        return f"frame {row} (step {step} of {describe_clip(clip)})"
-
-    def skipped(self, reasons: Mapping[int, str], ids: pa.ChunkedArray) -> dict[str, list[dict[str, Any]]]:
-        """The skipped frames, and the clips in which they occur."""
-        # In descending order, so that of several frames the first is the one that a clip is said to lack.
-        clips = {
-            int(clip): f"it shows frame {row}: {why}"
-            for row, why in sorted(reasons.items(), reverse=True)
-            for clip in np.flatnonzero(self._frames.clips_with(np.array([row])))
-        }
-        frames = [{"frame": row, "reason": why} for row, why in reasons.items()]
-        return {"skipped_frames": frames, **Rows.skipped(self, dict(sorted(clips.items())), ids)}
-
-    def location_columns(self, rows_per_shard: int) -> dict[str, Int32[np.ndarray, " clip"]]:
-        """None: the frames of a clip lie in several shards."""
-        return {}
-
-    @property
-    def _frames(self) -> FrameTable:
-        assert self.table is not None, "the frame table was not given"
+    def _frames(self) -> FrameTable | None:
+        """The table; None where rows are clips."""
+        assert (self.table is None) == (self.n_frames is None), "the frame table was not given"
         return self.table
-
-
-def rows_of(grid: TokenGrid, *, n_clips: int, n_views: int, n_frames: int | None) -> Rows:
-    """The rows of a store: distinct frames where their number is given, otherwise clips."""
-    if n_frames is None:
-        return Rows(grid=grid, n_clips=n_clips, n_views=n_views)
-    return FrameRows(grid=grid, n_clips=n_clips, n_views=n_views, n_frames=n_frames)

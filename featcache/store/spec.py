@@ -7,7 +7,7 @@ from typing import Literal
 
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
-from featcache.store.rows import Rows, rows_of
+from featcache.store.rows import Rows
 
 TARGET_SHARD_BYTES = 256 * 2**20
 """A shard is the unit of writing and of loss in a crash: large enough to stream, small enough to lose."""
@@ -91,7 +91,7 @@ class FeatureSpec:
     @cached_property
     def rows(self) -> Rows:
         """What the first axis of the arrays counts."""
-        return rows_of(self.grid, n_clips=self.n_clips, n_views=self.n_views, n_frames=self.n_frames)
+        return Rows(grid=self.grid, n_clips=self.n_clips, n_views=self.n_views, n_frames=self.n_frames)
 
     @property
     def n_shards(self) -> int:

@@ -96,14 +96,12 @@ def write_targets(
         CallError: an array does not have one row per clip.
         StoreError: a group of that name is there and is another one, or damaged; or the disk is full.
     """
-    targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
+    path, targets, parts = _planned(folder, index, arrays, parts)
     for name, target in targets.items():
         if target.axes[0] == "clip" and target.shape[0] != len(index):
             raise CallError(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
             )
-    parts = _all_parts(index, targets, parts)
-    path = _group_path(folder, parts)
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / ".targets.lock", wait=True, busy="")
     try:
@@ -123,9 +121,8 @@ def bytes_to_write(
     folder: Path, index: ClipIndex, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
 ) -> int:
     """What `write_targets` would write, arguments as there: 0 where the group is there."""
-    targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
-    there = _group_path(folder, _all_parts(index, targets, parts)).exists()
-    return 0 if there else stored_bytes(targets)
+    path, targets, _ = _planned(folder, index, arrays, parts)
+    return 0 if path.exists() else stored_bytes(targets)
 
 
 def stored_bytes(targets: Mapping[str, TargetArray]) -> int:
@@ -243,19 +240,17 @@ def open_targets(path: Path, *, expected: str | None = None) -> Targets:
     return found
 
 
-def _all_parts(
-    index: ClipIndex, targets: Mapping[str, TargetArray], parts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What the fingerprint of a group is made of."""
+def _planned(
+    folder: Path, index: ClipIndex, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
+) -> tuple[Path, dict[str, TargetArray], dict[str, Any]]:
+    """Where the group is to be, its arrays, and what its fingerprint is made of."""
+    targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
     shapes = {
         name: {"shape": list(target.shape), "dtype": target.dtype.name, "axes": list(target.axes)}
         for name, target in targets.items()
     }
-    return {**parts, "clips": index.digest, "arrays": shapes}
-
-
-def _group_path(folder: Path, parts: Mapping[str, Any]) -> Path:
-    return folder / f"targets-{fingerprint(parts)[:SHORT]}.zarr"
+    all_parts = {**parts, "clips": index.digest, "arrays": shapes}
+    return folder / f"targets-{fingerprint(all_parts)[:SHORT]}.zarr", targets, all_parts
 
 
 def _as_target(name: str, values: np.ndarray | TargetArray) -> TargetArray:

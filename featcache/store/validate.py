@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import DataError, StoreError
 from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
-from featcache.store.feature_store import FeatureStore
+from featcache.store.feature_store import FeatureStore, unfinished
 from featcache.store.frame_table import read_frame_table
 from featcache.store.header import read_root
 from featcache.store.matching import refuse_other
@@ -144,22 +146,20 @@ def _arrays(store: FeatureStore) -> list[tuple[Layer, ArraySpec]]:
 
 def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _Audit:
     path = store.path / shard_key(array, shard)
+    found_so = partial(_Audit, layer=layer, path=path, shard=shard)
     try:
         present = presence(path, array, shard)
     except FileNotFoundError:
-        return _Audit(layer=layer, path=path, shard=shard, missing=True)
+        return found_so(missing=True)
     except (DamagedShard, OSError) as problem:
         rows = store.spec.rows_of_shard(shard)
         who = f"{_who(store, rows.start)} to {_who(store, rows.stop - 1)}"
         line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
-        return _Audit(layer=layer, path=path, shard=shard, problems=(line,))
+        return found_so(problems=(line,))
     with path.open("rb") as file:
         found = list(_chunk_findings(array, file.fileno(), present))
     first = store.spec.rows_of_shard(shard).start
-    return _Audit(
-        layer=layer,
-        path=path,
-        shard=shard,
+    return found_so(
         problems=tuple(
             f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
             for row, view, what, _ in found
@@ -281,16 +281,10 @@ def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterato
 
 
 def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
-    missing = [audit for audit in audits if audit.missing]
     if not store.complete:
-        n_shards = store.spec.n_shards
-        there = n_shards - len({audit.shard for audit in missing})
-        yield (
-            f"{store.path} is unfinished: {there} of {n_shards} shards are there. "
-            "Run the same `scivid extract` again: it goes on where it stopped."
-        )
+        yield unfinished(store)
         return
-    for audit in missing:
+    for audit in filter(attrgetter("missing"), audits):
         yield (
             f"layer {audit.layer.name}, {audit.path} is missing. "
             "Run the same `scivid extract` again: it makes only this shard anew."

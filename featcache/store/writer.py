@@ -28,7 +28,7 @@ from featcache.spec import Layer
 from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
 from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import write_frame_table
-from featcache.store.header import StoreHeader, TargetsReference, as_read_back, header_if_begun
+from featcache.store.header import StoreHeader, TargetsReference, header_if_begun
 from featcache.store.matching import continued, hold, refuse_foreign
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED, DamagedShard, presence, shard_bytes, write_chunks
@@ -61,6 +61,7 @@ def create_or_resume(
     provenance: Mapping[str, Any],
     attrs: Mapping[str, Any],
     frames: FrameTable | None = None,
+    found: StoreHeader | None = None,
 ) -> "StoreWriter":
     """Start a store, or go on with the one at `path`, and hold its lock.
 
@@ -76,6 +77,7 @@ def create_or_resume(
             goes to `resumed_with`.
         attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
         frames: which distinct frame each clip has at each step, where `spec` says that these are stored once.
+        found: the header of the store that is there, where the caller has read it.
 
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
@@ -87,7 +89,7 @@ def create_or_resume(
         lock = hold(path)
         try:
             # Only now, for whoever held the lock before may have written it.
-            found = header_if_begun(path)
+            found = header_if_begun(path, found)
             header = wanted if found is None else continued(path, found, wanted)
             _lay_out(path, header, clips, frames)
             return StoreWriter(path, header, clips, lock, frames)
@@ -112,7 +114,7 @@ class StoreWriter:
         self.damaged: tuple[str, ...] = ()
         """What was set aside when the store was opened, with the reasons."""
         self._clips = clips
-        self._rows = header.spec.rows.with_table(frames)
+        self._rows = replace(header.spec.rows, table=frames)
         self._lock = lock
         self._look()
 
@@ -178,11 +180,8 @@ class StoreWriter:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
 
-    def finish(self, provenance: Mapping[str, Any] = NOTHING) -> FeatureStore:
+    def finish(self) -> FeatureStore:
         """Find every shard on disk, mark the store complete, let go of the lock, open the store.
-
-        Args:
-            provenance: laid over what `create_or_resume` was given; of a complete store nothing changes.
 
         Raises:
             StoreError: shards are missing or damaged.
@@ -196,7 +195,7 @@ class StoreWriter:
                     "Run the same `scivid extract` again: it writes what is left."
                 )
             if not self.header.complete:
-                self._complete(provenance)
+                self._complete()
         self.close()
         return FeatureStore(self.path, self.header)
 
@@ -204,13 +203,12 @@ class StoreWriter:
         """Let go of the lock; what was written stays and can be resumed."""
         self._lock.release()
 
-    def _complete(self, provenance: Mapping[str, Any]) -> None:
+    def _complete(self) -> None:
         known = self._reasons()
         absent = {row: known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]}
         skipped = self._rows.skipped(absent, self._clips.clips["id"])
-        merged = {**self.header.provenance, **provenance, **skipped}
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
-        self._publish_header(as_read_back(replace(self.header, provenance=merged)))
+        self._publish_header(replace(self.header, provenance={**self.header.provenance, **skipped}))
         shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
         self._publish_header(replace(self.header, complete=True))
 
@@ -320,22 +318,21 @@ def _header(
         raise CallError(f"a store of {spec.n_clips} clips was asked for, the index has {len(clips)}.")
     if spec.n_frames != (None if frames is None else frames.n_frames):
         raise CallError(f"a store with n_frames={spec.n_frames} needs the table of as many distinct frames.")
-    targets = None
-    if attrs.get("targets") is not None:
-        found = open_targets(path.parent / attrs["targets"])
-        targets = TargetsReference(path=f"../{attrs['targets']}", fingerprint=found.fingerprint)
-    header = StoreHeader(
+    own, targets = dict(attrs), None
+    if (name := own.pop("targets", None)) is not None:
+        targets = TargetsReference(
+            path=f"../{name}", fingerprint=open_targets(path.parent / name).fingerprint
+        )
+    # Through JSON, in which a tuple becomes a list: as it will be read from disk.
+    return StoreHeader(
         spec=spec,
         fingerprint=digest_of(parts),
-        parts=parts,
         frames_digest=clips.frames_digest,
         clips_digest=clips.digest,
         frame_table=None if frames is None else frames.digest,
         targets=targets,
-        provenance=provenance,
-        attrs={name: value for name, value in attrs.items() if name != "targets"},
+        **json.loads(json_bytes({"parts": parts, "provenance": provenance, "attrs": own})),
     )
-    return as_read_back(header)
 
 
 def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None) -> None:

@@ -16,9 +16,10 @@ from einops import repeat
 from jaxtyping import Int, UInt8
 
 from featcache.manifest import Dataset
-from featcache.synthetic.base import stream
+from featcache.synthetic.base import Sizes, stream
 from featcache.synthetic.drawing import Angles, Point, Points
 from featcache.synthetic.records import encode_sequence_example
+from featcache.synthetic.videos import VideoSet
 
 N_FRAMES = 16
 
@@ -73,6 +74,17 @@ class BehaviourClips:
             sequences={
                 dataset.features["image"]: [(_jpeg(f, dataset.channels, self.quality),) for f in frames]
             },
+        )
+
+    def shards(self, **profiles: Sizes) -> VideoSet:
+        """The record files of such a set, by the sizes of its splits in each profile."""
+        return VideoSet(
+            name=self.name,
+            version=1,
+            make=self.record,
+            profiles=profiles,
+            n_shards={"train": 4, "val": 3, "test": 2},
+            empty_shard={"val": 1},
         )
 
 

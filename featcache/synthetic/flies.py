@@ -14,7 +14,6 @@ from jaxtyping import Float, Float32, UInt8
 
 from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe, wander
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
-from featcache.synthetic.videos import VideoSet
 
 SIDE = 144
 CENTRE = np.array([71.5, 71.5])
@@ -225,14 +224,6 @@ FLIES = BehaviourClips(
     ),
 )
 
-FLY_VIDEOS = VideoSet(
-    name=FLIES.name,
-    version=1,
-    make=FLIES.record,
-    profiles={
-        "demo": {"train": 432, "val": 90, "test": 126},
-        "tiny": {"train": 36, "val": 18, "test": 18},
-    },
-    n_shards={"train": 4, "val": 3, "test": 2},
-    empty_shard={"val": 1},
+FLY_VIDEOS = FLIES.shards(
+    demo={"train": 432, "val": 90, "test": 126}, tiny={"train": 36, "val": 18, "test": 18}
 )

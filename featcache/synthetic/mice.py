@@ -14,7 +14,6 @@ from jaxtyping import Float32, UInt8
 
 from featcache.synthetic.behaviour import N_FRAMES, BehaviourClips, Order, Recipe, wander
 from featcache.synthetic.drawing import Angles, Canvas, Point, Points, beside, grain, mottle
-from featcache.synthetic.videos import VideoSet
 
 HEIGHT, WIDTH = 285, 512
 FLOOR = (40.0, 28.0, 474.0, 262.0)
@@ -174,14 +173,6 @@ MICE = BehaviourClips(
     ),
 )
 
-MOUSE_VIDEOS = VideoSet(
-    name=MICE.name,
-    version=1,
-    make=MICE.record,
-    profiles={
-        "demo": {"train": 288, "val": 60, "test": 96},
-        "tiny": {"train": 24, "val": 12, "test": 12},
-    },
-    n_shards={"train": 4, "val": 3, "test": 2},
-    empty_shard={"val": 1},
+MOUSE_VIDEOS = MICE.shards(
+    demo={"train": 288, "val": 60, "test": 96}, tiny={"train": 24, "val": 12, "test": 12}
 )

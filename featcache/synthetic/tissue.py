@@ -82,23 +82,15 @@ class Bend:
         return np.asarray(position)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Video:
-    """One drawn video and what is known of it."""
-
-    frames: list[UInt8[np.ndarray, "Y X C"]]
-    ends: Ends
-
-
-def draw(rng: np.random.Generator) -> Video:
-    """One video of 18 to 40 frames."""
+def draw(rng: np.random.Generator) -> tuple[list[UInt8[np.ndarray, "Y X C"]], Ends]:
+    """The 18 to 40 frames of one video, and its points."""
     n_frames = int(rng.integers(N_FRAMES[0], N_FRAMES[1] + 1))
     bend = random_bend(rng, np.linspace(0.0, 1.0, n_frames))
     ends = random_ends(rng, bend)
     tissue, shine = paint(rng), highlights(rng)[..., None]
     noise = grain(rng, n_frames, SIDE, SIDE, sigma=2.0)
     frames = [finish(bent(tissue, bend, frame), shine, noise[frame]) for frame in range(n_frames)]
-    return Video(frames=frames, ends=ends)
+    return frames, ends
 
 
 def random_bend(rng: np.random.Generator, times: Float[np.ndarray, "F"]) -> Bend:
@@ -176,8 +168,7 @@ def finish(
 
 def record(split: str, index: int, *, seed: int, dataset: Dataset) -> bytes:
     """One serialised SequenceExample, under the manifest's keys."""
-    video = draw(stream(seed, NAME, split, index))
-    first, last = video.ends
+    frames, (first, last) = draw(stream(seed, NAME, split, index))
     key = dataset.features
     return encode_sequence_example(
         context={
@@ -186,9 +177,9 @@ def record(split: str, index: int, *, seed: int, dataset: Dataset) -> bytes:
             key["end_x"]: last[:, 0],
             key["end_y"]: last[:, 1],
             key["video"]: np.array([index], np.int64),
-            key["duration"]: np.array([len(video.frames) / FRAME_RATE], np.float32),
+            key["duration"]: np.array([len(frames) / FRAME_RATE], np.float32),
         },
-        sequences={key["image"]: [(encode_frame(frame, quality=QUALITY),) for frame in video.frames]},
+        sequences={key["image"]: [(encode_frame(frame, quality=QUALITY),) for frame in frames]},
     )
 
 

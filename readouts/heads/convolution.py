@@ -4,11 +4,15 @@
 stride 2 on an even map pads (0, 1), where torch users would write (1, 1) and be off by one.
 """
 
+from typing import TypeVar
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from readouts.heads.layers import lecun_normal_
+from readouts.heads.layers import as_flax_starts
+
+Conv = TypeVar("Conv", bound="SameConv | SameConvTranspose")
 
 
 class SameConv(nn.Conv2d):
@@ -48,23 +52,12 @@ class SameConvTranspose(nn.ConvTranspose2d):
 
 
 def same_conv(
-    n_in: int, n_out: int, *, kernel: int, stride: int = 1, generator: Generator | None
-) -> SameConv:
-    """A convolution as Flax starts it: `lecun_normal` kernel, zero bias."""
-    layer = SameConv(n_in, n_out, kernel, stride=stride, device="meta").to_empty(device="cpu")
-    lecun_normal_(layer.weight, generator, fan_in=n_in * kernel**2)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def same_conv_transpose(
-    n_in: int, n_out: int, *, kernel: int, stride: int, generator: Generator | None
-) -> SameConvTranspose:
-    """A transposed convolution as Flax starts it, which counts its fan-in like a plain one's."""
-    layer = SameConvTranspose(n_in, n_out, kernel, stride=stride, device="meta").to_empty(device="cpu")
-    lecun_normal_(layer.weight, generator, fan_in=n_in * kernel**2)
-    nn.init.zeros_(layer.bias)
-    return layer
+    kind: type[Conv], n_in: int, n_out: int, *, kernel: int, stride: int = 1, generator: Generator | None
+) -> Conv:
+    """A convolution as Flax starts it, which counts the fan-in of a transposed one like a plain one's."""
+    return as_flax_starts(
+        kind(n_in, n_out, kernel, stride=stride, device="meta"), generator, fan_in=n_in * kernel**2
+    )
 
 
 def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

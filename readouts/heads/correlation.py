@@ -119,9 +119,10 @@ class CorrelationReadout(Readout):
         start = queries.float()
         alike = similarities(self._maps(prepared(features)), start)
         scores = self._scores(alike, start)
-        best = self._best(scores)
+        likeliest = scores.argmax(dim=-1)
+        best = torch.stack([likeliest % self.columns, likeliest // self.columns], dim=-1)
         patch = patches(alike, best, self.radius)
-        found = self._to_frame(best, self._centroid(patch))
+        found = (best + 0.5 + self._centroid(patch)) / self.size
         moved = found - found[:, :, :1]
         clues = self._clues(scores, patch, moved, start)
         refined = found + self.refine(clues) / self.size
@@ -151,11 +152,6 @@ class CorrelationReadout(Readout):
         flat = rearrange(alike, "b q f h w -> b q f (h w)")
         return self.sharpness[0].exp() * flat - self.stiffness.exp() * distance[:, :, None]
 
-    def _best(self, scores: Float[Tensor, "B Q F N"]) -> Int64[Tensor, "B Q F 2"]:
-        """Column and row of the token with the highest score."""
-        best = scores.argmax(dim=-1)
-        return torch.stack([best % self.columns, best // self.columns], dim=-1)
-
     def _centroid(self, patch: Float[Tensor, "B Q F P P"]) -> Float[Tensor, "B Q F 2"]:
         """X and y of the most similar position, in tokens from the middle of the patch."""
         coarse = soft_argmax(self.sharpness[1].exp() * patch, self.offsets)
@@ -165,11 +161,6 @@ class CorrelationReadout(Readout):
         x, y = ((self.fine_offsets - coarse[..., i, None]).square() for i in range(2))
         tethered = scores - self.tether.exp() * (x[..., None, :] + y[..., None])
         return soft_argmax(tethered, self.fine_offsets)
-
-    def _to_frame(
-        self, best: Int64[Tensor, "B Q F 2"], offset: Float[Tensor, "B Q F 2"]
-    ) -> Float[Tensor, "B Q F 2"]:
-        return (best + 0.5 + offset) / self.size
 
     def _clues(
         self,

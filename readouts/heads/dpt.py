@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from readouts.heads.base import Readout
-from readouts.heads.convolution import SameConv, same_conv, same_conv_transpose
+from readouts.heads.convolution import SameConv, SameConvTranspose, same_conv
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, prepared
 
 LEVELS = (32, 16, 8, 4)
@@ -35,15 +35,13 @@ class Reassemble(nn.Module):
 
     def __init__(self, channels: int, features: int, *, level: int, generator: Generator | None) -> None:
         super().__init__()
-        self.project = same_conv(channels, features, kernel=1, generator=generator)
-        if level < _TOKEN:
-            self.resample: nn.Module = same_conv_transpose(
-                features, features, kernel=3, stride=_TOKEN // level, generator=generator
-            )
-        else:
-            self.resample = same_conv(
-                features, features, kernel=3, stride=level // _TOKEN, generator=generator
-            )
+        self.project = same_conv(SameConv, channels, features, kernel=1, generator=generator)
+        grows = level < _TOKEN
+        kind: type[SameConv | SameConvTranspose] = SameConvTranspose if grows else SameConv
+        stride = _TOKEN // level if grows else level // _TOKEN
+        self.resample: nn.Module = same_conv(
+            kind, features, features, kernel=3, stride=stride, generator=generator
+        )
 
     def forward(self, tokens: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B O Y2 X2"]:
         """A map of 16 / level times the rows and columns."""
@@ -56,8 +54,8 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, features: int, *, generator: Generator | None) -> None:
         super().__init__()
-        self.first = same_conv(features, features, kernel=3, generator=generator)
-        self.second = same_conv(features, features, kernel=3, generator=generator)
+        self.first = same_conv(SameConv, features, features, kernel=3, generator=generator)
+        self.second = same_conv(SameConv, features, features, kernel=3, generator=generator)
 
     def forward(self, inputs: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B C Y X"]:
         """The refined map, of the shape of `inputs`."""
@@ -72,7 +70,7 @@ class Fusion(nn.Module):
         super().__init__()
         self.lateral = None if coarsest else ResidualUnit(features, generator=generator)
         self.refine = ResidualUnit(features, generator=generator)
-        self.project = same_conv(features, n_out, kernel=1, generator=generator)
+        self.project = same_conv(SameConv, features, n_out, kernel=1, generator=generator)
 
     def forward(
         self, own: Float[Tensor, "B C Y X"], coarser: Float[Tensor, "B C Y X"] | None
@@ -109,8 +107,10 @@ class DensePrediction(nn.Module):
         for level, n_in, n_out in zip(LEVELS, features, (*features[1:], features[-1]), strict=True):
             self.reassemble[str(level)] = Reassemble(channels, n_in, level=level, generator=generator)
             self.fusion[str(level)] = Fusion(n_in, n_out, coarsest=level == LEVELS[0], generator=generator)
-        self.head = same_conv(features[-1], head_channels, kernel=3, generator=generator)
-        self.output = same_conv(head_channels, n_frames * n_variables, kernel=1, generator=generator)
+        self.head = same_conv(SameConv, features[-1], head_channels, kernel=3, generator=generator)
+        self.output = same_conv(
+            SameConv, head_channels, n_frames * n_variables, kernel=1, generator=generator
+        )
         # A new head predicts no change: its forecast is persistence.
         nn.init.zeros_(self.output.weight)
 

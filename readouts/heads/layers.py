@@ -1,10 +1,14 @@
 """The layers that heads share, started with the reference's initial values."""
 
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from readouts.tokens.implicit import LAYER_NORM_EPS
+
+Started = TypeVar("Started", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
 _TRUNCATED_STD = 0.8796256610342398
 """Standard deviation of a unit normal cut at two: what the cut takes away is given back."""
@@ -44,10 +48,17 @@ def normal_parameter(*shape: int, generator: Generator | None) -> nn.Parameter:
 
 def dense(n_in: int, n_out: int, *, bias: bool = True, generator: Generator | None) -> nn.Linear:
     """A dense layer as Flax starts it: `lecun_normal` weight, zero bias."""
-    # Born without values: torch's own would be drawn from the global generator.
-    layer = nn.Linear(n_in, n_out, bias=bias, device="meta").to_empty(device="cpu")
-    lecun_normal_(layer.weight, generator, fan_in=n_in)
-    if bias:
+    return as_flax_starts(nn.Linear(n_in, n_out, bias=bias, device="meta"), generator, fan_in=n_in)
+
+
+def as_flax_starts(layer: Started, generator: Generator | None, *, fan_in: int) -> Started:
+    """Fill a layer made on the meta device: `lecun_normal` weight, zero bias.
+
+    It comes without values, since torch's own would be drawn from the global generator.
+    """
+    layer.to_empty(device="cpu")
+    lecun_normal_(layer.weight, generator, fan_in=fan_in)
+    if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
 

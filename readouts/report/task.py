@@ -45,9 +45,8 @@ class TaskSection:
     """Why a score has no interval; empty where all have."""
     differences: Sequence[Mapping[str, str]]
     curves: Sequence[figures.PageFigure]
-    run: EvaluatedRun | None
-    """The best run that kept its predictions; figures and clips are of it."""
     run_name: str
+    """The best run that kept its predictions; figures and clips are of it."""
     figures: Sequence[figures.PageFigure]
     clips: Sequence[Mapping[str, Any]]
     """For each its frames, true labels, and predictions of the run's readouts."""
@@ -81,7 +80,6 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
         differences=_differences(results),
         curves=_curves(results, results_dir),
-        run=run,
         run_name="" if run is None else _run_name(run.row),
         figures=drawn,
         clips=clips,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isqrt
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 
 from featcache.backbones import base
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.parts import PatchEmbedding, attend, states_after
-from featcache.backbones.sizes import BlockSize, Dinov2Size, size_entry
+from featcache.backbones.parts import Block, PatchEmbedding, tokens_after
+from featcache.backbones.sizes import Dinov2Size, size_entry
 from featcache.backbones.vit import TIMM_NAMES
 from featcache.backbones.weights.checkpoint import Shapes, tensor_shapes
 from featcache.backbones.weights.key_map import Entry, KeyMap, renamed
@@ -71,20 +72,40 @@ SKIPPED = ("embeddings.mask_token", "mask_token")
 """Keys that tokens do not need: the stand-in for patches hidden in training."""
 
 
+class Dinov2Model(nn.Module):
+    """The parts of a DINOv2 that give patch tokens, as far down as they are needed."""
+
+    def __init__(self, size: Dinov2Size, *, n_blocks: int, normed: bool) -> None:
+        super().__init__()
+        self.grid, width = size.grid, size.block.width
+        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
+        self.positions = nn.Parameter(torch.empty(1, 1 + size.grid.tokens_per_step, width))
+        self.embedding = PatchEmbedding(size.patch, width, image=True)
+        self.blocks = nn.ModuleList(Block(size.block) for _ in range(n_blocks))
+        self.norm = nn.LayerNorm(width, eps=size.block.eps) if normed else None
+
+    def forward(
+        self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
+    ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
+        """Patch tokens at `layers`; the class token takes part in attention, and is not among them."""
+        patches = rearrange(self.embedding(frames), "b t n d -> (b t) n d")
+        first = repeat(self.cls_token, "1 1 d -> f 1 d", f=len(patches))
+        state = torch.cat([first, patches], dim=1) + self.positions
+        return tokens_after(self.blocks, self.norm, state, layers, self.grid, n_extra=1)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dinov2(PretrainedBackbone):
     """One DINOv2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     size: Dinov2Size
 
+    network: ClassVar[type[nn.Module]] = Dinov2Model
+
     def architecture(self) -> base.JSON:
         """The size's numbers, and the rule for positions, which the kind of file decides."""
         rule = _format(tensor_shapes(self.file())).rule
         return {"family": "dinov2", "positions": rule, **size_entry(self.size)}
-
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """The DINOv2 cut after `n_blocks`, with the final norm where `normed`."""
-        return Dinov2Model(self.size, n_blocks=n_blocks, normed=normed)
 
     def key_map(self, found: Shapes) -> KeyMap:
         """Meta's names where its position table is among `found`, else those of the hub."""
@@ -101,63 +122,6 @@ class Dinov2(PretrainedBackbone):
 
 
 open_model = Dinov2.named
-
-
-class Block(nn.Module):
-    """One pre-norm block with LayerScale; the MLP is GELU's (exact) or SwiGLU's."""
-
-    def __init__(self, size: BlockSize) -> None:
-        super().__init__()
-        self.heads, self.gated = size.heads, size.gated
-        self.norm1 = nn.LayerNorm(size.width, eps=size.eps)
-        self.qkv = nn.Linear(size.width, 3 * size.width)
-        self.out = nn.Linear(size.width, size.width)
-        self.scale1 = nn.Parameter(torch.ones(size.width))
-        self.norm2 = nn.LayerNorm(size.width, eps=size.eps)
-        self.up = nn.Linear(size.width, (2 if size.gated else 1) * size.mlp)
-        self.down = nn.Linear(size.mlp, size.width)
-        self.scale2 = nn.Parameter(torch.ones(size.width))
-
-    def forward(self, state: Float[Tensor, "F S D"]) -> Float[Tensor, "F S D"]:
-        """Attention within each frame, then the MLP, each added to what came in."""
-        state = state + self.scale1 * self.out(attend(self.qkv(self.norm1(state)), self.heads))
-        return state + self.scale2 * self._mlp(self.norm2(state))
-
-    def _mlp(self, state: Float[Tensor, "F S D"]) -> Float[Tensor, "F S D"]:
-        hidden = self.up(state)
-        if self.gated:
-            gate, up = rearrange(hidden, "f s (two d) -> two f s d", two=2)
-            hidden = F.silu(gate) * up
-        else:
-            hidden = F.gelu(hidden)
-        result: Tensor = self.down(hidden)
-        return result
-
-
-class Dinov2Model(nn.Module):
-    """The parts of a DINOv2 that give patch tokens, as far down as they are needed."""
-
-    def __init__(self, size: Dinov2Size, *, n_blocks: int, normed: bool) -> None:
-        super().__init__()
-        width = size.block.width
-        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.positions = nn.Parameter(torch.empty(1, 1 + size.grid.tokens_per_step, width))
-        self.embedding = PatchEmbedding(size.patch, width, image=True)
-        self.blocks = nn.ModuleList(Block(size.block) for _ in range(n_blocks))
-        self.norm = nn.LayerNorm(width, eps=size.block.eps) if normed else None
-        self.rows = size.grid.rows
-
-    def forward(
-        self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
-    ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
-        """Patch tokens at `layers`; the class token takes part in attention, and is not among them."""
-        n_clips = len(frames)
-        patches = rearrange(self.embedding(frames), "b t n d -> (b t) n d")
-        first = repeat(self.cls_token, "1 1 d -> f 1 d", f=len(patches))
-        state = torch.cat([first, patches], dim=1) + self.positions
-        kept = states_after(self.blocks, self.norm, state, layers)
-        grid = partial(rearrange, pattern="(b t) (h w) c -> b t h w c", b=n_clips, h=self.rows)
-        return {layer: grid(kept[layer][:, 1:]) for layer in layers}
 
 
 def resize_positions(table: Float[Tensor, "1 P D"], grid: TokenGrid, offset: float) -> Float[Tensor, "1 S D"]:

@@ -7,17 +7,16 @@ rotations by where a patch's centre lies in a frame that spans -1 to 1, so any g
 from dataclasses import dataclass
 from functools import partial
 from math import pi
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featcache.backbones import base
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.parts import PatchEmbedding, states_after
-from featcache.backbones.sizes import Dinov3Size, size_entry
+from featcache.backbones.parts import PatchEmbedding, tokens_after
+from featcache.backbones.sizes import Dinov3Size
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import KeyMap, renamed
 from featcache.errors import WeightsError
@@ -31,35 +30,13 @@ NAMES = {part: f"embeddings.{part}" for part in ("cls_token", "register_tokens",
 ROTATION_BASE = 100.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dinov3(PretrainedBackbone):
-    """One DINOv3 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
-
-    size: Dinov3Size
-
-    def architecture(self) -> base.JSON:
-        """Family, kind of positions, and the size's numbers, for the fingerprint."""
-        return {"family": "dinov3", "positions": "rotation by row and column", **size_entry(self.size)}
-
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """The DINOv3 cut after `n_blocks`, with the final norm where `normed`."""
-        return Dinov3Model(self.size, n_blocks=n_blocks, normed=normed)
-
-    def key_map(self, found: Shapes) -> KeyMap:
-        """The keys are the library's names, those of what comes before the layers under `embeddings.`."""
-        return KeyMap(renamed(self.whole(), NAMES), SKIPPED)
-
-
-open_model = Dinov3.named
-
-
 class Dinov3Model(nn.Module):
     """The parts of a DINOv3 that give patch tokens, as far down as they are needed."""
 
     def __init__(self, size: Dinov3Size, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
         width = size.block.width
-        self.grid, self.head_width, self.n_extra = size.grid, width // size.block.heads, 1 + size.registers
+        self.grid, self.head_width = size.grid, width // size.block.heads
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
         self.register_tokens = nn.Parameter(torch.empty(1, size.registers, width))
         self.patch_embeddings = PatchEmbedding(size.patch, width, image=True)
@@ -75,9 +52,26 @@ class Dinov3Model(nn.Module):
         state = torch.cat([repeat(extra, "1 s d -> f s d", f=len(patches)), patches], dim=1)
         angles = rotation(self.grid, self.head_width, like=state)
         blocks = (partial(block, position_embeddings=angles) for block in self.layer)
-        kept = states_after(blocks, self.norm, state, layers)
-        grid = partial(rearrange, pattern="(b t) (h w) c -> b t h w c", b=len(frames), h=self.grid.rows)
-        return {layer: grid(kept[layer][:, self.n_extra :]) for layer in layers}
+        n_extra = extra.shape[1]
+        return tokens_after(blocks, self.norm, state, layers, self.grid, n_extra=n_extra)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dinov3(PretrainedBackbone):
+    """One DINOv3 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
+
+    size: Dinov3Size
+
+    family: ClassVar[str] = "dinov3"
+    positions: ClassVar[str] = "rotation by row and column"
+    network: ClassVar[type[nn.Module]] = Dinov3Model
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """The keys are the library's names, those of what comes before the layers under `embeddings.`."""
+        return KeyMap(renamed(self.whole(), NAMES), SKIPPED)
+
+
+open_model = Dinov3.named
 
 
 def rotation(

@@ -16,7 +16,7 @@ from torch import Tensor
 from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
 from featcache.backbones.catalogue import BACKBONES
-from featcache.backbones.inputs import model_input
+from featcache.backbones.encoder import ClipEncoder
 from featcache.errors import CallError
 from featcache.spec import Layer
 
@@ -50,19 +50,11 @@ class ResizeTokens:
         """Ready at once; pixels are averaged in float32 whatever `dtype` says: less would gain nothing."""
         for layer in layers:
             base.check_layer(layer, self.info)
-        return _Encoder(self, layers, device)
 
+        def model(frames: Tensor, layers: tuple[Layer, ...]) -> dict[Layer, Tensor]:
+            return dict.fromkeys(layers, patch_mean(frames, self.patch))
 
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    backbone: ResizeTokens
-    layers: tuple[Layer, ...]
-    device: torch.device
-
-    def __call__(self, pixels: Float[Tensor, "B F rgb Y X"]) -> dict[Layer, Float[Tensor, "B T H W C"]]:
-        with torch.inference_mode():
-            tokens = patch_mean(model_input(pixels, self.backbone.info, self.device), self.backbone.patch)
-        return dict.fromkeys(self.layers, tokens)
+        return ClipEncoder(info=self.info, layers=layers, model=model, device=device, dtype=torch.float32)
 
 
 def patch_mean(pixels: Float[Tensor, "B F C Y X"], patch: tuple[int, int, int]) -> Float[Tensor, "B T H W C"]:

@@ -24,7 +24,7 @@ from transformers.models.videomae.modeling_videomae import VideoMAELayer
 from featcache.backbones import base
 from featcache.backbones.catalogue import BACKBONES, vit_info
 from featcache.backbones.encoder import PretrainedBackbone, meta
-from featcache.backbones.parts import PatchEmbedding, sinusoid, states_after
+from featcache.backbones.parts import PatchEmbedding, sinusoid, tokens_after
 from featcache.backbones.releases import CONFIG_FILE
 from featcache.backbones.sizes import BlockSize, VideoMAESize
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile
@@ -126,9 +126,7 @@ class VideoMAEModel(nn.Module):
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
         embedded = rearrange(self.patch_embeddings["projection"](frames), "b t n d -> b (t n) d")
-        kept = states_after(self.layer, self.layernorm, embedded + self.positions, layers)
-        cut = {"t": self.grid.steps, "h": self.grid.rows, "w": self.grid.columns}
-        return {layer: rearrange(kept[layer], "b (t h w) c -> b t h w c", **cut) for layer in layers}
+        return tokens_after(self.layer, self.layernorm, embedded + self.positions, layers, self.grid)
 
 
 def entries_of(size: VideoMAESize, found: Shapes | None) -> Entries:

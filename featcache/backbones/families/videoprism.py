@@ -8,17 +8,16 @@ What is easy to get wrong is here in the open: attention logits are capped softl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featcache.backbones import base
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.parts import PatchEmbedding
-from featcache.backbones.sizes import VideoPrismSize, size_entry
+from featcache.backbones.parts import Block, PatchEmbedding
+from featcache.backbones.sizes import VideoPrismSize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import (
     Entries,
@@ -34,81 +33,6 @@ from featcache.resampling import temporal_matrix
 from featcache.spec import Layer
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoPrism(PretrainedBackbone):
-    """One VideoPrism by name; see `featcache.backbones.base.Backbone` for what the methods promise.
-
-    Blocks are counted through both stages; tokens after the last block of the first stage are as that block
-    gives them, before the norm and the positions in time that the second stage begins with.
-    """
-
-    size: VideoPrismSize
-
-    def architecture(self) -> base.JSON:
-        """The size's numbers; `depth` counts the blocks of both stages."""
-        return {"family": "videoprism", "positions": "linear in time and space", **size_entry(self.size)}
-
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """The VideoPrism cut after `n_blocks`, with the final norm where `normed`."""
-        return VideoPrismModel(self.size, n_blocks=n_blocks, normed=normed)
-
-    def key_map(self, found: Shapes) -> KeyMap:
-        """The names of transformers' VideoPrismVisionModel where `found` has them, else those of Flax."""
-        in_torch = any(key.startswith("spatial_layers.") for key in found)
-        entries = self._torch_entries() if in_torch else flax_entries(self.size)
-        # Positions are stretched before they are rounded: every token carries their error.
-        for name, stretch in (("spatial", stretch_spatial), ("temporal", stretch_temporal)):
-            table = f"{name}_positions"
-            entries[table] = replace(entries[table], then=partial(stretch, size=self.size))
-        return KeyMap(entries)
-
-    def _torch_entries(self) -> Entries:
-        """Norms are stored as what they differ from 1 by; the two tables have a leading axis of one."""
-        entries = renamed(self.whole(), TORCH_NAMES)
-        for name, entry in entries.items():
-            if "norm" in name and name.endswith(".weight"):
-                entries[name] = replace(entry, plus=1.0)
-        (steps, rows, columns), width = self.size.table, self.size.block.width
-        for name, length in (("spatial", rows * columns), ("temporal", steps)):
-            keys = (f"{name}_embeddings.position_embeddings",)
-            entries[f"{name}_positions"] = Entry(keys, (1, length, width), "1 n d -> n d")
-        return entries
-
-
-open_model = VideoPrism.named
-
-
-class Block(nn.Module):
-    """One pre-norm block with softly capped attention and an exact GELU."""
-
-    def __init__(self, size: VideoPrismSize) -> None:
-        super().__init__()
-        block = size.block
-        self.heads = block.heads
-        self.soft_cap = size.soft_cap
-        self.norm1 = nn.LayerNorm(block.width, eps=block.eps)
-        self.qkv = nn.Linear(block.width, 3 * block.width)
-        self.out = nn.Linear(block.width, block.width)
-        self.norm2 = nn.LayerNorm(block.width, eps=block.eps)
-        self.up = nn.Linear(block.width, block.mlp)
-        self.down = nn.Linear(block.mlp, block.width)
-
-    def forward(self, state: Float[Tensor, "S N D"]) -> Float[Tensor, "S N D"]:
-        """Attention within each of S sequences, then the MLP, each added to what came in."""
-        state = state + self._attend(self.norm1(state))
-        found: Tensor = state + self.down(F.gelu(self.up(self.norm2(state))))
-        return found
-
-    def _attend(self, state: Float[Tensor, "S N D"]) -> Float[Tensor, "S N D"]:
-        query, key, value = rearrange(self.qkv(state), "s n (qkv h d) -> qkv s h n d", qkv=3, h=self.heads)
-        # Sequences are short (256 tokens, 16 steps): logits fit, and stay float32 through cap and softmax.
-        scale = query.shape[-1] ** -0.5 / self.soft_cap
-        logits = (query * scale @ rearrange(key, "s h n d -> s h d n")).float().tanh() * self.soft_cap
-        weights = logits.softmax(dim=-1).to(value.dtype)
-        found: Tensor = self.out(rearrange(weights @ value, "s h n d -> s n (h d)"))
-        return found
-
-
 class VideoPrismModel(nn.Module):
     """The parts of a VideoPrism that give tokens, as far down as they are needed."""
 
@@ -120,8 +44,9 @@ class VideoPrismModel(nn.Module):
         self.rows = grid.rows
         self.patches = PatchEmbedding(size.patch, width)
         self.spatial_positions = nn.Parameter(torch.empty(grid.tokens_per_step, width))
-        self.spatial = nn.ModuleList(Block(size) for _ in range(n_spatial))
-        self.temporal = nn.ModuleList(Block(size) for _ in range(n_temporal))
+        block = partial(Block, size.block, soft_cap=size.soft_cap)
+        self.spatial = nn.ModuleList(block() for _ in range(n_spatial))
+        self.temporal = nn.ModuleList(block() for _ in range(n_temporal))
         if n_temporal:
             self.spatial_norm = nn.LayerNorm(width, eps=size.block.eps)
             self.temporal_positions = nn.Parameter(torch.empty(grid.steps, width))
@@ -154,6 +79,46 @@ class VideoPrismModel(nn.Module):
         if self.temporal_norm is not None:
             last = Layer(len(self.spatial) + len(self.temporal), normed=True)
             yield last, rearrange(self.temporal_norm(state), "(b n) t d -> b t n d", n=n_tokens)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoPrism(PretrainedBackbone):
+    """One VideoPrism by name; see `featcache.backbones.base.Backbone` for what the methods promise.
+
+    Blocks are counted through both stages; tokens after the last block of the first stage are as that block
+    gives them, before the norm and the positions in time that the second stage begins with.
+    """
+
+    size: VideoPrismSize
+
+    family: ClassVar[str] = "videoprism"
+    positions: ClassVar[str] = "linear in time and space"
+    network: ClassVar[type[nn.Module]] = VideoPrismModel
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """The names of transformers' VideoPrismVisionModel where `found` has them, else those of Flax."""
+        in_torch = any(key.startswith("spatial_layers.") for key in found)
+        entries = self._torch_entries() if in_torch else flax_entries(self.size)
+        # Positions are stretched before they are rounded: every token carries their error.
+        for name, stretch in (("spatial", stretch_spatial), ("temporal", stretch_temporal)):
+            table = f"{name}_positions"
+            entries[table] = replace(entries[table], then=partial(stretch, size=self.size))
+        return KeyMap(entries)
+
+    def _torch_entries(self) -> Entries:
+        """Norms are stored as what they differ from 1 by; the two tables have a leading axis of one."""
+        entries = renamed(self.whole(), TORCH_NAMES)
+        for name, entry in entries.items():
+            if "norm" in name and name.endswith(".weight"):
+                entries[name] = replace(entry, plus=1.0)
+        (steps, rows, columns), width = self.size.table, self.size.block.width
+        for name, length in (("spatial", rows * columns), ("temporal", steps)):
+            keys = (f"{name}_embeddings.position_embeddings",)
+            entries[f"{name}_positions"] = Entry(keys, (1, length, width), "1 n d -> n d")
+        return entries
+
+
+open_model = VideoPrism.named
 
 
 TORCH_NAMES: dict[str, str | tuple[str, ...]] = {

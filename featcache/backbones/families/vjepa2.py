@@ -8,17 +8,16 @@ hold beside the encoder is skipped.
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featcache.backbones import base
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.parts import PatchEmbedding, states_after
+from featcache.backbones.parts import PatchEmbedding, tokens_after
 from featcache.backbones.releases import CONFIG_FILE
-from featcache.backbones.sizes import ViTSize, size_entry
+from featcache.backbones.sizes import ViTSize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import KeyMap, renamed
 from featcache.errors import CallError, WeightsError
@@ -26,24 +25,6 @@ from featcache.spec import Layer
 
 SKIPPED = ("predictor.",)
 """Beginnings of keys that tokens do not need."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Vjepa2(PretrainedBackbone):
-    """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
-
-    def architecture(self) -> base.JSON:
-        """Family, kind of positions, and the size's numbers, for the fingerprint."""
-        return {"family": "vjepa2", "positions": "rotation by step, row and column", **size_entry(self.size)}
-
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """The V-JEPA 2 cut after `n_blocks`, with the final norm where `normed`."""
-        return Vjepa2Model(self.size, n_blocks=n_blocks, normed=normed)
-
-    def key_map(self, found: Shapes) -> KeyMap:
-        """The keys are the library's names under `encoder.`."""
-        names = {"patches": "embeddings.patch_embeddings.proj"}
-        return KeyMap(renamed(self.whole(), names, prefix="encoder."), SKIPPED)
 
 
 class Vjepa2Model(nn.Module):
@@ -61,11 +42,21 @@ class Vjepa2Model(nn.Module):
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
         state = rearrange(self.patches(frames), "b t n d -> b (t n) d")
-        kept = states_after(self.layer, self.layernorm, state, layers)
-        return {layer: self._tokens(kept[layer]) for layer in layers}
+        return tokens_after(self.layer, self.layernorm, state, layers, self.grid)
 
-    def _tokens(self, state: Float[Tensor, "B S D"]) -> Float[Tensor, "B T H W C"]:
-        return rearrange(state, "b (t h w) c -> b t h w c", t=self.grid.steps, h=self.grid.rows)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vjepa2(PretrainedBackbone):
+    """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
+
+    family: ClassVar[str] = "vjepa2"
+    positions: ClassVar[str] = "rotation by step, row and column"
+    network: ClassVar[type[nn.Module]] = Vjepa2Model
+
+    def key_map(self, found: Shapes) -> KeyMap:
+        """The keys are the library's names under `encoder.`."""
+        names = {"patches": "embeddings.patch_embeddings.proj"}
+        return KeyMap(renamed(self.whole(), names, prefix="encoder."), SKIPPED)
 
 
 def open_model(name: str, weights_dir: Path | None) -> Vjepa2:

@@ -4,8 +4,9 @@ Sampling, resizing and views are not a reader's business: it turns (clip, frame 
 those frames as they were stored, decoded.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
@@ -32,19 +33,11 @@ SCAN_THREADS = 4
 
 
 class UnreadableError(ValueError):
-    """Why a piece of a file cannot be read; the reader adds which file, record and frame, and the way out."""
-
-    def as_data_error(self, message: str) -> DataError:
-        """What the user is told, once the reader knows the whole `message`."""
-        return DataError(message)
+    """Why a piece of a file cannot be read; `named` adds which file, record and frame, and the way out."""
 
 
 class WholeFileError(UnreadableError):
     """Why nothing of a file can be read, or can be trusted to be what was scanned."""
-
-    def as_data_error(self, message: str) -> DataError:
-        """An error of the kind that is never skipped."""
-        return UnreadableFileError(message)
 
 
 class UnreadableFileError(DataError):
@@ -53,6 +46,27 @@ class UnreadableFileError(DataError):
     A clip that was skipped stays out of the store. What is wrong with a file is often over in a minute (a
     mount that went away, a quota, a copy that still runs), and would take all of its clips along.
     """
+
+
+@contextmanager
+def named(which: str, way_out: str, or_skip: str = "") -> Iterator[None]:
+    """Raise what is wrong with a piece of a file, `which`, as the user is told it.
+
+    Args:
+        which: file, record and frame.
+        way_out: sentences on what to do.
+        or_skip: what else to do where the piece may be skipped, after a space.
+
+    Raises:
+        UnreadableFileError: for a `WholeFileError`.
+        DataError: for any other `UnreadableError`.
+    """
+    try:
+        yield
+    except WholeFileError as problem:
+        raise UnreadableFileError(f"{which}: {problem}. {way_out}") from None
+    except UnreadableError as problem:
+        raise DataError(f"{which}: {problem}. {way_out}{or_skip}") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 
 from readouts.metrics.average_precision import average_precision
-from readouts.report.figures.base import SMALL, Axes, Style, as_baseline, as_readout, colours_of, sheet, svg
+from readouts.report.figures.base import SMALL, as_baseline, as_readout, colours_of, sheet, svg
 
 MAX_PANELS = 8
 RECALLS = np.linspace(0, 1, 101)
@@ -35,14 +35,23 @@ def precision_recall(
     colours = colours_of(scores)
     for i, axes in enumerate(panels[:n_shown]):
         axes.set_gid(f"class-{i}")
+        any_positive = bool(labels[:, i].any())
+        # Without a clip of the class there is no curve, but its line in the legend.
+        recalls = RECALLS if any_positive else RECALLS[:0]
         for readout, outputs in scores.items():
+            precisions = precision_at(recalls, outputs[:, i], labels[:, i]) if any_positive else recalls
             line = as_readout(f"{readout}  AP {averages[readout][i]:.2f}", colours[readout])
-            _curve(axes, outputs[:, i], labels[:, i], line)
-        if not labels[:, i].any():
+            # The steps that average precision sums up: each recall has the precision of the next corner.
+            axes.plot(recalls, precisions, drawstyle="steps-pre", **line)
+        if not any_positive:
             axes.text(0.5, 0.5, "no clip of this class", ha="center", va="center", fontsize=SMALL)
         rate = float((labels[:, i] > 0).mean())
         axes.axhline(rate, **as_baseline(f"positive rate  {rate:.2g}"))
-        _frame(axes, names[i])
+        axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        # Above the panel: inside it a legend would lie on the curves of one class or another.
+        axes.legend(frameon=False, fontsize=SMALL - 0.5, loc="lower left", bbox_to_anchor=(-0.04, 0.98),
+                    labelspacing=0.15, handlelength=1.4, borderpad=0.2, title=names[i], alignment="left",
+                    title_fontproperties={"weight": "bold", "size": SMALL})  # fmt: skip
     for axes in panels[n_shown:]:
         axes.remove()
     left_out = f", the first {n_shown} of {len(names)} classes" if n_shown < len(names) else ""
@@ -65,25 +74,3 @@ def precision_at(
     first = np.searchsorted(hits, recalls * hits[-1] - 1e-6)
     precisions: np.ndarray = (hits / (ends + 1))[first]
     return precisions
-
-
-def _curve(
-    axes: Axes,
-    scores: Float[np.ndarray, "clips"],
-    labels: Integer[np.ndarray, "clips"],
-    line: Style,
-) -> None:
-    """A curve, or only its line in the legend where no clip has the class."""
-    drawn = RECALLS if labels.any() else RECALLS[:0]
-    precisions = precision_at(drawn, scores, labels) if labels.any() else drawn
-    # The steps that average precision sums up: each recall has the precision of the next corner.
-    axes.plot(drawn, precisions, drawstyle="steps-pre", **line)
-
-
-def _frame(axes: Axes, name: str) -> None:
-    ticks = [0, 0.5, 1]
-    axes.set(xlim=(0, 1), ylim=(0, 1.03), xticks=ticks, yticks=ticks)
-    # Above the panel: inside it a legend would lie on the curves of one class or another.
-    axes.legend(frameon=False, fontsize=SMALL - 0.5, loc="lower left", bbox_to_anchor=(-0.04, 0.98),
-                labelspacing=0.15, handlelength=1.4, borderpad=0.2, title=name, alignment="left",
-                title_fontproperties={"weight": "bold", "size": SMALL})  # fmt: skip

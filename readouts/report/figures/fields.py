@@ -1,13 +1,12 @@
 """Fields on the globe: forecast, truth and errors a lead, on plain latitude and longitude."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import copysign
 
 import numpy as np
 from jaxtyping import Float, Real
 
-from readouts.report.figures.base import SMALL, Axes, Figure, photograph, sheet
+from readouts.report.figures.base import SMALL, Axes, Figure, Style, photograph, sheet
 
 COLUMNS = ("truth", "forecast", "error", "persistence error")
 VALUES, ERRORS = "viridis", "RdBu_r"
@@ -15,47 +14,6 @@ VALUES, ERRORS = "viridis", "RdBu_r"
 MISSING = "#c9ccd1"
 STEPS = (1, 2, 5, 10, 20, 30, 60, 120)
 """Degrees between the numbers on an axis."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Grid:
-    """Where the cells of a field lie, turned so that north is up and east is right."""
-
-    latitude: Float[np.ndarray, "Y"]
-    """Degrees north of the cells' centres, evenly spaced, in stored order."""
-    longitude: Float[np.ndarray, "X"]
-    """Degrees east of the cells' centres, evenly spaced, in stored order."""
-
-    def upright(self, field: Float[np.ndarray, "Y X"]) -> Float[np.ndarray, "Y X"]:
-        """The field with its northernmost row first and its westernmost column first."""
-        turned: np.ndarray = field[np.ix_(np.argsort(-self.latitude), np.argsort(self.longitude))]
-        return turned
-
-    @property
-    def extent(self) -> tuple[float, float, float, float]:
-        """Degrees of the outer cells' edges: west, east, south, north."""
-        return (*_edges(self.longitude), *_edges(self.latitude))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scale:
-    """What the ends of a colour bar stand for."""
-
-    colours: str
-    low: float
-    high: float
-
-    @classmethod
-    def of_values(cls, fields: Sequence[Float[np.ndarray, "Y X"]]) -> "Scale":
-        """The scale from the 0.5th to the 99.5th percentile of all fields together."""
-        low, high = np.nanpercentile(np.stack(fields), [0.5, 99.5]).tolist()
-        return cls(colours=VALUES, low=low, high=high if high > low else low + 1)
-
-    @classmethod
-    def of_errors(cls, fields: Sequence[Float[np.ndarray, "Y X"]]) -> "Scale":
-        """The scale as far below 0 as above, to the 99th percentile of the errors' size."""
-        size = float(np.nanpercentile(np.abs(np.stack(fields)), 99))
-        return cls(colours=ERRORS, low=-(size or 1.0), high=size or 1.0)
 
 
 def forecast_maps(
@@ -78,49 +36,55 @@ def forecast_maps(
         truth: what came, a map a lead.
         variable: its name, for the colour bar.
         unit: of all fields.
-        latitude: degrees north, rising or falling.
-        longitude: degrees east.
+        latitude: degrees north of the cells' centres, evenly spaced, rising or falling.
+        longitude: degrees east of them, evenly spaced.
         leads: which of the T leads to draw.
         hours: lead time of each of the T leads.
     """
-    grid = Grid(latitude=latitude, longitude=longitude)
     rows = [(truth[t], predicted[t], predicted[t] - truth[t], last - truth[t]) for t in leads]
-    values = Scale.of_values([field for row in rows for field in row[:2]])
-    errors = Scale.of_errors([field for row in rows for field in row[2:]])
+    values = value_scale([field for row in rows for field in row[:2]])
+    errors = error_scale([field for row in rows for field in row[2:]])
+    extent = (*_edges(longitude), *_edges(latitude))
     figure, panels = sheet(len(rows), len(COLUMNS), height=0.85 * len(rows) + 1.1, width=7.0)
     figure.set_layout_engine("compressed")  # maps keep their shape: no gaps between them
     grouped = [panels[i : i + len(COLUMNS)] for i in range(0, len(panels), len(COLUMNS))]
     for lead, row, fields in zip(leads, grouped, rows, strict=True):
         for axes, field, scale in zip(row, fields, (values, values, errors, errors), strict=True):
-            _draw(axes, grid.upright(field), grid.extent, scale)
+            axes.set_facecolor(MISSING)
+            # Averaged when it shrinks: neighbouring cells are all seen.
+            shown = {"extent": extent, "interpolation": "antialiased", **scale}
+            axes.imshow(upright(field, latitude, longitude), **shown)
+            axes.set_xticks(*_ticks(*extent[:2], "EW"))
+            axes.set_yticks(*_ticks(*extent[2:], "NS"))
+            axes.tick_params(labelleft=axes is row[0], labelbottom=row is grouped[-1])
         row[0].set_ylabel(f"{_lead_time(float(hours[lead]))}\nlatitude")
-    _name_columns(grouped)
+    for axes, title in zip(grouped[0], COLUMNS, strict=True):
+        axes.set_title(title, fontsize=SMALL)
+    for axes in grouped[-1]:
+        axes.set_xlabel("longitude")
     _colour_bar(figure, [axes for row in grouped for axes in row[:2]], f"{variable} ({unit})")
     _colour_bar(figure, [axes for row in grouped for axes in row[2:]], f"forecast - truth ({unit})")
     return photograph(figure)
 
 
-def _draw(
-    axes: Axes, field: Float[np.ndarray, "Y X"], extent: tuple[float, float, float, float], scale: Scale
-) -> None:
-    axes.set_facecolor(MISSING)
-    image = axes.imshow(field, extent=extent, cmap=scale.colours, vmin=scale.low, vmax=scale.high)
-    # Averaged when it shrinks: neighbouring cells are all seen.
-    image.set_interpolation("antialiased")
-    west, east, south, north = extent
-    axes.set_xticks(*_ticks(west, east, "EW"))
-    axes.set_yticks(*_ticks(south, north, "NS"))
+def upright(
+    field: Float[np.ndarray, "Y X"], latitude: Float[np.ndarray, "Y"], longitude: Float[np.ndarray, "X"]
+) -> Float[np.ndarray, "Y X"]:
+    """The field with its northernmost row first and its westernmost column first."""
+    turned: np.ndarray = field[np.ix_(np.argsort(-latitude), np.argsort(longitude))]
+    return turned
 
 
-def _name_columns(rows: Sequence[Sequence[Axes]]) -> None:
-    """Titles above the first row, longitudes below the last, latitudes beside the first column."""
-    for axes, title in zip(rows[0], COLUMNS, strict=True):
-        axes.set_title(title, fontsize=SMALL)
-    for axes in rows[-1]:
-        axes.set_xlabel("longitude")
-    for row in rows:
-        for axes in row:
-            axes.tick_params(labelleft=axes is row[0], labelbottom=row is rows[-1])
+def value_scale(fields: Sequence[Float[np.ndarray, "Y X"]]) -> Style:
+    """Colours from the 0.5th to the 99.5th percentile of all fields together."""
+    low, high = np.nanpercentile(np.stack(fields), [0.5, 99.5]).tolist()
+    return {"cmap": VALUES, "vmin": low, "vmax": high if high > low else low + 1}
+
+
+def error_scale(fields: Sequence[Float[np.ndarray, "Y X"]]) -> Style:
+    """Colours as far below 0 as above, to the 99th percentile of the errors' size."""
+    size = float(np.nanpercentile(np.abs(np.stack(fields)), 99)) or 1.0
+    return {"cmap": ERRORS, "vmin": -size, "vmax": size}
 
 
 def _colour_bar(figure: Figure, panels: list[Axes], name: str) -> None:
@@ -149,7 +113,7 @@ def _degrees(degrees: float, letters: str) -> str:
 
 
 def _edges(centres: Float[np.ndarray, "n"]) -> tuple[float, float]:
-    """Half a cell beyond the outer centres."""
+    """The ends of an axis: half a cell beyond the outer centres."""
     half = (float(np.ptp(centres)) / max(1, len(centres) - 1) or 1.0) / 2
     return float(centres.min()) - half, float(centres.max()) + half
 

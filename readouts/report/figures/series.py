@@ -1,7 +1,6 @@
 """Numbers against time: pressure of single storms, errors against lead time."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float, Real
@@ -21,7 +20,6 @@ from readouts.report.figures.base import (
 
 MIN_SPAN_HPA = 10.0
 """A calm storm's noise is not drawn as if it were a collapse."""
-NO_VALUES: Mapping[str, Float[np.ndarray, "T"]] = MappingProxyType({})
 
 
 def pressure_panels(
@@ -61,7 +59,7 @@ def rmse_by_lead(
     *,
     unit: str,
     title: str,
-    baselines: Mapping[str, Float[np.ndarray, "T"]] = NO_VALUES,
+    baselines: Mapping[str, Float[np.ndarray, "T"]],
 ) -> str:
     """Root mean squared error against lead time, a line a readout; baselines as dotted lines.
 

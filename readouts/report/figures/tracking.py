@@ -4,7 +4,6 @@ Coordinates are (x, y) in shares of the frame's width and height, as the heads g
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 from einops import rearrange
@@ -34,7 +33,6 @@ EDGES = 2.0 ** np.arange(0, 11.01, 0.5)
 DOT: Style = {"marker": "o", "markersize": 5, "markeredgewidth": 0.8, "linestyle": ""}
 RING: Style = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": ""}
 HALO: Style = {"color": "black", "alpha": 0.55, "linewidth": 2.4}
-NO_ERRORS: Mapping[str, Float[np.ndarray, "_"]] = MappingProxyType({})
 
 
 def end_points(
@@ -88,8 +86,7 @@ def end_points(
 
 
 def error_histogram(
-    errors: Mapping[str, Float[np.ndarray, "_"]],
-    baselines: Mapping[str, Float[np.ndarray, "_"]] = NO_ERRORS,
+    errors: Mapping[str, Float[np.ndarray, "_"]], baselines: Mapping[str, Float[np.ndarray, "_"]]
 ) -> str:
     """How many points are how far off, and the share of points within each distance.
 
@@ -101,6 +98,7 @@ def error_histogram(
         baselines: baseline -> the same of its points.
     """
     figure, (counts, shares) = sheet(1, 2, height=2.9)
+    distances, ticks = np.geomspace(EDGES[0], EDGES[-1], 200), (1, *THRESHOLDS, 256, 1024)
     colours = colours_of(errors)
     # The first baseline is number 0.
     for number, (name, off) in enumerate([*errors.items(), *baselines.items()], start=-len(errors)):
@@ -108,10 +106,15 @@ def error_histogram(
         label = f"{name}  {within.mean():.3f}"
         style = as_readout(label, colours[name]) if number < 0 else as_baseline(label, number)
         _histogram(counts, off, style)
-        _shares(shares, off, style)
+        share = np.searchsorted(np.sort(off), distances, side="right") / max(1, len(off))
+        shares.plot(distances, 100 * share, **style)
         shares.plot(THRESHOLDS, 100 * within, "o", color=style["color"], markersize=3.5)
     for axes in (counts, shares):
-        _pixel_axis(axes)
+        axes.set(xscale="log", xlim=(EDGES[0], EDGES[-1]), xlabel="error (px at 1280 x 1024)")
+        for threshold in THRESHOLDS:
+            axes.axvline(threshold, color=GUIDE_COLOUR, linewidth=1, zorder=0)
+        axes.set_xticks(ticks, list(map(str, ticks)))
+        axes.minorticks_off()
     counts.set(ylabel="points (%)")
     shares.set(ylabel="points no further off (%)", ylim=(0, 102))
     legend_above(figure, shares, title="accuracy")
@@ -135,18 +138,3 @@ def _show(axes: Axes, frame: UInt8[np.ndarray, "Y X 3"], shape: float, title: st
 def _histogram(axes: Axes, errors: Float[np.ndarray, "n"], style: Style) -> None:
     counts, _ = np.histogram(errors.clip(EDGES[0], EDGES[-1]), EDGES)
     axes.stairs(100 * counts / max(1, len(errors)), EDGES, **style)
-
-
-def _shares(axes: Axes, errors: Float[np.ndarray, "n"], style: Style) -> None:
-    distances = np.geomspace(EDGES[0], EDGES[-1], 200)
-    share = np.searchsorted(np.sort(errors), distances, side="right") / max(1, len(errors))
-    axes.plot(distances, 100 * share, **style)
-
-
-def _pixel_axis(axes: Axes) -> None:
-    axes.set(xscale="log", xlim=(EDGES[0], EDGES[-1]), xlabel="error (px at 1280 x 1024)")
-    for threshold in THRESHOLDS:
-        axes.axvline(threshold, color=GUIDE_COLOUR, linewidth=1, zorder=0)
-    ticks = (1, *THRESHOLDS, 256, 1024)
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.minorticks_off()

@@ -82,7 +82,7 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_made(backbone: 
 
 def test_a_family_says_how_its_model_is_made(backbone: Shifting) -> None:
     bare = PretrainedBackbone(info=INFO, size=SIZE, file=backbone.file)
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(AttributeError, match="network"):
         bare.model(1, False)
     with pytest.raises(NotImplementedError):
         bare.key_map({})

@@ -5,8 +5,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from featcache.backbones.parts import PatchEmbedding, attend, sinusoid, states_after, stretched
-from featcache.spec import Layer
+from featcache.backbones.parts import PatchEmbedding, attend, sinusoid, stretched, tokens_after
+from featcache.spec import Layer, TokenGrid
 
 
 def test_sinusoid_by_hand() -> None:
@@ -48,14 +48,17 @@ def test_a_patch_embedding_is_its_convolution(patch: tuple[int, int, int], kerne
     torch.testing.assert_close(embedding(frames), rearrange(expected, "b d t h w -> b t (h w) d"))
 
 
-def test_states_are_kept_at_the_layers_asked_for_and_no_others() -> None:
+ONE_TOKEN = TokenGrid(steps=1, rows=1, columns=1, channels=1)
+
+
+def test_tokens_are_kept_at_the_layers_asked_for_and_no_others() -> None:
     blocks = [lambda state: state + 1, lambda state: (state * 10, "attention"), lambda state: state - 3]
     layers = (Layer(2), Layer(0), Layer(3, normed=True))
-    kept = states_after(blocks, torch.neg, torch.ones(1, 1, 1), layers)
+    kept = tokens_after(blocks, torch.neg, torch.ones(1, 1, 1), layers, ONE_TOKEN)
     assert {layer: float(state) for layer, state in kept.items()} == {
         Layer(0): 1.0, Layer(2): 20.0, Layer(3, normed=True): -17.0,
     }  # fmt: skip
-    assert list(states_after(blocks[:1], None, torch.ones(1, 1, 1), (Layer(1),))) == [Layer(1)]
+    assert list(tokens_after(blocks[:1], None, torch.ones(1, 1, 1), (Layer(1),), ONE_TOKEN)) == [Layer(1)]
 
 
 def test_attention_by_hand() -> None:

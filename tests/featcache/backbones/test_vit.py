@@ -13,8 +13,9 @@ from torch import Tensor
 
 from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.parts import Block
 from featcache.backbones.sizes import BlockSize, VideoViTSize
-from featcache.backbones.vit import Block, VideoViT, VideoViTBackbone
+from featcache.backbones.vit import VideoViT, VideoViTBackbone
 from featcache.errors import CallError
 from featcache.spec import Layer
 
@@ -71,8 +72,7 @@ def test_a_block_by_hand(gelu: str) -> None:
         cdf = 0.5 * (1 + torch.erf(torch.from_numpy(hidden) / 2**0.5).numpy())
     expected = state + linear(hidden * cdf, "down")
 
-    size = replace(SIZE, block=BlockSize(width=4, heads=2, mlp=6), gelu=gelu)  # type: ignore[arg-type]
-    block = Block(size).double()
+    block = Block(BlockSize(width=4, heads=2, mlp=6), gelu=gelu).double()  # type: ignore[arg-type]
     block.load_state_dict({name: torch.from_numpy(value) for name, value in w.items()})
     np.testing.assert_allclose(block(torch.from_numpy(x)[None])[0].detach(), expected, rtol=1e-12)
 

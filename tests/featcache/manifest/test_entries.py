@@ -1,6 +1,9 @@
 """Values of a YAML file by kind, and the one message for each wrong one, with its place."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -21,6 +24,23 @@ ENTRIES = {
 }
 
 
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Lists:
+    mixed: tuple[int, ...]
+    level: Literal["high", "low"] = "low"
+    least: int = 0
+    size: tuple[float, float] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    inner: Inner | None = None
+    inners: Mapping[str, Inner] = field(default_factory=dict)
+
+
 @pytest.fixture
 def node() -> Node:
     return Node(ENTRIES, "mine.yaml", "tasks.fly")
@@ -31,11 +51,7 @@ def test_values_come_in_the_kind_that_was_asked_for(node: Node) -> None:
     assert node.value("count", int) == 3
     assert node.value("share", float) == 0.5
     assert type(node.value("count", float)) is float
-    assert node.optional("count", int) == node.positive("count") == 3
-    assert node.optional("nothing", int) is node.optional("absent", int) is node.positive("absent") is None
     assert node.choice("name", ("fly", "mouse")) == "fly"
-    assert node.list_of("sizes", float) == (1.0, 2.0)
-    assert node.list_of("absent", int) == ()
     assert [row.value("value", int) for row in node.items("rows")] == [1, 2]
     assert node.items("absent") == []
 
@@ -73,9 +89,9 @@ def test_a_value_out_of_range_is_named_with_its_place(node: Node) -> None:
     with pytest.raises(CallError, match=r"at tasks\.fly\.name: expected one of mouse, rat; found 'fly'"):
         node.choice("name", ("mouse", "rat"))
     with pytest.raises(CallError, match=r"at count: expected a number of at least 1; found 0"):
-        Node({"count": 0}, "mine.yaml").positive("count")
+        Node({"count": 0}, "mine.yaml").at_least("count", 1)
     with pytest.raises(CallError, match=r"at tasks\.fly\.mixed\[1\]: expected a whole number; found 'two'"):
-        node.list_of("mixed", int)
+        Node({"mixed": [1, "two"]}, "mine.yaml", "tasks.fly").build(Lists)
     with pytest.raises(CallError, match=r"at tasks\.fly\.name: expected a list; found 'fly'"):
         node.items("name")
 
@@ -118,3 +134,31 @@ def test_an_overlay_goes_key_by_key_and_replaces_all_else_whole() -> None:
     assert overlay(under, {"a": None}) == {"a": None, "d": 4}
     assert overlay({"a": 1}, {"a": {"b": 2}}) == {"a": {"b": 2}}
     assert under == {"a": {"b": 1, "c": [1, 2]}, "d": 4}
+
+
+def test_a_dataclass_is_read_by_the_types_of_its_fields() -> None:
+    assert Node({"mixed": [1, 2]}, "mine.yaml").build(Lists) == Lists((1, 2))
+    entries = {
+        "mixed": [],
+        "level": "high",
+        "least": 0,
+        "size": [1, 2.5],
+        "names": {"a": "b"},
+        "inner": {"count": 2},
+        "inners": {"c": {"count": None}},
+    }
+    with pytest.raises(CallError, match=r"at inner\.name: expected text; found None"):
+        Node(entries, "mine.yaml").build(Lists)
+    entries["inner"] = None
+    assert Node(entries, "mine.yaml").build(Lists) == Lists(
+        (), "high", 0, (1.0, 2.5), {"a": "b"}, None, {"c": Inner("c")}
+    )
+    for key, value, why in (
+        ("level", "mid", "one of high, low"),
+        ("least", -1, "at least 0"),
+        ("names", 3, "a mapping"),
+    ):
+        with pytest.raises(CallError, match=rf"at {key}: expected .*{why}"):
+            Node(entries | {key: value}, "mine.yaml").build(Lists)
+    with pytest.raises(CallError, match=r"unknown key 'lest'\. Did you mean 'least'"):
+        Node({"lest": 1}, "mine.yaml").build(Lists)

@@ -10,7 +10,7 @@ from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
 from featcache.store.feature_store import find_stores, open_features
-from featcache.store.header import StoreHeader, TargetsReference, read_header
+from featcache.store.header import StoreHeader, TargetsReference, header_if_begun, read_header
 from featcache.store.spec import FeatureSpec
 from featcache.store.validate import validate
 from featcache.store.zarr_format import json_bytes
@@ -108,3 +108,12 @@ def test_the_root_of_a_store_is_read_once(example, monkeypatch: pytest.MonkeyPat
         reads.clear()
         use()
         assert len(reads) == 1
+
+
+def test_a_known_header_is_parsed_again_only_where_the_file_changed(tmp_path: Path) -> None:
+    assert header_if_begun(tmp_path, header()) is None
+    (tmp_path / "zarr.json").write_bytes(json_bytes(header().metadata()))
+    known = read_header(tmp_path)
+    assert header_if_begun(tmp_path, known) is known
+    (tmp_path / "zarr.json").write_bytes(json_bytes(header(complete=True).metadata()))
+    assert header_if_begun(tmp_path, known) == header(complete=True)

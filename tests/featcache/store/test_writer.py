@@ -270,7 +270,7 @@ def test_a_finished_store_is_left_alone(example) -> None:
     with made.start(provenance={"software": "2.0"}) as writer:
         assert writer.todo() == []
         writer.write_previews([(0, b"jpeg 0"), (6, b"jpeg 1")])
-        assert writer.finish({"more": 1}).complete
+        assert writer.finish().complete
     assert tree(made.path) == before
     assert {p: p.stat().st_ino for p in made.path.rglob("*")} == inodes
 
@@ -345,12 +345,11 @@ def test_the_software_of_a_later_run_is_recorded_beside_the_first(example) -> No
     with made.start(provenance={"software": "1.1", "notes": []}) as writer:
         for shard in writer.todo():
             made.write_shard(writer, shard)
-        store = writer.finish({"batch": 8})
+        store = writer.finish()
     assert store.provenance == {
         "software": "1.0",
         "notes": [],
         "resumed_with": [{"software": "1.1"}],
-        "batch": 8,
         "skipped_clips": [],
     }
 

@@ -8,7 +8,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from readouts.heads.convolution import same_conv, same_conv_transpose
+from readouts.heads.convolution import SameConv, SameConvTranspose, same_conv
 from readouts.heads.reference.parameters import conv_parameters
 
 
@@ -17,9 +17,11 @@ def load(golden: Any) -> nn.Module:
     n_in, n_out = golden.arrays["param/kernel"].shape[2:]
     kernel, stride = len(golden.arrays["param/kernel"]), stride_of(golden)
     if transposed:
-        layer: nn.Module = same_conv_transpose(n_in, n_out, kernel=kernel, stride=stride, generator=None)
+        layer: nn.Module = same_conv(
+            SameConvTranspose, n_in, n_out, kernel=kernel, stride=stride, generator=None
+        )
     else:
-        layer = same_conv(n_in, n_out, kernel=kernel, stride=stride, generator=None)
+        layer = same_conv(SameConv, n_in, n_out, kernel=kernel, stride=stride, generator=None)
     parameters = conv_parameters("", "", transposed=transposed)
     layer.load_state_dict(
         {
@@ -57,7 +59,7 @@ def test_outputs_and_gradients_are_flaxs(golden: Any) -> None:
 
 
 def test_an_odd_padding_is_smaller_in_front() -> None:
-    layer = same_conv(1, 1, kernel=3, stride=2, generator=None)
+    layer = same_conv(SameConv, 1, 1, kernel=3, stride=2, generator=None)
     nn.init.ones_(layer.weight)
     line = torch.tensor([1.0, 10.0, 100.0, 1000.0])
     # Windows start at rows and columns 0 and 2; the last ones reach one zero behind.
@@ -66,7 +68,7 @@ def test_an_odd_padding_is_smaller_in_front() -> None:
 
 
 def test_a_transposed_kernel_is_not_turned() -> None:
-    layer = same_conv_transpose(1, 1, kernel=3, stride=4, generator=None)
+    layer = same_conv(SameConvTranspose, 1, 1, kernel=3, stride=4, generator=None)
     kernel = torch.arange(9.0).reshape(3, 3, 1, 1).numpy()
     entry = conv_parameters("", "", transposed=True)["kernel"]
     layer.load_state_dict({"weight": entry.from_reference(kernel), "bias": torch.zeros(1)})
@@ -76,8 +78,8 @@ def test_a_transposed_kernel_is_not_turned() -> None:
 
 
 def test_without_a_stride_flaxs_two_convolutions_are_one() -> None:
-    plain = same_conv(2, 3, kernel=3, generator=torch.Generator().manual_seed(0))
-    transposed = same_conv_transpose(2, 3, kernel=3, stride=1, generator=None)
+    plain = same_conv(SameConv, 2, 3, kernel=3, generator=torch.Generator().manual_seed(0))
+    transposed = same_conv(SameConvTranspose, 2, 3, kernel=3, stride=1, generator=None)
     kernel = conv_parameters("", "", transposed=False)["kernel"].to_reference(plain.weight.detach())
     weight = conv_parameters("", "", transposed=True)["kernel"].from_reference(kernel)
     transposed.load_state_dict({"weight": weight, "bias": torch.zeros(3)})

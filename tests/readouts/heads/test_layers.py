@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from readouts.heads import AttentionReadout, DPTReadout, LinearReadout, TrackingReadout
-from readouts.heads.convolution import same_conv, same_conv_transpose
+from readouts.heads.convolution import SameConv, SameConvTranspose, same_conv
 from readouts.heads.layers import Dropout, mlp
 from readouts.heads.reference.parameters import conv_parameters, parameters_of
 from tests.readouts.heads.reference.flax import to_reference
@@ -67,7 +67,7 @@ def test_dense_prediction_has_the_references_shapes_at_real_size(
     shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 182 M parameters: their memory is reserved and, as nothing is drawn, never touched.
-    monkeypatch.setattr("readouts.heads.convolution.lecun_normal_", lambda *_, **__: None)
+    monkeypatch.setattr("readouts.heads.layers.lecun_normal_", lambda *_, **__: None)
     reference = init_statistics(shared)["weatherbench_future_pred"]["future_rgb"]
     head = DPTReadout(channels=768, rows=14, columns=14)
     assert sum(parameter.numel() for parameter in head.parameters()) == reference["total_params"]
@@ -90,9 +90,9 @@ def test_kernels_have_the_references_statistics(shared: Path, transposed: bool) 
     expected = init_statistics(shared)["weatherbench_future_pred"]["future_rgb"]["params"][path]
     generator = torch.Generator().manual_seed(0)
     if transposed:
-        layer: nn.Module = same_conv_transpose(1024, 1024, kernel=3, stride=4, generator=generator)
+        layer: nn.Module = same_conv(SameConvTranspose, 1024, 1024, kernel=3, stride=4, generator=generator)
     else:
-        layer = same_conv(1024, 1024, kernel=3, generator=generator)
+        layer = same_conv(SameConv, 1024, 1024, kernel=3, generator=generator)
     assert not layer.bias.any()
     kernel = conv_parameters("", "", transposed=transposed)["kernel"]
     check_initial(kernel.to_reference(layer.weight.detach()), expected, path)

@@ -7,6 +7,7 @@ and whatever else is named are targets.
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -25,6 +26,7 @@ from featcache.data.readers.base import (
     SplitStatus,
     UnreadableError,
     WholeFileError,
+    named,
     scan_in_blocks,
     stack_frames,
 )
@@ -103,24 +105,20 @@ class SequenceExampleReader:
     def read(self, clip: Clip, frames: FrameNumbers) -> Frames:
         """Decode some frames of a clip: images as uint8, fields as float32. See `base.Reader.read`."""
         numbers = [int(frame) for frame in frames]
-        which = f"record {clip.record}"
         decoded = dict[int, np.ndarray]()
-        try:
+        with self._named(clip.source, clip.record):
             steps = self._example(clip).steps[self._frames]
-            for frame in sorted(set(numbers)):
-                which = f"record {clip.record}, frame {frame}"
+        for frame in sorted(set(numbers)):
+            with self._named(clip.source, f"{clip.record}, frame {frame}"):
                 decoded[frame] = self._decode(steps, frame)
+        with self._named(clip.source, clip.record):
             return stack_frames(decoded, numbers)
-        except UnreadableError as problem:
-            raise self._error(clip.source, which, problem) from None
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
         """Digests of the frames as they are encoded. See `base.Reader`."""
-        try:
+        with self._named(clip.source, clip.record):
             steps = self._example(clip).steps[self._frames]
             return [blake2b(self._step(steps, int(frame)), digest_size=16).digest() for frame in frames]
-        except UnreadableError as problem:
-            raise self._error(clip.source, f"record {clip.record}", problem) from None
 
     def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
         """What a record says beside frames and labels, by the manifest's names. See `base.Reader.targets`.
@@ -130,10 +128,8 @@ class SequenceExampleReader:
         """
         if not self._targets:
             return {}
-        try:
+        with self._named(clip.source, clip.record):
             return self._decoded_targets(self._example(clip))
-        except UnreadableError as problem:
-            raise self._error(clip.source, f"record {clip.record}", problem) from None
 
     def _decoded_targets(self, example: SequenceExample) -> dict[str, np.ndarray]:
         found = dict[str, np.ndarray]()
@@ -149,10 +145,8 @@ class SequenceExampleReader:
         """The work of a scan: (shard, record numbers). Opens every file, so a broken one shows at once."""
         blocks = []
         for shard, source in enumerate(self._shards.found):
-            try:
+            with named(str(self._shards.path(source)), self._shards.way_out(source)):
                 n_records = self._files.n_records(self._shards.path(source))
-            except UnreadableError as problem:
-                raise problem.as_data_error(self._shards.fault(source, problem)) from None
             blocks += [(shard, range(n_records)[at : at + _BLOCK]) for at in range(0, n_records, _BLOCK)]
         return blocks
 
@@ -168,7 +162,8 @@ class SequenceExampleReader:
         except UnreadableError as problem:
             if skip_bad and not isinstance(problem, WholeFileError):
                 return SkippedClip(id=name, source=source, record=record, reason=str(problem))
-            raise self._error(source, f"record {record}", problem) from None
+            with self._named(source, record):
+                raise
         return Clip(
             id=name,
             source=source,
@@ -243,11 +238,10 @@ class SequenceExampleReader:
             notes.append(f"{self._name}: no clip has a label; the manifest looks for them under {labels!r}.")
         return tuple(notes)
 
-    def _error(self, source: str, which: str, problem: UnreadableError) -> DataError:
-        way_out = self._shards.way_out(source)
-        if not isinstance(problem, WholeFileError):
-            way_out += " Or leave such records out with --skip-bad."
-        return problem.as_data_error(f"{self._shards.path(source)}, {which}: {problem}. {way_out}")
+    def _named(self, source: str, record: int | str) -> AbstractContextManager[None]:
+        or_skip = " Or leave such records out with --skip-bad."
+        which = f"{self._shards.path(source)}, record {record}"
+        return named(which, self._shards.way_out(source), or_skip)
 
 
 def _frames_feature(dataset: Dataset) -> str:

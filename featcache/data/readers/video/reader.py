@@ -19,6 +19,7 @@ from featcache.data.readers.base import (
     SplitStatus,
     UnreadableError,
     UnreadableFileError,
+    named,
     stack_frames,
 )
 from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
@@ -89,17 +90,14 @@ class VideoFileReader:
 
     def read(self, clip: Clip, frames: FrameNumbers) -> UInt8[np.ndarray, "F Y X C"]:
         """Decode some frames of a clip. See `base.Reader.read`."""
-        try:
+        path, channels = self._data_dir / clip.source, self._dataset.channels
+        with named(f"{path}, clip from frame {clip.record}", _WAY_OUT):
             for frame in frames:
                 if not 0 <= frame < clip.n_source:
                     raise UnreadableError(f"the clip has {clip.n_source} frames, {frame} is not one of them")
             numbers = [clip.record + int(frame) for frame in frames]
             times = self._times_of(clip) if max(numbers) > _NEAR_START else None
-            path, channels = self._data_dir / clip.source, self._dataset.channels
             return stack_frames(decode_frames(path, set(numbers), channels, times), numbers)
-        except UnreadableError as problem:
-            which = f"{self._data_dir / clip.source}, clip from frame {clip.record}"
-            raise problem.as_data_error(f"{which}: {problem}. {_WAY_OUT}") from None
 
     def frame_keys(self, clip: Clip, frames: FrameNumbers) -> list[bytes]:
         """A frame is known by its video's digest and its number there. See `base.Reader`."""

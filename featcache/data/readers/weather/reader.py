@@ -5,8 +5,8 @@ while: a pass over the windows in order decodes each step about once. What is to
 well, so a window has no targets of its own; they are asked for by time step, once each.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -25,6 +25,7 @@ from featcache.data.readers.base import (
     SplitStatus,
     UnreadableError,
     WholeFileError,
+    named,
     scan_in_blocks,
 )
 from featcache.data.readers.weather.fields import open_fields
@@ -146,7 +147,7 @@ class WeatherZarrReader:
             DataError: a field is not finite everywhere; names time and variable.
         """
         values = np.empty((len(steps), *self._store.shape), np.float32)
-        with self._location.named(skippable=True):
+        with self._location.named(or_skip=" Or leave such windows out with --skip-bad."):
             self._require_steps(steps)
             for position, step in enumerate(steps.tolist()):
                 values[position] = self._steps.get(step)
@@ -218,17 +219,9 @@ class _Location:
         official, folder = f"{self.dataset.bucket}/{Path(self.split.files).name}", quote(str(self.path))
         return f"Get it: mkdir -p {folder} && gcloud storage rsync -r {quote(official)} {folder}"
 
-    @contextmanager
-    def named(self, what: str = "", *, skippable: bool = False) -> Iterator[None]:
-        """Turn what is wrong with the store into what the user is told."""
-        try:
-            yield
-        except UnreadableError as problem:
-            way_out = self.way_out
-            if skippable and not isinstance(problem, WholeFileError):
-                way_out += " Or leave such windows out with --skip-bad."
-            which = f"{self.path}, {what or self.split.name}"
-            raise problem.as_data_error(f"{which}: {problem}. {way_out}") from None
+    def named(self, what: str = "", or_skip: str = "") -> AbstractContextManager[None]:
+        """As `base.named`, for all of the split or the window `what`."""
+        return named(f"{self.path}, {what or self.split.name}", self.way_out, or_skip)
 
 
 def _find_store(dataset: Dataset, split: Split, data_dir: Path) -> _Location:

@@ -163,7 +163,7 @@ def test_golden_notices_the_tanh_gelu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     exact = torch.nn.functional.gelu
-    monkeypatch.setattr(torch.nn.functional, "gelu", lambda state: exact(state, approximate="tanh"))
+    monkeypatch.setattr(torch.nn.functional, "gelu", lambda state, **_: exact(state, approximate="tanh"))
     for golden in golden_models("dinov2_mlp*"):
         found = last_tokens(saved(golden, tmp_path), golden.clip)
         assert distance(found, golden.arrays["features"]) > 2 * TOLERANCE, golden.name

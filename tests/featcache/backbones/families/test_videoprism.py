@@ -188,7 +188,7 @@ def test_reference_notices_the_tanh_gelu(
 ) -> None:
     backbone, clip, expected = reference("videoprism_scan")
     exact = torch.nn.functional.gelu
-    monkeypatch.setattr(torch.nn.functional, "gelu", lambda state: exact(state, approximate="tanh"))
+    monkeypatch.setattr(torch.nn.functional, "gelu", lambda state, **_: exact(state, approximate="tanh"))
     assert relative(last_tokens(backbone, clip), expected) > 3 * REFERENCE_TOLERANCE
 
 

@@ -168,4 +168,4 @@ def test_table_says_what_is_here(tmp_path: Path) -> None:
         "videomae_random_b": "none needed",
     }
     assert rows["videomae_h"].weights == rows["4ds_e"].weights == "missing"
-    assert rows["videomae_b"].mb_per_clip == pytest.approx(2.408448)
+    assert rows["videomae_b"].info.grid.nbytes / 1e6 == pytest.approx(2.408448)

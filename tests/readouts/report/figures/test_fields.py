@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from readouts.report.figures import forecast_maps
-from readouts.report.figures.fields import Grid, Scale, _degrees, _lead_time, _ticks
+from readouts.report.figures.fields import (
+    _degrees,
+    _edges,
+    _lead_time,
+    _ticks,
+    error_scale,
+    upright,
+    value_scale,
+)
 
 LATITUDE, LONGITUDE = np.linspace(-90, 90, 19), np.arange(0.0, 360, 10)
 TRUTH = np.broadcast_to(LATITUDE[:, None], (2, 19, 36)) / 9 + 270
@@ -25,9 +33,9 @@ def maps(last: np.ndarray, predicted: np.ndarray, truth: np.ndarray, **about: An
 
 def test_north_and_west_come_first() -> None:
     field = np.array([[1, 2, 3], [4, 5, 6]])  # rows from the south, columns from 20, 30 and 10 degrees east
-    grid = Grid(latitude=np.array([-10.0, 10.0]), longitude=np.array([20.0, 30.0, 10.0]))
-    assert grid.upright(field.astype(float)).tolist() == [[6, 4, 5], [3, 1, 2]]
-    assert grid.extent == (5, 35, -20, 20)
+    latitude, longitude = np.array([-10.0, 10.0]), np.array([20.0, 30.0, 10.0])
+    assert upright(field.astype(float), latitude, longitude).tolist() == [[6, 4, 5], [3, 1, 2]]
+    assert (_edges(longitude), _edges(latitude)) == ((5, 35), (-20, 20))
 
 
 def test_the_stored_order_does_not_show() -> None:
@@ -72,13 +80,13 @@ def test_too_warm_is_red_and_too_cold_is_blue(pixels_of, sign: int) -> None:
 
 
 def test_scales() -> None:
-    errors = Scale.of_errors([np.array([[-8.0, 1.0]]), np.array([[2.0, np.nan]])])
-    assert errors.low == -errors.high
-    assert 7 < errors.high <= 8
-    nothing = Scale.of_errors([np.zeros((2, 2))])
-    assert nothing.low < 0 < nothing.high
-    flat = Scale.of_values([np.full((2, 2), 7.0)])
-    assert flat.low < flat.high
+    errors = error_scale([np.array([[-8.0, 1.0]]), np.array([[2.0, np.nan]])])
+    assert errors["vmin"] == -errors["vmax"]
+    assert 7 < errors["vmax"] <= 8
+    nothing = error_scale([np.zeros((2, 2))])
+    assert nothing["vmin"] < 0 < nothing["vmax"]
+    flat = value_scale([np.full((2, 2), 7.0)])
+    assert flat["vmin"] < flat["vmax"]
 
 
 def test_noise_at_full_size_stays_small(pixels_of) -> None:
