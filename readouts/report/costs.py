@@ -6,7 +6,7 @@ from featcache.store.feature_store import FeatureStore
 from readouts.report import figures
 from readouts.results.configurations import Configuration
 from readouts.results.costs import cost_of
-from readouts.results.task_results import TaskResults
+from readouts.results.task_results import TaskResults, stores_of
 
 COSTS = ("stores (MB)", "extraction (s)", "a readout (s)", "extraction (J)")
 
@@ -34,7 +34,7 @@ def _used(task: TaskResults) -> dict[str, dict[str, FeatureStore]]:
     """
     used: dict[str, dict[str, FeatureStore]] = {}
     for row in task.rows:
-        used.setdefault(str(row["train_fingerprint"]), {}).update(task.splits(row))
+        used.setdefault(str(row["train_fingerprint"]), {}).update(stores_of(row, task.stores))
     return used
 
 

@@ -20,7 +20,7 @@ from readouts.results.formatting import (
     metric_title,
 )
 from readouts.results.run_folder import RunFolder, read_curve
-from readouts.results.task_results import TaskResults
+from readouts.results.task_results import TaskResults, stores_of
 from readouts.tasks.base import Task
 
 CLIPS_SHOWN = 6
@@ -172,7 +172,7 @@ def _commands(rows: Sequence[Row]) -> list[dict[str, str]]:
 def _evaluated_run(results: TaskResults, results_dir: Path) -> EvaluatedRun | None:
     """The best run that kept predictions on val and whose val store is still there."""
     for best in results.rows:
-        store = results.splits(best).get("val")
+        store = stores_of(best, results.stores).get("val")
         targets = None if store is None else store.targets
         kept = RunFolder.of(results_dir, best).predictions("val").exists()
         if store is not None and targets is not None and kept:

@@ -20,6 +20,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.system.files import Lock, make_directory, publish
 
+_LOCK = ".lock"
 _WRITTEN_BY_A_RUN = (
     "last.safetensors", "history.jsonl", "predictions_*.parquet", "evidence_*.npz",
     "best_*.safetensors",  # by versions that kept the best weights as well; nothing ever read them
@@ -64,12 +65,12 @@ class RunFolder:
         """
         make_directory(self.path)
         busy = f"{self.path} is being trained by another process: wait for it, or stop it and run this again."
-        return Lock(self._lock, wait=False, busy=busy)
+        return Lock(self.path / _LOCK, wait=False, busy=busy)
 
     def is_held(self) -> bool:
         """Whether another process trains the run; asking does not disturb it."""
         try:
-            with self._lock.open("rb") as file:
+            with (self.path / _LOCK).open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -83,10 +84,6 @@ class RunFolder:
         for pattern in _WRITTEN_BY_A_RUN:
             for file in self.path.glob(pattern):
                 file.unlink()
-
-    @property
-    def _lock(self) -> Path:
-        return self.path / ".lock"
 
 
 class Curve:

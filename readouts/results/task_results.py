@@ -79,10 +79,6 @@ class TaskResults:
         """The split that is reported: test where the best configuration has it, else val."""
         return "test" if self.best.scores("test") else "val"
 
-    def splits(self, row: Row) -> dict[str, FeatureStore]:
-        """Role -> the very store that a row's numbers come from, where it is still there."""
-        return stores_of(row, self.stores)
-
     def interval(self, rows: Sequence[Row], role: str) -> Interval | None:
         """The interval of the rows' mean score on `role`, where their per-clip statistics are still there."""
         scored = _scored(rows, role)

@@ -164,11 +164,12 @@ class _Runner:
         self.skipped += held
         if held and left:
             self.train(left)
-        elif len(trials) == 1:
-            self._give_up(trials[0], problem)
-        else:
+        elif len(trials) > 1:
             for trial in left:
                 self.train([trial])
+        elif left and left[0] not in self.skipped:
+            kind = "" if isinstance(problem, ScividError) else f"{type(problem).__name__}: "
+            self.fail([left[0].cell.label], f"{kind}{problem}", run=left[0].run.id)
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
@@ -221,11 +222,6 @@ class _Runner:
         self.report(what, done, total)
         if what == "training":
             self.report("steps of the sweep", min(self.done + done, self.total), self.total)
-
-    def _give_up(self, trial: Trial, problem: Exception) -> None:
-        if trial not in self.skipped and not self._rows(trial):
-            kind = "" if isinstance(problem, ScividError) else f"{type(problem).__name__}: "
-            self.fail([trial.cell.label], f"{kind}{problem}", run=trial.run.id)
 
     def _rows(self, trial: Trial) -> list[dict[str, Any]]:
         return recorded(self.folders.results_dir, trial.run.id, tested="test" in trial.run.splits)

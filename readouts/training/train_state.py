@@ -90,10 +90,6 @@ class TrainState:
         """The heads by the name of their kind."""
         return {kind: cast("Readout", head) for kind, head in self.heads.items()}
 
-    def seed_dropout(self, head: Readout) -> None:
-        """Make what a head drops next a function of seed and step."""
-        head.draw_dropout_from(torch.Generator(self.device).manual_seed((self.run.seed << 32) + self.step))
-
     def update(self) -> None:
         """Take one step down the gradients that are there."""
         self.optimizer.step()
@@ -114,7 +110,9 @@ def take_step(
     for i, state in enumerate(states):
         state.heads.train()
         for kind, head in state.readouts.items():
-            state.seed_dropout(head)
+            # What a head drops next is a function of seed and step.
+            seed = (state.run.seed << 32) + state.step
+            head.draw_dropout_from(torch.Generator(device).manual_seed(seed))
             heads[i, kind] = head
     losses = backward(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
     for_each(TrainState.update, states, device)

@@ -28,7 +28,7 @@ def test_rows_with_their_stores_and_baselines(
     stores, problems = finished_stores(tmp_path / "features")
     (found,) = load_task_results(tmp_path, stores, load_manifest())
     assert (found.best.best["run"], found.role, found.metric, problems) == ("b", "test", "mean_AP", [])
-    assert {role: store.path for role, store in found.splits(found.best.best).items()} == {
+    assert {role: store.path for role, store in stores_of(found.best.best, found.stores).items()} == {
         "train": train.path,
         "val": val.path,
     }
