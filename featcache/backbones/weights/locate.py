@@ -77,13 +77,16 @@ def obtain_weights(name: str, release: Release, weights_dir: Path | None) -> Pat
 def how_to_get(name: str, release: Release, weights_dir: Path | None) -> str:
     """What a user must do, or that nothing can be done."""
     folder = Path("<folder>") / name if weights_dir is None else weights_dir / name
+    also = f" (the weights also as {WEIGHT_FILES[1]})" if release.config else ""
+    by_hand = f"Or put the files into {folder} yourself{also}."
     if release.gated:
         wanted = (
             f'--include {CONFIG_FILE} "model*.safetensors*"' if release.sharded else " ".join(release.names)
         )
         return (
-            f"Accept the licence at {release.source} with an account of your own, then: hf auth login && "
-            f"hf download {release.hub_id} {wanted} --revision {release.revision} --local-dir {folder}"
+            f"Accept the licence ({release.licence}, {release.owner}) at {release.source} with an account of "
+            f"your own, then: hf auth login && hf download {release.hub_id} {wanted} --revision "
+            f"{release.revision} --local-dir {folder}. {by_hand}"
         )
     if not release.public:
         return (
@@ -91,10 +94,9 @@ def how_to_get(name: str, release: Release, weights_dir: Path | None) -> str:
             f"place, as {folder / release.files[0]}."
         )
     target = "<folder>" if weights_dir is None else weights_dir
-    also = f" (the weights also as {WEIGHT_FILES[1]})" if release.config else ""
     return (
         f"Where there is a network: scivid data download --weights {name} --weights-dir {target}\n"
-        f"(from {release.source}). Or put the files into {folder} yourself{also}."
+        f"(from {release.source}). {by_hand}"
     )
 
 

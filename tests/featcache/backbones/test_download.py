@@ -107,7 +107,7 @@ def elsewhere(name: str, monkeypatch: pytest.MonkeyPatch, **change: Any) -> None
         (
             "dinov3_b",
             (
-                r"(?s)cannot be fetched for you\. Accept the licence at https://huggingface\.co/facebook/.*"
+                r"(?s)cannot be fetched for you\. Accept the licence \(.*, Meta AI\) at https://huggingface\.co/facebook/.*"
                 "hf auth login && hf download facebook/dinov3-vitb16-pretrain-lvd1689m config.json model"
             ),
         ),

@@ -62,8 +62,8 @@ def test_missing_weights_say_what_whose_and_how(tmp_path: Path) -> None:
 def test_what_nobody_may_fetch_for_you_says_how_to_ask(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as error:
         load_backbone("dinov3_b", tmp_path).weights_digest()
-    asked = "Accept the licence at https://huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m "
-    assert asked in str(error.value)
+    source = "https://huggingface.co/facebook/dinov3-vitb16-pretrain-lvd1689m"
+    assert f"Accept the licence (DINOv3 License, Meta AI) at {source} " in str(error.value)
     assert "hf auth login && hf download facebook/dinov3-vitb16-pretrain-lvd1689m config.json" in str(
         error.value
     )
