@@ -132,7 +132,7 @@ def list_(
     }
     if what not in listings:
         raise CallError(f"scivid list {what}: there are lists of {', '.join(listings)}.")
-    _show(listings[what](), empty=f"no {what} yet")
+    show_table(console, listings[what](), empty=f"no {what} yet")
 
 
 @data_app.command("status")
@@ -145,7 +145,7 @@ def data_status(
 
     console.print(f"data folder {data_dir.expanduser()} (SCIVID_DATA_DIR or --data-dir)", markup=False)
     rows, lines = data_rows(_manifest(manifest), data_dir.expanduser())
-    _show(rows, empty="no data sets")
+    show_table(console, rows, empty="no data sets")
     for line in lines:
         console.print(line, markup=False)
 
@@ -235,11 +235,9 @@ def extract(
             of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
             size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
             console.print(f"{store.path}  ({size})", markup=False)
-            left_out = [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]
-            if left_out:
-                console.print(
-                    f"left out: {len(left_out)}, for example {left_out[0]['id']}: {left_out[0]['reason']}"
-                )
+            if skipped := [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]:
+                example = f"{skipped[0]['id']}: {skipped[0]['reason']}"
+                console.print(f"left out: {len(skipped)}, for example {example}", markup=False)
 
 
 def _jobs(
@@ -328,7 +326,7 @@ def plan(
         training=Training(steps=recipe.steps, batch=recipe.batch, steps_per_second=steps_per_second),
         shard_bytes=shard_mb * 2**20,
     )
-    _show(found.rows(), empty="no splits")
+    show_table(console, found.rows(), empty="no splits")
     for line in found.sentences():
         console.print(line, markup=False)
 
@@ -493,8 +491,10 @@ def sweep(
         raise CallError("nothing to sweep: give --grid, --file or --study.")
     folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
     planned = plan_sweep(grids, folders, together=together, test=test)
-    _show(
-        planned.rows(), empty="nothing can be trained yet" if planned.missing else "nothing is left to train"
+    show_table(
+        console,
+        planned.rows(),
+        empty="nothing can be trained yet" if planned.missing else "nothing is left to train",
     )
     for line in planned.sentences():
         console.print(line, markup=False)
@@ -519,7 +519,7 @@ def sweep(
             about=about,
             progress=progress,
         )
-    _show([*summary(outcome.rows), *beside], empty="no run ended")
+    show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
     _tell(outcome, planned.n_runs)
 
 
@@ -609,7 +609,7 @@ def certify(
             command=command,
             progress=progress,
         )
-    _show(_both_ways(found), empty="no readouts")
+    show_table(console, _both_ways(found), empty="no readouts")
     console.print(f"{found.task} {found.backbone}, layer {found.layer}: {found.text}", markup=False)
     if not found.findings.faithful:
         raise StoreError(f"{splits['train'].store.path} does not stand for its backbone, see above.")
@@ -720,6 +720,7 @@ def demo(
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
+    from readouts.report.page import comparison
     from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
@@ -744,7 +745,9 @@ def demo(
         )  # fmt: skip
     stores = [store.path for store in find_stores(cache_dir)]
     n_broken = _broken(stores)
-    _show_comparison(results_dir, cache_dir)
+    for title, rows in comparison(results_dir, cache_dir, _manifest(None)):
+        console.print(f"\n[bold]{title}[/bold]")
+        show_table(console, rows, empty="no results")
     report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
     _refuse(n_broken, len(stores))
 
@@ -770,18 +773,6 @@ def _setting_rows(task: str | None, known: "Manifest") -> list[dict[str, object]
     if task is None:
         raise CallError("scivid list settings: say of which --task, for defaults differ.")
     return setting_rows(load_task(task, known))
-
-
-def _show(rows: list[dict[str, object]], *, empty: str) -> None:
-    show_table(console, rows, empty=empty)
-
-
-def _show_comparison(results_dir: Path, cache_dir: Path, manifest: Path | None = None) -> None:
-    from readouts.report.page import comparison
-
-    for title, rows in comparison(results_dir, cache_dir, _manifest(manifest)):
-        console.print(f"\n[bold]{title}[/bold]")
-        _show(rows, empty="no results")
 
 
 if __name__ == "__main__":

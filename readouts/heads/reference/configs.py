@@ -19,13 +19,6 @@ class LinearConfig:
     reduce_axis: tuple[int, ...] = ()
     num_test_clips: int = 1
 
-    def __post_init__(self) -> None:
-        if set(self.reduce_axis) != {-2, -3}:
-            raise CallError(
-                f"reduce_axis={self.reduce_axis} is not supported: linear heads of the benchmark "
-                "have (-2, -3), the mean over steps and tokens."
-            )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionConfig:

@@ -23,6 +23,7 @@ from readouts.heads.reference.configs import (
     parsed,
 )
 from readouts.heads.reference.modules import (
+    DenseReadout,
     PlainAttentionReadout,
     PlainTrunk,
     ReferenceDPT,
@@ -84,7 +85,10 @@ def _load_outer(kind: str, params: Mapping[str, Any], entries: Mapping[str, Any]
 def _load_linear(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.Module:
     config = parsed(LinearConfig, entries)
     channels = _length(params, "Dense_0/kernel")
-    head = LinearReadout(channels=channels, n_outputs=config.num_classes)
+    if set(config.reduce_axis) == {-2, -3}:
+        head: nn.Module = LinearReadout(channels=channels, n_outputs=config.num_classes)
+    else:
+        head = DenseReadout(channels=channels, n_outputs=config.num_classes, axes=config.reduce_axis)
     return ReferenceReadout(_filled(head, params), config)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from featcache.errors import CallError
 from readouts.heads.attention import AttentionReadout, CrossAttention, QueriedAttentionReadout
 from readouts.heads.dpt import DensePrediction, add_residual
-from readouts.heads.layers import Dropout, normal_parameter
+from readouts.heads.layers import Dropout, dense, normal_parameter
 from readouts.heads.reference.configs import (
     AttentionConfig,
     ForecastConfig,
@@ -54,6 +54,21 @@ class PlainAttentionReadout(AttentionReadout):
         query = self.query.expand(tokens.native.shape[0], -1, -1, -1)
         logits: Tensor = self.classifier(self.trunk(tokens, query))
         return rearrange(logits, "b 1 o -> b o") if len(self.query) == 1 else logits
+
+
+class DenseReadout(nn.Module):
+    """A dense layer on the mean over any axes, or over none: the linear readout where it keeps an axis."""
+
+    def __init__(self, *, channels: int, n_outputs: int, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+        self.classifier = dense(channels, n_outputs, generator=None)
+
+    def forward(self, features: Float[Tensor, "*tokens C"]) -> Float[Tensor, "*kept O"]:
+        """The outputs for each token that the mean leaves."""
+        tokens = features.float()
+        logits: Tensor = self.classifier(tokens.mean(dim=self.axes) if self.axes else tokens)
+        return logits
 
 
 class ReferenceReadout(nn.Module):

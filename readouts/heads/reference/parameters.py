@@ -15,6 +15,7 @@ from readouts.heads.attention import AttentionReadout, QueriedAttentionReadout, 
 from readouts.heads.convolution import SameConvTranspose
 from readouts.heads.dpt import DensePrediction
 from readouts.heads.linear import LinearReadout
+from readouts.heads.reference.modules import DenseReadout
 from readouts.heads.tracking import TrackingReadout
 
 _SAME, _KERNEL, _EMBEDDING = "... -> ...", "o i -> i o", "t c -> t 1 c"
@@ -60,7 +61,7 @@ def parameters_of(head: nn.Module) -> FlaxParameters:
     Raises:
         CallError: the reference has no readout of this class.
     """
-    if isinstance(head, LinearReadout):
+    if isinstance(head, LinearReadout | DenseReadout):
         return _dense("Dense_0", "classifier")
     if isinstance(head, AttentionReadout | QueriedAttentionReadout):
         return attention_parameters(

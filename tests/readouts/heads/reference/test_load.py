@@ -212,14 +212,16 @@ def test_a_wrong_configuration_is_refused(config: dict[str, Any], told: str) -> 
         load_reference("linear", params, **config)
 
 
-def test_the_linear_reference_reads_the_mean_token() -> None:
-    # Tokens [B=1, T=2, N=1, C=1] of 3 and 5, kernel 2, bias 1: 9 in the mean.
+def test_the_linear_reference_keeps_axes_that_it_is_not_told_to_reduce() -> None:
+    # Tokens [B=1, T=2, N=1, C=1] of 3 and 5, kernel 2, bias 1: 7 and 11 by step, 9 in the mean.
     params = {"Dense_0/kernel": np.full((1, 1), 2, np.float32), "Dense_0/bias": np.ones(1, np.float32)}
     tokens = torch.tensor([3.0, 5.0]).reshape(1, 2, 1, 1)
-    head = load_reference("linear", params, num_classes=1, reduce_axis=[-3, -2])
-    assert head(inputs=tokens).tolist() == [[9]]
-    with pytest.raises(CallError, match=r"reduce_axis=\(-2,\) is not supported"):
-        load_reference("linear", params, num_classes=1, reduce_axis=[-2])
+    by_token = load_reference("linear", params, num_classes=1)
+    by_step = load_reference("linear", params, num_classes=1, reduce_axis=[-2])
+    by_clip = load_reference("linear", params, num_classes=1, reduce_axis=[-3, -2])
+    assert by_token(inputs=tokens).flatten().tolist() == [7, 11]
+    assert by_step(inputs=tokens).tolist() == [[[7], [11]]]
+    assert by_clip(inputs=tokens).tolist() == [[9]]
 
 
 @pytest.mark.golden("readout_attention_t8", "readout_attention_queries")
