@@ -37,7 +37,7 @@ from readouts.metrics.base import PerClip
 from readouts.results.bootstrap import Clusters, mean_score, resamples
 from readouts.tasks.base import Task
 from readouts.training.run import Run
-from readouts.training.train_state import TrainState, build_preparation, take_step, training_arithmetic
+from readouts.training.step import TrainState, build_preparation, take_step, training_arithmetic
 
 STEPS, VAL_CLIPS = 20, 64
 """Training steps and evaluated clips: enough to see a difference, and little enough for a CPU."""

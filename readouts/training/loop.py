@@ -24,7 +24,7 @@ from readouts.training.evaluate import Scored, score
 from readouts.training.fitting import fit_run
 from readouts.training.record import Cost, Learned, record
 from readouts.training.run import Run
-from readouts.training.train_state import build_preparation, take_step, training_arithmetic
+from readouts.training.step import build_preparation, take_step, training_arithmetic
 from readouts.training.trainer import Trainer
 
 

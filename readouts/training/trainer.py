@@ -24,7 +24,7 @@ from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.record import Learned
 from readouts.training.run import Run
-from readouts.training.train_state import TrainState
+from readouts.training.step import TrainState
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], **about: Any) -> None:

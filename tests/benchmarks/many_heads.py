@@ -12,7 +12,7 @@ from readouts.heads import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.tokens.prepared import TokenPreparation
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
-from readouts.training.train_state import backward, for_each
+from readouts.training.step import backward, for_each
 from tests.benchmarks.attention_step import CHANNELS, STEPS, draw_tokens
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 

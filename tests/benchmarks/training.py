@@ -15,7 +15,7 @@ from readouts.features.batches import Batch
 from readouts.heads import AttentionReadout
 from readouts.tokens.prepared import TokenPreparation
 from readouts.training.optim import ReferenceAdamW
-from readouts.training.train_state import backward, for_each
+from readouts.training.step import backward, for_each
 from tests.benchmarks.feed import CPU, feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.benchmarks.stores import FULL, N_CLASSES, SMALL

@@ -19,7 +19,7 @@ from readouts.features.find import open_task_splits
 from readouts.features.splits import draws_of
 from readouts.tasks import load_task
 from readouts.training.settings import configure
-from readouts.training.train_state import TrainState, build_preparation, take_step
+from readouts.training.step import TrainState, build_preparation, take_step
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
 TASK, BACKBONE = "weatherbench2", "resize"

@@ -11,7 +11,7 @@ import torch
 from featcache.system.console import silent
 from readouts.training.evaluate import Scored, score
 from readouts.training.run import Run
-from readouts.training.train_state import TrainState, build_preparation
+from readouts.training.step import TrainState, build_preparation
 
 CPU = torch.device("cpu")
 

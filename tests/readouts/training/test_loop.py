@@ -27,7 +27,7 @@ from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
 from readouts.training.run import Run
 from readouts.training.settings import configure
-from readouts.training.train_state import TrainState, build_preparation
+from readouts.training.step import TrainState, build_preparation
 from readouts.training.trainer import load_state, save_state
 
 CPU = torch.device("cpu")

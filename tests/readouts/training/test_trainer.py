@@ -12,7 +12,7 @@ from readouts.features.batches import Batch
 from readouts.results.run_folder import RunFolder
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
-from readouts.training.train_state import build_preparation, take_step
+from readouts.training.step import build_preparation, take_step
 from readouts.training.trainer import Trainer, checkpoint_tensors, load_state, restore, save_state
 
 CPU = torch.device("cpu")

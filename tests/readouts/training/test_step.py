@@ -31,7 +31,7 @@ from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, TokenPreparation
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
-from readouts.training.train_state import (
+from readouts.training.step import (
     TrainState,
     backward,
     build_heads,

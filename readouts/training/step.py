@@ -1,4 +1,4 @@
-"""The state of a training at one step: heads, optimiser, number of updates; nothing of it is on disk.
+"""Heads and optimiser at one step, and how a step is taken: losses, gradients, update; nothing is on disk.
 
 Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
 each head: being killed and resumed changes no bit of a run, sharing a pass with others no more than rounding.
