@@ -38,11 +38,10 @@ def single_threaded_pool(n_threads: int, name: str) -> ThreadPoolExecutor:
 def parallel_map(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """`work` of every item, in order: side by side on as many threads as torch has, each item on one of them.
 
-    A single item runs on the caller's thread, and torch may split its calls among all. `work` may not call
-    `parallel_map` itself.
+    A single item too: its numbers do not depend on how many there are. `work` may not call `parallel_map`.
     """
-    items, n_threads = list(items), torch.get_num_threads()
-    if n_threads == 1 or len(items) == 1:
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
         return [work(item) for item in items]
     return list(_common_pool(n_threads).map(work, items))
 

@@ -5,8 +5,8 @@ each head: being killed and resumed changes no bit of a run, sharing a pass with
 
 One step goes through the tokens once for all heads, forward and backward (`readouts.tokens.pooling`). Between
 the two each head reads what it pooled, is judged and sends its gradient back: small work of many calls.
-Splitting each of those among threads gains nothing, so on a CPU several heads run side by side, each on one
-thread.
+Splitting each of those among threads gains little, so on a CPU a head has one thread, and others run beside
+it: what it learns from pooled tokens does not depend on how many threads a machine has.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -223,6 +223,16 @@ def test_other_heads_change_no_more_than_rounding(threads: int) -> None:
 
 
 @THREADS
+def test_a_head_alone_has_the_same_bits_from_any_number_of_threads(threads: int) -> None:
+    here, on_one = draw_heads()["wide"], draw_heads()["wide"]
+    losses = backward({"wide": here}, tokens(), {}, loss_of)
+    torch.set_num_threads(1)
+    assert torch.equal(losses["wide"], backward({"wide": on_one}, tokens(), {}, loss_of)["wide"])
+    wanted = gradients(on_one)
+    assert all(torch.equal(found, wanted[name]) for name, found in gradients(here).items())
+
+
+@THREADS
 def test_gradients_are_those_of_a_plain_backward_pass(threads: int) -> None:
     found, plain = draw_heads(), draw_heads()
     losses = backward(found, tokens(), {}, loss_of)
