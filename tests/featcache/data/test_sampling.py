@@ -6,7 +6,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from featcache.clips import Clip
 from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.errors import DataError
 from featcache.spec import ClipSpec, Sampling, random_clip_starts, window_starts
@@ -20,18 +19,6 @@ def golden(shared: Path, name: str) -> dict[str, np.ndarray]:
 def letters(case: str) -> dict[str, Any]:
     """L17_N2_S1_C3 -> {"L": 17, ...}."""
     return {part[0]: None if part[1:] == "None" else int(part[1:]) for part in case.split("_")}
-
-
-def clip(i: int, **changes: Any) -> Clip:
-    fields: dict[str, Any] = {
-        "id": f"00000/{i}",
-        "source": "a",
-        "record": i,
-        "n_source": 16,
-        "labels": (i % 3,),
-        "digest": "0",
-    }
-    return Clip(**{**fields, **changes})
 
 
 @pytest.mark.parametrize(

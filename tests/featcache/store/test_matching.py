@@ -2,40 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from featcache.errors import StoreError
 from featcache.fingerprint import fingerprint
-from featcache.spec import Layer, TokenGrid
 from featcache.store.feature_store import FeatureStore
-from featcache.store.header import StoreHeader, TargetsReference
+from featcache.store.header import TargetsReference
 from featcache.store.matching import continued, hold, refuse_foreign, refuse_incompatible, refuse_other
-from featcache.store.spec import FeatureSpec
-
-SPEC = FeatureSpec(
-    grid=TokenGrid(steps=2, rows=3, columns=4, channels=5),
-    layers=(Layer(11), Layer(12, normed=True)),
-    n_clips=7,
-    n_views=2,
-    clips_per_shard=3,
-)
-PARTS = {"backbone": {"weights": "ab" * 32}, "layers": ["11", "12_normed"]}
-
-
-def header(**changes: Any) -> StoreHeader:
-    given: dict[str, Any] = {
-        "spec": SPEC,
-        "fingerprint": fingerprint(PARTS),
-        "parts": PARTS,
-        "frames_digest": "ab" * 32,
-        "clips_digest": "cd" * 32,
-        "targets": TargetsReference(path="../targets-0.zarr", fingerprint="ef" * 32),
-        "provenance": {"software": {"torch": "2.6"}},
-        "attrs": {"task": "t", "exactness": "exact"},
-    }
-    return StoreHeader(**{**given, **changes})
+from tests.featcache.store.small_header import PARTS, SPEC, header
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
