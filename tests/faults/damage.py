@@ -89,7 +89,7 @@ class Damage:
         self._calm: dict[tuple[str, str], Ended] = {}
 
     def judge_all(self, trials: Sequence[Trial]) -> Iterator[Judged]:
-        """What came of each; what looks like a hang is tried again by itself, with more time."""
+        """What came of each, in their order."""
         folders = [self.scratch / f"trial-{next(_names)}" for _ in trials]
         calls = [
             partial(attempt, self.world, folder, one)
@@ -97,10 +97,6 @@ class Damage:
         ]
         for trial, folder, ended in zip(trials, folders, run_all(calls, workers=self.workers), strict=True):
             shutil.rmtree(folder, ignore_errors=True)
-            if ended.how == "hang":
-                again = partial(attempt, self.world, folder, trial)
-                ended = run(again, seconds=60)
-                shutil.rmtree(folder, ignore_errors=True)
             yield self._judged(trial, ended)
 
     def calm(self, kind: Kind, path: str) -> Ended:

@@ -6,6 +6,9 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
+from tests.faults import failures as failing
+from tests.faults import kills as killing
+from tests.faults import together as at_once
 from tests.faults.damage import BAD, VERDICTS, Damage, Judged, Trial, share
 from tests.faults.kinds import all_kinds
 from tests.faults.world import World
@@ -48,3 +51,56 @@ def table(judged: list[Judged]) -> str:
         cells = "".join(f" {counts[verdict] or ''} |" for verdict in VERDICTS)
         lines.append(f"| {name} | {len(ours)} |{cells}")
     return "\n".join(lines)
+
+
+def kills(world: World, scratch: Path, asked: Namespace) -> int:
+    """Commands killed at random moments, and then let go to their ends."""
+    found = []
+    for one in killing.kill_all(world, scratch, kills=asked.kills, seed=asked.seed, workers=asked.workers):
+        found.append(one)
+        if one.problem:
+            say(f"killed {one.command} {one.n_kills} times: {one.problem[-800:]}")
+    lines = ["| command | kills | folders | different |", "|---|---|---|---|"]
+    for name in [*dict.fromkeys(one.command for one in found), None]:
+        ours = [one for one in found if name in (one.command, None)]
+        bad = sum(bool(one.problem) for one in ours)
+        lines.append(f"| {name or '**all**'} | {sum(one.n_kills for one in ours)} | {len(ours)} | {bad} |")
+    say("\n".join(lines))
+    return sum(bool(one.problem) for one in found)
+
+
+def failures(world: World, scratch: Path, asked: Namespace) -> int:
+    """Each call of each command fails once, and the command is called again."""
+    found = []
+    for one in failing.fail_all(world, scratch, tries=asked.failures, seed=asked.seed, workers=asked.workers):
+        found.append(one)
+        if one.verdict in failing.BAD:
+            say(f"{one.verdict}: {one.what}, {one.reason}\n    {one.detail.strip()[-800:]}")
+    lines = ["| command | failed calls |" + "".join(f" {verdict} |" for verdict in failing.VERDICTS)]
+    lines.append("|---" * (len(failing.VERDICTS) + 2) + "|")
+    for name in [*dict.fromkeys(one.command for one in found), None]:
+        ours = [one for one in found if name in (one.command, None)]
+        counts = Counter(one.verdict for one in ours)
+        cells = "".join(f" {counts[verdict] or ''} |" for verdict in failing.VERDICTS)
+        lines.append(f"| {name or '**all**'} | {len(ours)} |{cells}")
+    say("\n".join(lines))
+    return sum(one.verdict in failing.BAD for one in found)
+
+
+def together(world: World, scratch: Path, asked: Namespace) -> int:
+    """Three jobs at once on a fresh cache."""
+    found = []
+    for one in at_once.rounds(world, scratch, n=asked.rounds):
+        found.append(one)
+        if one.problem:
+            say(f"{one.jobs}, {'with' if one.locks else 'without'} locks: {one.problem[-800:]}")
+    lines = ["| three jobs at once | locks | rounds | well |", "|---|---|---|---|"]
+    for name, locks in dict.fromkeys((one.jobs, one.locks) for one in found):
+        ours = [one for one in found if (one.jobs, one.locks) == (name, locks)]
+        well = sum(not one.problem for one in ours)
+        lines.append(f"| {name} | {'with' if locks else 'without'} | {len(ours)} | {well} |")
+    say("\n".join(lines))
+    return sum(bool(one.problem) for one in found)
+
+
+PARTS = {"mutations": mutations, "kills": kills, "failures": failures, "together": together}

@@ -8,7 +8,7 @@ from tests.faults.kinds import Kind
 from tests.faults.world import TASK, World, train
 
 Numbers = Mapping[str, Any]
-TIMES = ("finished", "seconds", "software")
+TIMES = ("finished", "seconds", "together", "software")
 ROLES = ("val", "test")
 SHOWN = (0, 2)
 """Clips of val that the page of the world shows."""

@@ -5,6 +5,7 @@
     --tries 5000     mutations in all
     --number N       only this trial of each kind: what a line of the findings says
     --only PARTS     of mutations, kills, failures, together
+    --kills 210      of processes; --failures 1000: of calls; --rounds 50: of three jobs at once
 
 It ends with 1 where anything was silent, crashed, hung or came out different.
 """
@@ -19,11 +20,8 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tests.faults import parts, warm
-
-PARTS = {
-    "mutations": parts.mutations,
-}
+from tests.faults import warm
+from tests.faults.parts import PARTS
 
 
 def main() -> int:
@@ -34,6 +32,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tries", type=int, default=5000)
     parser.add_argument("--number", type=int)
+    parser.add_argument("--kills", type=int, default=210)
+    parser.add_argument("--failures", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     memory = Path("/dev/shm")

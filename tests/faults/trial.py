@@ -21,8 +21,8 @@ from typing import Any, Literal
 from featcache.system.console import message_of
 from tests.faults.digests import digests
 
-SECONDS = 25.0
-"""A child that takes longer hangs: what it does takes a tenth of it, with all cores taken by others."""
+SECONDS = 20.0
+"""A child that takes longer hangs: what it does takes a tenth of a second."""
 BYTES = 3 * 2**30
 """Address space beyond what the parent has: threads' stacks and all buffers of the tiny data are less."""
 
