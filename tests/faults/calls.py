@@ -1,6 +1,6 @@
 """Every call that a process makes on files below some folders: counted, and made to fail or to be the last.
 
-Python's own calls (`os`, `open`, and what `pathlib` and `shutil` make of them) and those of Parquet, which has
+Python's own calls (`os`, `open`, what `pathlib` and `shutil` make of them) and those of Parquet, which has
 its own way to the disk; what other libraries do in C is not seen.
 """
 
@@ -65,7 +65,9 @@ class Calls:
     def below(cls, *roots: Path, act: Act | None = None) -> "Calls":
         return cls(tuple(map(str, roots)), act)
 
-    def at(self, name: str, path: str, *, by_path: bool = True, half: Callable[[], Any] | None = None) -> None:
+    def at(
+        self, name: str, path: str, *, by_path: bool = True, half: Callable[[], Any] | None = None
+    ) -> None:
         """Before a call: count it, and act if it is the one."""
         call, number = Call(name, path), len(self.made)
         self.made.append(call)

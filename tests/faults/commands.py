@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from featcache.synthetic import generate
-from tests.faults import result_files, world
+from tests.faults import world
 from tests.faults.calls import Call, Calls
+from tests.faults.kinds import result_files
 from tests.faults.trial import Ended, Note, run
 from tests.faults.world import MODEL, RECIPE, TASK, World, copy
 
+SLOW = 90.0
+"""Seconds after which a command hangs: a report takes three of a core."""
 LEFT_BEHIND = (".partial", ".lock")
 """Endings of what a killed process leaves, and the next but one sweeps up."""
 
@@ -39,7 +42,11 @@ def state(root: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if path.is_file() and not path.name.endswith(LEFT_BEHIND) and path.name not in ("runs.jsonl", ".held"):
+        if (
+            path.is_file()
+            and not path.name.endswith(LEFT_BEHIND)
+            and path.name not in ("runs.jsonl", ".held")
+        ):
             found[name] = _content(path)
     return found
 
@@ -112,15 +119,19 @@ def validate(here: World) -> None:
 COMMANDS = (
     Command(name="data demo", call=demo),
     Command(name="extract", call=partial(extract, folder="features", objects="CLIPS", roles=("val",))),
-    Command(name="extract, frames", call=partial(extract, folder="frames", objects="FRAMES", roles=("train",))),
-    Command(name="extract, int8",
-            call=partial(extract, folder="int8", objects="CLIPS", roles=("val",), dtype="int8")),
+    Command(
+        name="extract, frames", call=partial(extract, folder="frames", objects="FRAMES", roles=("train",))
+    ),
+    Command(
+        name="extract, int8",
+        call=partial(extract, folder="int8", objects="CLIPS", roles=("val",), dtype="int8"),
+    ),
     Command(name="train-readout", call=train_readout, folders=("features",)),
     Command(name="sweep", call=world.scivid_sweep, folders=("features",)),
     Command(name="certify", call=certify, folders=("features",)),
     Command(name="validate", call=validate, folders=("features",)),
     Command(name="report", call=world.report, folders=("features", "results")),
-)  # fmt: skip
+)
 
 
 def undisturbed(world_: World, command: Command, folder: Path) -> tuple[Ended, list[Call]]:
@@ -146,4 +157,3 @@ def repeated(command: Command, here: World) -> dict[str, Any]:
     """The same command once more, with nothing in its way, and what it leaves."""
     command.call(here)
     return state(here.root)
-

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.faults.kinds import Kind
+from tests.faults.kinds.base import Kind
 from tests.faults.mutations import BYTES, JSON, mutate, names_for
 from tests.faults.trial import Ended, Note, run, run_all
 from tests.faults.world import World, copy
@@ -92,8 +92,7 @@ class Damage:
         """What came of each, in their order."""
         folders = [self.scratch / f"trial-{next(_names)}" for _ in trials]
         calls = [
-            partial(attempt, self.world, folder, one)
-            for one, folder in zip(trials, folders, strict=True)
+            partial(attempt, self.world, folder, one) for one, folder in zip(trials, folders, strict=True)
         ]
         for trial, folder, ended in zip(trials, folders, run_all(calls, workers=self.workers), strict=True):
             shutil.rmtree(folder, ignore_errors=True)
@@ -127,7 +126,9 @@ class Damage:
             message = ended.message or ended.output
             named = name in GONE or _names_file(message, path)
             return ("refused" if named else "unnamed"), message
-        differing = sorted(k for k in ended.numbers | calm.numbers if ended.numbers.get(k) != calm.numbers.get(k))
+        differing = sorted(
+            k for k in ended.numbers | calm.numbers if ended.numbers.get(k) != calm.numbers.get(k)
+        )
         if not differing:
             return ("made anew" if anew else "harmless"), ""
         if _names_file(said, path):

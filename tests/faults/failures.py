@@ -1,4 +1,4 @@
-"""Each call of a command fails once: it must say so in one message, and the same command must then end well."""
+"""Each call of a command fails once: it has to say so in one message, and to end well if called again."""
 
 import errno
 import random
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.calls import CHANGING, WRITES, Act, Call, Calls
-from tests.faults.commands import COMMANDS, Command, repeated, undisturbed
+from tests.faults.commands import COMMANDS, SLOW, Command, repeated, undisturbed
 from tests.faults.kills import difference
 from tests.faults.trial import Ended, Note, run_all
 from tests.faults.world import World
@@ -67,8 +67,8 @@ def _failed(
 ) -> Iterator[Failed]:  # fmt: skip
     folders = [command.begin(world, scratch / f"fail-{act.at}") for act in acts]
     calls_of = [partial(_with, command, here, act) for here, act in zip(folders, acts, strict=True)]
-    first = list(run_all(calls_of, workers=workers))
-    again = run_all([partial(repeated, command, here) for here in folders], workers=workers)
+    first = list(run_all(calls_of, workers=workers, seconds=SLOW))
+    again = run_all([partial(repeated, command, here) for here in folders], workers=workers, seconds=SLOW)
     for act, here, ended, after in zip(acts, folders, first, again, strict=True):
         verdict, detail = _verdict(calls[act.at], ended, difference(after, calm))
         shutil.rmtree(here.root)

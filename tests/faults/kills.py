@@ -1,4 +1,4 @@
-"""SIGKILL at random calls and random times, again and again; then the same command to its end, and compared."""
+"""SIGKILL at random calls and times, again and again; then the same command to its end, and compared."""
 
 import random
 import shutil
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.calls import Act, Calls
-from tests.faults.commands import COMMANDS, Command, repeated, undisturbed
+from tests.faults.commands import COMMANDS, SLOW, Command, repeated, undisturbed
 from tests.faults.trial import Ended, run_all
 from tests.faults.world import World
 
@@ -40,9 +40,15 @@ def kill_all(world: World, scratch: Path, *, kills: int, seed: int, workers: int
 
 
 def _chains(
-    world: World, scratch: Path, command: Command, rngs: Sequence[random.Random], *, n_calls: int, calm: Ended,
+    world: World,
+    scratch: Path,
+    command: Command,
+    rngs: Sequence[random.Random],
+    *,
+    n_calls: int,
+    calm: Ended,
     workers: int,
-) -> Iterator[Killed]:  # fmt: skip
+) -> Iterator[Killed]:
     folders = [command.begin(world, scratch / f"kill-{number}") for number in range(len(rngs))]
     n_kills = [0] * len(rngs)
     problems = [""] * len(rngs)
@@ -51,12 +57,12 @@ def _chains(
             partial(_killed, command, here, _act(rng, n_calls), rng.uniform(0, 1))
             for here, rng in zip(folders, rngs, strict=True)
         ]
-        for number, ended in enumerate(run_all(calls, workers=workers)):
+        for number, ended in enumerate(run_all(calls, workers=workers, seconds=SLOW)):
             killed = ended.how == "signal" and ended.message in ("SIGKILL", "SIGALRM")
             n_kills[number] += killed
             if not killed and ended.how != "ok":
                 problems[number] = f"{ended.how} after a kill: {ended.message or ended.output}"
-    last = run_all([partial(repeated, command, here) for here in folders], workers=workers)
+    last = run_all([partial(repeated, command, here) for here in folders], workers=workers, seconds=SLOW)
     for here, n, problem, ended in zip(folders, n_kills, problems, last, strict=True):
         shutil.rmtree(here.root)
         yield Killed(command=command.name, n_kills=n, problem=problem or difference(ended, calm))

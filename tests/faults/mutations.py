@@ -29,7 +29,8 @@ class Damaged:
 def mutate(name: str, at: Damaged, rng: random.Random) -> str:
     """Damage a file in place; says in what way, for a message. The mutation may leave it as it was."""
     if name in BYTES:
-        write(at.path, BYTES[name](at.path.read_bytes(), rng))
+        content = at.path.read_bytes()
+        write(at.path, BYTES[name](content, rng) if content else b"\1")
         return name
     if name in JSON:
         document = json.loads(at.path.read_bytes())
@@ -65,8 +66,6 @@ def _replaced(data: bytes, at: slice, new: bytes) -> bytes:
 
 
 def flip_bit(data: bytes, rng: random.Random) -> bytes:
-    if not data:
-        return b"\x01"
     at = rng.randrange(len(data))
     return _replaced(data, slice(at, at + 1), bytes([data[at] ^ 1 << rng.randrange(8)]))
 

@@ -10,7 +10,7 @@ from tests.faults import failures as failing
 from tests.faults import kills as killing
 from tests.faults import together as at_once
 from tests.faults.damage import BAD, VERDICTS, Damage, Judged, Trial, share
-from tests.faults.kinds import all_kinds
+from tests.faults.kinds.base import Kind, all_kinds
 from tests.faults.world import World
 
 
@@ -20,11 +20,23 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
+def kinds_of(asked: Namespace) -> list[Kind]:
+    """The kinds of files that were asked for; without a word all of them."""
+    known = all_kinds().values()
+    return [kind for kind in known if not asked.kind or any(part in kind.name for part in asked.kind)]
+
+
+def folders_of(asked: Namespace) -> set[str]:
+    """The folders of the world that are needed for what was asked."""
+    folders = {one for part in asked.only if part != "mutations" for one in NEEDED[part]}
+    if "mutations" in asked.only:
+        folders |= {folder for kind in kinds_of(asked) for folder in kind.folders}
+    return folders
+
+
 def mutations(world: World, scratch: Path, asked: Namespace) -> int:
     """Files damaged, kind by kind."""
-    kinds = [
-        kind for kind in all_kinds().values() if not asked.kind or any(part in kind.name for part in asked.kind)
-    ]
+    kinds = kinds_of(asked)
     if asked.number is not None:
         trials = [Trial(kind=kind, seed=asked.seed, number=asked.number) for kind in kinds]
     else:
@@ -33,7 +45,8 @@ def mutations(world: World, scratch: Path, asked: Namespace) -> int:
     for found in Damage(world, scratch, workers=asked.workers).judge_all(trials):
         judged.append(found)
         if found.verdict in BAD or asked.number is not None:
-            say(f"{found.verdict}: {found.what}\n    {found.detail.strip()[-600:]}\n    repeat: {found.repeat}")
+            say(f"{found.verdict}: {found.what}\n    {found.detail.strip()[-600:]}")
+            say(f"    repeat: {found.repeat}")
         if len(judged) % 250 == 0:
             say(f"{len(judged)} of {len(trials)} mutations, {time.monotonic() - started:.0f} s")
     say(table(judged))
@@ -104,3 +117,5 @@ def together(world: World, scratch: Path, asked: Namespace) -> int:
 
 
 PARTS = {"mutations": mutations, "kills": kills, "failures": failures, "together": together}
+NEEDED = {"kills": ("features", "results"), "failures": ("features", "results"), "together": ("data",)}
+"""Folders of the world that a part needs."""

@@ -16,18 +16,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(name, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from tests.faults import warm
-from tests.faults.parts import PARTS
+from tests.faults.parts import PARTS, folders_of
+from tests.faults.world import parts_of
 
 
 def main() -> int:
     """All parts that are asked for; 1 where there is a fault."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--kind", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tries", type=int, default=5000)
@@ -38,10 +39,12 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="faults-", dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="faults-", dir=memory if memory.is_dir() else None, ignore_cleanup_errors=True
+    ) as folder:
         root = Path(folder)
-        world = warm.world(root / "world")
-        n_bad = sum(PARTS[name](world, root / "scratch", asked) for name in asked.only.split(","))
+        world = warm.world(root / "world", parts_of(folders_of(asked)))
+        n_bad = sum(PARTS[name](world, root / "scratch", asked) for name in asked.only)
     return int(n_bad > 0)
 
 

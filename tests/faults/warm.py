@@ -8,6 +8,7 @@ import contextlib
 import importlib
 import logging
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from tests.faults.world import World, build
 torch.set_num_threads(1)
 
 
-def world(root: Path, *parts: str) -> World:
-    """The undisturbed world (or parts of it), built in a child whose imports are then done here as well."""
+def world(root: Path, parts: Sequence[str]) -> World:
+    """Parts of the undisturbed world, built in a child whose imports are then done here as well."""
     ended = run(partial(_build, root, parts), seconds=300)
     if ended.how != "ok":
         raise RuntimeError(f"the undisturbed world could not be built: {ended}")
@@ -37,8 +38,8 @@ def import_all(ended: Ended) -> None:
             importlib.import_module(name)
 
 
-def _build(root: Path, parts: tuple[str, ...]) -> Any:
+def _build(root: Path, parts: Sequence[str]) -> Any:
     logging.disable(logging.WARNING)
-    build(root, *parts)
+    build(root, parts)
     Note.facts = [name for name in sys.modules if not name.startswith(("scivid_own", "__", "tests"))]
     return {}

@@ -6,7 +6,7 @@ written by the package itself: one file at least of every kind that it writes or
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +51,17 @@ def job(objects: str, role: str, *, dtype: TokenDtype = "float16", shuffled: boo
     """One split of the world's task through one of its models, CLIPS or FRAMES."""
     backbone = load_backbone(f"{MODEL}:{objects}", None)
     return plan_extraction(
-        load_manifest(), task=TASK, role=role, backbone=backbone, layers=resolve_layers("default", backbone.info),
-        n_views=1, seed=0, dtype=torch.float32, store_dtype=dtype, shuffle_frames=shuffled,
-    )  # fmt: skip
+        load_manifest(),
+        task=TASK,
+        role=role,
+        backbone=backbone,
+        layers=resolve_layers("default", backbone.info),
+        n_views=1,
+        seed=0,
+        dtype=torch.float32,
+        store_dtype=dtype,
+        shuffle_frames=shuffled,
+    )
 
 
 def extract(world: World, folder: str, objects: str, roles: tuple[str, ...] = ROLES, **options: Any) -> None:
@@ -165,7 +173,9 @@ def command(world: World, name: str, *words: str) -> None:
     from cli import app
 
     at = {"--data-dir": world.data, "--cache-dir": world.features, "--results-dir": world.results}
-    where = [word for option, takers in FOLDERS.items() if name in takers for word in (option, str(at[option]))]
+    where = [
+        word for option, takers in FOLDERS.items() if name in takers for word in (option, str(at[option]))
+    ]
     try:
         app([name, *words, *where])
     except SystemExit as left:
@@ -182,7 +192,9 @@ def build_weights(world: World) -> None:
     for name in WEIGHT_FILES:
         path = world.weights / name / WEIGHT_FILES[name]
         path.parent.mkdir()
-        state = {key: torch.randn(s, generator=rng) / 4 for key, s in model_of(path).key_map({}).shapes.items()}
+        state = {
+            key: torch.randn(s, generator=rng) / 4 for key, s in model_of(path).key_map({}).shapes.items()
+        }
         if path.suffix == ".npz":
             np.savez(path, **{key: tensor.numpy() for key, tensor in state.items()})
         elif path.suffix == ".json":
@@ -238,18 +250,37 @@ def outputs(path: Path) -> dict[str, Any]:
         return {"tokens": encode(pixels)[layer].numpy(), "digest": digest}
 
 
-def build(root: Path, *parts: str) -> World:
-    """The world, or some parts of it with those that they are made from."""
-    world = World(root, root / "data")
-    root.mkdir(parents=True, exist_ok=True)
+BUILDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "data": (("data",), ()),
+    "stores": (("features", "int8", "frames", "shuffled"), ("data",)),
+    "results": (("results", "half", "killed"), ("data", "stores")),
+    "weights": (("weights",), ()),
+    "videos": (("videos",), ()),
+    "weather": (("weather",), ()),
+}
+"""Part of the world -> its folders, and the parts that it is made from."""
+
+
+def parts_of(folders: Iterable[str]) -> list[str]:
+    """The parts that hold some folders (or patterns below them), with those that they are made from."""
+    tops = {folder.partition("/")[0] for folder in folders}
+    wanted = {name for name, (own, _) in BUILDERS.items() if tops & set(own)}
+    wanted |= {one for name in wanted for one in BUILDERS[name][1]}
+    return [name for name in BUILDERS if name in wanted]
+
+
+def build(root: Path, parts: Sequence[str]) -> World:
+    """Some parts of the world, in the order of `BUILDERS`."""
     from tests.faults.data_world import build_videos, build_weather
 
-    builders = {
+    world = World(root, root / "data")
+    root.mkdir(parents=True, exist_ok=True)
+    functions = {
         "data": build_data, "stores": build_stores, "results": build_results, "weights": build_weights,
         "videos": build_videos, "weather": build_weather,
     }  # fmt: skip
-    for name in parts or builders:
-        builders[name](world)
+    for name in parts:
+        functions[name](world)
     return world
 
 

@@ -10,7 +10,7 @@ from featcache.data.readers import open_reader
 from featcache.manifest import load_manifest
 from tests.faults.data_world import VIDEOS
 from tests.faults.digests import digest
-from tests.faults.kinds import Kind
+from tests.faults.kinds.base import Kind
 from tests.faults.world import World
 
 Numbers = Mapping[str, Any]
@@ -81,11 +81,22 @@ KINDS = (
     *map(of_container, VIDEOS),
     Kind(name="clip list", files=("videos/*/clips.csv",), read=videos, folders=("videos",), allowed=_TEXT),
     Kind(name="manifest", files=("videos/*/manifest.yaml",), read=videos, folders=("videos",), allowed=_TEXT),
-    Kind(name="weather metadata", files=(f"{_ZARR}/.zmetadata", f"{_ZARR}/*/.z*"), read=weather,
-         folders=("weather",)),
-    Kind(name="weather coordinates", files=(f"{_ZARR}/latitude/0", f"{_ZARR}/longitude/0", f"{_ZARR}/time/0"),
-         read=weather, folders=("weather",)),
-    Kind(name="weather chunk", files=(f"{_ZARR}/height/*.0.0", f"{_ZARR}/moisture/*.0.0"), read=weather,
-         folders=("weather",)),
-)  # fmt: skip
-
+    Kind(
+        name="weather metadata",
+        files=(f"{_ZARR}/.zmetadata", f"{_ZARR}/*/.z*"),
+        read=weather,
+        folders=("weather",),
+    ),
+    Kind(
+        name="weather coordinates",
+        files=(f"{_ZARR}/latitude/0", f"{_ZARR}/longitude/0", f"{_ZARR}/time/0"),
+        read=weather,
+        folders=("weather",),
+    ),
+    Kind(
+        name="weather chunk",
+        files=(f"{_ZARR}/height/*.0.0", f"{_ZARR}/moisture/*.0.0"),
+        read=weather,
+        folders=("weather",),
+    ),
+)

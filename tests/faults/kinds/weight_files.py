@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.faults.kinds import Kind
+from tests.faults.kinds.base import Kind
 from tests.faults.world import WEIGHT_FILES, World, outputs
 
 _FOLDERS = ("weights",)
@@ -17,12 +17,28 @@ def loaded(world: World, damaged: Path) -> Mapping[str, Any]:
 
 
 KINDS = (
-    Kind(name="weights, safetensors", files=("weights/safetensors/*.safetensors",), read=loaded, folders=_FOLDERS,
-         peers=("weights/index/*.safetensors",), weight=2),
+    Kind(
+        name="weights, safetensors",
+        files=("weights/safetensors/*.safetensors",),
+        read=loaded,
+        folders=_FOLDERS,
+        peers=("weights/index/*.safetensors",),
+        weight=2,
+    ),
     Kind(name="weights, index", files=("weights/index/*.json",), read=loaded, folders=_FOLDERS),
-    Kind(name="weights, one of several files", files=("weights/index/*.safetensors",), read=loaded,
-         folders=_FOLDERS, weight=2),
+    Kind(
+        name="weights, one of several files",
+        files=("weights/index/*.safetensors",),
+        read=loaded,
+        folders=_FOLDERS,
+        weight=2,
+    ),
     Kind(name="weights, npz", files=("weights/npz/*.npz",), read=loaded, folders=_FOLDERS, weight=2),
-    Kind(name="weights, torch pickle", files=("weights/pickle/*.pth.tar",), read=loaded, folders=_FOLDERS,
-         weight=2),
-)  # fmt: skip
+    Kind(
+        name="weights, torch pickle",
+        files=("weights/pickle/*.pth.tar",),
+        read=loaded,
+        folders=_FOLDERS,
+        weight=2,
+    ),
+)

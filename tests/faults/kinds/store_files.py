@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from featcache.store.feature_store import FeatureStore, open_features
-from tests.faults.kinds import Kind
+from tests.faults.kinds.base import Kind
 from tests.faults.world import CPU, TASK, World, job
 
 Numbers = Mapping[str, Any]
@@ -98,43 +98,124 @@ _PICTURES = {"*": "pictures: no number comes from them"}
 _LOG = {"*": "a log that people read: no digest covers it (seconds of the cost table)"}
 
 KINDS = (
-    Kind(name="store header", files=(f"{_STORE}/zarr.json",), read=clips, folders=_BOTH,
-         peers=(f"{_OTHER}/zarr.json",), weight=3),
-    Kind(name="store header, extracted again", files=(f"{_VAL}/zarr.json",), read=again, folders=_BOTH,
-         peers=(f"{_OTHER}/zarr.json",)),
+    Kind(
+        name="store header",
+        files=(f"{_STORE}/zarr.json",),
+        read=clips,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/zarr.json",),
+        weight=3,
+    ),
+    Kind(
+        name="store header, extracted again",
+        files=(f"{_VAL}/zarr.json",),
+        read=again,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/zarr.json",),
+    ),
     Kind(name="store header of int8", files=(f"{_INT8}/zarr.json",), read=int8, folders=("int8",)),
     Kind(name="store header of frames", files=(f"{_FRAMES}/zarr.json",), read=frames, folders=("frames",)),
-    Kind(name="array metadata", files=(f"{_STORE}/tokens_1/zarr.json",), read=clips, folders=_BOTH,
-         peers=(f"{_OTHER}/tokens_1/zarr.json",)),
-    Kind(name="token shard", files=(f"{_STORE}/tokens_1/c.*",), read=clips, folders=_BOTH,
-         peers=(f"{_OTHER}/tokens_1/c.*",), weight=4),
-    Kind(name="token shard, extracted again", files=(f"{_VAL}/tokens_1/c.*",), read=again, folders=_BOTH,
-         peers=(f"{_OTHER}/tokens_1/c.*",)),
-    Kind(name="token shard of int8", files=(f"{_INT8}/tokens_1/c.*",), read=int8, folders=("int8",), weight=2),
+    Kind(
+        name="array metadata",
+        files=(f"{_STORE}/tokens_1/zarr.json",),
+        read=clips,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/tokens_1/zarr.json",),
+    ),
+    Kind(
+        name="token shard",
+        files=(f"{_STORE}/tokens_1/c.*",),
+        read=clips,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/tokens_1/c.*",),
+        weight=4,
+    ),
+    Kind(
+        name="token shard, extracted again",
+        files=(f"{_VAL}/tokens_1/c.*",),
+        read=again,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/tokens_1/c.*",),
+    ),
+    Kind(
+        name="token shard of int8", files=(f"{_INT8}/tokens_1/c.*",), read=int8, folders=("int8",), weight=2
+    ),
     Kind(name="scale shard", files=(f"{_INT8}/scales_1/c.*",), read=int8, folders=("int8",), weight=2),
-    Kind(name="token shard of frames", files=(f"{_FRAMES}/tokens_1/c.*",), read=frames, folders=("frames",),
-         weight=2),
-    Kind(name="clip table", files=(f"{_STORE}/clips.parquet",), read=clips, folders=_BOTH,
-         peers=(f"{_OTHER}/clips.parquet",), weight=2),
+    Kind(
+        name="token shard of frames",
+        files=(f"{_FRAMES}/tokens_1/c.*",),
+        read=frames,
+        folders=("frames",),
+        weight=2,
+    ),
+    Kind(
+        name="clip table",
+        files=(f"{_STORE}/clips.parquet",),
+        read=clips,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/clips.parquet",),
+        weight=2,
+    ),
     Kind(name="clip table, extracted again", files=(f"{_VAL}/clips.parquet",), read=again, folders=_BOTH),
-    Kind(name="previews", files=(f"{_STORE}/previews.parquet",), read=previewed, folders=_BOTH,
-         peers=(f"{_OTHER}/previews.parquet",), allowed=_PICTURES),
-    Kind(name="frame table", files=(f"{_FRAMES}/frames/c.0.0.0",), read=frames, folders=("frames",), weight=2),
-    Kind(name="frame table, extracted again", files=(f"{_FRAMES}/frames/c.0.0.0",), read=again_frames,
-         folders=("frames",)),
+    Kind(
+        name="previews",
+        files=(f"{_STORE}/previews.parquet",),
+        read=previewed,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/previews.parquet",),
+        allowed=_PICTURES,
+    ),
+    Kind(
+        name="frame table", files=(f"{_FRAMES}/frames/c.0.0.0",), read=frames, folders=("frames",), weight=2
+    ),
+    Kind(
+        name="frame table, extracted again",
+        files=(f"{_FRAMES}/frames/c.0.0.0",),
+        read=again_frames,
+        folders=("frames",),
+    ),
     Kind(name="log of runs", files=(f"{_STORE}/runs.jsonl",), read=cost, folders=("features",), allowed=_LOG),
     Kind(name="targets root", files=(f"{_TARGETS}/zarr.json",), read=clips, folders=_BOTH, weight=2),
     Kind(name="targets array metadata", files=(f"{_TARGETS}/*/zarr.json",), read=clips, folders=_BOTH),
     Kind(name="targets chunk", files=(f"{_TARGETS}/*/c.*",), read=clips, folders=_BOTH, weight=2),
-    Kind(name="targets, extracted again", files=(f"{_VAL_TARGETS}/zarr.json", f"{_VAL_TARGETS}/*/c.*"), read=again,
-         folders=_BOTH),
-    Kind(name="store, validated", files=(f"{_STORE}/zarr.json", f"{_STORE}/*/*", f"{_STORE}/clips.parquet"),
-         read=validated, folders=_BOTH, peers=(f"{_OTHER}/tokens_1/c.*",)),
-    Kind(name="targets, validated", files=(f"{_TARGETS}/zarr.json", f"{_TARGETS}/*/*"), read=validated,
-         folders=("features",)),
-    Kind(name="frames, validated", files=(f"{_FRAMES}/frames/*", f"{_FRAMES}/zarr.json"), read=validated,
-         folders=("frames",)),
-    Kind(name="index cache", files=("features/index/*-val-*.parquet",), read=again, folders=("features",),
-         peers=("features/index/*.parquet",), weight=2),
-    Kind(name="frame keys", files=("frames/index/*-train-frames*",), read=again_frames, folders=("frames",), weight=2),
-)  # fmt: skip
+    Kind(
+        name="targets, extracted again",
+        files=(f"{_VAL_TARGETS}/zarr.json", f"{_VAL_TARGETS}/*/c.*"),
+        read=again,
+        folders=_BOTH,
+    ),
+    Kind(
+        name="store, validated",
+        files=(f"{_STORE}/zarr.json", f"{_STORE}/*/*", f"{_STORE}/clips.parquet"),
+        read=validated,
+        folders=_BOTH,
+        peers=(f"{_OTHER}/tokens_1/c.*",),
+    ),
+    Kind(
+        name="targets, validated",
+        files=(f"{_TARGETS}/zarr.json", f"{_TARGETS}/*/*"),
+        read=validated,
+        folders=("features",),
+    ),
+    Kind(
+        name="frames, validated",
+        files=(f"{_FRAMES}/frames/*", f"{_FRAMES}/zarr.json"),
+        read=validated,
+        folders=("frames",),
+    ),
+    Kind(
+        name="index cache",
+        files=("features/index/*-val-*.parquet",),
+        read=again,
+        folders=("features",),
+        peers=("features/index/*.parquet",),
+        weight=2,
+    ),
+    Kind(
+        name="frame keys",
+        files=("frames/index/*-train-frames*",),
+        read=again_frames,
+        folders=("frames",),
+        weight=2,
+    ),
+)

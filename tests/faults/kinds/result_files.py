@@ -1,10 +1,10 @@
-"""Kinds of files of stage two: the table, what is in a run's folder, certificates, and the report's caches."""
+"""Kinds of files of stage two: the table, what is in a run's folder, certificates, caches of the report."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.faults.kinds import Kind
+from tests.faults.kinds.base import Kind
 from tests.faults.world import TASK, World, train
 
 Numbers = Mapping[str, Any]
@@ -118,28 +118,79 @@ _RUNS = f"results/{TASK}/small_clips-*"
 _CERTIFIED = f"features/{TASK}/train/small_clips-*.zarr/certificate.json"
 
 KINDS = (
-    Kind(name="results table", files=("results/results.parquet/*.parquet",), read=table, folders=("results",),
-         weight=2),
-    Kind(name="checkpoint, gone on from", files=(f"killed/{TASK}/*/last.safetensors",), read=went_on,
-         folders=("features", "killed", "half"), peers=(f"half/{TASK}/*/last.safetensors",), weight=2),
-    Kind(name="checkpoint, scored later", files=(f"half/{TASK}/*/last.safetensors",), read=scored_later,
-         folders=("features", "killed", "half"), peers=(f"killed/{TASK}/*/last.safetensors",), weight=3),
-    Kind(name="curve, gone on from", files=(f"killed/{TASK}/*/history.jsonl",), read=went_on,
-         folders=("features", "killed", "half"), peers=(f"half/{TASK}/*/history.jsonl",), weight=2),
-    Kind(name="curve, reported", files=(f"{_RUNS}/history.jsonl",), read=curve, folders=("results",), weight=2),
-    Kind(name="results table, scored later", files=("half/results.parquet/*.parquet",), read=scored_later,
-         folders=("features", "half", "results"), peers=("results/results.parquet/*.parquet",)),
-    Kind(name="predictions", files=(f"{_RUNS}/predictions_*.parquet",), read=predictions, folders=("results",),
-         weight=2),
-    Kind(name="per-clip statistics", files=(f"{_RUNS}/evidence_*.npz",), read=per_clip, folders=("results",),
-         weight=2),
+    Kind(
+        name="results table",
+        files=("results/results.parquet/*.parquet",),
+        read=table,
+        folders=("results",),
+        weight=2,
+    ),
+    Kind(
+        name="checkpoint, gone on from",
+        files=(f"killed/{TASK}/*/last.safetensors",),
+        read=went_on,
+        folders=("features", "killed", "half"),
+        peers=(f"half/{TASK}/*/last.safetensors",),
+        weight=2,
+    ),
+    Kind(
+        name="checkpoint, scored later",
+        files=(f"half/{TASK}/*/last.safetensors",),
+        read=scored_later,
+        folders=("features", "killed", "half"),
+        peers=(f"killed/{TASK}/*/last.safetensors",),
+        weight=3,
+    ),
+    Kind(
+        name="curve, gone on from",
+        files=(f"killed/{TASK}/*/history.jsonl",),
+        read=went_on,
+        folders=("features", "killed", "half"),
+        peers=(f"half/{TASK}/*/history.jsonl",),
+        weight=2,
+    ),
+    Kind(
+        name="curve, reported", files=(f"{_RUNS}/history.jsonl",), read=curve, folders=("results",), weight=2
+    ),
+    Kind(
+        name="results table, scored later",
+        files=("half/results.parquet/*.parquet",),
+        read=scored_later,
+        folders=("features", "half", "results"),
+        peers=("results/results.parquet/*.parquet",),
+    ),
+    Kind(
+        name="predictions",
+        files=(f"{_RUNS}/predictions_*.parquet",),
+        read=predictions,
+        folders=("results",),
+        weight=2,
+    ),
+    Kind(
+        name="per-clip statistics",
+        files=(f"{_RUNS}/evidence_*.npz",),
+        read=per_clip,
+        folders=("results",),
+        weight=2,
+    ),
     Kind(name="certificate", files=(_CERTIFIED,), read=certificate, folders=("features",), weight=2),
     Kind(name="sweep record", files=("results/sweeps/*/sweep.json",), read=sweeps, folders=("results",)),
-    Kind(name="baselines cache", files=(f"results/{TASK}/baselines.json",), read=baselines,
-         folders=("features", "results")),
-    Kind(name="intervals cache", files=(f"results/{TASK}/intervals.json",), read=intervals,
-         folders=("features", "results")),
-    Kind(name="token figures cache", files=("results/token_figures/*.json",), read=tokens,
-         folders=("features", "results")),
-)  # fmt: skip
-
+    Kind(
+        name="baselines cache",
+        files=(f"results/{TASK}/baselines.json",),
+        read=baselines,
+        folders=("features", "results"),
+    ),
+    Kind(
+        name="intervals cache",
+        files=(f"results/{TASK}/intervals.json",),
+        read=intervals,
+        folders=("features", "results"),
+    ),
+    Kind(
+        name="token figures cache",
+        files=("results/token_figures/*.json",),
+        read=tokens,
+        folders=("features", "results"),
+    ),
+)

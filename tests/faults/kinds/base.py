@@ -54,7 +54,7 @@ class Kind:
 
 def all_kinds() -> dict[str, Kind]:
     """Every kind, by its name."""
-    from tests.faults import data_files, result_files, store_files, weight_files
+    from tests.faults.kinds import data_files, result_files, store_files, weight_files
 
     modules = (store_files, result_files, weight_files, data_files)
     return {kind.name: kind for module in modules for kind in module.KINDS}
