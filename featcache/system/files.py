@@ -9,6 +9,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -99,9 +100,36 @@ class Lock:
             return False
 
 
+def open_regular(path: str | Path, flags: int) -> int:
+    """A file descriptor of a regular file, as an `opener`: nothing else is waited for, or read without end.
+
+    Raises:
+        OSError: it cannot be opened, or is a pipe, a device or a folder.
+    """
+    # A pipe without a writer would block the call itself.
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
+def read_regular(path: Path, *, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is longer.
+    """
+    with open(path, "rb", opener=open_regular) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"longer than the {limit:,} bytes that it can have", str(path))
+    return content
+
+
 def publish(path: Path, content: bytes) -> None:
     """Write a small file whole, unless it is there with the same bytes."""
-    if path.is_file() and path.read_bytes() == content:
+    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
         return
     with Staged(path) as staged:
         write_all(staged.fd, [content])
