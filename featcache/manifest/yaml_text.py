@@ -8,7 +8,7 @@ bounded, so that no file takes memory or time that its size does not show.
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -55,8 +55,6 @@ def read_yaml(path: Path) -> Any:
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, bounded, and with the kinds of plain values of YAML 1.2."""
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -112,6 +110,7 @@ def _refuse(what: str, mark: Any) -> NoReturn:
 
 _NUMBER = r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
 
+_Loader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF", "tTfFyYnNoO"),
     ("int", r"[-+]?(0|[1-9][0-9]{0,17})", "-+0123456789"),
