@@ -1,4 +1,4 @@
-"""Several jobs at once on a fresh cache, as the README says: none is lost, and the bytes are those of one job.
+"""Several jobs at once on a fresh cache: none is lost, and the bytes are those of one after the other.
 
 With locks, without them, and where they are granted to everybody (as some network file systems do).
 `SCIVID_ROUNDS=50 python -m pytest tests/test_jobs_at_once.py` runs more rounds than the suite does.
