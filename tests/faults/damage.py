@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.kinds.base import Kind
-from tests.faults.mutations import BYTES, JSON, mutate, names_for
+from tests.faults.mutations import BYTES, JSON, SWAPPED, mutate, names_for
 from tests.faults.trial import Ended, Note, run, run_all
 from tests.faults.world import World, copy
 
@@ -111,11 +111,12 @@ class Damage:
     def _judged(self, trial: Trial, ended: Ended) -> Judged:
         path, name, what, anew = ended.facts or _facts_of(self.world, trial)
         calm = self.calm(trial.kind, path)
-        verdict, detail = self._verdict(trial.kind, path, name, ended, calm, anew=anew)
+        touched = [path, what.removeprefix(SWAPPED)] if name == "swap" else [path]
+        verdict, detail = self._verdict(trial.kind, touched, name, ended, calm, anew=anew)
         return Judged(trial=trial, verdict=verdict, what=f"{path}: {what}", detail=detail)
 
     def _verdict(
-        self, kind: Kind, path: str, name: str, ended: Ended, calm: Ended, *, anew: bool
+        self, kind: Kind, touched: Sequence[str], name: str, ended: Ended, calm: Ended, *, anew: bool
     ) -> tuple[str, str]:
         if ended.how == "hang":
             return "hang", ended.output[-500:]
@@ -124,14 +125,14 @@ class Damage:
         said = _new_lines(ended.output, calm.output)
         if ended.how == "refused":
             message = ended.message or ended.output
-            named = name in GONE or _names_file(message, path)
+            named = name in GONE or _names_one(message, touched)
             return ("refused" if named else "unnamed"), message
         differing = sorted(
             k for k in ended.numbers | calm.numbers if ended.numbers.get(k) != calm.numbers.get(k)
         )
         if not differing:
             return ("made anew" if anew else "harmless"), ""
-        if _names_file(said, path):
+        if _names_one(said, touched):
             return "said", said
         detail = f"{', '.join(differing[:4])} differ; said: {said[-300:]!r}"
         return ("allowed" if _is_allowed(kind, name) else "silent"), detail
@@ -155,9 +156,13 @@ def _is_allowed(kind: Kind, name: str) -> bool:
     return inside or "*" in kind.allowed or name in kind.allowed
 
 
-def _names_file(text: str, path: str) -> bool:
-    """Whether a text names a file, or the store or run that it belongs to."""
-    names = [Path(path).name, *(part for part in Path(path).parts[:-1] if "-" in part or "." in part)]
+def _names_one(text: str, touched: Sequence[str]) -> bool:
+    """Whether a text names one of the files that were touched, or the store or run that it belongs to."""
+    # Of a path within the world, whose own folder has a name of the same form.
+    paths = [
+        path.rpartition("/scratch/")[2].partition("/")[2] if "/scratch/" in path else path for path in touched
+    ]
+    names = [part for path in map(Path, paths) for part in path.parts if part == path.name or "-" in part]
     return any(name in text for name in names)
 
 

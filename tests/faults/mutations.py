@@ -222,12 +222,15 @@ JSON: dict[str, Callable[[Any, random.Random], str]] = {
 }
 
 
+SWAPPED = "swap with "
+
+
 def swap(at: Damaged, rng: random.Random) -> str:
     other = rng.choice(at.peers)
     mine, theirs = at.path.read_bytes(), other.read_bytes()
     write(at.path, theirs)
     write(other, mine)
-    return f"swap with {other.name}"
+    return f"{SWAPPED}{other}"
 
 
 def peer(at: Damaged, rng: random.Random) -> str:

@@ -33,7 +33,7 @@ FILE = "results/results.parquet/0123.parquet"
 )
 def test_verdicts(ended: Ended, name: str, anew: bool, verdict: str) -> None:
     judge = Damage(World(Path(), Path()), Path(), workers=1)
-    assert judge._verdict(KIND, FILE, name, ended, CALM, anew=anew)[0] == verdict
+    assert judge._verdict(KIND, [FILE], name, ended, CALM, anew=anew)[0] == verdict
 
 
 def test_every_kind_gets_its_share() -> None:
