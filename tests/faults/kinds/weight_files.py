@@ -25,6 +25,7 @@ KINDS = (
         peers=("weights/index/*.safetensors",),
         weight=2,
     ),
+    Kind(name="note of the first load", files=("weights/*/*.sha256",), read=loaded, folders=_FOLDERS),
     Kind(name="weights, index", files=("weights/index/*.json",), read=loaded, folders=_FOLDERS),
     Kind(
         name="weights, one of several files",
