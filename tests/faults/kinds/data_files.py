@@ -70,9 +70,13 @@ def weather(world: World, _: Path) -> Numbers:
 def of_container(name: str) -> Kind:
     suffix = Path(name).suffix
     return Kind(
-        name=f"video, {suffix[1:]}", files=(f"videos/{name}/*{suffix}",), read=videos, folders=("videos",),
+        name=f"video, {suffix[1:]}",
+        files=(f"videos/{name}/*{suffix}",),
+        without=("huge",),
+        read=videos,
+        folders=("videos",),
         allowed=_PAYLOAD,
-    )  # fmt: skip
+    )
 
 
 def made_again(world: World, damaged: Path) -> Numbers:
@@ -85,7 +89,7 @@ _DEMO = "data/full/digital_typhoon_slim"
 _RECORDS = "data/full/digital_typhoon_slim/val_*"
 _ZARR = "weather/era.zarr"
 KINDS = (
-    Kind(name="records", files=(_RECORDS,), read=records, folders=(_RECORDS,)),
+    Kind(name="records", files=(_RECORDS,), without=("huge",), read=records, folders=(_RECORDS,)),
     Kind(name="note of data demo", files=(f"{_DEMO}/synthetic.json",), read=made_again, folders=(_DEMO,)),
     *map(of_container, VIDEOS),
     Kind(name="clip list", files=("videos/*/clips.csv",), read=videos, folders=("videos",), allowed=_TEXT),

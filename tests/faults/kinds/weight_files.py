@@ -19,6 +19,7 @@ def loaded(world: World, damaged: Path) -> Mapping[str, Any]:
 KINDS = (
     Kind(
         name="weights, safetensors",
+        without=("huge",),
         files=("weights/safetensors/*.safetensors",),
         read=loaded,
         folders=_FOLDERS,
@@ -29,14 +30,23 @@ KINDS = (
     Kind(name="weights, index", files=("weights/index/*.json",), read=loaded, folders=_FOLDERS),
     Kind(
         name="weights, one of several files",
+        without=("huge",),
         files=("weights/index/*.safetensors",),
         read=loaded,
         folders=_FOLDERS,
         weight=2,
     ),
-    Kind(name="weights, npz", files=("weights/npz/*.npz",), read=loaded, folders=_FOLDERS, weight=2),
+    Kind(
+        name="weights, npz",
+        without=("huge",),
+        files=("weights/npz/*.npz",),
+        read=loaded,
+        folders=_FOLDERS,
+        weight=2,
+    ),
     Kind(
         name="weights, torch pickle",
+        without=("huge",),
         files=("weights/pickle/*.pth.tar",),
         read=loaded,
         folders=_FOLDERS,
