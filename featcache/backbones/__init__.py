@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
 from featcache.backbones.catalogue import BACKBONES, Model
+from featcache.backbones.own import OwnBackbone, source_digest
 from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError, did_you_mean
 from featcache.system.console import OWN_MODULE
@@ -105,7 +106,7 @@ def _own_backbone(path: Path, attribute: str) -> Backbone:
             f"{path}:{attribute} is not a backbone: it lacks {', '.join(lacking)}. "
             "featcache.backbones.base.Backbone says what each must do."
         )
-    return cast(Backbone, backbone)
+    return OwnBackbone(own=cast(Backbone, backbone), source=source_digest(path))
 
 
 def _run_file(path: Path) -> Any:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +20,8 @@ from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, Ski
 from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
-from featcache.system.files import publish, remove_leftovers
+from featcache.system.files import keep, remove_leftovers
+from featcache.system.versions import version_of
 
 FOLDER = "index"
 """Below the cache folder; the stores are two levels further down."""
@@ -84,7 +84,7 @@ def _code() -> str:
     """The version of what reads and lists clips, and a digest of its source."""
     data = Path(__file__).parent
     sources = [data.parent / "clips.py", data / "sampling.py", *sorted((data / "readers").rglob("*.py"))]
-    return f"{version('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
+    return f"{version_of('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
 
 
 def _keep(path: Path, scan: Scan, made_from: str) -> None:
@@ -97,7 +97,7 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
     }
     sink = pa.BufferOutputStream()
     pq.write_table(scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)}), sink)
-    publish(path, sink.getvalue().to_pybytes())
+    keep(path, sink.getvalue().to_pybytes(), what="the clip index")
     remove_leftovers(path.parent)
 
 

@@ -53,9 +53,11 @@ class VideoFileReader:
         entry = dataset.split(split)
         sources = _find_videos(entry, data_dir)
         problems, n_clips = ([] if sources else [_none_found(entry, data_dir)]), None
+        notes: tuple[str, ...] = ()
         if entry.clips and sources:
             try:
-                n_clips = len(read_clip_list(data_dir / entry.clips, sources, dataset.classes))
+                found = read_clip_list(data_dir / entry.clips, sources, dataset.classes)
+                n_clips, notes = len(found.clips), found.notes
             except DataError as problem:
                 problems.append(str(problem))
         return SplitStatus(
@@ -64,7 +66,7 @@ class VideoFileReader:
             n_clips=n_clips,
             n_bytes=sum((data_dir / source).stat().st_size for source in sources),
             problems=tuple(problems),
-            notes=_left_out(entry, _other_case(entry, data_dir, sources)),
+            notes=(*_left_out(entry, _other_case(entry, data_dir, sources)), *notes),
         )
 
     def files(self) -> tuple[str, ...]:
@@ -77,9 +79,11 @@ class VideoFileReader:
         Of a video that is not whole `skip_bad` takes what frames there are, and it leaves out those clips of
         the list whose first frame does not exist; both are noted. A file without a frame is always an error.
         """
-        listed = None
+        listed: tuple[ClipStart, ...] | None = None
+        notes: tuple[str, ...] = ()
         if self._split.clips is not None:
-            listed = read_clip_list(self._data_dir / self._split.clips, self._sources, self._dataset.classes)
+            found = read_clip_list(self._data_dir / self._split.clips, self._sources, self._dataset.classes)
+            listed, notes = found.clips, found.notes
         sources = self._sources if listed is None else list(dict.fromkeys(start.source for start in listed))
         videos = self._measured(sources, skip_bad, progress)
         starts = _cut(videos, self._dataset.clip_every) if listed is None else listed
@@ -91,11 +95,11 @@ class VideoFileReader:
             way_out = "It is so with every row" if skip_bad else "Or leave such rows out with --skip-bad"
             raise DataError(f"{what}. Correct it. {way_out}.")
         clips = ClipIndex.from_clips(_clip(start, videos[start.source]) for start in inside)
-        notes = [f"{source}: {remark}" for source in sources for remark in videos[source].remarks]
+        of_videos = [f"{source}: {remark}" for source in sources for remark in videos[source].remarks]
         return Scan(
             index=clips,
             skipped=skipped,
-            notes=(*_left_out(self._split, self._others), *notes),
+            notes=(*_left_out(self._split, self._others), *notes, *of_videos),
             lenient=any(video.lost for video in videos.values()),
         )
 
