@@ -1,0 +1,161 @@
+"""Files that carry the digest of their own bytes, so that a flipped bit is never read as a number.
+
+A seal is a marked place in a file, `scivid-sha256:` and 64 hex digits, wherever its format has room for text:
+a key in JSON, the metadata of Parquet or safetensors, the comment of a zip. The digits are the sha256 of the
+whole file with zeros in their place. Any program reads such a file as before; ours compare first. Files of
+before there were seals have none and are read as they are.
+"""
+
+import json
+import mmap
+import os
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featcache.system.files import open_regular, read_regular
+
+_MARK = b"scivid-sha256:"
+_ZEROS = b"0" * 64
+
+UNSEALED = (_MARK + _ZEROS).decode()
+"""What to write where the seal is to be; once in a file."""
+
+KEY = "seal"
+"""Under which JSON and Parquet files of ours have it."""
+
+
+class BrokenSealError(ValueError):
+    """A file is not, byte for byte, what was sealed; worded as the end of a sentence that begins with it."""
+
+    def __init__(self) -> None:
+        super().__init__("was changed after it was written: it does not have the digest that it carries")
+
+
+def seal(content: bytes) -> bytes:
+    """The content with its digest where it had `UNSEALED`."""
+    start, found = _seal_of(content)
+    assert found == _ZEROS, "sealed already"
+    digest = sha256(content).hexdigest().encode()
+    return content[:start] + digest + content[start + len(digest) :]
+
+
+def check_seal(content: bytes | mmap.mmap, *, required: bool = False) -> bool:
+    """Whether the content is sealed; if it is, it has the digest that it carries.
+
+    Args:
+        content: of a whole file.
+        required: it is of a form that always was sealed.
+
+    Raises:
+        BrokenSealError: it has another digest, or none though one is required.
+    """
+    start, found = _seal_of(content)
+    if start < 0:
+        if required:
+            raise BrokenSealError
+        return False
+    view = memoryview(content)
+    try:
+        digest = sha256(view[:start])
+        digest.update(_ZEROS)
+        digest.update(view[start + len(_ZEROS) :])
+    finally:
+        view.release()
+    if digest.hexdigest().encode() != found:
+        raise BrokenSealError
+    return True
+
+
+def seal_file(path: Path) -> None:
+    """Fill in the seal of a file that was just written, in place, and sync it to the disk."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
+        start, found = _seal_of(content)
+        assert found == _ZEROS, "sealed already"
+        content[start : start + len(_ZEROS)] = sha256(content).hexdigest().encode()
+        content.flush()
+        os.fsync(file.fileno())
+
+
+def check_file(path: Path) -> bool:
+    """As `check_seal`, of a file that may be larger than memory.
+
+    Raises:
+        BrokenSealError: as `check_seal`.
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open(path, "rb", opener=open_regular) as file:
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+            return check_seal(content)
+
+
+def read_sealed(path: Path, *, limit: int = 2**32) -> bytes:
+    """The bytes of a regular file, which has the digest that it carries, if it carries one.
+
+    Raises:
+        BrokenSealError: it has not.
+        OSError: it cannot be read, is no regular file, or is longer than `limit` bytes.
+    """
+    content = read_regular(path, limit=limit)
+    check_seal(content)
+    return content
+
+
+def json_sealed(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
+    """A JSON object as a sealed file; `KEY` is the seal's."""
+    assert KEY not in document
+    text = json.dumps({**document, KEY: UNSEALED}, sort_keys=True, indent=indent, allow_nan=False)
+    return seal(text.encode() + b"\n")
+
+
+def json_unsealed(content: bytes) -> tuple[dict[str, Any], bool]:
+    """What `json_sealed` was given, and whether there was a seal.
+
+    Raises:
+        ValueError: the seal is broken, or it is not a JSON object.
+    """
+    sealed = check_seal(content)
+    try:
+        document = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    document.pop(KEY, None)
+    return document, sealed
+
+
+def parquet_sealed(table: pa.Table) -> bytes:
+    """A table as a sealed Parquet file; what metadata its schema has is kept."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: UNSEALED}), sink)
+    return seal(bytes(sink.getvalue()))
+
+
+def read_parquet(path: Path, **options: Any) -> pa.Table:
+    """The table of a Parquet file, once its seal was found to be right, if it has one.
+
+    Args:
+        path: of the file.
+        options: of `pyarrow.parquet.read_table`.
+
+    Raises:
+        ValueError: the seal is broken, or it is not Parquet (`pyarrow.ArrowInvalid` is one).
+        OSError: it cannot be read, or is no regular file.
+    """
+    return pq.read_table(pa.BufferReader(read_sealed(path)), **options)
+
+
+def _seal_of(content: bytes | mmap.mmap) -> tuple[int, bytes]:
+    """Where the digits of the seal begin, -1 without one, and what they are."""
+    start = content.find(_MARK)
+    if start < 0:
+        return -1, b""
+    start += len(_MARK)
+    return start, bytes(content[start : start + len(_ZEROS)])
