@@ -57,7 +57,8 @@ class Ground:
     @property
     def said(self) -> tuple[Any, ...]:
         """All of it, in the order of the fields."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        numbers = (self.n_train, self.n_val, self.n_test)
+        return self.task, self.train, self.val, self.test, *numbers, self.test_fingerprint
 
     def agrees(self, other: "Ground") -> bool:
         """Whether nothing that both say differs."""
@@ -73,7 +74,8 @@ class Ground:
 
         Of training no number: a smaller share of the same clips is a setting.
         """
-        return getattr(self, role), None if role == "train" else getattr(self, f"n_{role}")
+        of = {"train": (self.train, None), "val": (self.val, self.n_val), "test": (self.test, self.n_test)}
+        return of[role]
 
 
 def ground_of(row: Row) -> Ground:
