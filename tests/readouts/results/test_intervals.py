@@ -118,7 +118,8 @@ def test_another_training_has_its_own_interval(
     monkeypatch.setattr(
         intervals, "interval", lambda score, *_, **__: asked.append(score) or interval(score, _[0])
     )
-    for row in (rows[0], dict(rows[0]), {**rows[0], **changed}):
+    twin = {**rows[0], "val": rows[1]["val"]} if "run" in changed else rows[0]
+    for row in (rows[0], dict(rows[0]), {**twin, **changed}):
         found.of([row], "val")
     assert len(asked) == 2, "once for the row, and once for what is not it"
 
