@@ -20,17 +20,19 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
-from featcache.errors import DataError, StoreError
+from featcache.errors import DataError, StoreError, few
 from featcache.spec import Layer
+from featcache.store.clip_table import CLIPS, PREVIEWS
 from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
-from featcache.store.feature_store import FeatureStore, unfinished
+from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import read_frame_table
-from featcache.store.header import read_root
-from featcache.store.matching import refuse_other
-from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
+from featcache.store.header import MOST_HEADER_BYTES, read_root
+from featcache.store.matching import refuse_other, unfinished
+from featcache.store.shards import ABSENT, DAMAGED, DamagedShard, Tail, checksum, examine, read_chunk_into
 from featcache.store.spec import ArraySpec
 from featcache.store.targets import Targets
-from featcache.store.zarr_format import json_bytes, shard_key
+from featcache.store.zarr_format import shard_key
+from featcache.system.files import open_regular, read_regular
 
 Progress = Callable[[int, int], None]
 """Called with shards done and shards in all."""
@@ -104,6 +106,8 @@ class _Audit:
     present: Bool[np.ndarray, "B V"] | None = None
     """Which chunks it holds; None where the file or its index could not be read."""
     missing: bool = False
+    damaged: bool = False
+    """Whether it is to be made anew; not where the system could not read it this time."""
     n_good: int = 0
     n_bytes: int = 0
     largest: float = 0.0
@@ -115,7 +119,7 @@ def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Aud
         path=path,
         problems=tuple(problems),
         notes=tuple(notes),
-        damaged=tuple(audit.path for audit in audits if audit.problems),
+        damaged=tuple(audit.path for audit in audits if audit.damaged),
         n_shards=sum(not audit.missing for audit in audits),
         n_chunks=sum(audit.n_good for audit in audits),
         n_bytes=sum(audit.n_bytes for audit in audits),
@@ -148,23 +152,28 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
     path = store.path / shard_key(array, shard)
     found_so = partial(_Audit, layer=layer, path=path, shard=shard)
     try:
-        present = presence(path, array, shard)
+        present, tail = examine(path, array, shard, sums=store.header.is_sealed)
+        tail.refuse_other(store.header.digest_of(array, shard))
+        with open(path, "rb", opener=open_regular) as file:
+            found = list(_chunk_findings(array, file.fileno(), present, tail))
     except FileNotFoundError:
         return found_so(missing=True)
     except (DamagedShard, OSError) as problem:
+        damaged = isinstance(problem, DamagedShard)
         rows = store.spec.rows_of_shard(shard)
         who = f"{_who(store, rows.start)} to {_who(store, rows.stop - 1)}"
-        line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
-        return found_so(problems=(line,))
-    with path.open("rb") as file:
-        found = list(_chunk_findings(array, file.fileno(), present))
+        what = problem if isinstance(problem, DamagedShard) else f"cannot be read ({problem.strerror})"
+        line = f"layer {layer.name}, {path} {what}: none of {who} can be read."
+        return found_so(problems=(line,), damaged=damaged)
     first = store.spec.rows_of_shard(shard).start
+    problems = tuple(
+        f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
+        for row, view, what, _ in found
+        if what
+    )
     return found_so(
-        problems=tuple(
-            f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
-            for row, view, what, _ in found
-            if what
-        ),
+        problems=problems,
+        damaged=bool(problems),
         present=present,
         n_good=sum(largest is not None for *_, largest in found),
         n_bytes=path.stat().st_size,
@@ -173,19 +182,23 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
 
 
 def _chunk_findings(
-    array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
+    array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"], tail: Tail
 ) -> Iterator[tuple[int, int, str, float | None]]:
     """Every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
     chunk = np.empty(array.of_a_chunk, array.dtype)
-    offset = 0
-    for position, view in np.argwhere(present).tolist():
+    for slot, (position, view) in zip(
+        np.flatnonzero(tail.index[:, 0] != ABSENT).tolist(), np.argwhere(present).tolist(), strict=True
+    ):
+        offset = int(tail.index[slot, 0])
         try:
             read_chunk_into(fd, offset, chunk)
         except DamagedShard as problem:
             yield position, view, str(problem), None
-        else:
-            yield position, view, *_numbers(chunk)
-        offset += chunk.nbytes + CRC_BYTES
+            continue
+        if tail.sums is not None and int.from_bytes(checksum(chunk), "little") != tail.sums[slot]:
+            yield position, view, f"has another chunk at byte {offset} than was written there", None
+            continue
+        yield position, view, *_numbers(chunk)
 
 
 def _numbers(chunk: np.ndarray) -> tuple[str, float]:
@@ -204,7 +217,7 @@ def _numbers(chunk: np.ndarray) -> tuple[str, float]:
 
 
 def _problems_beside_shards(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
-    for check in (_metadata_problems, _clip_problems, _frame_problems, _target_problems):
+    for check in (_metadata_problems, _clip_problems, _frame_problems, _target_problems, _preview_problems):
         try:
             yield from check(store, root)
         except StoreError as problem:
@@ -212,12 +225,12 @@ def _problems_beside_shards(store: FeatureStore, root: Mapping[str, Any]) -> Ite
 
 
 def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
-    document = json.loads(json_bytes(store.header.metadata()))
+    document = json.loads(store.header.to_bytes())
     for name, wanted in document["consolidated_metadata"]["metadata"].items():
         path = store.path / name / "zarr.json"
         try:
-            found = json.loads(path.read_bytes())
-        except (OSError, ValueError) as problem:
+            found = json.loads(read_regular(path, limit=MOST_HEADER_BYTES))
+        except (OSError, ValueError, RecursionError) as problem:
             yield f"{path} cannot be read: {problem}. Other Zarr clients need it."
             continue
         if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
@@ -228,20 +241,17 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
 
 
 def _clip_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
-    path = store.path / "clips.parquet"
+    path, table = store.path / CLIPS, store.clips
     try:
-        table = store.clips
-        index = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-        mislocated = _mislocated(store, table) if len(table) == store.spec.n_clips else ()
-    except (OSError, KeyError, pa.ArrowException, DataError) as problem:
+        digest = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA)).digest
+        mislocated = _mislocated(store, table)
+    except (KeyError, pa.ArrowException, DataError) as problem:
         yield f"{path} cannot be read as the clip table: {problem}."
         return
-    if len(index) != store.spec.n_clips:
-        yield f"{path} has {len(index)} rows, the store has {store.spec.n_clips} clips."
     for clip in list(mislocated)[:1]:
         yield f"{path} puts {_who(store, int(clip))} in another shard or position than the one it is in."
-    if index.digest != store.header.clips_digest:
-        yield f"{path} was edited: its rows have the digest {index.digest}, not {store.header.clips_digest}."
+    if digest != store.header.clips_digest:
+        yield f"{path} was edited: its rows have the digest {digest}, not {store.header.clips_digest}."
 
 
 def _mislocated(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
@@ -266,6 +276,12 @@ def _target_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]
             yield from _array_problems(store, targets, name)
 
 
+def _preview_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
+    strangers = [clip for clip in store.previews() if not 0 <= clip < store.spec.n_clips]
+    if strangers:
+        yield f"{store.path / PREVIEWS} has previews of clips {few(strangers)}, which the store has not."
+
+
 def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterator[str]:
     """Reads all of it, a block at a time, and with it every checksum."""
     n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
@@ -282,7 +298,7 @@ def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterato
 
 def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
     if not store.complete:
-        yield unfinished(store)
+        yield unfinished(store.path, store.header)
         return
     for audit in filter(attrgetter("missing"), audits):
         yield (
