@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from glob import escape
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -214,7 +214,7 @@ class FeatureStore:
         return read_previews(self.path, self.header)
 
     def strange_shards(self) -> Iterator[str]:
-        """What is wrong with some shards, up to `LOOKED_AT` of each array: one small read each, kept for later.
+        """What is wrong with some shards, up to `LOOKED_AT` of each array, by one small read each.
 
         The others are looked at in the same way when they are first read.
         """
@@ -353,8 +353,7 @@ def finished(store: FeatureStore) -> FeatureStore:
     # First, for its length bounds what else is looked at.
     refuse_other_clip_table(store.path, store.header)
     misshapen = (problem for array in spec.all_arrays for problem in _misshapen(store, array))
-    broken = list(islice(chain(misshapen, store.strange_shards()), MOST_BROKEN + 1))
-    if broken:
+    if broken := list(islice(misshapen, MOST_BROKEN + 1)) or list(store.strange_shards()):
         n = len(broken) - 1
         more = f" (and {n if n < MOST_BROKEN else f'{n} or'} more)" if n else ""
         raise StoreError(

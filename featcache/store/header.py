@@ -65,8 +65,10 @@ class StoreHeader:
     """What else the extraction says of itself: task, backbone, exactness, ..."""
     complete: bool = False
     shard_digests: Mapping[str, str] | None = None
-    """Name of each array -> the digests of its shards in order, `DIGEST_DIGITS` each, without a gap; None while
-    it is unfinished, and of version 1."""
+    """Name of each array -> the digests of its shards in order, `DIGEST_DIGITS` each, without a gap.
+
+    None while the store is unfinished, and of version 1.
+    """
     store_version: int = STORE_VERSION
 
     def __post_init__(self) -> None:
@@ -163,7 +165,7 @@ def _said(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spec_from(entries: Mapping[str, Any]) -> FeatureSpec:
-    """The shape that a header states, once its numbers are numbers: whoever reads a store allocates by them."""
+    """The shape that a header states, once its numbers are numbers: readers allocate by them."""
     spec = {"alignment": 1, **entries}
     grid, layers = spec.pop("grid"), spec.pop("layers")
     dtype = spec.pop("dtype", "float16")

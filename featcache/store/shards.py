@@ -1,9 +1,9 @@
 """The bytes of one Zarr v3 shard: written in one stream, read by ranges into the caller's buffers.
 
-A shard is the chunks of a few clips, each followed by its crc32c, and at the end an index of (offset, length)
-pairs with a crc32c of its own: the codec `sharding_indexed` of the Zarr v3 specification, so every Zarr client
-reads it. We write chunks in C order at multiples of `ALIGNMENT`, hence which chunks are present determines the
-whole index, and anything else is damage. There is no compression: a read is one `preadv`.
+A shard is the chunks of a few clips, each followed by its crc32c, and at the end an index of (offset,
+length) pairs with a crc32c of its own: the codec `sharding_indexed` of the Zarr v3 specification, so every
+Zarr client reads it. We write chunks in C order at multiples of `ALIGNMENT`, hence which chunks are present
+determines the whole index, and anything else is damage. There is no compression: a read is one `preadv`.
 
 Before the index stand the checksums of all chunks once more, together. A finished store has a digest of them
 and of the index for every shard: one small read tells whether a file is the shard that was written here, and
@@ -84,7 +84,7 @@ class Tail:
     index: UInt64[np.ndarray, "n 2"]
     """(offset, length) of every chunk, both `ABSENT` where it was not written."""
     sums: UInt32[np.ndarray, " n"] | None
-    """crc32c of every chunk, 0 where it was not written; None of a shard that has them behind its chunks only."""
+    """crc32c of every chunk, 0 where it was not written; None where they stand behind the chunks only."""
 
     @property
     def digest(self) -> str:
@@ -96,7 +96,8 @@ class Tail:
         """Raise DamagedShard unless the digest is this one, or not known."""
         if digest not in (None, self.digest):
             raise DamagedShard(
-                f"is not the shard that this store was finished with: its digest is {self.digest}, not {digest}"
+                "is not the shard that this store was finished with: "
+                f"its digest is {self.digest}, not {digest}"
             )
 
     def with_sums(self, fd: int) -> "Tail":
@@ -254,8 +255,9 @@ def write_chunks(
             present[number] = True
     for fd, array, of_array in zip(fds, arrays, sums, strict=True):
         index = index_of(present, array)
-        beside = [of_array.data.cast("B"), checksum(of_array)] if _has_sums(array) else []
-        write_all(fd, [*beside, index.data.cast("B"), checksum(index)])
+        if _has_sums(array):
+            write_all(fd, [of_array.data.cast("B"), checksum(of_array)])
+        write_all(fd, [index.data.cast("B"), checksum(index)])
 
 
 def read_tail(fd: int, array: ArraySpec) -> Tail:

@@ -1,9 +1,9 @@
 """Targets: what a task's loss and metric need of each clip, one small Zarr group per split beside the stores.
 
 All backbones' stores of a split share it and name it by path, fingerprint and the digest of its values. Every
-chunk is a file with its crc32c; the group's `zarr.json` has them all once more and a seal, so that no chunk of
-another place or group passes for the one that was written. The group is written in a folder of another name
-that is renamed when all of it is on disk.
+chunk is a file with its crc32c; the group's `zarr.json` has them all once more and a seal, so that no chunk
+of another place or group passes for the one that was written. The group is written in a folder of another
+name that is renamed when all of it is on disk.
 """
 
 import json
@@ -255,12 +255,14 @@ class Targets:
             with open(self.path / key, "rb", opener=open_regular) as file:
                 yield file
         except (FileNotFoundError, IrregularFileError, DamagedShard) as problem:
-            what = str(problem) if isinstance(problem, DamagedShard) else f"is not there ({problem.strerror})"
+            what = str(problem)
+            if isinstance(problem, OSError):
+                what = "is missing" if isinstance(problem, FileNotFoundError) else "is no regular file"
             raise StoreError(f"{self.path / key} {what}. {AGAIN.format(self.path)}") from None
         except OSError as problem:
             raise StoreError(
-                f"{self.path / key} cannot be read ({problem.strerror}): what is in it may be right. See to the "
-                "disk or the file's permissions, and try again."
+                f"{self.path / key} cannot be read ({problem.strerror}): what is in it may be right. "
+                "See to the disk or the file's permissions, and try again."
             ) from problem
 
 
@@ -309,7 +311,9 @@ def _group_from(path: Path, root: Mapping[str, Any], *, sealed: bool) -> Targets
         target = TargetArray(
             shape=tuple(stated["shape"]), dtype=np.dtype(stated["dtype"]), axes=tuple(stated["axes"])
         )
-        if metadata.get(name) != target.metadata():
+        rows = metadata[name]["chunk_grid"]["configuration"]["chunk_shape"][0]
+        whole = type(rows) is int and 1 <= rows <= target.shape[0]
+        if not whole or metadata[name] != plain_metadata(target.shape, rows, target.dtype, target.axes):
             raise ValueError(f"the array {name} is another one than its parts say")
     if metadata.keys() != parts["arrays"].keys():
         raise ValueError(f"it has the arrays {sorted(metadata)}, its parts {sorted(parts['arrays'])}")

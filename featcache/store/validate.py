@@ -153,7 +153,6 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
     found_so = partial(_Audit, layer=layer, path=path, shard=shard)
     try:
         present, tail = examine(path, array, shard, sums=store.header.is_sealed)
-        tail.refuse_other(store.header.digest_of(array, shard))
         with open(path, "rb", opener=open_regular) as file:
             found = list(_chunk_findings(array, file.fileno(), present, tail))
     except FileNotFoundError:
@@ -166,10 +165,13 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
         line = f"layer {layer.name}, {path} {what}: none of {who} can be read."
         return found_so(problems=(line,), damaged=damaged)
     first = store.spec.rows_of_shard(shard).start
-    problems = tuple(
-        f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
-        for row, view, what, _ in found
-        if what
+    problems = (
+        *_strange(layer, path, tail, store.header.digest_of(array, shard)),
+        *(
+            f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
+            for row, view, what, _ in found
+            if what
+        ),
     )
     return found_so(
         problems=problems,
@@ -179,6 +181,13 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
         n_bytes=path.stat().st_size,
         largest=max((largest for *_, largest in found if largest is not None), default=0.0),
     )
+
+
+def _strange(layer: Layer, path: Path, tail: Tail, digest: str | None) -> Iterator[str]:
+    try:
+        tail.refuse_other(digest)
+    except DamagedShard as problem:
+        yield f"layer {layer.name}, {path} {problem}."
 
 
 def _chunk_findings(

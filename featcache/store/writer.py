@@ -353,7 +353,7 @@ def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTab
     The root first where there is none, so that a folder with anything in it is known as ours; else last, for
     its digest vouches for the clip table: a kill in between shows, and the next run mends it.
     """
-    root, spec = path / "zarr.json", header.spec
+    root = path / "zarr.json"
     if not root.exists():
         publish(root, header.to_bytes())
     for name, metadata in header.arrays.items():

@@ -21,8 +21,8 @@ PARTIAL = ".partial"
 """Ending of a temporary name, which also begins with a dot."""
 
 LOCAL_FILE_SYSTEMS = {
-    "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "rootfs", "squashfs",
-    "tmpfs", "xfs", "zfs",
+    "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "rootfs",
+    "squashfs", "tmpfs", "xfs", "zfs",
 }  # fmt: skip
 """Those whose files nobody but this machine can cut."""
 

@@ -1,6 +1,6 @@
 """The bytes of a shard, counted by hand; damage anywhere in them is found.
 
-Small ones are packed, as stores of version 1 have them, but where the test is of the gaps and sums of today's.
+They are packed, as stores of version 1 have them, but where the test is of the gaps and sums of today's.
 """
 
 import os
@@ -317,7 +317,10 @@ def test_a_file_mapped_short_is_mapped_again(tmp_path: Path) -> None:
 def test_an_aligned_shard_byte_by_byte(tmp_path: Path) -> None:
     path = write(tmp_path / "0", [chunk(1.0), None, chunk(2.0)], ALIGNED)
     one, two = (bytes([0, high]) * 4 for high in (0x3C, 0x40))
-    sums, index = crc(one) + bytes(4) + crc(two) + bytes(4), u64(0, 12, ABSENT, ABSENT, 4096, 12, ABSENT, ABSENT)
+    sums, index = (
+        crc(one) + bytes(4) + crc(two) + bytes(4),
+        u64(0, 12, ABSENT, ABSENT, 4096, 12, ABSENT, ABSENT),
+    )
     chunks = b"".join((data + crc(data)).ljust(4096, b"\0") for data in (one, two))
     assert path.read_bytes() == chunks + sums + crc(sums) + index + crc(index)
     assert path.stat().st_size == file_bytes(ALIGNED, 2) == 2 * 4096 + 4 * 4 + 4 + 4 * 16 + 4
@@ -354,7 +357,7 @@ def test_another_shard_of_the_same_shape_does_not_pass_for_this_one(tmp_path: Pa
     theirs = write(tmp_path / "theirs", [chunk(1.0), chunk(3.0)], array)
     digest = examine(ours, array, 0, sums=True)[1].digest
     ShardFile(ours, array, digest=digest)
-    os.replace(theirs, ours)
+    theirs.replace(ours)
     ShardFile(ours, array)
     with pytest.raises(DamagedShard, match="is not the shard that this store was finished with"):
         ShardFile(ours, array, digest=digest)

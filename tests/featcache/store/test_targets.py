@@ -12,6 +12,7 @@ from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.store import targets as module
 from featcache.store.targets import TargetArray, bytes_to_write, open_targets, write_targets
+from tests.featcache.store.small_header import forge
 
 N = 11
 
@@ -92,7 +93,7 @@ def test_what_a_killed_writer_left_is_no_obstacle(
         def kill(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patched.setattr(module, "_write_chunk", kill)
+        patched.setattr(module._RowWriter, "_write_chunk", kill)
         write_targets(tmp_path, index, arrays, {})
     assert [p.name[:9] for p in tmp_path.iterdir()] == [".targets-"]
     path = write_targets(tmp_path, index, arrays, {})
@@ -135,6 +136,9 @@ def test_other_targets_and_no_targets_are_refused(
 def test_an_edited_group_is_refused(tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray]) -> None:
     path = write_targets(tmp_path, index, arrays, {"classes": ["a"]})
     (path / "zarr.json").write_text((path / "zarr.json").read_text().replace('"a"', '"b"'))
+    with pytest.raises(StoreError, match=r"was changed after it was written"):
+        open_targets(path)
+    forge(path / "zarr.json", lambda document: None)
     with pytest.raises(StoreError, match=r"its zarr\.json was edited"):
         open_targets(path)
 
