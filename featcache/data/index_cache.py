@@ -21,7 +21,7 @@ from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, Ski
 from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
-from featcache.system.files import publish, remove_leftovers
+from featcache.system.files import keep, remove_leftovers
 
 FOLDER = "index"
 """Below the cache folder; the stores are two levels further down."""
@@ -96,7 +96,7 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
     }
     sink = pa.BufferOutputStream()
     pq.write_table(scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)}), sink)
-    publish(path, sink.getvalue().to_pybytes())
+    keep(path, sink.getvalue().to_pybytes(), what="the clip index")
     remove_leftovers(path.parent)
 
 

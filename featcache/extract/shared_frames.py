@@ -23,7 +23,7 @@ from featcache.fingerprint import SHORT, fingerprint
 from featcache.store.frame_table import from_bytes, to_bytes
 from featcache.store.rows import KEY_BYTES, FrameTable
 from featcache.system.console import Progress
-from featcache.system.files import publish
+from featcache.system.files import keep
 
 PAYS = 0.5
 """Frames are stored once if these are at most so large a share of all that the model would see otherwise."""
@@ -49,7 +49,7 @@ def shared_frames(
     table = _kept(path, shape)
     if table is None:
         table = FrameTable.of_keys(_keys(job, index, reader, progress))
-        publish(path, to_bytes(table))
+        keep(path, to_bytes(table), what="the table of distinct frames")
     return table if pays(job, table.n_frames, len(index)) else None
 
 

@@ -14,7 +14,8 @@ from featcache.fingerprint import differences
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.store.header import StoreHeader
 from featcache.store.shards import DAMAGED
-from featcache.system.files import PARTIAL, Lock
+from featcache.system.files import PARTIAL
+from featcache.system.locks import Lock
 
 LOCK = ".lock"
 

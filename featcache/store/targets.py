@@ -8,7 +8,6 @@ name that is renamed when all of it is on disk.
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,15 +25,17 @@ from featcache.store.shards import DamagedShard, checksum, read_chunk_into
 from featcache.store.spec import CRC_BYTES
 from featcache.store.zarr_format import chunk_key, group_metadata, json_bytes, plain_metadata
 from featcache.system.files import (
-    PARTIAL,
     IrregularFileError,
-    Lock,
     failures_explained,
     open_regular,
     read_regular,
+    remove,
+    remove_leftovers,
     sync_directory,
+    temporary_beside,
     write_file,
 )
+from featcache.system.locks import Lock
 from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_seal, seal
 
 AGAIN = "Delete {} and run the same `scivid extract` again: it makes the targets anew."
@@ -117,13 +118,15 @@ def write_targets(
             raise CallError(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
             )
+    # Looked for before the lock: what is there is found on a disk that may only be read, too.
+    if path.exists():
+        return open_targets(path, expected=fingerprint(parts)).path
     folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(folder / ".targets.lock", wait=True, busy="")
+    busy = f"the targets of {folder} are being written by another process."
+    lock = Lock(folder / ".targets.lock", wait=True, busy=busy)
     try:
         if not path.exists():
-            # What a killed process left, of these targets or of others that nobody waits for any more.
-            for leftover in folder.glob(f".targets-*{PARTIAL}"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove_leftovers(folder)
             needed = stored_bytes(targets)
             with failures_explained(path, needed=needed, left=lambda: needed):
                 _write_group(path, targets, parts, blocks)
@@ -230,7 +233,7 @@ class Targets:
         chunk = self._chunk_buffer(name)
         with self._opened(f"{name}/{chunk_key(number, chunk.ndim)}") as file:
             self._read_chunk(file, name, number, chunk)
-        return int.from_bytes(checksum(chunk), "little")
+        return _as_number(checksum(chunk))
 
     def n_chunks(self, name: str) -> int:
         """The number of an array's chunks, a file each."""
@@ -242,7 +245,7 @@ class Targets:
         if os.fstat(file.fileno()).st_size != out.nbytes + CRC_BYTES:
             raise DamagedShard(f"does not have the {out.nbytes + CRC_BYTES} bytes of a chunk")
         read_chunk_into(file.fileno(), 0, out)
-        if self.sums is not None and int.from_bytes(checksum(out), "little") != self.sums[name][number]:
+        if self.sums is not None and _as_number(checksum(out)) != self.sums[name][number]:
             raise DamagedShard("is not the chunk that was written here")
 
     def _chunk_buffer(self, name: str) -> np.ndarray:
@@ -352,8 +355,25 @@ def _write_group(
     parts: Mapping[str, Any],
     blocks: Iterable[Mapping[str, np.ndarray]],
 ) -> None:
-    temporary = path.with_name(f".{path.name}{PARTIAL}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(path)
+    try:
+        _write_folder(temporary, targets, parts, blocks)
+        temporary.rename(path)
+    except OSError:
+        # Where the file system has no locks another process may have been first: its group is as good.
+        if not path.exists():
+            raise
+    finally:
+        remove(temporary)
+    sync_directory(path.parent)
+
+
+def _write_folder(
+    temporary: Path,
+    targets: Mapping[str, TargetArray],
+    parts: Mapping[str, Any],
+    blocks: Iterable[Mapping[str, np.ndarray]],
+) -> None:
     metadata = {name: target.metadata() for name, target in targets.items()}
     writers = {name: _RowWriter(temporary / name, name, target) for name, target in targets.items()}
     for name, target in targets.items():
@@ -367,8 +387,6 @@ def _write_group(
     write_file(temporary / "zarr.json", [root_bytes(parts, metadata, sums)])
     for folder, _, _ in os.walk(temporary):
         sync_directory(Path(folder))
-    temporary.rename(path)
-    sync_directory(path.parent)
 
 
 def root_bytes(
@@ -387,6 +405,10 @@ def root_bytes(
 
 def _sums_from(text: str) -> tuple[int, ...]:
     return tuple(int(text[start : start + 8], 16) for start in range(0, len(text), 8))
+
+
+def _as_number(crc: bytes) -> int:
+    return int.from_bytes(crc, "little")
 
 
 class _RowWriter:
@@ -435,4 +457,4 @@ class _RowWriter:
     def _write_chunk(self) -> None:
         crc, key = checksum(self.chunk), chunk_key(len(self.sums), self.chunk.ndim)
         write_file(self.folder / key, [self.chunk.data.cast("B"), crc])
-        self.sums.append(int.from_bytes(crc, "little"))
+        self.sums.append(_as_number(crc))

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from featcache.system.files import make_directory, publish
+from featcache.system.files import keep
 
 
 class JsonCache:
@@ -39,5 +39,4 @@ class JsonCache:
     def keep(self) -> None:
         """Write the file, if anything is new."""
         if len(self._values) > self._n_read:
-            make_directory(self._file.parent)
-            publish(self._file, json.dumps(self._values).encode())
+            keep(self._file, json.dumps(self._values).encode(), what="what took a while to compute")

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.system.files import Lock, make_directory, publish
+from featcache.system.files import make_directory, publish
+from featcache.system.locks import Lock
 
 _LOCK = ".lock"
 _WRITTEN_BY_A_RUN = (
