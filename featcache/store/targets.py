@@ -224,22 +224,9 @@ class Targets:
                 self._read_chunk(file, name, number, chunk)
             yield chunk[: n_rows - number * len(chunk)]
 
-    def chunk_sum(self, name: str, number: int) -> int:
-        """The crc32c that stands behind a chunk.
-
-        Raises:
-            StoreError: as `read`.
-        """
-        chunk = self._chunk_buffer(name)
-        with self._opened(f"{name}/{chunk_key(number, chunk.ndim)}") as file:
-            self._read_chunk(file, name, number, chunk)
-        return _as_number(checksum(chunk))
-
     def n_chunks(self, name: str) -> int:
         """The number of an array's chunks, a file each."""
-        return ceil(
-            self.shape(name)[0] / self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"][0]
-        )
+        return ceil(self.shape(name)[0] / len(self._chunk_buffer(name)))
 
     def _read_chunk(self, file: BinaryIO, name: str, number: int, out: np.ndarray) -> None:
         if os.fstat(file.fileno()).st_size != out.nbytes + CRC_BYTES:
