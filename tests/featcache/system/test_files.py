@@ -39,10 +39,10 @@ def test_an_error_leaves_nothing_new_and_nothing_less(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the operating system is asked to write, sync and rename, and to what, in order."""
+    calls: list[tuple[str, str]] = []
     for name in ("writev", "fsync", "replace"):
         real = getattr(os, name)
 
@@ -53,6 +53,12 @@ def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
             return real(*args)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, spy)
+    return calls
+
+
+def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
     publish(tmp_path / "file", b"content")
     folder = tmp_path.name
     assert calls == [("writev", ".partial"), ("fsync", ".partial"), ("replace", "file"), ("fsync", folder)]
@@ -72,6 +78,18 @@ def test_folders_and_files_of_a_folder(tmp_path: Path) -> None:
     make_directory(tmp_path / "a" / "b")
     write_file(tmp_path / "a" / "c" / "file", [b"one", memoryview(b"two")])
     assert (tmp_path / "a" / "c" / "file").read_bytes() == b"onetwo"
+
+
+def test_a_file_of_a_folder_and_a_line_of_a_log_are_on_the_disk_when_written(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
+    """The folder gets its name later: a power cut after that must not leave it with torn files."""
+    write_file(tmp_path / "file.bin", [b"content"])
+    assert calls == [("writev", ".bin"), ("fsync", ".bin")]
+    append_line(tmp_path / "file.log", "line")
+    assert calls[2:] == [("fsync", ".log")]
+    make_directory(tmp_path / "new")
+    assert calls[3:] == [("fsync", tmp_path.name)]
 
 
 def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path) -> None:
