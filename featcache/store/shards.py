@@ -94,7 +94,7 @@ class Tail:
 
     def refuse_other(self, digest: str | None) -> None:
         """Raise DamagedShard unless the digest is this one, or not known."""
-        if digest not in (None, self.digest):
+        if digest is not None and digest != self.digest:
             raise DamagedShard(
                 "is not the shard that this store was finished with: "
                 f"its digest is {self.digest}, not {digest}"

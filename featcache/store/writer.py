@@ -32,8 +32,8 @@ from featcache.store.matching import continued, hold, refuse_foreign
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED, DamagedShard, examine, shard_bytes, write_chunks
 from featcache.store.spec import ArraySpec, FeatureSpec
+from featcache.store.target_writer import write_targets as write_targets
 from featcache.store.targets import open_targets
-from featcache.store.targets import write_targets as write_targets
 from featcache.store.zarr_format import json_bytes, shard_key
 from featcache.system.files import (
     Staged,

@@ -13,7 +13,7 @@ from featcache.clips import Clip, ClipIndex
 from featcache.errors import StoreError
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.validate import validate
+from featcache.store.validation.stores import validate
 from featcache.store.writer import StoreWriter, write_targets
 
 ATTRS = {"task": "t", "backbone": "tiny", "readout_steps": 7}

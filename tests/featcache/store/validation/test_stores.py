@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from featcache.spec import Layer
-from featcache.store import validate as validate_module
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.shards import write_chunks
-from featcache.store.targets import TargetArray, open_targets, write_targets
-from featcache.store.validate import Report, validate
+from featcache.store.target_writer import write_targets
+from featcache.store.targets import TargetArray, open_targets
+from featcache.store.validation import stores as validate_module
+from featcache.store.validation.stores import Report, validate
 from featcache.system.sealed import parquet_sealed
 from tests.featcache.store.small_header import forge, redigest
 

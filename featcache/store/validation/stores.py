@@ -7,7 +7,7 @@ Shards are read chunk by chunk, a few threads side by side, so memory stays flat
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -30,47 +30,12 @@ from featcache.store.header import MOST_HEADER_BYTES, read_root
 from featcache.store.matching import refuse_other, unfinished
 from featcache.store.shards import ABSENT, DAMAGED, DamagedShard, Tail, checksum, examine, read_chunk_into
 from featcache.store.spec import ArraySpec
-from featcache.store.targets import Targets
+from featcache.store.validation.report import Progress, Report
+from featcache.store.validation.targets import array_problems
 from featcache.store.zarr_format import shard_key
 from featcache.system.files import open_regular, read_regular
 
-Progress = Callable[[int, int], None]
-"""Called with shards done and shards in all."""
-
 THREADS = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What the validation of one store found."""
-
-    path: Path
-    problems: tuple[str, ...]
-    """One line each; none if the store is what it claims."""
-    notes: tuple[str, ...]
-    """No problem but worth knowing: magnitudes near float16's end, files set aside, what was skipped, how the
-    files differ from the official ones."""
-    damaged: tuple[Path, ...]
-    """Shard files of which a chunk, or the index, is not what it should be."""
-    n_shards: int
-    """Shard files read, of all arrays."""
-    n_chunks: int
-    """Chunks whose checksum was right."""
-    n_bytes: int
-    """Bytes of the shard files read."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no problems."""
-        return not self.problems
-
-    @property
-    def way_out(self) -> str | None:
-        """What to do about damaged shards: extraction itself looks at their indexes, not at every chunk."""
-        if not self.damaged:
-            return None
-        files = " ".join(str(path) for path in self.damaged)
-        return f"rm {files}\nand run the same `scivid extract` again: it makes only these shards anew."
 
 
 def validate(path: Path, progress: Progress | None = None, *, threads: int = THREADS) -> Report:
@@ -280,29 +245,19 @@ def _frame_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _target_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
-    if (targets := store.targets) is not None:
-        for name in targets.metadata:
-            yield from _array_problems(store, targets, name)
+    if (targets := store.targets) is None:
+        return
+    for name in targets.metadata:
+        n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
+        if first_axis == "clip" and n_rows != store.spec.n_clips:
+            yield f"targets {name!r} have {n_rows} rows, the store has {store.spec.n_clips} clips."
+        yield from array_problems(targets, name)
 
 
 def _preview_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
     strangers = [clip for clip in store.previews() if not 0 <= clip < store.spec.n_clips]
     if strangers:
         yield f"{store.path / PREVIEWS} has previews of clips {few(strangers)}, which the store has not."
-
-
-def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterator[str]:
-    """Reads all of it, a block at a time, and with it every checksum."""
-    n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
-    if first_axis == "clip" and n_rows != store.spec.n_clips:
-        yield f"targets {name!r} have {n_rows} rows, the store has {store.spec.n_clips} clips."
-    row = 0
-    for block in targets.blocks(name):
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
-            wrong = row + int(np.argwhere(~np.isfinite(block))[0][0])
-            yield f"targets {name!r} hold a value that is not finite, at {first_axis} {wrong}."
-            return
-        row += len(block)
 
 
 def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
@@ -341,12 +296,19 @@ def _notes(store: FeatureStore) -> list[str]:
         for array in store.spec.all_arrays
         for path in (store.path / array.name).glob(f"*{DAMAGED}")
     ]
+    unsealed = [] if store.header.is_sealed else [_UNSEALED.format(store.path)]
     skipped = [f"{_who(store, row)} was skipped: {why}" for row, why in store.header.skipped_rows.items()]
     left_out = [
         f"record {entry['record']} of {entry['source']} was skipped by the scan: {entry['reason']}"
         for entry in store.provenance.get("skipped_records", ())
     ]
-    return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
+    return [*unsealed, *sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
+
+
+_UNSEALED = (
+    "{0} is of version 1: a shard of another store would not be noticed. "
+    "`scivid validate --seal {0}` adds the digests that tell."
+)
 
 
 def _who(store: FeatureStore, row: int) -> str:
