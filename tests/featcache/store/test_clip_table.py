@@ -36,9 +36,7 @@ def test_a_clip_table_that_is_missing_or_cut_is_refused_at_open(example) -> None
     good = path.read_bytes()
     for damage in (good[:-1], good[:100], b"", b"PAR1"):
         path.write_bytes(damage)
-        with pytest.raises(
-            StoreError, match=f"{path} cannot be read as the clip table.*writes the table anew"
-        ):
+        with pytest.raises(StoreError, match=f"{path} cannot be read as the clip table"):
             open_features(path.parent)
     path.unlink()
     with pytest.raises(StoreError, match=r"No such file.*writes the table anew"):

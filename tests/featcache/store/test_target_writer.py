@@ -13,6 +13,7 @@ import pytest
 
 from featcache.clips import ClipIndex
 from featcache.errors import CallError
+from featcache.store import target_writer
 from featcache.store import targets as module
 from featcache.store.target_writer import bytes_to_write, write_targets
 from featcache.store.targets import TargetArray, open_targets

@@ -12,10 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore, open_features
+from featcache.store.feature_store import FeatureStore
 from featcache.store.shards import write_chunks
-from featcache.store.target_writer import write_targets
-from featcache.store.targets import TargetArray, open_targets
 from featcache.store.validation import stores as validate_module
 from featcache.store.validation.stores import Report, validate
 from featcache.system.sealed import parquet_sealed
@@ -285,20 +283,6 @@ def test_magnitudes_near_the_end_of_float16_are_noted(example) -> None:
         writer.finish()
     (note,) = validate(store.path).notes
     assert note == f"layer {LAYER.name}: largest magnitude 40000, float16 ends at 65504."
-
-
-def test_targets_that_are_not_finite_are_found_and_others_need_no_row_a_clip(made, tmp_path: Path) -> None:
-    store = open_features(made.path)
-    fields = np.ones((40, 3), np.float32)
-
-    def problems(folder: str) -> list[str]:
-        array = TargetArray(shape=(40, 3), dtype=np.dtype("<f4"), axes=("time", "row"), blocks=[fields])
-        targets = open_targets(write_targets(tmp_path / folder, made.clips, {"fields": array}, {}))
-        return list(validate_module._array_problems(store, targets, "fields"))
-
-    assert problems("good") == []
-    fields[17, 1] = np.inf
-    assert problems("bad") == ["targets 'fields' hold a value that is not finite, at time 17."]
 
 
 def test_an_int8_store_is_checked_with_its_scales(example, flip: Callable) -> None:
