@@ -223,12 +223,13 @@ class StoreWriter:
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
         self._publish_header(replace(self.header, provenance={**self.header.provenance, **skipped}))
         self._forget_reasons()
-        digests = {
-            array.name: "".join(self._digest_of[array.name, shard] for shard in range(self.spec.n_shards))
-            for array in self.spec.all_arrays
-        }
-        sealed = digests if self.header.is_sealed else None
-        self._publish_header(replace(self.header, complete=True, shard_digests=sealed))
+        digests = None
+        if self.header.is_sealed:
+            digests = {
+                array.name: "".join(self._digest_of[array.name, shard] for shard in range(self.spec.n_shards))
+                for array in self.spec.all_arrays
+            }
+        self._publish_header(replace(self.header, complete=True, shard_digests=digests))
 
     def _forget_reasons(self) -> None:
         """Remove their files, and the folder unless another process is writing there."""
