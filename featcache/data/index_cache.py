@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +21,7 @@ from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
 from featcache.system.files import keep, remove_leftovers
+from featcache.system.versions import version_of
 
 FOLDER = "index"
 """Below the cache folder; the stores are two levels further down."""
@@ -84,7 +84,7 @@ def _code() -> str:
     """The version of what reads and lists clips, and a digest of its source."""
     data = Path(__file__).parent
     sources = [data.parent / "clips.py", data / "sampling.py", *sorted((data / "readers").rglob("*.py"))]
-    return f"{version('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
+    return f"{version_of('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
 
 
 def _keep(path: Path, scan: Scan, made_from: str) -> None:
