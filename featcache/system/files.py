@@ -20,6 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from featcache.errors import ScividError, StoreError
+from featcache.system.refusals import no_room, refusal
 
 PARTIAL = ".partial"
 """Ending of a temporary name, which also begins with a dot."""
@@ -240,13 +241,11 @@ def failures_explained(path: Path, *, needed: int = 0, left: Callable[[], int] =
     try:
         yield
     except OSError as problem:
-        again = "What was written before is kept: run the same `scivid extract` again."
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"writing {path} failed: {problem}. {again}") from problem
-        raise StoreError(
-            f"the disk of {path} is full: {shutil.disk_usage(path.parent).free:,} bytes are free, {needed:,} "
-            f"are needed now and {left():,} to the end. Make room, or use a cache folder elsewhere. {again}"
-        ) from problem
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            wanted = f", {needed:,} are needed now and {left():,} to the end"
+            raise StoreError(no_room(problem, path, wanted)) from problem
+        name_file(problem, path)
+        raise StoreError(f"writing {path} failed: {refusal(problem)}") from problem
 
 
 def require_room(
