@@ -4,6 +4,7 @@ The parent has everything imported and starts no thread, so that a fork costs mi
 crashes, hangs or takes all memory takes nothing else along. Messages are those that the command line shows.
 """
 
+import faulthandler
 import os
 import pickle
 import resource
@@ -103,12 +104,18 @@ class _Child:
     def left(self) -> float:
         return max(0.0, self.deadline - time.monotonic())
 
+    def _end(self) -> None:
+        """End it, after it has printed where it is."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+            select.select([self.pidfd], [], [], 0.5)
+            os.killpg(self.pid, signal.SIGKILL)
+
     def ended(self) -> Ended | None:
         """None while it runs and has time left."""
         hangs = self.left() == 0.0
         if hangs:
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._end()
         pid, status = os.waitpid(self.pid, 0 if hangs else os.WNOHANG)
         if pid == 0:
             return None
@@ -119,7 +126,7 @@ class _Child:
         for fd in (self.pidfd, self.answer, self.output):
             os.close(fd)
         if hangs:
-            return Ended(how="hang", message="took too long", output=output)
+            return Ended(how="hang", message=f"took too long: {_where(output)}", output=output)
         if os.WIFSIGNALED(status):
             name = signal.Signals(os.WTERMSIG(status)).name
             return Ended(how="signal", message=name, output=output, code=-os.WTERMSIG(status))
@@ -127,6 +134,12 @@ class _Child:
             return Ended(how="signal", message=f"left with {os.WEXITSTATUS(status)}", output=output)
         how, numbers, message, code, facts = pickle.loads(answer)
         return Ended(how=how, numbers=numbers, message=message, output=output, code=code, facts=facts)
+
+
+def _where(output: str) -> str:
+    """The innermost frames of every thread of a stack that was printed."""
+    lines = [line.strip() for line in output.splitlines() if line.startswith(('  File "', "Thread", "Current"))]
+    return " < ".join([line for line in lines if "tests/faults" not in line][:12])
 
 
 def _content(fd: int) -> bytes:
@@ -139,6 +152,8 @@ def _in_child(call: Call, answer: int, output: int) -> None:
         os.setpgid(0, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        faulthandler.enable(file=output)
+        faulthandler.register(signal.SIGUSR1, file=output)
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + BYTES,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.unraisablehook = lambda _: None
