@@ -4,15 +4,19 @@ Whose a folder is, whether a store holds the features that were asked for, how a
 store that it finds, and whether a readout that learned from one store can be evaluated on another.
 """
 
+import os
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError, few, listed
-from featcache.fingerprint import differences
+from featcache.fingerprint import SHORT, differences
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.store.header import StoreHeader
+from featcache.store.shards import DAMAGED
 from featcache.system.files import PARTIAL
 from featcache.system.locks import Lock
 
@@ -20,6 +24,9 @@ LOCK = ".lock"
 
 OF_THE_SCAN = ("skipped_records", "notes")
 """Provenance that tells of the source files and their labels, so that the last scan is right about it."""
+
+ROLES = ("train", "val", "test")
+"""Folders of a cache below a task's."""
 
 OF_THE_SPLIT = frozenset({"clips", "views"})
 """Fingerprint parts in which a training and a validation store may differ."""
@@ -76,6 +83,55 @@ def refuse_other(
         )
 
 
+def unfinished(path: Path, header: StoreHeader) -> str:
+    """What to say of a store that is not finished: how much of it is there, and how to go on."""
+    there = set.intersection(*(_shards_there(path / array.name) for array in header.spec.all_arrays))
+    return (
+        f"{path} is unfinished: {len(there)} of {header.spec.n_shards} shards are there. "
+        "Run the same `scivid extract` again: it goes on where it stopped."
+    )
+
+
+def misplaced(path: Path, header: StoreHeader) -> str | None:
+    """What is wrong with where a store lies: a cache has it at TASK/ROLE/BACKBONE-DIGITS.zarr.
+
+    A store that was copied, linked or renamed is still what its header says, not what its place does. None
+    where both agree, or where the store lies outside a cache, whose folders say nothing.
+    """
+    here = Path(os.path.abspath(path))  # noqa: PTH100 - unresolved: a link is taken for what its place says
+    named = re.fullmatch(rf"(.+)-([0-9a-f]{{{SHORT}}})\.zarr", here.name)
+    task, role, backbone = (header.attrs.get(name) for name in ("task", "role", "backbone"))
+    if named is None or None in (task, role, backbone):
+        return None
+    own = here.with_name(f"{backbone}-{header.fingerprint[:SHORT]}.zarr")
+    if here.parent.name in ROLES:
+        own = here.parents[2] / str(task) / str(role) / own.name
+    if own == here:
+        return None
+    linked = [at for at in (here, here.parent, here.parents[1]) if at.is_symlink()]
+    if linked:
+        way_out = ["rm", str(linked[0])]
+    else:
+        way_out = ["rm", "-r", str(path)] if own.exists() else ["mv", str(path), str(own)]
+    return (
+        f"{path} says of itself that it is the {role} store of {backbone} for {task}, with the digits "
+        f"{header.fingerprint[:SHORT]}: it was copied, linked or renamed to where another belongs. "
+        f"Put that right: {shlex.join(way_out)}"
+    )
+
+
+def refuse_misplaced(path: Path, header: StoreHeader) -> None:
+    """Refuse a store that lies where another one belongs.
+
+    Raises:
+        StoreError: says what it is, and the command that puts it right.
+    """
+    if (problem := misplaced(path, header)) is not None:
+        raise StoreError(
+            f"{problem}\nThen `scivid extract` makes the store that belongs there, where it is missing."
+        )
+
+
 def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeader:
     """The header to go on with, if the store found is of the same features.
 
@@ -92,10 +148,13 @@ def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeade
             "Ask for the shape that is here, or delete the store."
         )
     of_the_scan = {name: wanted.provenance[name] for name in OF_THE_SCAN if name in wanted.provenance}
+    targets = wanted.targets
+    if targets is not None and not found.is_sealed:
+        targets = replace(targets, digest=None)
     now = replace(
         found,
         attrs=wanted.attrs,
-        targets=wanted.targets,
+        targets=targets,
         clips_digest=wanted.clips_digest,
         provenance={**found.provenance, **of_the_scan},
     )
@@ -122,9 +181,15 @@ def refuse_incompatible(path: Path, header: StoreHeader, *, train_path: Path, tr
         )
 
 
+def _shards_there(array: Path) -> set[str]:
+    """The names of an array's shard files; by listing them, for a header may state more than there can be."""
+    return {path.name for path in array.glob("c.*") if path.suffix != DAMAGED} if array.is_dir() else set()
+
+
 def _shape(header: StoreHeader) -> dict[str, Any]:
-    # How many clips share a file is the business of whoever began the store.
-    spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
+    # How many clips share a file, and where they begin in it, is the business of whoever began the store.
+    laid_out = ("clips_per_shard", "alignment")
+    spec = {name: value for name, value in asdict(header.spec).items() if name not in laid_out}
     return {"spec": spec, "frames": header.frames_digest, "frame table": header.frame_table}
 
 

@@ -120,7 +120,7 @@ def train_together(
 
 
 def _recorded(results_dir: Path, run: Run) -> list[dict[str, Any]]:
-    return recorded(results_dir, run.id, tested="test" in run.splits)
+    return recorded(results_dir, run.id, tested_on=run.tested_on)
 
 
 class _Pass:
