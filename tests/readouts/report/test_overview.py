@@ -27,7 +27,7 @@ def matrix(make_row: MakeRow, tmp_path: Path) -> Overview:
     ]
     for row in rows:
         add_run(tmp_path, row["run"], [row])
-    return overview(load_task_results(tmp_path, [], load_manifest()))
+    return overview(load_task_results(tmp_path, [], load_manifest())[0])
 
 
 def test_val_selects_and_test_is_shown(matrix: Overview) -> None:
@@ -60,7 +60,7 @@ def test_published_rows_are_the_best_readout_of_each(matrix: Overview) -> None:
 def test_seeds_are_their_mean_as_in_the_tasks_own_table(make_row: MakeRow, tmp_path: Path) -> None:
     for seed, (val, test) in enumerate(((0.9, 0.1), (0.5, 0.3))):
         add_run(tmp_path, str(seed), [make_row(run=str(seed), seed=seed, val=val, test=test)])
-    (line,) = overview(load_task_results(tmp_path, [], load_manifest())).ours
+    (line,) = overview(load_task_results(tmp_path, [], load_manifest())[0]).ours
     (cell,) = line.scores
     assert cell is not None
     assert (cell.score, cell.tried) == ("0.200 ± 0.141", "2 runs")

@@ -20,7 +20,7 @@ MakeRow = Callable[..., dict[str, Any]]
 def section_of(rows: list[dict[str, Any]], results: Path) -> TaskSection:
     for run in {row["run"] for row in rows}:
         add_run(results, run, [row for row in rows if row["run"] == run])
-    (task,) = load_task_results(results, [], load_manifest())
+    (task,), _ = load_task_results(results, [], load_manifest())
     return task_section(task, results)
 
 
@@ -67,7 +67,7 @@ def test_without_intervals_the_reason_is_given(
 ) -> None:
     val = make_split("val", np.zeros((6, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[:6])
     add_run(tmp_path, "a", [make_row(val_fingerprint=val.fingerprint)])
-    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    (task,), _ = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
     assert section.independent == ""
     assert section.no_intervals.startswith("run a kept no statistics of single clips of val")

@@ -37,7 +37,7 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         scores.append(mean_score(task, [per_clip]))
         folder = RunFolder.of(tmp_path, row)
         folder.path.mkdir(parents=True)
-        write_per_clip(folder.per_clip("val"), CLIPS, {"linear": per_clip})
+        write_per_clip(folder, "val", CLIPS, {"linear": per_clip})
     return task, targets, rows, scores
 
 
