@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
 from featcache.backbones.catalogue import BACKBONES, Model
+from featcache.backbones.own import OwnBackbone, source_digest
 from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError, did_you_mean
 from featcache.system.console import OWN_MODULE
@@ -45,11 +46,11 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
         return cast(Backbone, family.open_model(name, weights_dir))
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
-        return _own_backbone(Path(path), attribute)
-    if Path(name).is_dir():
+        return _own_backbone(Path(path).expanduser(), attribute)
+    if (folder := Path(name).expanduser()).is_dir():
         from featcache.backbones.families.videomae import open_folder  # a heavy import, needed only here
 
-        return open_folder(Path(name))
+        return open_folder(folder)
     raise CallError(_unknown(name))
 
 
@@ -59,7 +60,8 @@ def store_name(name: str) -> str:
     Raises:
         CallError: as `load_backbone`.
     """
-    return load_backbone(name).info.name if ".py:" in name or Path(name).is_dir() else name
+    of_the_user = ".py:" in name or Path(name).expanduser().is_dir()
+    return load_backbone(name).info.name if of_the_user else name
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -105,7 +107,7 @@ def _own_backbone(path: Path, attribute: str) -> Backbone:
             f"{path}:{attribute} is not a backbone: it lacks {', '.join(lacking)}. "
             "featcache.backbones.base.Backbone says what each must do."
         )
-    return cast(Backbone, backbone)
+    return OwnBackbone(own=cast(Backbone, backbone), source=source_digest(path))
 
 
 def _run_file(path: Path) -> Any:

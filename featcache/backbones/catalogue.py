@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from featcache.backbones.base import BackboneInfo, Upsampling, block_at_fraction
+from featcache.backbones.digests import KNOWN
 from featcache.backbones.release import Release
 from featcache.backbones.sizes import (
     BlockSize,
@@ -98,6 +99,8 @@ def _default_layer(family: str, depth: int, final_norm: bool) -> Layer:
 
 
 def _model(family: str, name: str, title: str, size: ViTSize, release: Release) -> Model:
+    if name in KNOWN:
+        release = replace(release, revision=KNOWN[name].revision, digests=KNOWN[name].sha256)
     info = vit_info(name, family, size, title=title, release=release)
     return Model(family=family, info=info, size=size, release=release)
 
@@ -319,7 +322,7 @@ _MODELS = (
     _resize(),
     _videomae(
         "videomae_b", f"VideoMAE-B, {_ON_KINETICS}", _videomae_size(BASE),
-        376_924_301, "videomae-base", "dc740ceda42fce44faed2ea03c6d447db72f6af9",
+        376_924_301, "videomae-base",
     ),
     _videomae(
         "videomae_l", f"VideoMAE-L, {_ON_KINETICS}", _videomae_size(LARGE),

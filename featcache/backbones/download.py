@@ -14,6 +14,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from featcache.backbones import BACKBONES, backbone_info
 from featcache.backbones.release import WEIGHT_FILES, Release
+from featcache.backbones.weights.digest import forget, remember
 from featcache.backbones.weights.fetch import Say, fetch
 from featcache.backbones.weights.locate import how_to_get
 from featcache.errors import CallError, WeightsError
@@ -65,16 +66,22 @@ def _obtain(offer: _Offer, folder: Path, progress: Progress, say: Say) -> Path:
         progress(f"{folder.name}/{offer.name}, MB", done // 10**6, total // 10**6)
 
     path, about = folder / offer.name, offer.n_bytes
-    return fetch(offer.url, path, about=about, sha256=offer.sha256, progress=report, say=say)
+    was_there = path.is_file()
+    fetch(offer.url, path, about=about, sha256=offer.sha256, progress=report, say=say)
+    if not was_there:
+        forget(path)
+    if offer.sha256 is not None:
+        remember(path)
+    return path
 
 
 def _offers(release: Release) -> list[_Offer]:
     """The files of a release; of the hub's, size and digest as the hub tells them."""
     if release.hub_id is None:
         assert release.url is not None, "what is public is on the hub or has an address"
-        return [
-            _Offer(name=release.files[0], url=release.url, n_bytes=release.n_bytes, sha256=release.sha256)
-        ]
+        name = release.files[0]
+        sha256 = release.digests.get(name)
+        return [_Offer(name=name, url=release.url, n_bytes=release.n_bytes, sha256=sha256)]
     *others, weights = release.names
     try:
         try:
@@ -84,6 +91,8 @@ def _offers(release: Release) -> list[_Offer]:
                 raise
             found = _on_hub(release, WEIGHT_FILES[1])
         return [*(_on_hub(release, name) for name in others), found]
+    except WeightsError:
+        raise
     except Exception as problem:  # whatever the HTTP client in use raises, the user's way out is the same
         reason = (str(problem).strip() or type(problem).__name__).splitlines()[0]
         raise WeightsError(
@@ -97,6 +106,12 @@ def _on_hub(release: Release, name: str) -> _Offer:
     told = get_hf_file_metadata(url)
     # Small files have another digest, which is not that of their bytes.
     sha256 = told.etag if told.etag is not None and _SHA256.fullmatch(told.etag) else None
+    known = release.digests.get(name)
+    if known is not None and sha256 != known:
+        raise WeightsError(
+            f"{release.source} offers another {name} than the one that was released: its sha256 is {sha256}, "
+            f"not {known}. Nothing was fetched. Look there for what changed, and get the file by hand."
+        )
     return _Offer(name=name, url=url, n_bytes=told.size or release.n_bytes, sha256=sha256)
 
 

@@ -4,8 +4,8 @@ A family says how its model is made and how a file holds its parameters; blocks 
 for are neither made nor read.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -20,8 +20,9 @@ from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.inputs import model_input
 from featcache.backbones.sizes import ViTSize, size_entry
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tensors
-from featcache.backbones.weights.key_map import KeyMap
-from featcache.backbones.weights.locate import file_digest, obtain_weights
+from featcache.backbones.weights.digest import checked_digest, remember
+from featcache.backbones.weights.key_map import KeyMap, unwrapped
+from featcache.backbones.weights.locate import obtain_weights
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
@@ -95,8 +96,8 @@ class PretrainedBackbone:
         return {"family": self.family, **positions, **size_entry(self.size)}
 
     def weights_digest(self) -> str:
-        """Sha256 of the weight file's bytes."""
-        return file_digest(self.file())
+        """Sha256 of the weight file's bytes, which are the released ones or compared with those of before."""
+        return checked_digest(self.file())
 
     def preprocessing(self) -> base.JSON:
         """Exact-overlap resize, and mean and std where the model has them."""
@@ -107,14 +108,16 @@ class PretrainedBackbone:
 
         Raises:
             CallError: a layer the model does not have.
-            WeightsError: there is no file, or it is not this model's, or it lacks the final norm.
+            WeightsError: there is no file, or it is damaged, not this model's, lacks the final norm, or holds
+                numbers that are not finite.
         """
         for layer in layers:
             base.check_layer(layer, self.info)
         n_blocks, normed = deepest(layers)
         model = meta(self.model, n_blocks, normed)
         wanted = model.state_dict()
-        with self.weights() as file:
+        with self.weights() as found:
+            file = unwrapped(found, self.key_map)
             key_map = self.key_map(file.shapes)
             key_map.check(file.shapes, file.origin)
             if not key_map.entries.keys() >= wanted.keys():
@@ -141,13 +144,18 @@ class PretrainedBackbone:
         """Whether parameter `name` is kept in float32 whatever the model computes in."""
         return False
 
-    def weights(self) -> AbstractContextManager[TensorFile]:
-        """The weight file, open as long as the context lasts.
+    @contextmanager
+    def weights(self) -> Iterator[TensorFile]:
+        """The weight file, open as long as the context lasts; remembered when that ends well.
 
         Raises:
             WeightsError: it is missing, cannot be read, or holds models that are not known.
         """
-        return open_tensors(self.file(), sections=self.sections, skipped=self.skipped_sections)
+        path = self.file()
+        checked_digest(path)
+        with open_tensors(path, sections=self.sections, skipped=self.skipped_sections) as file:
+            yield file
+        remember(path)
 
     def whole(self) -> nn.Module:
         """The whole model without memory behind it."""

@@ -4,7 +4,8 @@
 fetches them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 CONFIG_FILE = "config.json"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -39,8 +40,8 @@ class Release:
     """Whether the hub gives them only to an account that has accepted the licence."""
     url: str | None = None
     """Where the first of `files` is, if not on the hub."""
-    sha256: str | None = None
-    """Hex digest of the file at `url`, where its authors tell one; the hub tells its own."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """File name -> sha256 in hex, of the files whose digest is known."""
 
     @property
     def source(self) -> str:

@@ -21,7 +21,7 @@ from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, Ski
 from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
-from featcache.system.files import publish, remove_leftovers
+from featcache.system.files import keep, remove_leftovers
 from featcache.system.sealed import parquet_sealed, read_parquet
 
 FOLDER = "index"
@@ -95,7 +95,8 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
         "skipped": [asdict(clip) for clip in scan.skipped],
         "notes": scan.notes,
     }
-    publish(path, parquet_sealed(scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)})))
+    table = scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)})
+    keep(path, parquet_sealed(table), what="the clip index")
     remove_leftovers(path.parent)
 
 

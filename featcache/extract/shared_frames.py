@@ -24,7 +24,7 @@ from featcache.extract.job import Extraction
 from featcache.fingerprint import FEATURE_VERSION, SHORT, fingerprint
 from featcache.store.rows import KEY_BYTES, FrameTable
 from featcache.system.console import Progress
-from featcache.system.files import publish
+from featcache.system.files import keep
 from featcache.system.sealed import parquet_sealed, read_parquet
 
 PAYS = 0.5
@@ -55,7 +55,7 @@ def shared_frames(
     table = _kept(path, made_from, shape)
     if table is None:
         table = FrameTable.of_keys(_keys(job, index, reader, progress))
-        publish(path, _to_bytes(table, made_from))
+        keep(path, _to_bytes(table, made_from), what="the table of distinct frames")
     return table if pays(job, table.n_frames, len(index)) else None
 
 

@@ -13,7 +13,8 @@ from featcache.errors import StoreError, few, listed
 from featcache.fingerprint import differences
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.store.header import StoreHeader
-from featcache.system.files import PARTIAL, Lock
+from featcache.system.files import PARTIAL
+from featcache.system.locks import Lock
 
 LOCK = ".lock"
 

@@ -6,7 +6,6 @@ crc32c; the group is written in a folder of another name that is renamed when al
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +21,15 @@ from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.store.shards import CRC_BYTES, DamagedShard, checksum, read_chunk_into
 from featcache.store.zarr_format import chunk_key, group_metadata, json_bytes, plain_metadata
-from featcache.system.files import PARTIAL, Lock, failures_explained, sync_directory, write_file
+from featcache.system.files import (
+    failures_explained,
+    remove,
+    remove_leftovers,
+    sync_directory,
+    temporary_beside,
+    write_file,
+)
+from featcache.system.locks import Lock
 
 AGAIN = "Delete {} and run the same `scivid extract` again: it makes the targets anew."
 CHUNK_BYTES = 4 * 2**20
@@ -102,13 +109,15 @@ def write_targets(
             raise CallError(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
             )
+    # Looked for before the lock: what is there is found on a disk that may only be read, too.
+    if path.exists():
+        return open_targets(path, expected=fingerprint(parts)).path
     folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(folder / ".targets.lock", wait=True, busy="")
+    busy = f"the targets of {folder} are being written by another process."
+    lock = Lock(folder / ".targets.lock", wait=True, busy=busy)
     try:
         if not path.exists():
-            # What a killed process left, of these targets or of others that nobody waits for any more.
-            for leftover in folder.glob(f".targets-*{PARTIAL}"):
-                shutil.rmtree(leftover, ignore_errors=True)
+            remove_leftovers(folder)
             needed = stored_bytes(targets)
             with failures_explained(path, needed=needed, left=lambda: needed):
                 _write_group(path, targets, parts, blocks)
@@ -266,8 +275,25 @@ def _write_group(
     parts: Mapping[str, Any],
     blocks: Iterable[Mapping[str, np.ndarray]],
 ) -> None:
-    temporary = path.with_name(f".{path.name}{PARTIAL}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = temporary_beside(path)
+    try:
+        _write_folder(temporary, targets, parts, blocks)
+        temporary.rename(path)
+    except OSError:
+        # Where the file system has no locks another process may have been first: its group is as good.
+        if not path.exists():
+            raise
+    finally:
+        remove(temporary)
+    sync_directory(path.parent)
+
+
+def _write_folder(
+    temporary: Path,
+    targets: Mapping[str, TargetArray],
+    parts: Mapping[str, Any],
+    blocks: Iterable[Mapping[str, np.ndarray]],
+) -> None:
     metadata = {name: target.metadata() for name, target in targets.items()}
     attributes = {"scivid": {"kind": "targets", "fingerprint": fingerprint(parts), "parts": dict(parts)}}
     write_file(temporary / "zarr.json", [json_bytes(group_metadata(attributes, metadata))])
@@ -283,8 +309,6 @@ def _write_group(
         writer.finish()
     for folder, _, _ in os.walk(temporary):
         sync_directory(Path(folder))
-    temporary.rename(path)
-    sync_directory(path.parent)
 
 
 class _RowWriter:

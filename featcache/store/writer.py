@@ -37,7 +37,6 @@ from featcache.store.targets import open_targets
 from featcache.store.targets import write_targets as write_targets
 from featcache.store.zarr_format import json_bytes, shard_key
 from featcache.system.files import (
-    Lock,
     Staged,
     append_line,
     failures_explained,
@@ -45,6 +44,7 @@ from featcache.system.files import (
     publish,
     remove_leftovers,
 )
+from featcache.system.locks import Lock
 from featcache.system.sealed import json_sealed
 
 SKIPPED = "skipped"

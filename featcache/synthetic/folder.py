@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import DataError
-from featcache.system.files import PARTIAL, Lock, publish
+from featcache.system.files import PARTIAL, publish
+from featcache.system.locks import Lock
 
 NOTE, LOCK = "synthetic.json", ".synthetic.lock"
 

@@ -1,17 +1,21 @@
-"""Atomic file writes, locks for one writer at a time, and a disk that is full or refuses.
+"""Atomic file writes, and a disk that is full or refuses.
 
 Write under a temporary name, fsync, rename, fsync the directory: after a crash or a power cut a name leads
 to all of its bytes or to nothing. What a kill leaves behind has a name of its own and is swept up later.
 """
 
 import errno
-import fcntl
+import logging
 import os
 import secrets
 import shutil
+import socket
 import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 
 from featcache.errors import ScividError, StoreError
@@ -19,8 +23,14 @@ from featcache.errors import ScividError, StoreError
 PARTIAL = ".partial"
 """Ending of a temporary name, which also begins with a dot."""
 
-NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What flock says on a network file system that was mounted without locks."""
+LONGEST_STEM = 50
+"""Characters of a file's own name in its temporary one, which may have 255 bytes."""
+
+ABANDONED_AFTER = 24 * 3600.0
+"""Seconds without a write after which what a process elsewhere was writing is taken for left behind."""
+
+NO_SYNC_HERE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What fsync says of folders on a file system that cannot sync them."""
 
 
 class Staged:
@@ -29,16 +39,18 @@ class Staged:
     def __init__(self, path: Path) -> None:
         make_directory(path.parent)
         self.path = path
-        # Random, so that two processes set on one file by mistake do not write into each other's.
-        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+        self.temporary = temporary_beside(path)
         self.fd = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
 
     def __enter__(self) -> "Staged":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._close()
-        self.temporary.unlink(missing_ok=True)
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        if isinstance(problem, OSError):
+            name_file(problem, self.path)
+        with suppress(OSError):  # what goes wrong in tidying up would hide what went wrong before
+            self._close()
+            self.temporary.unlink(missing_ok=True)
 
     def publish(self) -> None:
         """Sync the bytes to the disk, then give them their name."""
@@ -51,53 +63,6 @@ class Staged:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-class Lock:
-    """An exclusive lock held through a file: gone with its process, however that ends."""
-
-    def __init__(self, path: Path, *, wait: bool, busy: str) -> None:
-        """Take the lock; when it is taken, wait for it or raise a StoreError with the text `busy`."""
-        self.path = path
-        self.fd = -1
-        while not self._is_of_the_path():
-            self.close()
-            self.fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            self._acquire(wait=wait, busy=busy)
-
-    def release(self) -> None:
-        """Remove the file and let go of the lock."""
-        try:
-            if self.fd >= 0:
-                self.path.unlink(missing_ok=True)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Let go of the lock and leave the file: what a kill does."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _acquire(self, *, wait: bool, busy: str) -> None:
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as problem:
-            raise StoreError(busy) from problem
-        except OSError as problem:
-            # Without locks two writers cost time, not data: every file is published whole, with equal bytes.
-            if problem.errno not in NO_LOCKS_HERE:
-                raise
-
-    def _is_of_the_path(self) -> bool:
-        # The holder before us removes the file: then we hold the lock of a file that nobody else can find.
-        try:
-            return self.fd >= 0 and os.path.samestat(os.fstat(self.fd), self.path.stat())
-        except FileNotFoundError:
-            return False
 
 
 def open_regular(path: str | Path, flags: int) -> int:
@@ -129,11 +94,28 @@ def read_regular(path: Path, *, limit: int) -> bytes:
 
 def publish(path: Path, content: bytes) -> None:
     """Write a small file whole, unless it is there with the same bytes."""
-    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
-        return
+    with suppress(OSError):  # one that cannot be read is written anew
+        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return
     with Staged(path) as staged:
         write_all(staged.fd, [content])
         staged.publish()
+
+
+def keep(path: Path, content: bytes, *, what: str) -> None:
+    """Publish what only saves time; where that fails it is said in one line, and the work goes on.
+
+    Args:
+        path: of the file.
+        content: of it.
+        what: is kept, as the subject of that line.
+    """
+    try:
+        publish(path, content)
+    except OSError as problem:
+        logging.getLogger(__name__).warning(
+            f"{what} cannot be kept in {path} ({problem.strerror or problem}): next time it is made again"
+        )
 
 
 def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
@@ -143,6 +125,9 @@ def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
     try:
         write_all(fd, pieces)
         os.fsync(fd)
+    except OSError as problem:
+        name_file(problem, path)
+        raise
     finally:
         os.close(fd)
 
@@ -156,11 +141,36 @@ def append_line(path: Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
+def temporary_beside(path: Path) -> Path:
+    """A name beside `path` that nobody else takes, and that says whose it is (`remove_leftovers`)."""
+    owner = f"{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name[:LONGEST_STEM]}.{owner}{PARTIAL}")
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left in a folder (not below it)."""
-    if folder.is_dir():
-        for leftover in folder.glob(f".*{PARTIAL}"):
-            leftover.unlink()
+    """Remove what killed writers left in a folder (not below it), and nothing that is being written.
+
+    What a process of this machine had is left over once that process is gone; what is another machine's, or
+    has a name of an older version, when nothing was written to it for a day. What cannot be removed stays.
+    """
+    for leftover in folder.glob(f".*{PARTIAL}"):
+        with suppress(OSError):  # another process sweeps too, or may not be disturbed
+            if _is_left_over(leftover):
+                remove(leftover)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there; another process may do so too."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def name_file(problem: OSError, path: Path) -> None:
+    """Give an error that came without a file's name the name of `path`; a write has none of its own."""
+    if problem.filename is None and problem.errno is not None:
+        problem.filename = str(path)
 
 
 def make_directory(path: Path) -> None:
@@ -176,6 +186,10 @@ def sync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
+    except OSError as problem:
+        if problem.errno not in NO_SYNC_HERE:
+            name_file(problem, path)
+            raise
     finally:
         os.close(fd)
 
@@ -247,3 +261,32 @@ def beyond(pieces: list[memoryview], done: int) -> list[memoryview]:
             return [piece[done:], *pieces[number + 1 :]]
         done -= piece.nbytes
     return []
+
+
+def _is_left_over(temporary: Path) -> bool:
+    machine, _, rest = temporary.name.removesuffix(PARTIAL).rpartition(".")[2].partition("-")
+    pid = rest.partition("-")[0]
+    if machine == _this_machine() and pid.isdecimal() and not _is_running(int(pid)):
+        return True
+    written = max(file.lstat().st_mtime for file in (temporary, *temporary.rglob("*")))
+    return time.time() - written > ABANDONED_AFTER
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        return True
+    return True
+
+
+@cache
+def _this_machine() -> str:
+    """Tells apart whatever numbers its processes anew: another host, another boot, another container."""
+    facts = [socket.gethostname()]
+    with suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return blake2b("\n".join(facts).encode(), digest_size=4).hexdigest()

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from featcache.system.files import publish, read_regular
+from featcache.system.files import keep, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
 
 LARGEST = 2**28
@@ -45,5 +45,5 @@ class JsonCache:
     def keep(self) -> None:
         """Write the file, if anything is new."""
         if len(self._values) > self._n_read:
-            with suppress(OSError):
-                publish(self._file, json_sealed(self._values, sort_keys=False, allow_nan=True))
+            content = json_sealed(self._values, sort_keys=False, allow_nan=True)
+            keep(self._file, content, what="what took a while to compute")

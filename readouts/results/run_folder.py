@@ -2,7 +2,7 @@
 
     RESULTS/TASK/BACKBONE-RUN/
       last.safetensors            weights and moments that a killed run goes on from
-      history.jsonl               the curve: a JSON object an evaluated step and readout, the first with the seal
+      history.jsonl               the curve: a JSON object a point and readout, the first with the seal
       predictions_ROLE.parquet    clip, id and the outputs of every readout, for the clips that the task keeps
       evidence_ROLE.npz           per-clip statistics, which scores follow from: a row per clip
       .lock                       held by the process that trains the run
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import DamagedFileError, StoreError, few
-from featcache.system.files import Lock, make_directory, open_regular, publish, read_regular
+from featcache.system.files import make_directory, open_regular, publish, read_regular
+from featcache.system.locks import Lock
 from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_seal, seal
 
 _LOCK = ".lock"

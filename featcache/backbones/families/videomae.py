@@ -6,8 +6,8 @@ table is computed, mean and std are constants, and blocks after the deepest laye
 nor run. Works with transformers 4.48 to 5.x.
 """
 
-import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from featcache.backbones.weights.checkpoint import Shapes, TensorFile
 from featcache.backbones.weights.key_map import Entries, Entry, KeyMap
 from featcache.backbones.weights.locate import folder_weights
 from featcache.backbones.weights.random import random_tensors, tensors_digest
+from featcache.backbones.weights.small_json import read_json
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
@@ -90,14 +91,15 @@ class RandomVideoMAE(VideoMAE):
         """Our own names, by which the tensors are drawn: those of a shorter model are the longer one's."""
         return KeyMap(entries_of(self.size, None))
 
-    def weights(self) -> AbstractContextManager[TensorFile]:
+    @contextmanager
+    def weights(self) -> Iterator[TensorFile]:
         """Tensors that are drawn when they are read."""
         shapes = self.key_map({}).shapes
 
         def draw(key: str) -> Tensor:
             return random_tensors({key: shapes[key]}, self.seed)[key]
 
-        return nullcontext(TensorFile(shapes, draw, "random weights"))
+        yield TensorFile(shapes, draw, "random weights")
 
 
 @lru_cache(maxsize=8)
@@ -177,7 +179,7 @@ def read_size(path: Path) -> VideoMAESize:
         WeightsError: not a VideoMAE's config, or one that scivid does not know.
     """
     try:
-        entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        entries: dict[str, Any] = read_json(path)
         if entries.get("model_type") != "videomae":
             raise ValueError(f"model_type is {entries.get('model_type')!r}, not 'videomae'")
         return _size(VideoMAEConfig.from_dict(entries))

@@ -5,7 +5,6 @@ wrong; so the config is made here, from the size that the frames are brought to.
 hold beside the encoder is skipped.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import KeyMap, renamed
+from featcache.backbones.weights.small_json import read_json
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
 
@@ -75,13 +75,13 @@ def _refuse_other_config(path: Path, name: str, size: ViTSize) -> None:
     """The two g differ in no key and no shape, only in what their configs say."""
     expected = {"crop_size": size.input_size[0], "num_attention_heads": size.block.heads}
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path)
         differing = [
             f"{key} {entries[key]!r} instead of {value}"
             for key, value in expected.items()
             if entries.get(key, value) != value
         ]
-    except (ValueError, AttributeError) as problem:
+    except (OSError, ValueError, AttributeError) as problem:
         raise WeightsError(f"{path} is not a model's config: {problem}. Fetch the file again.") from problem
     if differing:
         raise WeightsError(f"{path} is not {name}: {', '.join(differing)}. Give the model by its own name.")

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
-from featcache.backbones.weights.npz import BROKEN, npz_arrays
+from featcache.backbones.weights.npz import npz_arrays
 from featcache.backbones.weights.shard_index import files_of, files_of_tensors, is_index
 from featcache.errors import WeightsError
 
@@ -50,11 +50,11 @@ def open_tensors(
         WeightsError: the file cannot be read, holds something other than tensors, or state dicts that are
             not known.
     """
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a regular file: put the weights there, or a link to them.")
     if path.suffix == ".safetensors":
         with _safetensors(path) as file:
-            names = file.keys()
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-            yield TensorFile(shapes, file.get_tensor, str(path))
+            yield TensorFile(_shapes_in(path, file), _reader(path, file.get_tensor), str(path))
     elif is_index(path):
         with ExitStack() as opened:
             yield _indexed(path, opened)
@@ -63,7 +63,7 @@ def open_tensors(
     else:
         tensors = _pickled(path, sections, skipped)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        yield TensorFile(shapes, tensors.__getitem__, str(path))
+        yield TensorFile(shapes, _reader(path, tensors.__getitem__), str(path))
 
 
 def tensor_shapes(path: Path) -> Shapes:
@@ -79,8 +79,33 @@ def tensor_shapes(path: Path) -> Shapes:
 def _safetensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as problem:
+    except Exception as problem:  # of the library's own kinds, and of the system's
         raise _unreadable(path, problem) from problem
+
+
+def _shapes_in(path: Path, file: Any) -> Shapes:
+    try:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as problem:
+        raise _unreadable(path, problem) from problem
+
+
+def _reader(path: Path, get: Callable[[str], Tensor]) -> Callable[[str], Tensor]:
+    """A tensor by its name, of numbers that weights can be."""
+
+    def read(name: str) -> Tensor:
+        try:
+            tensor = get(name)
+        except Exception as problem:  # whatever a damaged file makes its library raise
+            raise _unreadable(path, problem) from problem
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
+            raise WeightsError(
+                f"{path} holds {name} as {tensor.dtype}, {tensor.layout}, not as plain floating-point "
+                "numbers: use the file as it was released, or save the model in float32."
+            )
+        return tensor
+
+    return read
 
 
 def _indexed(index: Path, opened: ExitStack) -> TensorFile:
@@ -88,31 +113,32 @@ def _indexed(index: Path, opened: ExitStack) -> TensorFile:
     files = {path: opened.enter_context(_safetensors(path)) for path in files_of(index)}
     shapes: Shapes = {}
     for path, file in files.items():
-        names = set(file.keys())
+        names = _shapes_in(path, file)
         if lacking := [name for name, of in home.items() if of == path and name not in names]:
             raise WeightsError(
                 f"{path} lacks {lacking[0]}, which {index.name} says is there: fetch it again."
             )
         # Those that the index does not name are told as well: none goes unaccounted for.
-        shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in names}
-        home |= dict.fromkeys(names - home.keys(), path)
-    return TensorFile(shapes, lambda name: files[home[name]].get_tensor(name), str(index))
+        shapes |= names
+        home |= dict.fromkeys(names.keys() - home.keys(), path)
+    return TensorFile(
+        shapes, lambda name: _reader(home[name], files[home[name]].get_tensor)(name), str(index)
+    )
 
 
 def _npz(path: Path) -> TensorFile:
     try:
         arrays = npz_arrays(path)
-    except BROKEN as problem:
+    except WeightsError:
+        raise
+    except Exception as problem:  # zipfile and numpy raise a dozen kinds for what is damaged
         raise _unreadable(path, problem) from problem
 
-    def read(name: str) -> Tensor:
-        try:
-            array = arrays[name].read()
-        except BROKEN as problem:
-            raise _unreadable(path, problem) from problem
+    def get(name: str) -> Tensor:
+        array = arrays[name].read()
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=False))
 
-    return TensorFile({name: array.shape for name, array in arrays.items()}, read, str(path))
+    return TensorFile({name: array.shape for name, array in arrays.items()}, _reader(path, get), str(path))
 
 
 def _pickled(path: Path, sections: tuple[str, ...], skipped: tuple[str, ...]) -> dict[str, Tensor]:
@@ -126,7 +152,9 @@ def _pickled(path: Path, sections: tuple[str, ...], skipped: tuple[str, ...]) ->
         tensors = content[chosen]
         others = [name for name, value in content.items() if name != chosen and _is_model(value)]
         _refuse_unknown_models(path, chosen, [name for name in others if name not in skipped])
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
+    ):
         raise _not_tensors(path, sections)
     return tensors
 
@@ -138,7 +166,7 @@ def _unpickled(path: Path) -> Any:
         # cannot be mapped.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as problem:
+    except Exception as problem:  # a damaged pickle raises nearly anything
         raise _unreadable(path, problem) from problem
 
 
@@ -169,5 +197,23 @@ def _unreadable(path: Path, problem: Exception) -> WeightsError:
         # torch's own message advises to run the code that it found.
         reason = "it is damaged, or holds more than tensors, of which nothing was run"
     return WeightsError(
-        f"{path} cannot be read ({reason}): the download may be incomplete, fetch the file again."
+        f"{path} cannot be read ({_looks_like(path) or reason}): the download may be incomplete, fetch the "
+        "file again."
     )
+
+
+def _looks_like(path: Path) -> str | None:
+    """What a file is that has the name of another kind; None where that cannot be told."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    is_zip = path.suffix != ".safetensors"  # and then damaged, if at all
+    kinds = {
+        "it is empty": not start,
+        "it is a web page, not weights": start.lstrip().startswith(b"<"),
+        "it is a pointer of Git LFS, which `git lfs pull` replaces by the file": start.startswith(
+            b"version https://git-lfs"
+        ),
+        "it is a zip, as .npz and .pth are, under another name": start.startswith(b"PK") and not is_zip,
+        "it is a .safetensors file under another name": start[8:10] == b'{"' and is_zip,
+    }
+    return next((kind for kind, so in kinds.items() if so), None)

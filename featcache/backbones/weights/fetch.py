@@ -18,9 +18,10 @@ from urllib import request
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from featcache.backbones.weights.locate import file_digest
+from featcache.backbones.weights.digest import file_digest
 from featcache.errors import StoreError, WeightsError
-from featcache.system.files import Lock, make_directory, publish, require_room, sync_directory
+from featcache.system.files import make_directory, publish, require_room, sync_directory
+from featcache.system.locks import Lock
 
 Say = Callable[[str], None]
 """Told, in a line, what a user should know although nothing failed."""

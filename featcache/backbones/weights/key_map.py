@@ -4,6 +4,7 @@ A key that nobody reads is how a model comes out silently wrong, so every key of
 among those that tokens do not need; anything else is refused.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +16,9 @@ from featcache.backbones.weights.checkpoint import Shapes, TensorFile
 from featcache.errors import WeightsError
 
 _MOST_LISTED = 6
+
+_WRAPPERS = ("module", "_orig_mod", "model", "backbone", "state_dict", "net", "network", "encoder")
+"""What data-parallel training, compilation and common training scripts put before the names of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +83,27 @@ class KeyMap:
         """Every released key that is used, and the shape of its tensor in the file."""
         return {key: entry.shape for entry in self.entries.values() for key in entry.keys if key is not None}
 
+    def fits(self, found: Shapes) -> bool:
+        """Whether a file, of key -> shape `found`, is the whole model's."""
+        return not any(self._problems(found).values())
+
     def check(self, found: Shapes, origin: str) -> None:
         """Refuse a file, of key -> shape `found`, that is not the whole model's.
 
         Raises:
             WeightsError: lists the keys that are missing, unknown or of another shape.
         """
+        problems = self._problems(found)
+        if any(problems.values()):
+            listed = "; ".join(f"{_some(keys)} {what}" for what, keys in problems.items() if keys)
+            raise WeightsError(
+                f"{origin} does not fit its model{_common(found)}: {listed}. Use the files as they were "
+                "released."
+            )
+
+    def _problems(self, found: Shapes) -> dict[str, list[str]]:
         wanted = self.shapes
-        problems = {
+        return {
             "missing": sorted(wanted.keys() - found.keys()),
             "unknown": sorted(
                 key for key in found.keys() - wanted.keys() if not key.startswith(self.skipped)
@@ -97,11 +114,6 @@ class KeyMap:
                 if found.get(key, shape) != shape
             ],
         }
-        if any(problems.values()):
-            listed = "; ".join(f"{_some(keys)} {what}" for what, keys in problems.items() if keys)
-            raise WeightsError(
-                f"{origin} does not fit its model: {listed}. Use the files as they were released."
-            )
 
     def read(
         self,
@@ -110,7 +122,11 @@ class KeyMap:
         device: torch.device,
         dtype: Callable[[str], torch.dtype],
     ) -> dict[str, Tensor]:
-        """The `wanted` parameters of a checked file, on `device`, each in the dtype of its name."""
+        """The `wanted` parameters of a checked file, on `device`, each in the dtype of its name.
+
+        Raises:
+            WeightsError: the file holds NaN or infinity, or a number that the dtype does not reach.
+        """
         # All memory first, then the numbers: what is needed on the way cannot leave holes between them.
         parameters = {
             name: torch.empty_like(tensor, dtype=dtype(name), device=device)
@@ -118,7 +134,35 @@ class KeyMap:
         }
         for name, parameter in parameters.items():
             self.entries[name].fill(parameter, file)
+            if not _all_finite(parameter):
+                _refuse_not_finite(self.entries[name], parameter, file)
         return parameters
+
+
+def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> TensorFile:
+    """The file under the keys of its model, where a wrapper of training put its own name before all of them.
+
+    That is told in one line. A file that fits as it is stays as it is, and so does one that fits in no way.
+
+    Args:
+        file: of any keys.
+        key_map: the model's table, given the keys and shapes of a file.
+    """
+    prefix, shapes = "", file.shapes
+    while not key_map(shapes).fits(shapes):
+        first = {key.partition(".")[0] for key in shapes}
+        word = first.pop() if len(first) == 1 else ""
+        if word not in _WRAPPERS or any("." not in key for key in shapes):
+            return file
+        prefix += f"{word}."
+        shapes = {key.removeprefix(f"{word}."): shape for key, shape in shapes.items()}
+    if not prefix:
+        return file
+    logging.getLogger(__name__).warning(
+        f"{file.origin}: every key begins with {prefix!r}, the mark of a model that was saved inside a "
+        "wrapper: read without it"
+    )
+    return TensorFile(shapes, lambda name: file.read(prefix + name), file.origin)
 
 
 def renamed(model: nn.Module, names: Mapping[str, str | tuple[str, ...]], prefix: str = "") -> Entries:
@@ -174,3 +218,29 @@ def flax_dense(ours: str, theirs: str, n_in: int, n_out: int) -> Entries:
 def _some(keys: list[str]) -> str:
     rest = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
     return ", ".join(keys[:_MOST_LISTED]) + rest
+
+
+def _common(found: Shapes) -> str:
+    first = {key.partition(".")[0] for key in found}
+    return f" (every key of it begins with {first.pop()!r})" if len(first) == 1 and len(found) > 1 else ""
+
+
+def _all_finite(parameter: Tensor) -> bool:
+    low, high = parameter.aminmax()  # NaN goes through both
+    return bool(torch.isfinite(low) & torch.isfinite(high))
+
+
+def _refuse_not_finite(entry: Entry, parameter: Tensor, file: TensorFile) -> None:
+    for key in filter(None, entry.keys):
+        tensor = file.read(key)
+        n_nan, n_not = int(torch.isnan(tensor).sum()), int((~torch.isfinite(tensor)).sum())
+        if n_not:
+            what = "NaN" if n_nan == n_not else "infinity" if not n_nan else "NaN and infinity"
+            raise WeightsError(
+                f"{file.origin} holds {what} in {key} ({n_not:,} of {tensor.numel():,} numbers): a model "
+                "that went astray in training, or a damaged file. Get it again, or take an earlier one."
+            )
+    raise WeightsError(
+        f"{file.origin}: numbers of {', '.join(filter(None, entry.keys))} do not fit {parameter.dtype}: "
+        "run it in float32 (--precision float32)."
+    )

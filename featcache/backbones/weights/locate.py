@@ -1,17 +1,15 @@
-"""Where a backbone's weights are on this machine, their digest, and what to tell a user who lacks them.
+"""Where a backbone's weights are on this machine, and what to tell a user who lacks them or has others.
 
 Nothing here touches the network: weights are downloaded by `scivid data download`, never by an extraction.
-The bytes are named by their digest, not by where they were.
 """
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 
 from huggingface_hub import constants
 
 from featcache.backbones.release import CONFIG_FILE, INDEX_FILE, WEIGHT_FILES, Release
-from featcache.backbones.weights.shard_index import files_of, is_index
+from featcache.backbones.weights.digest import refuse_unlike
+from featcache.backbones.weights.shard_index import files_of
 from featcache.errors import WeightsError
 
 _SAVED = (*WEIGHT_FILES, INDEX_FILE)
@@ -56,13 +54,17 @@ def find_weights(name: str, release: Release, weights_dir: Path | None) -> Path 
 
 
 def obtain_weights(name: str, release: Release, weights_dir: Path | None) -> Path:
-    """What `find_weights` finds.
+    """What `find_weights` finds, where it is the released file or nobody knows that one's digest.
 
     Raises:
         WeightsError: nothing; says which files, whose, under which licence, how large, and how to get them.
+            Or another file than the released one.
     """
     found = find_weights(name, release, weights_dir)
     if found is not None:
+        own = "Weights of your own are given as my_model.py:BACKBONE, as the README shows."
+        way_out = f"Move it away. {how_to_get(name, release, weights_dir)}\n{own}"
+        refuse_unlike(found, release.digests, way_out)
         return found
     folder = Path("<folder>") / name if weights_dir is None else weights_dir / name
     setting = ", where SCIVID_WEIGHTS_DIR=<folder>" if weights_dir is None else ""
@@ -98,24 +100,6 @@ def how_to_get(name: str, release: Release, weights_dir: Path | None) -> str:
         f"Where there is a network: scivid data download --weights {name} --weights-dir {target}\n"
         f"(from {release.source}). {by_hand}"
     )
-
-
-def file_digest(path: Path) -> str:
-    """Sha256 of a weight file's bytes, in hex; a file is read once a process, until its size or time changes.
-
-    Of weights in several files it is that of a line for each file: its name and its own digest.
-    """
-    if is_index(path):
-        lines = [f"{part.name} {file_digest(part)}\n" for part in files_of(path)]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-    stat = path.stat()
-    return _file_digest(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _file_digest(path: Path, _size: int, _mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _only_pickle(folder: Path) -> Path | None:

@@ -7,7 +7,6 @@ unpickled: arrays of Python objects are refused.
 
 import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -43,7 +42,7 @@ class NpzArray:
         """The numbers; writes to them never reach the file.
 
         Raises:
-            one of BROKEN: the file is damaged.
+            Exception: whatever zipfile or numpy raise for a damaged file.
         """
         if self.offset is None:
             with zipfile.ZipFile(self.path) as file, file.open(self.member) as member:
@@ -52,16 +51,12 @@ class NpzArray:
         return np.memmap(self.path, self.dtype, "c", self.offset, self.shape, order)
 
 
-BROKEN = (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, RuntimeError)
-"""What zipfile and numpy raise for a file that is damaged, cut short, encrypted or no npz at all."""
-
-
 def npz_arrays(path: Path) -> dict[str, NpzArray]:
     """Name -> array, from the headers alone.
 
     Raises:
         WeightsError: an entry is not an array of floating-point numbers.
-        one of BROKEN: not an npz file, or not all of it.
+        Exception: whatever zipfile or numpy raise for what is no npz file, or not all of it.
     """
     with path.open("rb") as raw, zipfile.ZipFile(raw) as file:
         return {info.filename.removesuffix(".npy"): _array(path, raw, file, info) for info in file.infolist()}

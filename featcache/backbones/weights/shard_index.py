@@ -1,8 +1,8 @@
 """Weights in several files: an index says which file holds which tensor."""
 
-import json
 from pathlib import Path
 
+from featcache.backbones.weights.small_json import read_json
 from featcache.errors import WeightsError
 
 _ENDING = ".index.json"
@@ -20,7 +20,7 @@ def files_of_tensors(index: Path) -> dict[str, Path]:
         WeightsError: the index cannot be read, or names a file that is not beside it.
     """
     try:
-        files: dict[str, str] = json.loads(index.read_bytes())["weight_map"]
+        files: dict[str, str] = read_json(index)["weight_map"]
         names = set(files.values())
         if not names or any(Path(name).name != name for name in names):
             raise ValueError(f"it names files that are not beside it: {sorted(names)[:3]}")

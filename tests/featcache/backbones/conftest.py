@@ -16,6 +16,7 @@ from torch import Tensor
 
 from featcache.backbones import encoder
 from featcache.backbones.base import Backbone, BackboneInfo, block_at_fraction
+from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.weights.checkpoint import TensorFile, open_tensors
 from featcache.spec import Layer
 
@@ -215,6 +216,18 @@ def record_keys(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
         return asked
 
     return watch
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Registers a model as one whose files' digests nobody knows: the test writes files of its own."""
+
+    def register(name: str) -> None:
+        model = BACKBONES[name]
+        assert model.release is not None
+        monkeypatch.setitem(BACKBONES, name, replace(model, release=replace(model.release, digests={})))
+
+    return register
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from featcache.backbones import BACKBONES, backbone_table, download, load_backbone
 from featcache.backbones.download import download_weights
-from featcache.backbones.weights.locate import file_digest, find_weights
+from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError
 
 REVISION = "0" * 40
@@ -162,7 +162,8 @@ def test_a_single_file_lands_where_the_loader_looks(
     ]
     what = "4ds_b_dist_e/small.npz, MB"
     assert told[0] == (what, 0, 3) and told[-1] == (what, 3, 3)
-    assert load_backbone("4ds_b_dist_e", tmp_path / "weights").weights_digest() == file_digest(paths[0])
+    backbone: Any = load_backbone("4ds_b_dist_e", tmp_path / "weights")
+    assert backbone.file() == paths[0]
     status = {row.info.name: row.weights for row in backbone_table(tmp_path / "weights")}
     assert status["4ds_b_dist_e"] == "here"
 
@@ -171,7 +172,9 @@ def test_a_digest_that_is_known_is_checked(
     tmp_path: Path, hub: tuple[Path, type[_Hub], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _, url = hub
-    elsewhere("4ds_e", monkeypatch, files=("m.npz",), url=f"{url}/m.npz", n_bytes=7, sha256="0" * 64)
+    elsewhere(
+        "4ds_e", monkeypatch, files=("m.npz",), url=f"{url}/m.npz", n_bytes=7, digests={"m.npz": "0" * 64}
+    )
     (folder / "m.npz").write_bytes(b"weights")
     with pytest.raises(WeightsError, match="is wrong, and removed"):
         run("4ds_e", tmp_path)

@@ -28,8 +28,10 @@ def test_mean_and_std_by_hand() -> None:
 
 
 def test_rows_and_columns_are_not_mixed_up() -> None:
+    # 9 to 4, where the overlap is more than the two nearest rows that a bilinear resize would take.
     info = replace(BACKBONES["resize"].info, n_frames=2, input_size=(4, 2))
-    pixels = torch.rand(3, 2, 3, 8, 2, generator=torch.Generator().manual_seed(0))
+    pixels = torch.rand(3, 2, 3, 9, 2, generator=torch.Generator().manual_seed(0))
     found = model_input(pixels, info, CPU)
     assert found.shape == (3, 2, 3, 4, 2)
-    torch.testing.assert_close(found[2, 1, 0, 3, 1], pixels[2, 1, 0, 6:8, 1].mean())
+    overlaps = torch.tensor([0.25, 1.0, 1.0]) / 2.25
+    torch.testing.assert_close(found[2, 1, 0, 3, 1], (overlaps * pixels[2, 1, 0, 6:9, 1]).sum())

@@ -1,6 +1,6 @@
 """What follows from a job without reading anything."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from featcache.backbones import BACKBONES, load_backbone
-from featcache.backbones.base import Backbone, Upsampling
+from featcache.backbones.base import Backbone, BackboneInfo, Upsampling
 from featcache.backbones.families.resize import ResizeTokens
 from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError
@@ -20,10 +20,10 @@ from featcache.extract.job import (
     split_roles,
     store_attributes,
 )
-from featcache.fingerprint import FEATURE_VERSION, fingerprint
-from featcache.manifest import load_manifest
+from featcache.fingerprint import FEATURE_VERSION, differences, fingerprint
+from featcache.manifest import Augmentation, Pixels, load_manifest
 from featcache.resampling import temporal_matrix
-from featcache.spec import Layer
+from featcache.spec import Layer, Starts
 
 
 def job(
@@ -47,9 +47,57 @@ def stretched(method: Upsampling | None) -> Backbone:
     return ResizeTokens(info=replace(info, upsampling=method, grid=replace(info.grid, steps=8)))
 
 
+CLIP = Clip(id="a", source="s", record=0, n_source=16, digest="0" * 16)
+
+
 def parts(task: str, role: str = "train") -> dict[str, Any]:
-    index = ClipIndex.from_clips([Clip(id="a", source="s", record=0, n_source=16, digest="0" * 16)])
-    return fingerprint_parts(job(role, task=task, backbone=load_backbone("resize")), index)
+    return fingerprint_parts(
+        job(role, task=task, backbone=load_backbone("resize")), ClipIndex.from_clips([CLIP])
+    )
+
+
+INFO = replace(BACKBONES["resize"].info, name="stated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """A backbone that is what it says of itself, and runs nothing."""
+
+    info: BackboneInfo = INFO
+    weights: str = "ab" * 32
+    built: str = "12 blocks"
+    shown: str = "area"
+
+    def weights_digest(self) -> str:
+        return self.weights
+
+    def architecture(self) -> dict[str, object]:
+        return {"built": self.built}
+
+    def preprocessing(self) -> dict[str, object]:
+        return {"resize": self.shown}
+
+    def load(self, *_: object) -> Any:
+        raise AssertionError("nobody runs it")
+
+
+STATED = Stated()
+OTHER_MODEL: dict[str, Stated] = {
+    "backbone.name": replace(STATED, info=replace(STATED.info, name="other")),
+    "backbone.weights": replace(STATED, weights="cd" * 32),
+    "backbone.architecture.built": replace(STATED, built="13 blocks"),
+    "preprocessing.resize": replace(STATED, shown="bilinear"),
+}
+"""The one part that differs -> the backbone of which just that is another."""
+
+
+def found_otherwise(asked: Extraction, changed: Extraction, clip: Clip = CLIP) -> list[str]:
+    """The names of the parts in which a changed job is another one."""
+    here = fingerprint_parts(asked, ClipIndex.from_clips([CLIP]))
+    there = fingerprint_parts(changed, ClipIndex.from_clips([clip]))
+    names = [line.partition(":")[0] for line in differences(here, there)]
+    assert (fingerprint(here) == fingerprint(there)) == (not names)
+    return names
 
 
 def test_the_stores_shape_follows_from_the_backbones_grid() -> None:
@@ -142,6 +190,8 @@ def test_all_steps_are_stored_otherwise() -> None:
 def test_how_exact_a_store_is(task: str, role: str, n_views: int, said: str) -> None:
     planned = job(role, n_views, task)
     assert planned.exactness == store_attributes(planned)["exactness"] == said
+    rounded = replace(planned, store_dtype="int8")
+    assert rounded.exactness == store_attributes(rounded)["exactness"] == f"{said}, rounded to int8"
 
 
 def test_all_starts_of_a_training_clip_are_stored_and_no_other_number_of_views() -> None:
@@ -159,10 +209,17 @@ def test_all_starts_of_a_training_clip_are_stored_and_no_other_number_of_views()
 def test_the_parts_of_a_task_of_images_in_full() -> None:
     """Any key more or less would be another fingerprint: every store of these tasks extracted again."""
     found = parts("calms21")
-    del found["backbone"], found["preprocessing"]
+    resize, index = load_backbone("resize"), ClipIndex.from_clips([CLIP])
     frame = {"n_frames": 16, "stride": 1, "sampling": "clip", "height": 224, "width": 224}
     assert found == {
         "feature_version": FEATURE_VERSION,
+        "backbone": {
+            "name": "resize",
+            "architecture": resize.architecture(),
+            "weights": resize.weights_digest(),
+            "precision": "float32",
+        },
+        "preprocessing": resize.preprocessing(),
         "layers": ["0"],
         "tokens": {"dtype": "float16", "steps": "all"},
         "decoding": {"reader": "sequence_example", "channels": 1, "image": "image/encoded"},
@@ -172,7 +229,7 @@ def test_the_parts_of_a_task_of_images_in_full() -> None:
             "split": "train",
             "data_version": "scivid-2025",
             "n_clips": 1,
-            "index": found["clips"]["index"],
+            "index": index.frames_digest,
         },
         "views": {"n_views": 1, "seed": None, "augmentation": None},
     }
@@ -208,3 +265,106 @@ def test_values_variables_and_kept_steps_are_parts_where_they_are_not_the_usual(
     assert weather["decoding"]["pixels"]["std"] == list(dataset.pixels.std)
     assert weather["tokens"] == {"dtype": "float16", "steps": {"last": [0.0] * 15 + [1.0]}}
     assert len(fingerprint(weather)) == len(fingerprint(typhoon)) == 64
+
+
+@pytest.mark.parametrize("part", OTHER_MODEL)
+def test_each_thing_that_a_backbone_is_makes_another_store(part: str) -> None:
+    """One at a time: new weights in the same folder are a new store although all else is as before."""
+    asked = job(backbone=STATED)
+    assert found_otherwise(asked, replace(asked, backbone=Stated())) == []
+    assert found_otherwise(asked, replace(asked, backbone=OTHER_MODEL[part])) == [part]
+
+
+def test_each_thing_that_is_asked_for_makes_another_store() -> None:
+    asked = job(n_views=3, backbone=STATED)
+    clip, views, data = asked.task.clip, asked.views, asked.dataset
+    drawn = views.augmentation
+    changes: dict[str, dict[str, Any]] = {
+        "backbone.precision": {"dtype": torch.bfloat16},
+        "layers.0": {"layers": (Layer(3),)},
+        "tokens.dtype": {"store_dtype": "int8"},
+        "tokens.steps": {"task": replace(asked.task, tokens="last")},
+        "frames.order": {"shuffle_frames": True},
+        "frames.n_frames": {"task": replace(asked.task, clip=replace(clip, n_frames=8))},
+        "frames.stride": {"task": replace(asked.task, clip=replace(clip, stride=2))},
+        "frames.sampling": {"task": replace(asked.task, clip=replace(clip, sampling="middle_clip"))},
+        "frames.height": {"task": replace(asked.task, clip=replace(clip, height=225))},
+        "frames.width": {"task": replace(asked.task, clip=replace(clip, width=225))},
+        "clips.dataset": {"dataset": replace(data, name="rats")},
+        "clips.split": {"split": "val"},
+        "clips.data_version": {"dataset": replace(data, version="2026")},
+        "decoding.reader": {"dataset": replace(data, reader="video_file")},
+        "decoding.channels": {"dataset": replace(data, channels=3)},
+        "decoding.image": {"dataset": replace(data, features={"image": "image/raw"})},
+        "decoding.pixels": {"dataset": replace(data, pixels=Pixels(low=0.0, high=9.0))},
+        "decoding.variables": {"dataset": replace(data, variables=("t",))},
+        "views.n_views": {"views": replace(views, n_views=4)},
+        "views.seed": {"views": replace(views, seed=1)},
+        "views.augmentation.scale.1": {
+            "views": replace(views, augmentation=replace(drawn, scale=(1.0, 1.5)))
+        },
+        "views.augmentation.blur": {"views": replace(views, augmentation=replace(drawn, blur=0.25))},
+        "views.augmentation.flip": {"views": replace(views, augmentation=replace(drawn, flip=0.25))},
+    }
+    assert {part: found_otherwise(asked, replace(asked, **change)) for part, change in changes.items()} == {
+        part: [part] for part in changes
+    }
+
+
+@pytest.mark.parametrize(
+    "change", [{"id": "b"}, {"source": "t"}, {"record": 1}, {"n_source": 17}, {"digest": "1" * 16}]
+)
+def test_each_thing_that_a_clip_is_makes_another_store(change: dict[str, Any]) -> None:
+    asked = job(backbone=STATED)
+    assert found_otherwise(asked, asked, replace(CLIP, **change)) == ["clips.index"]
+
+
+def test_values_of_pixels_starts_and_cuts_each_make_another_store() -> None:
+    typhoon, weather, tissue = (job(task=task) for task in ("typhoon", "weatherbench2", "stir"))
+    for part, change in (("low", {"low": 171.0}), ("high", {"high": 301.0})):
+        pixels = replace(typhoon.dataset.pixels, **change)
+        changed = replace(typhoon, dataset=replace(typhoon.dataset, pixels=pixels))
+        assert found_otherwise(typhoon, changed) == [f"decoding.pixels.{part}"]
+    for part in ("mean", "std"):
+        pixels = replace(weather.dataset.pixels, **{part: (1.0, *getattr(weather.dataset.pixels, part)[1:])})
+        changed = replace(weather, dataset=replace(weather.dataset, pixels=pixels))
+        assert found_otherwise(weather, changed) == [f"decoding.pixels.{part}.0"]
+    for part, starts in (("rule", Starts(rule="random_clip", span=16, n_starts=9)),
+                         ("span", Starts(rule="window", span=17, n_starts=9))):  # fmt: skip
+        changed = replace(tissue, views=replace(tissue.views, starts=starts))
+        assert found_otherwise(tissue, changed) == [f"views.starts.{part}"]
+    val = job("val", task="stir")
+    other = replace(val, task=replace(val.task, evaluation_clip=replace(val.clip_spec, stride=2)))
+    assert found_otherwise(val, other) == ["clips.cut.stride"]
+
+
+def test_what_changes_no_token_makes_no_other_store() -> None:
+    asked = job(n_views=3, backbone=STATED)
+    renamed = replace(STATED, info=replace(STATED.info, title="Another title", licence="another"))
+    data = replace(asked.dataset, title="Mice", licence="another", citation="me", classes=("a",))
+    assert found_otherwise(asked, replace(asked, backbone=renamed, dataset=data)) == []
+    assert found_otherwise(asked, asked, replace(CLIP, labels=(2,))) == []
+    # With one view nothing is drawn.
+    one = job(backbone=STATED)
+    drawn = replace(one.views, seed=7, augmentation=Augmentation(flip=0.1))
+    assert found_otherwise(one, replace(one, views=drawn)) == []
+
+
+def test_what_else_a_store_says_of_itself() -> None:
+    asked = job("val", backbone=STATED)
+    assert store_attributes(asked) == {
+        "task": "calms21",
+        "role": "val",
+        "backbone": "stated",
+        "backbone_title": STATED.info.title,
+        "control": STATED.info.control,
+        "licence": STATED.info.licence,
+        "exactness": "exact",
+        "upsampling": STATED.info.upsampling,
+        "readout_steps": STATED.info.readout_steps,
+    }
+    shuffled = store_attributes(replace(asked, shuffle_frames=True))
+    assert (shuffled["backbone"], shuffled["backbone_title"]) == (
+        "stated_shuffled",
+        f"{STATED.info.title}, frames shuffled",
+    )

@@ -1,5 +1,9 @@
 """Targets are written once a split, read back to the bit by us and by zarr, and others are refused."""
 
+import errno
+import fcntl
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.store import targets as module
 from featcache.store.targets import TargetArray, bytes_to_write, open_targets, write_targets
+from featcache.system.files import temporary_beside
 
 N = 11
 
@@ -87,16 +92,48 @@ def test_they_are_written_once(tmp_path: Path, index: ClipIndex, arrays: dict[st
 def test_what_a_killed_writer_left_is_no_obstacle(
     tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-
-        def kill(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        patched.setattr(module, "_write_chunk", kill)
-        write_targets(tmp_path, index, arrays, {})
-    assert [p.name[:9] for p in tmp_path.iterdir()] == [".targets-"]
+    with subprocess.Popen(["true"]) as killed:
+        killed.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getpid", lambda: killed.pid)
+        left = temporary_beside(tmp_path / "targets-0123abcd.zarr")
+    left.mkdir()
+    (left / "zarr.json").touch()
     path = write_targets(tmp_path, index, arrays, {})
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_two_writers_without_locks_leave_one_whole_group(
+    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other begins, and is done, while the first has all of its group but the name."""
+    alone = tree(write_targets(tmp_path / "alone", index, arrays, {}))
+
+    def no_locks(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    write, others = module._write_folder, list[Path]()
+
+    def and_the_other(*args: Any) -> None:
+        write(*args)
+        if not others:
+            others.append(Path("begun"))
+            others.append(write_targets(tmp_path / "both", index, arrays, {}))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(module, "_write_folder", and_the_other)
+    path = write_targets(tmp_path / "both", index, arrays, {})
+    assert others[1] == path
+    assert tree(path) == alone
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_targets_that_are_there_are_found_on_a_disk_that_may_only_be_read(
+    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_targets(tmp_path, index, arrays, {})
+    monkeypatch.delattr(module, "Lock")
+    assert write_targets(tmp_path, index, arrays, {}) == path
 
 
 def test_rows_must_be_as_many_as_clips(tmp_path: Path, index: ClipIndex) -> None:

@@ -2,23 +2,17 @@
 
 import errno
 import os
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from featcache.errors import StoreError
 from featcache.system.files import (
-    Lock,
     Staged,
     append_line,
     failures_explained,
     make_directory,
     publish,
-    remove_leftovers,
     write_file,
 )
 
@@ -45,10 +39,10 @@ def test_an_error_leaves_nothing_new_and_nothing_less(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the operating system is asked to write, sync and rename, and to what, in order."""
+    calls: list[tuple[str, str]] = []
     for name in ("writev", "fsync", "replace"):
         real = getattr(os, name)
 
@@ -59,6 +53,12 @@ def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
             return real(*args)  # type: ignore[operator]
 
         monkeypatch.setattr(os, name, spy)
+    return calls
+
+
+def test_the_order_is_write_fsync_rename_fsync_of_the_folder(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
     publish(tmp_path / "file", b"content")
     folder = tmp_path.name
     assert calls == [("writev", ".partial"), ("fsync", ".partial"), ("replace", "file"), ("fsync", folder)]
@@ -73,19 +73,23 @@ def test_publishing_the_same_bytes_touches_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"other"
 
 
-def test_sweeping_takes_only_what_killed_writers_left(tmp_path: Path) -> None:
-    for name in (".file.0a.partial", "file", "file.partial", ".hidden"):
-        (tmp_path / name).write_bytes(b"")
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == [".hidden", "file", "file.partial"]
-    remove_leftovers(tmp_path / "none")
-
-
 def test_folders_and_files_of_a_folder(tmp_path: Path) -> None:
     make_directory(tmp_path / "a" / "b")
     make_directory(tmp_path / "a" / "b")
     write_file(tmp_path / "a" / "c" / "file", [b"one", memoryview(b"two")])
     assert (tmp_path / "a" / "c" / "file").read_bytes() == b"onetwo"
+
+
+def test_a_file_of_a_folder_and_a_line_of_a_log_are_on_the_disk_when_written(
+    tmp_path: Path, calls: list[tuple[str, str]]
+) -> None:
+    """The folder gets its name later: a power cut after that must not leave it with torn files."""
+    write_file(tmp_path / "file.bin", [b"content"])
+    assert calls == [("writev", ".bin"), ("fsync", ".bin")]
+    append_line(tmp_path / "file.log", "line")
+    assert calls[2:] == [("fsync", ".log")]
+    make_directory(tmp_path / "new")
+    assert calls[3:] == [("fsync", tmp_path.name)]
 
 
 def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path) -> None:
@@ -96,59 +100,6 @@ def test_a_torn_line_stays_a_line_of_its_own(tmp_path: Path) -> None:
     append_line(path, "two")
     append_line(path, "three")
     assert path.read_text().splitlines() == ["one", '{"torn', "two", "three"]
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from featcache.system.files import Lock
-lock = Lock(Path(sys.argv[1]), wait=False, busy="taken")
-print("held", flush=True)
-time.sleep(60)
-"""
-
-
-def test_another_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
-    path = tmp_path / ".lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
-    with holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(StoreError, match="taken"):
-            Lock(path, wait=False, busy="taken")
-        holder.send_signal(signal.SIGKILL)
-    Lock(path, wait=False, busy="taken").release()
-    assert names(tmp_path) == []
-
-
-def test_one_at_a_time_though_the_file_goes_with_every_holder(tmp_path: Path) -> None:
-    inside, most = 0, 0
-
-    def work() -> None:
-        nonlocal inside, most
-        for _ in range(50):
-            lock = Lock(tmp_path / ".lock", wait=True, busy="")
-            inside += 1
-            most = max(most, inside)
-            inside -= 1
-            lock.release()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
-    assert names(tmp_path) == []
-
-
-def test_a_file_system_without_locks_is_written_to_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(fd: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    Lock(tmp_path / ".lock", wait=False, busy="taken").release()
 
 
 def test_a_full_disk_and_other_refusals_become_messages(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Batches from a store: the right clips, views and targets, in an order that only the seed decides."""
 
+import threading
 from inspect import unwrap
 
 import numpy as np
@@ -94,7 +95,13 @@ def test_an_abandoned_stream_stops_its_thread(make_split) -> None:
         split, clip_rows, Draws(n_clips=8, n_views=1, batch=2, seed=0), range(1000), CPU
     )
     next(stream)
+    assert reading()
     stream.close()  # type: ignore[attr-defined]
+    assert not reading()
+
+
+def reading() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("read ahead")]
 
 
 def test_damage_reaches_the_caller(make_split) -> None:

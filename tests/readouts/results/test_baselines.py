@@ -86,7 +86,7 @@ def test_other_targets_clips_or_tasks_are_computed_anew(
     asked: list[tuple[Any, ...]] = [
         (task, train, val, N_CLIPS),
         (task, series("other train", n_clips=4), val, N_CLIPS),
-        (task, train, series("other val", rate=2.0, n_clips=5), 5),
+        (task, train, replace(series("other val", rate=2.0), fingerprint="f00"), N_CLIPS),
         (task, train, val, 2),
         (replace(task, offset=900.0), train, val, N_CLIPS),
     ]

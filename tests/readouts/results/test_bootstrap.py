@@ -90,6 +90,20 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert wider.high - wider.low > found.high - found.low
 
 
+@pytest.mark.parametrize("n", [3, 4, 10])
+def test_the_reach_of_an_interval_by_hand(n: int) -> None:
+    """Of few clusters: a resample of n varies too little by sqrt((n - 1) / n), which is 22 % of three."""
+    numbers, clusters = np.arange(n) ** 2.0, videos(*range(n))
+    drawn = [float(weights @ numbers / n) for weights in resamples(clusters, 300, 0)]
+    reach = student.ppf(0.975, n - 1) * np.std(drawn, ddof=1) * np.sqrt(n / (n - 1))
+    found = interval(mean(*numbers), clusters, n=300)
+    assert (found.low, found.high) == pytest.approx((numbers.mean() - reach, numbers.mean() + reach))
+    less = mean(*(0.5 * numbers))
+    difference = paired_difference(mean(*numbers), less, clusters, n=300)
+    assert difference.value == pytest.approx(numbers.mean() / 2)
+    assert difference.interval.high - difference.interval.low == pytest.approx(reach)
+
+
 def test_a_cluster_is_drawn_with_all_of_its_clips() -> None:
     clusters = videos(7, 7, 2, 7, 2, 30)
     drawn = np.stack(list(resamples(clusters, 50, seed=0)))

@@ -82,3 +82,40 @@ def test_there_are_none_without_statistics_or_targets(about: Any, make_row: Make
         "run c",
     ]
     assert Intervals(task, {}, tmp_path).of(rows[:1], "val") is None
+
+
+def test_each_split_has_its_own_interval(about: Any, tmp_path: Path) -> None:
+    task, targets, rows, _ = about
+    labels, rng = np.eye(4, dtype=np.uint8)[np.arange(12) % 4], np.random.default_rng(1)
+    for noise, row in zip((1.5, 0.8), rows, strict=True):
+        outputs = (labels + rng.normal(scale=noise, size=(12, 4))).astype(np.float32)
+        per_clip = task.join([task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})])
+        write_per_clip(RunFolder.of(tmp_path, row).per_clip("test"), CLIPS, {"linear": per_clip})
+    first = Intervals(task, {"val": targets, "test": targets}, tmp_path)
+    wanted = {
+        role: (first.of(rows, role), first.between(rows[:1], rows[1:], role)) for role in ("val", "test")
+    }
+    for val, test in zip(wanted["val"], wanted["test"], strict=True):
+        assert val is not None and test is not None and val != test
+    # Of a row and of its twin, of a difference and of the one the other way round, too.
+    assert first.of(rows[:1], "val") != first.of(rows[1:], "val")
+    ahead, behind = first.between(rows[:1], rows[1:], "val"), first.between(rows[1:], rows[:1], "val")
+    assert ahead is not None and behind is not None and ahead.value == -behind.value != 0
+    first.keep()
+    again = Intervals(task, {"val": targets, "test": targets}, tmp_path)
+    for role in ("test", "val"):
+        assert (again.of(rows, role), again.between(rows[:1], rows[1:], role)) == wanted[role]
+
+
+@pytest.mark.parametrize("changed", [{"run": "b"}, {"finished": "later"}, {"targets": '{"val": "mended"}'}])
+def test_another_training_has_its_own_interval(
+    about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
+) -> None:
+    task, targets, rows, _ = about
+    found, asked = Intervals(task, {"val": targets}, tmp_path), []
+    monkeypatch.setattr(
+        intervals, "interval", lambda score, *_, **__: asked.append(score) or interval(score, _[0])
+    )
+    for row in (rows[0], dict(rows[0]), {**rows[0], **changed}):
+        found.of([row], "val")
+    assert len(asked) == 2, "once for the row, and once for what is not it"

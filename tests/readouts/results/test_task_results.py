@@ -8,6 +8,7 @@ import numpy as np
 
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore, find_stores
+from readouts.results.baselines import score_baselines
 from readouts.results.table import add_run
 from readouts.results.task_results import finished_stores, load_task_results, stores_of
 
@@ -36,6 +37,21 @@ def test_rows_with_their_stores_and_baselines(
     assert list(found.baseline_scores()["label frequency"]) == ["val"]
     assert found.interval(found.best.rows, "test") is None
     assert found.difference(found.rows[:1], found.rows[1:]) is None
+
+
+def test_baselines_are_of_the_clips_that_the_readouts_are_scored_on(
+    make_row: MakeRow, make_split: MakeSplit, tmp_path: Path
+) -> None:
+    train = make_split("train", TOKENS, LABELS)
+    # Clip 1, the only one of its class, was torn and skipped: a baseline does not see it either.
+    val = make_split("val", TOKENS, LABELS, skipped={1: "torn", 4: "torn too"})
+    add_run(tmp_path, "a", [make_row(train_fingerprint=train.fingerprint, val_fingerprint=val.fingerprint)])
+    (found,) = load_task_results(tmp_path, [train, val], load_manifest())
+    assert found.task is not None and train.targets is not None and val.targets is not None
+    usable = np.array([0, 2, 3, 5])
+    wanted = score_baselines(found.task, train.targets, val.targets, usable)
+    assert found.baselines == {"val": wanted}
+    assert wanted != score_baselines(found.task, train.targets, val.targets, np.arange(6))
 
 
 def test_an_unknown_task_is_a_problem_and_its_rows_stay(make_row: MakeRow, tmp_path: Path) -> None:

@@ -33,10 +33,14 @@ def test_the_loss_of_no_opinion_is_log_two() -> None:
 def test_the_baseline_scores_the_positive_rate_without_background(make_targets) -> None:
     task = load_task("calms21", load_manifest())
     train = make_targets(2, labels=np.array([[1, 0, 0, 0], [0, 0, 0, 1]], np.uint8))
-    labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
-    scores = score_baselines(task, train, make_targets(4, "val", labels=labels), np.arange(4))
-    # A constant prediction has the positive rate as its precision: 1/4, 2/4, none (counts 0).
-    assert scores["label frequency"]["mean_AP"] == pytest.approx((0.25 + 0.5 + 0.0) / 3)
+    labels = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]], np.uint8)
+    scores = score_baselines(task, train, make_targets(5, "val", labels=labels), np.arange(5))[
+        "label frequency"
+    ]
+    # A constant prediction has the positive rate as its precision: 1/5, 2/5, none (counts 0), and the
+    # background's 2/5, which would make it 0.25.
+    assert scores["mean_AP"] == pytest.approx((0.2 + 0.4 + 0.0) / 3)
+    assert [scores[f"{name}_AP"] for name in task.output_names] == pytest.approx([0.2, 0.4, 0.0, 0.4])
 
 
 def test_labels_of_other_classes_are_refused(make_targets) -> None:
@@ -49,12 +53,19 @@ def test_labels_of_other_classes_are_refused(make_targets) -> None:
 
 
 def test_the_rare_classes_leave_a_second_mean() -> None:
+    """Clip i is of class i, and of each class only so many others are thought likelier: AP is 1 / rank."""
     task = load_task("flyvsfly", load_manifest())
     labels = torch.eye(7, dtype=torch.uint8)
-    scores = task.scores(task.join([task.per_clip(labels.float(), {"labels": labels})]))
-    assert scores["mean_AP"] == 1.0
-    assert scores["mean_AP_when_skipping_classes:wing_threat,tussling"] == 1.0
-    assert scores["not_interacting_AP"] == 1.0
+    outputs = torch.zeros(7, 7)
+    for clip, rank in enumerate((2, 1, 4, 3, 5, 1, 7)):
+        outputs[clip, clip] = 5.0
+        outputs[[i for i in range(7) if i != clip][: rank - 1], clip] = 9.0
+    scores = task.scores(task.join([task.per_clip(outputs, {"labels": labels})]))
+    each = [scores[f"{name}_AP"] for name in task.output_names]
+    assert each == pytest.approx([1 / 2, 1, 1 / 4, 1 / 3, 1 / 5, 1, 1 / 7])
+    assert scores["mean_AP"] == pytest.approx((1 / 2 + 1 + 1 / 4 + 1 / 3 + 1 / 5 + 1) / 6)
+    without = "mean_AP_when_skipping_classes:wing_threat,tussling"
+    assert scores[without] == pytest.approx((1 / 2 + 1 / 3 + 1 / 5 + 1) / 4)
 
 
 def test_a_manifests_own_classification_needs_no_code(tmp_path: Path) -> None:

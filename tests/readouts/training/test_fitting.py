@@ -14,7 +14,7 @@ from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.system.console import silent
-from featcache.system.files import Lock
+from featcache.system.locks import Lock
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
 from readouts.results.per_clip import load_per_clip, read_predictions

@@ -29,7 +29,7 @@ from readouts.heads.layers import Dropout
 from readouts.tasks import load_task
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, TokenPreparation
-from readouts.training.optim import ReferenceAdamW
+from readouts.training.optim import ReferenceAdamW, WarmupCosine
 from readouts.training.run import Run
 from readouts.training.step import (
     TrainState,
@@ -151,6 +151,37 @@ def test_a_step_neither_waits_for_its_device_nor_mixes_two() -> None:
     losses = list(steps_of_all_heads(torch.device("meta")))
     assert {kind for kind, _ in losses} == HEADS.keys()
     assert all(loss.device.type == "meta" for _, loss in losses)
+
+
+def test_the_optimiser_is_given_what_the_recipe_says(run: Run) -> None:
+    recipe = replace(run.recipe, lr=0.25, steps=50, warmup=7, weight_decay=0.3, clip_update=0.7)
+    optimizer = TrainState(replace(run, recipe=recipe), CPU).optimizer
+    assert optimizer.schedule == WarmupCosine(peak=0.25, steps=50, warmup=7, end=1e-7)
+    assert optimizer.clip_update == 0.7
+    (group,) = optimizer.param_groups
+    assert {name: group[name] for name in ("weight_decay", "betas", "eps", "multiplier", "n_updates")} == {
+        "weight_decay": 0.3,
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "multiplier": 1.0,
+        "n_updates": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    "changed", [{"weight_decay": 0.3}, {"clip_update": 1e-4}, {"lr": 0.2}, {"warmup": 2}]
+)
+def test_each_setting_of_the_recipe_changes_what_is_learned(
+    run: Run, batch: Batch, changed: dict[str, float]
+) -> None:
+    def learned(of: Run) -> dict[str, Tensor]:
+        state = TrainState(of, CPU)
+        for _ in range(3):
+            take_step([state], build_preparation(of)(batch.tokens), batch.targets)
+        return {name: weight.detach() for name, weight in state.heads.named_parameters()}
+
+    ours, other = learned(run), learned(replace(run, recipe=replace(run.recipe, **changed)))
+    assert all(not torch.equal(ours[name], other[name]) for name in ours if name.endswith("weight"))
 
 
 def test_a_short_run_has_a_short_warm_up(run: Run) -> None:

@@ -13,6 +13,7 @@ import torch
 from featcache.errors import StoreError, TrainingError
 from readouts.features.batches import Batch
 from readouts.results.run_folder import RunFolder
+from readouts.tasks.classification import Classification
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
 from readouts.training.step import build_preparation, take_step
@@ -36,6 +37,25 @@ def test_a_loss_that_is_no_number_is_refused(run: Run, batch: Batch, tmp_path: P
     trainer.remember(losses)
     with pytest.raises(TrainingError, match=r"loss of attention .* seed 3, is no number before step 1"):
         trainer.refuse_divergence()
+
+
+@pytest.mark.parametrize(("higher_is_better", "step", "value"), [(True, 20, 7.0), (False, 30, 3.0)])
+def test_the_best_point_of_a_curve_is_the_highest_or_the_lowest(
+    run: Run, tmp_path: Path, higher_is_better: bool, step: int, value: float
+) -> None:
+    assert isinstance(run.task, Classification)
+    task = replace(run.task, higher_is_better=higher_is_better)
+    trainer = Trainer(replace(run, task=task), RunFolder(tmp_path), CPU)
+    points = {"linear": (5.0, 7.0, 3.0, 4.0), "attention": (9.0, 9.0, 0.0, 9.0)}
+    trainer.curve.add(
+        {"step": 10 * (i + 1), "readout": kind, "mean_AP": score, "train_loss": -score}
+        for kind, scores in points.items()
+        for i, score in enumerate(scores)
+    )
+    found = trainer.learned()
+    assert (found["linear"].best_step, found["linear"].best_val) == (step, value)
+    assert found["attention"].best_step == (10 if higher_is_better else 30), "the first of equals"
+    assert found["linear"].parameters == 8 * 7 + 7
 
 
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:

@@ -261,7 +261,8 @@ def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGol
     assert "layernorm.weight (7,) instead of" in str(error.value)
 
 
-def test_registered_names_take_either_released_file(tmp_path: Path) -> None:
+def test_registered_names_take_either_released_file(tmp_path: Path, made_up: Callable[[str], None]) -> None:
+    made_up("dinov2_s")
     folder = tmp_path / "dinov2_s"
     folder.mkdir()
     backbone = load_backbone("dinov2_s", tmp_path)

@@ -193,7 +193,8 @@ def test_a_transformers_without_the_model_says_which_has_it(monkeypatch: pytest.
         Dinov3.named("dinov3_s", None).whole()
 
 
-def test_registered_name(tmp_path: Path) -> None:
+def test_registered_name(tmp_path: Path, made_up: Callable[[str], None]) -> None:
+    made_up("dinov3_hplus")
     folder = tmp_path / "dinov3_hplus"
     folder.mkdir()
     for file in ("config.json", "model.safetensors"):

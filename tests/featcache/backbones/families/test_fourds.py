@@ -220,7 +220,7 @@ def test_damage_inside_a_compressed_file_says_so(tmp_path: Path, tiny: dict[str,
     content = bytearray(path.read_bytes())
     content[300:340] = bytes(40)
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match=r"damaged\.npz cannot be read"):
+    with pytest.raises(WeightsError, match=r"damaged\.npz (cannot be read|is damaged)"):
         load_tiny(path)
 
 

@@ -239,7 +239,8 @@ def test_configs_that_cannot_be_run(
         load_backbone(str(folder))
 
 
-def test_a_registered_name_takes_only_its_own_size(tiny_folder: Path) -> None:
+def test_a_registered_name_takes_only_its_own_size(tiny_folder: Path, made_up: Callable[[str], None]) -> None:
+    made_up("videomae_b")
     tiny_folder.rename(tiny_folder.parent / "videomae_b")
     backbone = load_backbone("videomae_b", tiny_folder.parent)
     with pytest.raises(WeightsError, match="width 12 instead of 768, depth 3 instead of 12"):

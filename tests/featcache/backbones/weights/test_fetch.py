@@ -22,7 +22,7 @@ import pytest
 
 from featcache.backbones.weights.fetch import fetch
 from featcache.errors import WeightsError
-from featcache.system.files import Lock
+from featcache.system.locks import Lock
 
 CONTENT = hashlib.shake_256(b"weights").digest(3_000_000)
 OTHER = hashlib.shake_256(b"other weights").digest(3_000_000)

@@ -1,6 +1,5 @@
 """Where weights are looked for, and what a user without them is told."""
 
-import hashlib
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from huggingface_hub import constants
 
 from featcache.backbones import backbone_table, load_backbone
 from featcache.backbones.release import Release
-from featcache.backbones.weights.locate import file_digest, find_weights, obtain_weights
+from featcache.backbones.weights.locate import find_weights, obtain_weights
 from featcache.errors import WeightsError
 
 HUB = Release(
@@ -141,18 +140,6 @@ def test_the_one_pickle_of_any_name(tmp_path: Path) -> None:
     fill(tmp_path / "mine", "another.bin")
     with pytest.raises(WeightsError, match=r"another\.bin, other\.pth: leave the one that is mine"):
         find_weights("mine", release, tmp_path)
-
-
-def test_digest_of_bytes_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = fill(tmp_path, "model.safetensors") / "model.safetensors"
-    reads: list[object] = []
-    digest = hashlib.file_digest
-    monkeypatch.setattr(hashlib, "file_digest", lambda f, name: reads.append(f) or digest(f, name))
-    expected = hashlib.sha256(b"model.safetensors").hexdigest()
-    assert file_digest(file) == file_digest(file) == expected
-    assert len(reads) == 1
-    file.write_bytes(b"other, longer content")
-    assert file_digest(file) == hashlib.sha256(b"other, longer content").hexdigest()
 
 
 def test_table_says_what_is_here(tmp_path: Path) -> None:

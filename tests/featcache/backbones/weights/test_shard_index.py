@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from featcache.backbones import load_backbone
 from featcache.backbones.release import INDEX_FILE, Release
 from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
-from featcache.backbones.weights.locate import file_digest, find_weights, folder_weights
+from featcache.backbones.weights.digest import file_digest
+from featcache.backbones.weights.locate import find_weights, folder_weights
 from featcache.backbones.weights.shard_index import files_of, files_of_tensors
 from featcache.errors import WeightsError
 

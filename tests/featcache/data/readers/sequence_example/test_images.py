@@ -34,7 +34,9 @@ def test_lossless_formats_give_their_pixels(name: str) -> None:
 
 
 def test_jpeg_gives_nearly_its_pixels() -> None:
-    smooth = np.broadcast_to(np.arange(0, 240, 10).astype(np.uint8)[None, :, None], (16, 24, 3))
+    # Each channel another ramp, so that none can stand for another.
+    ramp = np.arange(0, 240, 10).astype(np.uint8)
+    smooth = np.broadcast_to(np.stack([ramp, 80 + ramp // 4, 230 - ramp // 2], axis=-1), (16, 24, 3))
     for space, channels in (("RGB", 3), ("GRAY", 1)):
         pixels = np.ascontiguousarray(smooth[..., :channels])
         found = decode_image(simplejpeg.encode_jpeg(pixels, 95, space), channels)

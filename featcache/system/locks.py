@@ -1,0 +1,115 @@
+"""One writer at a time, where the file system can tell; and a word to those who wait."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from featcache.errors import StoreError
+from featcache.system.files import name_file
+
+NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+"""What flock says on a network file system that was mounted without locks, or has none for readers."""
+
+NOT_OURS_TO_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM}
+"""What the operating system says where we may read only."""
+
+SECONDS_IN_SILENCE = 1.0
+"""After which somebody who waits for a lock is told."""
+
+
+class Lock:
+    """An exclusive lock held through a file: gone with its process, however that ends.
+
+    Where the file system has no locks, or may only be read, there is none: then two writers cost time and not
+    data, as every file is published whole, with equal bytes; and a reader does not disturb anybody.
+    """
+
+    def __init__(self, path: Path, *, wait: bool, busy: str) -> None:
+        """Take the lock; when it is taken, wait for it or raise a StoreError with the text `busy`.
+
+        Args:
+            path: of the file.
+            wait: for whoever holds it, which is said after a second.
+            busy: what is held, as a sentence.
+        """
+        self.path = path
+        self.fd = -1
+        while not self._is_of_the_path():
+            self.close()
+            self.fd = self._opened()
+            if self.fd < 0:
+                return
+            self._acquire(wait=wait, busy=busy)
+        with suppress(OSError):  # for those who wait; a lock without it is as good
+            os.pwrite(self.fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Remove the file and let go of the lock."""
+        try:
+            if self.fd >= 0:
+                with suppress(OSError):  # a file that stays is harmless
+                    self.path.unlink()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the lock and leave the file: what a kill does."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _opened(self) -> int:
+        """The file, made if need be; -1 where that is not ours to do and it is not there to be read."""
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as problem:
+            if problem.errno not in NOT_OURS_TO_WRITE:
+                raise
+        try:
+            return os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return -1
+
+    def _acquire(self, *, wait: bool, busy: str) -> None:
+        started = time.monotonic()
+        try:
+            while not self._took_it():
+                if not wait:
+                    raise StoreError(f"{busy} It is {self._holder()}.")
+                if time.monotonic() - started > SECONDS_IN_SILENCE:
+                    logging.getLogger(__name__).warning(f"waiting: {busy} It is {self._holder()}.")
+                    fcntl.flock(self.fd, fcntl.LOCK_EX)
+                    return
+                time.sleep(SECONDS_IN_SILENCE / 50)
+        except OSError as problem:
+            if problem.errno not in NO_LOCKS_HERE:
+                name_file(problem, self.path)
+                raise
+
+    def _took_it(self) -> bool:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _holder(self) -> str:
+        said = b""
+        with suppress(OSError):
+            said = os.pread(self.fd, 200, 0).partition(b"\n")[0]
+        return said.decode(errors="replace") or "of a process that did not say its number"
+
+    def _is_of_the_path(self) -> bool:
+        # The holder before us removes the file: then we hold the lock of a file that nobody else can find.
+        try:
+            return self.fd >= 0 and os.path.samestat(os.fstat(self.fd), self.path.stat())
+        except FileNotFoundError:
+            return False
