@@ -185,8 +185,8 @@ def test_one_of_another_version_is_none_and_a_damaged_one_is_said(
 
 def test_fields_of_an_older_certificate_are_skipped(certificate: Certificate, tmp_path: Path) -> None:
     write_certificate(tmp_path, certificate)
-    (entries := json.loads((tmp_path / FILE).read_text()))["0"] |= {"metric": "mean_AP", "gap": -0.02}
-    (tmp_path / FILE).write_text(json.dumps(entries))
+    entry = json.loads((tmp_path / FILE).read_text())["0"] | {"metric": "mean_AP", "gap": -0.02}
+    (tmp_path / FILE).write_text(json.dumps({"0": entry}))
     assert read_certificate(tmp_path) == certificate
 
 

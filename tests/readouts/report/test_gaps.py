@@ -1,14 +1,14 @@
 """What cannot be made costs its own part of a page and is said once; what interrupts is not held up."""
 
 import io
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from featcache.errors import StoreError
+from featcache.store.feature_store import FeatureStore
 from readouts.report.gaps import Gaps, pictures_of
 
 
@@ -29,17 +29,9 @@ def test_an_interrupt_is_no_gap() -> None:
     assert gaps.messages == []
 
 
-@dataclass
-class Store:
-    """What is asked of a store here."""
-
-    strips: dict[int, bytes] | None
-    path: Path = Path("val/toy.zarr")
-
-    def previews(self) -> dict[int, bytes]:
-        if self.strips is None:
-            raise StoreError("previews.parquet is damaged.")
-        return self.strips
+@pytest.fixture
+def store(make_split: Callable[..., FeatureStore]) -> FeatureStore:
+    return make_split("val", np.zeros((2, 1, 2, 2, 2, 8)), np.zeros((2, 7), int))
 
 
 def jpeg() -> bytes:
@@ -48,17 +40,18 @@ def jpeg() -> bytes:
     return buffer.getvalue()
 
 
-def test_a_damaged_picture_costs_this_picture() -> None:
+def test_a_damaged_picture_costs_this_picture(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     gaps, whole = Gaps(), jpeg()
-    store = cast(Any, Store({3: whole, 5: whole[:-200], 7: b"no picture", 8: whole}))
+    strips = {3: whole, 5: whole[:-200], 7: b"no picture", 8: whole}
+    monkeypatch.setattr(FeatureStore, "previews", lambda self: strips)
     assert list(pictures_of(store, gaps)) == [3, 8]
     assert [message.partition(":")[0] for message in gaps.messages] == [
-        "preview of clip 5 of val/toy.zarr",
-        "preview of clip 7 of val/toy.zarr",
+        f"preview of clip {clip} of {store.path}" for clip in (5, 7)
     ]
 
 
-def test_damaged_previews_are_none() -> None:
+def test_damaged_previews_are_none(store: FeatureStore) -> None:
     gaps = Gaps()
-    assert pictures_of(cast(Any, Store(None)), gaps) == {}
-    assert gaps.messages == ["previews.parquet is damaged."]
+    (store.path / "previews.parquet").write_bytes(b"damaged")
+    assert pictures_of(store, gaps) == {}
+    assert len(gaps.messages) == 1

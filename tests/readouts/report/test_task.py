@@ -54,12 +54,14 @@ def test_a_run_of_two_heads_is_one_command_and_shared_seconds_are_shared(
 def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
     make_row: MakeRow, tmp_path: Path
 ) -> None:
-    rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7)]
+    rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7, steps=10)]
     point = {"step": 10, "readout": "linear", "train_loss": 1.0, "mean_AP": 0.5}
     folder = RunFolder.of(tmp_path, rows[1]).path
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text(json.dumps(point) + "\n")
-    assert [curve.title for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]
+    section = section_of(rows, tmp_path)
+    assert section.missing == []
+    assert [curve.title for curve in section.curves] == ["toy, layer 1, seed 7"]
 
 
 def test_without_intervals_the_reason_is_given(
