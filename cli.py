@@ -9,15 +9,16 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 from rich.console import Console
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
 from featcache.system.console import command_line, extract_command, message_of, reporter, show_table
+from featcache.system.versions import version_of
 
 # Before torch is loaded: its OpenMP threads would otherwise spin between kernels and starve the threads
 # that decode and read ahead (a readout's 200 steps took 33 s instead of 5 on two cores).
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from featcache.manifest import Manifest
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.run import Outcome
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Commands(TyperGroup):
@@ -49,16 +53,42 @@ class _Commands(TyperGroup):
             raise typer.Exit(getattr(problem, "exit_code", 1)) from None
 
 
-app = typer.Typer(
+class _Command(TyperCommand):
+    """Takes `~` for the home folder in every path, as no shell does after `=` or in a file of settings."""
+
+    def invoke(self, ctx: Any) -> Any:
+        ctx.params = {name: _at_home(name, value) for name, value in ctx.params.items()}
+        return super().invoke(ctx)
+
+
+def _at_home(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_at_home(name, one) for one in value)
+    # A backbone or a task may be an object in a file of the user's own.
+    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task"))):
+        return value
+    home = os.path.expanduser(value)  # noqa: PTH111 (text may be a name instead of a path)
+    if home.startswith("~"):
+        user = home.split("/")[0]
+        raise CallError(f"{value}: there is no home folder {user}. Write ./{value} for a name that has a ~.")
+    return type(value)(home)
+
+
+class _App(typer.Typer):
+    """Whose commands are such."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[F], F]:
+        return super().command(name, cls=_Command, **options)
+
+
+app = _App(
     cls=_Commands,
     help="Run a frozen video model once, then train SciVid readouts from its cached tokens.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(
-    help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True
-)
+data_app = _App(help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
 
@@ -91,9 +121,7 @@ SetOption = Annotated[
 
 def _say_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
-        typer.echo(f"scivid {version('scivid')}")
+        typer.echo(f"scivid {version_of('scivid')}")
         raise typer.Exit()
 
 
@@ -143,8 +171,8 @@ def data_status(
     """Which splits are on disk, whether they are complete, and where the missing ones come from."""
     from featcache.listings import data_rows
 
-    console.print(f"data folder {data_dir.expanduser()} (SCIVID_DATA_DIR or --data-dir)", markup=False)
-    rows, lines = data_rows(_manifest(manifest), data_dir.expanduser())
+    console.print(f"data folder {data_dir} (SCIVID_DATA_DIR or --data-dir)", markup=False)
+    rows, lines = data_rows(_manifest(manifest), data_dir)
     show_table(console, rows, empty="no data sets")
     for line in lines:
         console.print(line, markup=False)
@@ -226,7 +254,7 @@ def extract(
         for store in extract_all(
             jobs,
             machine,
-            data_dir=data_dir.expanduser(),
+            data_dir=data_dir,
             cache_dir=cache_dir,
             skip_bad=skip_bad,
             force=force,
@@ -314,10 +342,7 @@ def plan(
         backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
     )
     given = clip_numbers(clips or [], [job.role for job in jobs])
-    counts = {
-        job.role: given[job.role] if job.role in given else count_clips(job, data_dir.expanduser())
-        for job in jobs
-    }
+    counts = {job.role: given[job.role] if job.role in given else count_clips(job, data_dir) for job in jobs}
     recipe = load_task(task, known).recipe
     found = make_plan(
         jobs,
@@ -601,7 +626,7 @@ def certify(
             configured,
             frozen,
             known,
-            data_dir=data_dir.expanduser(),
+            data_dir=data_dir,
             device=chosen,
             seeds=seeds,
             val_clips=val_clips,

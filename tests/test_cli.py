@@ -27,6 +27,39 @@ def test_the_version_is_said() -> None:
     assert scivid("--version") == (0, f"scivid {version('scivid')}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("list stores --cache-dir=~/features --manifest=~/absent.yaml", "no stores yet"),
+        ("validate ~/absent.zarr", "HOME/absent.zarr"),
+        ("report --results-dir ~/absent --out ~/report.html", "HOME/absent"),
+        ("list tasks --manifest ~/absent.yaml", "HOME/absent.yaml"),
+        ("sweep --file ~/absent.yaml", "HOME/absent.yaml"),
+        ("extract --backbone ~/absent.py:B --task flyvsfly", "HOME/absent.py"),
+        ("train-readout --backbone resize --task ~/absent.py:T", "HOME/absent.py"),
+        ("data status --data-dir ~/absent", "HOME/absent"),
+        ("data download --weights 4ds_l --weights-dir ~/absent", "HOME/absent/4ds_l"),
+        ("list stores --cache-dir ~no-such-user/features", "there is no home folder ~no-such-user"),
+    ],
+)
+def test_a_tilde_is_the_home_folder_in_every_path(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    _, output = scivid(*words.split())
+    assert said.replace("HOME", str(tmp_path)) in output
+    assert not list(tmp_path.glob("~*"))
+
+
+def test_a_tilde_of_a_setting_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "weights/videomae_l").mkdir(parents=True)
+    monkeypatch.setenv("SCIVID_WEIGHTS_DIR", "~/weights")
+    _, output = scivid("list", "backbones")
+    assert "incomplete" in output
+
+
 def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(path: Path) -> None:
         raise KeyboardInterrupt

@@ -46,11 +46,11 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
         return cast(Backbone, family.open_model(name, weights_dir))
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
-        return _own_backbone(Path(path).expanduser(), attribute)
-    if (folder := Path(name).expanduser()).is_dir():
+        return _own_backbone(Path(path), attribute)
+    if Path(name).is_dir():
         from featcache.backbones.families.videomae import open_folder  # a heavy import, needed only here
 
-        return open_folder(folder)
+        return open_folder(Path(name))
     raise CallError(_unknown(name))
 
 
@@ -60,8 +60,7 @@ def store_name(name: str) -> str:
     Raises:
         CallError: as `load_backbone`.
     """
-    of_the_user = ".py:" in name or Path(name).expanduser().is_dir()
-    return load_backbone(name).info.name if of_the_user else name
+    return load_backbone(name).info.name if ".py:" in name or Path(name).is_dir() else name
 
 
 def backbone_info(name: str) -> BackboneInfo:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +22,7 @@ from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
 from featcache.system.files import keep, remove_leftovers
 from featcache.system.sealed import parquet_sealed, read_parquet
+from featcache.system.versions import version_of
 
 FOLDER = "index"
 """Below the cache folder; the stores are two levels further down."""
@@ -85,7 +85,7 @@ def reading_code() -> str:
     """The version of what reads and lists clips, and a digest of its source."""
     data = Path(__file__).parent
     sources = [data.parent / "clips.py", data / "sampling.py", *sorted((data / "readers").rglob("*.py"))]
-    return f"{version('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
+    return f"{version_of('scivid')} {sha256(b''.join(path.read_bytes() for path in sources)).hexdigest()}"
 
 
 def _keep(path: Path, scan: Scan, made_from: str) -> None:

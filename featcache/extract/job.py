@@ -5,7 +5,6 @@ The fingerprint, the shape of the store, what is written into it about itself. N
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
 from featcache.store.shards import shard_bytes as bytes_of_shard
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
+from featcache.system.versions import version_of
 
 SOFTWARE = ("scivid", "torch", "transformers", "numpy", "array-record", "simplejpeg", "av")
 """Packages whose versions a store keeps."""
@@ -281,7 +281,7 @@ def provenance_of(job: Extraction, scan: Scan) -> dict[str, Any]:
         },
         "skipped_records": [asdict(bad) for bad in scan.skipped],
         "notes": [*scan.notes, *_label_notes(job, scan.index)],
-        "software": {name: version(name) for name in SOFTWARE},
+        "software": {name: version_of(name) for name in SOFTWARE},
     }
 
 

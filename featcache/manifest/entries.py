@@ -6,13 +6,17 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
-import yaml
-
 from featcache.errors import CallError, did_you_mean
+from featcache.manifest.yaml_text import read_yaml
 
 _T = TypeVar("_T", int, float, str)
 _Entry = TypeVar("_Entry")
 _NAMES: dict[type, str] = {int: "a whole number", float: "a number", str: "text"}
+_SHOWN = 200
+"""Characters of a wrong value that a message repeats."""
+
+MOST = 10**12
+"""No number of a manifest is larger: clips, pixels, hours. Nor is one infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,9 @@ class Node:
         """What to raise for the value under `key`, or for the whole mapping."""
         path = ".".join(filter(None, (self.path, key))) or "the top"
         found = self.entries if key is None else self.entries.get(key)
-        return CallError(f"{self.origin}, at {path}: expected {expected}; found {found!r}.")
+        text = repr(found)
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        return CallError(f"{self.origin}, at {path}: expected {expected}; found {shown}.")
 
     def keys(self, *allowed: str) -> None:
         """Refuse any key that nobody would read."""
@@ -65,11 +71,12 @@ class Node:
 
     def scalar(self, kind: type[_T]) -> _T:
         """The entry itself, a plain value of type `kind`."""
-        if kind is float and type(self.entries) is int:
-            return kind(self.entries)
-        if type(self.entries) is not kind:
+        entry = kind(self.entries) if kind is float and type(self.entries) is int else self.entries
+        if type(entry) is not kind:
             raise self.error(None, _NAMES[kind])
-        return self.entries
+        if not isinstance(entry, str) and not abs(entry) <= MOST:
+            raise self.error(None, f"{_NAMES[kind]} between -{MOST:,} and {MOST:,}")
+        return entry
 
     def value(self, key: str, kind: type[_T]) -> _T:
         """The plain value under `key`, which must be there."""
@@ -127,12 +134,7 @@ class Node:
 
 def read_entries(path: Path) -> dict[str, Any]:
     """The top of a YAML file; raises CallError where it is none."""
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        raise CallError(f"{path} cannot be read ({problem.strerror}): give a manifest that exists.") from None
-    except yaml.YAMLError as problem:
-        raise CallError(f"{path} is not YAML: {problem}") from None
+    entries = read_yaml(path)
     if not isinstance(entries, dict):
         raise CallError(f"{path}, at the top: expected datasets and tasks; found {type(entries).__name__}.")
     return entries

@@ -8,8 +8,22 @@ value is one message with the file, the path of keys in it, and what was expecte
 from collections.abc import Mapping
 from pathlib import Path
 
+from featcache.errors import CallError
 from featcache.manifest.entries import Node, overlay, read_entries
-from featcache.manifest.values import KINDS, READERS, Augmentation, Dataset, Manifest, Pixels, Task
+from featcache.manifest.values import (
+    KINDS,
+    READERS,
+    Augmentation,
+    Dataset,
+    Manifest,
+    Pixels,
+    Split,
+    Task,
+    is_date,
+)
+
+_MOST_SHARDS = 99_999
+"""Their numbers have five digits in a file's name."""
 
 
 def shipped_manifest() -> Path:
@@ -32,9 +46,20 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     root.keys("format", "datasets", "tasks")
     if root.value("format", int) != 1:
         raise root.error("format", "1, the only format this version reads")
-    datasets = {name: _dataset(name, node) for name, node in root.children("datasets")}
-    tasks = {name: _task(name, node, datasets) for name, node in root.children("tasks")}
+    datasets = {name: _dataset(name, node) for name, node in _named(root, "datasets")}
+    tasks = {name: _task(name, node, datasets) for name, node in _named(root, "tasks")}
     return Manifest(datasets=datasets, tasks=tasks)
+
+
+def _named(node: Node, key: str) -> list[tuple[str, Node]]:
+    """The mappings under `key`, whose names become names of folders."""
+    children = node.children(key)
+    for name, _ in children:
+        if not (0 < len(name) <= 100 and name.isprintable()) or name[0] in ".-" or set(name) & set("/\\"):
+            raise CallError(
+                f"{node.origin}, at {key}: no folder can be called {name[:40]!r}; choose a plain name."
+            )
+    return children
 
 
 def _dataset(name: str, node: Node) -> Dataset:
@@ -47,12 +72,21 @@ def _dataset(name: str, node: Node) -> Dataset:
         raise node.error("frame_size", "[rows, columns]")
     if dataset.channels not in (1, 3):
         raise node.error("channels", "1 (grey) or 3 (RGB)")
-    n_classes = len(dataset.classes)
-    for split, child in node.children("splits"):
-        if len(dataset.splits[split].label_counts) not in (0, n_classes):
-            raise child.error("label_counts", f"{n_classes} numbers, one a class")
+    for split, child in _named(node, "splits"):
+        _check_split(dataset.splits[split], child, n_classes=len(dataset.classes))
     _check_pixels(dataset.pixels, node.child("pixels"), dataset.channels)
     return dataset
+
+
+def _check_split(split: Split, node: Node, *, n_classes: int) -> None:
+    if len(split.label_counts) not in (0, n_classes):
+        raise node.error("label_counts", f"{n_classes} numbers, one a class")
+    if (split.n_shards or 0) > _MOST_SHARDS:
+        raise node.error("n_shards", f"a number of at most {_MOST_SHARDS:,}")
+    if split.windows is not None:
+        for key in ("first", "last"):
+            if not is_date(getattr(split.windows, key)):
+                raise node.child("windows").error(key, "an ISO date: 2017, 2017-12-24, 2017-12-24T18")
 
 
 def _check_pixels(pixels: Pixels, node: Node, channels: int) -> None:

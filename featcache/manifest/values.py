@@ -1,7 +1,9 @@
 """What the manifest says, as frozen values: data sets, splits, tasks, published results."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, TypeVar
 
 from featcache.errors import CallError, did_you_mean
@@ -36,6 +38,17 @@ class Windows:
     """Hours from the start of one window to that of the next."""
     offset_hours: int = 0
     """Hours from `first` to the start of the first window."""
+
+
+def is_date(text: str) -> bool:
+    """Whether this is a date that `Windows` can begin or end with: `2017`, `2017-12-24`, `2017-12-24T18`."""
+    if not re.fullmatch(r"\d{4}(-\d\d(-\d\d(T\d\d)?)?)?", text, re.ASCII):
+        return False
+    try:
+        datetime.fromisoformat(text + "0001-01-01T00"[len(text) :])
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -109,9 +109,6 @@ def write_targets(
             raise CallError(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
             )
-    # Looked for before the lock: what is there is found on a disk that may only be read, too.
-    if path.exists():
-        return open_targets(path, expected=fingerprint(parts)).path
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"the targets of {folder} are being written by another process."
     lock = Lock(folder / ".targets.lock", wait=True, busy=busy)

@@ -7,9 +7,8 @@ that was killed and resumed is the same, byte for byte (runs.jsonl, the log of t
 """
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,6 +41,7 @@ from featcache.system.files import (
     failures_explained,
     make_directory,
     publish,
+    publish_first,
     remove_leftovers,
 )
 from featcache.system.locks import Lock
@@ -91,7 +91,9 @@ def create_or_resume(
         try:
             # Only now, for whoever held the lock before may have written it.
             found = header_if_begun(path, found)
-            header = wanted if found is None else continued(path, found, wanted)
+            if found is None:
+                found = _begun(path, wanted)
+            header = wanted if found is wanted else continued(path, found, wanted)
             _lay_out(path, header, clips, frames)
             return StoreWriter(path, header, clips, lock, frames)
         except BaseException:
@@ -190,6 +192,8 @@ class StoreWriter:
         """
         with failures_explained(self.path):
             self._look()
+            if self._catch_up():
+                self._look()
             if left := self.todo():
                 there, n = self.spec.n_shards - len(left), self.spec.n_shards
                 raise StoreError(
@@ -198,6 +202,7 @@ class StoreWriter:
                 )
             if not self.header.complete:
                 self._complete()
+            self._forget_reasons()
         self.close()
         return FeatureStore(self.path, self.header)
 
@@ -205,14 +210,30 @@ class StoreWriter:
         """Let go of the lock; what was written stays and can be resumed."""
         self._lock.release()
 
+    def _catch_up(self) -> bool:
+        """Take over the header on disk if it changed: where there are no locks, another process may write."""
+        if self.header.complete:
+            return False
+        before, self.header = self.header, header_if_begun(self.path, self.header) or self.header
+        return self.header is not before
+
     def _complete(self) -> None:
-        known = self._reasons()
-        absent = {row: known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]}
+        absent = {
+            row: self._known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]
+        }
         skipped = self._rows.skipped(absent, self._clips.clips["id"])
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
         self._publish_header(replace(self.header, provenance={**self.header.provenance, **skipped}))
-        shutil.rmtree(self.path / SKIPPED, ignore_errors=True)
+        self._forget_reasons()
         self._publish_header(replace(self.header, complete=True))
+
+    def _forget_reasons(self) -> None:
+        """Remove their files, and the folder unless another process is writing there."""
+        for path in (self.path / SKIPPED).glob("*.json"):
+            path.unlink(missing_ok=True)
+        remove_leftovers(self.path / SKIPPED)
+        with suppress(OSError):
+            (self.path / SKIPPED).rmdir()
 
     def _publish_header(self, header: StoreHeader) -> None:
         publish(self.path / "zarr.json", json_bytes(header.metadata()))
@@ -220,7 +241,7 @@ class StoreWriter:
 
     def _look(self) -> None:
         """Find out on disk which shards are done, and clear away what is broken."""
-        reasons = self._reasons()
+        reasons = self._known = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
         for array in self.spec.all_arrays:
             remove_leftovers(self.path / array.name)
@@ -247,7 +268,8 @@ class StoreWriter:
         except FileNotFoundError:
             return None
         except DamagedShard as problem:
-            path.replace(path.with_name(path.name + DAMAGED))
+            with suppress(FileNotFoundError):  # another process set it aside
+                path.replace(path.with_name(path.name + DAMAGED))
             self.damaged = (*self.damaged, f"{path} {problem}: set aside as {path.name}{DAMAGED}")
             return None
 
@@ -255,7 +277,8 @@ class StoreWriter:
         """Why rows were skipped, of all shards; of rows that are there after all as well."""
         reasons = self.header.skipped_rows
         for path in sorted((self.path / SKIPPED).glob("*.json")):
-            reasons |= {int(row): reason for row, reason in json.loads(path.read_bytes()).items()}
+            with suppress(FileNotFoundError):  # another process finished the store: they are in its header
+                reasons |= {int(row): reason for row, reason in json.loads(path.read_bytes()).items()}
         return reasons
 
     def _bytes_left(self) -> int:
@@ -337,15 +360,22 @@ def _header(
     )
 
 
+def _begun(path: Path, wanted: StoreHeader) -> StoreHeader:
+    """Write the root, so that a folder with anything in it is known as ours; the header that it has then.
+
+    Where the file system has no locks, another process may be first: then the store is laid out as it said.
+    """
+    publish_first(path / "zarr.json", json_bytes(wanted.metadata()))
+    return header_if_begun(path, wanted) or wanted
+
+
 def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None) -> None:
     """Write everything but the shards.
 
-    The root first where there is none, so that a folder with anything in it is known as ours; else last, for
-    its digest vouches for the clip table: a kill in between shows, and the next run mends it.
+    The root last, for its digest vouches for the clip table: a kill in between shows, and the next run mends
+    it.
     """
     root, spec = path / "zarr.json", header.spec
-    if not root.exists():
-        publish(root, json_bytes(header.metadata()))
     for name, metadata in header.arrays.items():
         publish(path / name / "zarr.json", json_bytes(metadata))
     write_frame_table(path, frames)

@@ -37,10 +37,15 @@ class Staged:
     """A file being written under a temporary name beside its own; a `with` block leaves it or nothing."""
 
     def __init__(self, path: Path) -> None:
-        make_directory(path.parent)
         self.path = path
         self.temporary = temporary_beside(path)
-        self.fd = os.open(self.temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        make_directory(path.parent)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            self.fd = os.open(self.temporary, flags, 0o666)
+        except FileNotFoundError:  # another process found the folder empty, and took it away
+            make_directory(path.parent)
+            self.fd = os.open(self.temporary, flags, 0o666)
 
     def __enter__(self) -> "Staged":
         return self
@@ -100,6 +105,20 @@ def publish(path: Path, content: bytes) -> None:
     with Staged(path) as staged:
         write_all(staged.fd, [content])
         staged.publish()
+
+
+def publish_first(path: Path, content: bytes) -> None:
+    """Write a small file whole, unless there is one of that name: then that one stays, whatever it holds."""
+    with Staged(path) as staged:
+        write_all(staged.fd, [content])
+        os.fsync(staged.fd)
+        try:
+            os.link(staged.temporary, path)
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            staged.publish()
+        sync_directory(path.parent)
 
 
 def keep(path: Path, content: bytes, *, what: str) -> None:

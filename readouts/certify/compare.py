@@ -28,8 +28,8 @@ from readouts.certify.certificate import (
     gap_interval,
     is_exact,
     judge,
-    worst_difference,
     read_certificate,
+    worst_difference,
     write_certificate,
 )
 from readouts.certify.online import OnlineTokens, replanned

@@ -29,7 +29,6 @@ from readouts.sweeps.grid import Grid
 from readouts.sweeps.plan import Folders, Plan, Trial, open_splits, trial_of
 from readouts.training.loop import train_together
 
-
 FILE = "sweep.json"
 """What a sweep was asked for, sealed."""
 

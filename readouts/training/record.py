@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow as pa
 import torch
 
 from featcache.system.device import device_name
+from featcache.system.versions import version_of
 from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
 from readouts.results.per_clip import write_per_clip, write_predictions
 from readouts.results.table import add_run, load_run
@@ -86,7 +86,7 @@ def record(
             "device": device_name(cost.device),
             "seconds": cost.seconds,
             "together": cost.together,
-            "software": json.dumps({name: version(name) for name in SOFTWARE}),
+            "software": json.dumps({name: version_of(name) for name in SOFTWARE}),
             "sweep": sweep,
             "command": command,
         }

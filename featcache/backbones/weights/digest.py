@@ -141,9 +141,9 @@ def _tell_of_change(path: Path, digest: str, note: Path, noted: str | None) -> N
 
 def _refuse_damaged(path: Path) -> None:
     """Verify the checksums that zip files keep of their members; other formats have none."""
-    if path.suffix == ".safetensors" or not (path.suffix == ".npz" or zipfile.is_zipfile(path)):
-        return
     try:
+        if path.suffix == ".safetensors" or not (path.suffix == ".npz" or zipfile.is_zipfile(path)):
+            return
         with zipfile.ZipFile(path) as file:
             member = file.testzip()
     except Exception as problem:  # a damaged zip raises a dozen kinds

@@ -5,6 +5,7 @@ said of it in `<file>.part.json`, so the next call asks for the rest, and notice
 the file's own name appears once its size, and its digest where one is known, are right.
 """
 
+import errno
 import http.client
 import json
 import os
@@ -33,7 +34,8 @@ TIMEOUT_SECONDS = 60.0
 AGAIN = "What has come is kept: the same call goes on from there."
 
 _CHUNK = 1 << 20
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 
 def fetch(
@@ -61,7 +63,9 @@ def fetch(
         WeightsError: another file is there, or it did not come; what has come is kept for the next call,
             unless it proved wrong.
     """
-    with _alone(path):
+    with _disk_explained(path), _alone(path):
+        if path.exists() and not path.is_file():
+            raise WeightsError(f"{path} is not a regular file: move it away.")
         if path.is_file():
             if sha256 is None:
                 response, promise, _ = _ask(url, _Part(path), about, None, say)
@@ -129,6 +133,11 @@ class _Part:
         known = self.promise is not None and self.promise.validator is not None and self.path.is_file()
         return self.path.stat().st_size if known else 0
 
+    @property
+    def again(self) -> str:
+        """What the next call has of it."""
+        return AGAIN if self.size else "The same call begins anew."
+
     def begin(self, promise: _Promise) -> None:
         self.discard()
         publish(self.note, json.dumps(asdict(promise)).encode())
@@ -161,6 +170,19 @@ def _alone(path: Path) -> Iterator[None]:
                 path.parent.rmdir()
 
 
+@contextmanager
+def _disk_explained(path: Path) -> Iterator[None]:
+    """Tell as a WeightsError what the operating system refuses; what the network does is told where it is."""
+    try:
+        yield
+    except OSError as problem:
+        again, part = _Part(path).again, path.with_name(f"{path.name}.part")
+        why = problem.strerror or str(problem)
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            why += ": make room, or give another folder with --weights-dir"
+        raise WeightsError(f"writing {part} failed: {why}. {again}") from problem
+
+
 def _ask(
     url: str, part: _Part, about: int, sha256: str | None, say: Say
 ) -> tuple[http.client.HTTPResponse, _Promise, int]:
@@ -170,7 +192,7 @@ def _ask(
         span = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         is_rest = response.status == HTTPStatus.PARTIAL_CONTENT
         length = (span and span[2]) if is_rest else response.headers.get("Content-Length")
-        if length is None or not length.isdecimal():
+        if length is None or not _LENGTH.fullmatch(length):
             response.close()
             raise WeightsError(f"{url}: the server does not say how much is to come: get it by hand.")
         promise = _Promise(n_bytes=int(length), validator=sha256 or _validator(response.headers))
@@ -201,24 +223,24 @@ def _open(url: str, part: _Part, *, conditional: bool) -> http.client.HTTPRespon
         problem.close()
         if problem.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.size:
             return None
-        raise _refused(url, problem) from problem
+        raise _refused(url, problem, part) from problem
     except (OSError, http.client.HTTPException) as problem:
         reason = getattr(problem, "reason", None) or str(problem) or type(problem).__name__
-        raise WeightsError(f"{url} gave no answer: {reason}. {AGAIN}") from problem
+        raise WeightsError(f"{url} gave no answer: {reason}. {part.again}") from problem
     if urlsplit(response.url).scheme != urlsplit(url).scheme:
         response.close()
         raise WeightsError(f"{url} leads to {response.url}, which is another protocol: not followed.")
     return response
 
 
-def _refused(url: str, problem: HTTPError) -> WeightsError:
+def _refused(url: str, problem: HTTPError, part: _Part) -> WeightsError:
     what = f"{url}: the server says {problem.code} {problem.reason}"
     if problem.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         way_out = "The file has moved or was withdrawn: look for it at its authors', and put it by hand."
     elif problem.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         way_out = "It wants an account, or the file is withdrawn: get it by hand, with a browser."
     else:
-        way_out = f"Try again later. {AGAIN}"
+        way_out = f"Try again later. {part.again}"
     return WeightsError(f"{what}. {way_out}")
 
 
@@ -248,33 +270,36 @@ def _receive(
         if part.size:
             say(f"{part.path.name}: the server sends all of it again, or another file than before.")
         part.begin(promise)
-    what, way_out = part.path.stem, f"give another folder. {AGAIN}"
+    what, way_out = part.path.stem, f"give another folder. {part.again}"
     missing = promise.n_bytes - done
     require_room(part.path.parent, missing, what=what, way_out=way_out, error=WeightsError)
     progress(done, promise.n_bytes)
     try:
         with part.path.open("r+b" if done else "wb") as file:
             file.seek(done)
-            for chunk in _chunks(response):
+            for chunk in _chunks(response, part):
+                if (done := done + len(chunk)) > promise.n_bytes:
+                    part.discard()
+                    raise WeightsError(
+                        f"{response.url} sends more than the {promise.n_bytes:,} bytes that it promised, so "
+                        "it is some other file: what came is removed. Get it by hand."
+                    )
                 file.write(chunk)
-                done += len(chunk)
                 progress(done, promise.n_bytes)
             file.flush()
             os.fsync(file.fileno())
     except KeyboardInterrupt:
-        say(f"interrupted with {done:,} bytes of {what}. {AGAIN}")
+        say(f"interrupted with {done:,} bytes of {what}. {part.again}")
         raise
-    except OSError as problem:
-        raise WeightsError(f"writing {part.path} failed: {problem}. {AGAIN}") from problem
     if done < promise.n_bytes:
         came = f"{done:,} of {promise.n_bytes:,} bytes"
-        raise WeightsError(f"{response.url}: the connection ended after {came}. {AGAIN}")
+        raise WeightsError(f"{response.url}: the connection ended after {came}. {part.again}")
 
 
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+def _chunks(response: http.client.HTTPResponse, part: _Part) -> Iterator[bytes]:
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
     except (OSError, http.client.HTTPException) as problem:
         reason = str(problem) or type(problem).__name__
-        raise WeightsError(f"{response.url}: the connection broke: {reason}. {AGAIN}") from problem
+        raise WeightsError(f"{response.url}: the connection broke: {reason}. {part.again}") from problem

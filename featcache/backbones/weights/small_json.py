@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from featcache.system.files import read_regular
+
 MOST_BYTES = 1 << 24
 """The index of a model of 7 billion parameters takes a hundredth of that."""
 
@@ -12,14 +14,11 @@ def read_json(path: Path) -> Any:
     """What a file beside weights says.
 
     Raises:
-        ValueError: it is no JSON in UTF-8, or too large or too deep to be what it should.
-        OSError: it cannot be read.
+        ValueError: it is no JSON, or nested too deeply.
+        OSError: it cannot be read, is no regular file, or is larger than any such file.
     """
-    if not path.is_file():
-        raise ValueError("it is not a regular file")
-    if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"it has {path.stat().st_size:,} bytes, more than any such file")
+    content = read_regular(path, limit=MOST_BYTES)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None

@@ -147,6 +147,12 @@ tasks:
         ),
         ("tasks: {weatherbench2: {tokens: first}}", "tasks.weatherbench2.tokens", "one of all, last"),
         ("tasks: {stir: {kind: classification}}", "tasks.stir.kind", "data sets with `classes`"),
+        (
+            "datasets: {weatherbench2: {splits: {test: {windows: {first: 2018-13-45}}}}}",
+            "weatherbench2.splits.test.windows.first",
+            "an ISO date.*found '2018-13-45'",
+        ),
+        ("datasets: {calms21: {splits: {val: {n_shards: 100000}}}}", "calms21.splits.val.n_shards", "99,999"),
         ("format: 2", "format", "1, the only format"),
         ("datasets: 3", "datasets", "a mapping"),
     ],
@@ -163,6 +169,16 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path) -> None:
         load_manifest(overlay(tmp_path, "[1"))
     with pytest.raises(CallError, match="expected datasets and tasks"):
         load_manifest(overlay(tmp_path, "- 1"))
+
+
+@pytest.mark.parametrize("name", ["../mice", "", ".hidden", "-x", "a\\\\b", "a\\nb", "x" * 101])
+def test_a_name_that_is_a_path_is_no_name(tmp_path: Path, name: str) -> None:
+    text = f'tasks: {{"{name}": {{title: T, kind: features, splits: {{train: calms21/train}}}}}}'
+    with pytest.raises(CallError, match=r"mine\.yaml, at tasks: no folder can be called"):
+        load_manifest(overlay(tmp_path, text))
+    text = f'datasets: {{stir: {{splits: {{"{name}": {{files: "x.mp4"}}}}}}}}'
+    with pytest.raises(CallError, match=r"mine\.yaml, at splits: no folder can be called"):
+        load_manifest(overlay(tmp_path, text))
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

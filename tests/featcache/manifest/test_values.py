@@ -3,7 +3,7 @@
 import pytest
 
 from featcache.manifest.loading import load_manifest
-from featcache.manifest.values import Augmentation, Pixels, Windows
+from featcache.manifest.values import Augmentation, Pixels, Windows, is_date
 from featcache.spec import ClipSpec, Starts
 
 PUBLISHED = {
@@ -331,3 +331,28 @@ def test_file_names_are_the_buckets() -> None:
     assert files.format(shard=7, n_shards=1024) == (
         "full/calms21_slim/calms21_train_split_ids_shuffle_scale05_downsample16.array_record-00007-of-01024"
     )
+
+
+@pytest.mark.parametrize("text", ["2017", "2017-12", "2017-12-24", "2020-02-29", "2017-12-24T18"])
+def test_dates_of_windows(text: str) -> None:
+    assert is_date(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2017-13",
+        "2018-13-45",
+        "2019-02-29",
+        "2017-12-24T24",
+        "soon",
+        "now",
+        "today",
+        "NaT",
+        "20",
+        "2017 ",
+    ],
+)
+def test_a_bad_date_is_none(text: str) -> None:
+    assert not is_date(text)

@@ -132,7 +132,14 @@ def test_targets_that_are_there_are_found_on_a_disk_that_may_only_be_read(
     tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_targets(tmp_path, index, arrays, {})
-    monkeypatch.delattr(module, "Lock")
+    real = os.open
+
+    def read_only(file: Any, flags: int, *mode: int, **of: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system", str(file))
+        return real(file, flags, *mode, **of)
+
+    monkeypatch.setattr(os, "open", read_only)
     assert write_targets(tmp_path, index, arrays, {}) == path
 
 

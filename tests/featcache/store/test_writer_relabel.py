@@ -100,7 +100,7 @@ def die_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    for name in ("open", "writev", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir"):
+    for name in ("open", "writev", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "link"):
         monkeypatch.setattr(os, name, watched(getattr(os, name)))
 
 
@@ -108,6 +108,7 @@ def test_killed_before_every_call_it_is_complete_and_the_next_run_mends_it(
     example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed, shown = 0, 0
+    monkeypatch.setattr("featcache.system.files._is_running", lambda pid: False)  # but for us, who resume
     while True:
         made = example(
             n_clips=3, n_views=1, clips_per_shard=2, layers=(Layer(1),), folder=tmp_path / str(killed)

@@ -1,6 +1,8 @@
 """What `claim` and `finish` do with a folder: keep, take up, replace, or leave alone."""
 
 import json
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -116,7 +118,7 @@ def test_a_kill_while_a_directory_is_removed_leaves_no_half_of_it(
 ) -> None:
     write_whole(tmp_path / claim(tmp_path, note(files={"full/set/a.zarr": None}))[0], store)
 
-    def killed(path: Path) -> None:
+    def killed(path: Path, **_: object) -> None:
         (path / "array" / "0.0").unlink()
         raise KeyboardInterrupt
 
@@ -131,6 +133,9 @@ def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
     folder = tmp_path / "full/set"
     store(folder / ".b.old.partial")
     (folder / ".a.partial").write_bytes(b"da")
+    a_day_ago = time.time() - 25 * 3600
+    for path in (*folder.rglob("*"), *folder.iterdir()):
+        os.utime(path, (a_day_ago, a_day_ago))
     (folder / ".mine").write_bytes(b"somebody else's")
     claim(tmp_path, note())
     assert {path.name for path in folder.iterdir()} == {NOTE, ".mine"}
@@ -153,6 +158,19 @@ def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
         waiting.result(10)
     assert order == ["first", "second"]
     assert [path.name for path in (tmp_path / "full/set").iterdir()] == [NOTE]
+
+
+def test_a_second_writer_without_locks_takes_the_part_of_the_first(tmp_path: Path) -> None:
+    wanted = note(files={"full/set/a.zarr": None})
+    (part,) = claim(tmp_path, wanted)
+
+    def and_the_other(path: Path) -> None:
+        store(path)
+        write_whole(tmp_path / part, store)
+
+    write_whole(tmp_path / part, and_the_other)
+    assert finish(tmp_path, wanted).files == {part: 7}
+    assert {path.name for path in (tmp_path / "full/set").iterdir()} == {NOTE, "a.zarr"}
 
 
 def test_a_folder_of_official_data_gets_no_lock(tmp_path: Path) -> None:

@@ -49,9 +49,11 @@ class VideoFileReader:
         entry = dataset.split(split)
         sources = _find_videos(entry, data_dir)
         problems, n_clips = ([] if sources else [_none_found(entry, data_dir)]), None
+        notes: tuple[str, ...] = ()
         if entry.clips and sources:
             try:
-                n_clips = len(read_clip_list(data_dir / entry.clips, sources, dataset.classes))
+                found = read_clip_list(data_dir / entry.clips, sources, dataset.classes)
+                n_clips, notes = len(found.clips), found.notes
             except DataError as problem:
                 problems.append(str(problem))
         return SplitStatus(
@@ -60,6 +62,7 @@ class VideoFileReader:
             n_clips=n_clips,
             n_bytes=sum((data_dir / source).stat().st_size for source in sources),
             problems=tuple(problems),
+            notes=notes,
         )
 
     def files(self) -> tuple[str, ...]:
@@ -72,9 +75,11 @@ class VideoFileReader:
         A file that cannot be decoded to its end is an error even with `skip_bad`, which leaves out those
         clips of the list whose first frame does not exist.
         """
-        listed = None
+        listed: tuple[ClipStart, ...] | None = None
+        notes: tuple[str, ...] = ()
         if self._split.clips is not None:
-            listed = read_clip_list(self._data_dir / self._split.clips, self._sources, self._dataset.classes)
+            found = read_clip_list(self._data_dir / self._split.clips, self._sources, self._dataset.classes)
+            listed, notes = found.clips, found.notes
         sources = self._sources if listed is None else list(dict.fromkeys(start.source for start in listed))
         videos = self._measured(sources, progress)
         starts = _cut(videos, self._dataset.clip_every) if listed is None else listed
@@ -86,7 +91,7 @@ class VideoFileReader:
             way_out = "It is so with every row" if skip_bad else "Or leave such rows out with --skip-bad"
             raise DataError(f"{what}. Correct it. {way_out}.")
         clips = ClipIndex.from_clips(_clip(start, videos[start.source]) for start in inside)
-        return Scan(index=clips, skipped=skipped)
+        return Scan(index=clips, skipped=skipped, notes=notes)
 
     def read(self, clip: Clip, frames: FrameNumbers) -> UInt8[np.ndarray, "F Y X C"]:
         """Decode some frames of a clip. See `base.Reader.read`."""

@@ -29,7 +29,7 @@ from featcache.data.readers.base import (
     scan_in_blocks,
 )
 from featcache.data.readers.weather.fields import open_fields
-from featcache.data.readers.weather.windows import hour, is_date, plan_windows
+from featcache.data.readers.weather.windows import hour, plan_windows
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split, Windows
 from featcache.system.recent import Recent
@@ -238,9 +238,6 @@ def _checked_windows(dataset: Dataset, split: Split) -> Windows:
         raise CallError(
             f"{where}.splits.{split.name}: `windows` says which times are this split; it is missing."
         )
-    for date in (split.windows.first, split.windows.last):
-        if not is_date(date):
-            raise CallError(f"{where}.splits.{split.name}.windows: {date!r} is not an ISO date.")
     return split.windows
 
 

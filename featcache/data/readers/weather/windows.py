@@ -66,14 +66,6 @@ def plan_windows(times: np.ndarray, windows: Windows) -> WindowPlan:
     )
 
 
-def is_date(text: str) -> bool:
-    """Whether this is a date that `Windows` can begin or end with: `2017`, `2017-12-24`, `2017-12-24T18`."""
-    try:
-        return not np.isnat(np.datetime64(text))
-    except ValueError:
-        return False
-
-
 def hour(time: np.datetime64) -> str:
     """A time as users read it, and as windows are called: `2017-12-24T18`."""
     return str(np.datetime_as_string(time, unit="h", casting="unsafe"))

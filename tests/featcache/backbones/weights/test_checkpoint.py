@@ -1,5 +1,6 @@
 """Weight files: header first, chosen tensors later, and what is said when one is broken."""
 
+import os
 from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
+from featcache.backbones.weights.digest import checked_digest
 from featcache.errors import WeightsError
 
 STATE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.zeros(4, dtype=torch.float16)}
@@ -89,3 +91,97 @@ def test_a_file_that_is_none_of_these(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"<html>404</html>")
     with pytest.raises(WeightsError, match=r"cannot be read .*fetch the file again"):
         tensor_shapes(tmp_path / name)
+
+
+NAMES = ("a.npz", "a.pth", "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "it is empty"),
+        (b"  <!doctype html><html>log in</html>", "it is a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "a pointer of Git LFS"),
+    ],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_weights_at_all_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{name} cannot be read .*{what}.*fetch the file again"):
+        tensor_shapes(tmp_path / name)
+
+
+def test_a_format_under_the_name_of_another_is_named(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "a.pth")
+    torch.save(STATE, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"a\.pth cannot be read \(it is a \.safetensors file under"):
+        tensor_shapes(tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.safetensors cannot be read \(it is a zip"):
+        tensor_shapes(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / name
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(WeightsError, match=rf"{name} is not a regular file"):
+        tensor_shapes(path)
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for length in (2**63, 2**31, 10**8 - 1):
+        path.write_bytes(length.to_bytes(8, "little") + b'{"a": 1}')
+        with pytest.raises(WeightsError, match=r"a\.safetensors cannot be read"):
+            tensor_shapes(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64])
+def test_numbers_that_no_weight_can_be_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    save_file({"a": torch.ones(2).to(dtype)}, tmp_path / "a.safetensors")
+    torch.save({"a": torch.ones(2).to(dtype)}, tmp_path / "a.pth")
+    for path in (tmp_path / "a.safetensors", tmp_path / "a.pth"):
+        with pytest.raises(WeightsError, match=rf"holds a as {dtype}.*not as plain floating-point numbers"):
+            read_tensors(path, ["a"])
+
+
+def test_keys_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(2)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="not a flat dict of tensors"):
+        tensor_shapes(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.pth", "old.pth"])
+def test_no_damage_of_a_small_file_is_a_traceback_and_none_of_a_zip_is_silent(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    if name.endswith(".npz"):
+        np.savez(path, **{key: tensor.numpy() for key, tensor in STATE.items()})  # type: ignore[arg-type]
+    elif name.endswith(".pth"):
+        torch.save(STATE, path, _use_new_zipfile_serialization=name != "old.pth")
+    else:
+        save_file(STATE, path)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(60):
+        content = bytearray(whole)
+        at, length = rng.integers(len(whole)), int(rng.choice([1, 4, 64]))
+        content[at : at + length] = rng.bytes(min(length, len(whole) - at))
+        path.write_bytes(content[: None if rng.random() < 0.8 else at])
+        try:
+            checked_digest(path)
+            found = read_tensors(path, list(STATE))
+        except (WeightsError, KeyError) as refusal:
+            n_refused += 1
+            assert isinstance(refusal, KeyError) or str(path) in str(refusal)
+        else:
+            same = all(torch.equal(found[key].float(), STATE[key].float()) for key in STATE)
+            assert same or name in ("a.safetensors", "old.pth"), "only a remembered digest tells these"
+    assert n_refused > 20

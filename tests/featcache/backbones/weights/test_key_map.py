@@ -6,7 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from featcache.backbones.weights.checkpoint import TensorFile
-from featcache.backbones.weights.key_map import Entries, Entry, KeyMap, nested, renamed, stacked
+from featcache.backbones.weights.key_map import (
+    Entries,
+    Entry,
+    KeyMap,
+    nested,
+    renamed,
+    stacked,
+    unwrapped,
+)
 from featcache.errors import WeightsError
 
 WANTED: Entries = {"ours": Entry(("a",), (2, 3)), "bias": Entry(("b",), (4,))}
@@ -82,3 +90,56 @@ def test_a_file_of_other_names() -> None:
         "norm.bias": Entry(("model.norm.bias",), (2,)),
     }
     assert nested("b.", "c/", {"p": Entry(("q", None), (1,))}) == {"b.p": Entry(("c/q", None), (1,))}
+
+
+@pytest.mark.parametrize(
+    ("value", "what"), [(float("nan"), "NaN"), (float("inf"), "infinity"), (-float("inf"), "infinity")]
+)
+def test_weights_that_are_no_numbers_are_refused_with_the_array_s_name(value: float, what: str) -> None:
+    with pytest.raises(WeightsError, match=rf"file holds {what} in v \(1 of 2 numbers\)"):
+        read(Entry(("q", "v"), (2,)), (4,), q=torch.ones(2), v=torch.tensor([1.0, value]))
+    with pytest.raises(WeightsError, match="holds NaN and infinity in v"):
+        read(Entry(("v",), (2,)), (2,), v=torch.tensor([float("nan"), float("inf")]))
+
+
+def test_numbers_that_only_the_precision_does_not_reach_say_so() -> None:
+    with pytest.raises(WeightsError, match=r"numbers of v do not fit torch\.float16: .*--precision float32"):
+        read(Entry(("v",), (2,)), (2,), torch.float16, v=torch.tensor([1.0, 1e6]))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model.", "state_dict.module._orig_mod."])
+def test_keys_inside_a_wrapper_of_training_are_read_and_told(
+    prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors = {f"{prefix}net.a": torch.ones(2), f"{prefix}head.b": torch.zeros(1)}
+    file = TensorFile({key: tuple(t.shape) for key, t in tensors.items()}, tensors.__getitem__, "file.pth")
+
+    def key_map(_: object) -> KeyMap:
+        return KeyMap({"p": Entry(("net.a",), (2,))}, ("head.",))
+
+    found = unwrapped(file, key_map)
+    assert found.shapes == {"net.a": (2,), "head.b": (1,)}
+    assert torch.equal(found.read("net.a"), torch.ones(2))
+    (said,) = caplog.messages
+    assert said.startswith(f"file.pth: every key begins with {prefix!r}, ") and "read without it" in said
+    caplog.clear()
+    assert unwrapped(found, key_map) is found and not caplog.messages, "what fits stays as it is"
+
+
+@pytest.mark.parametrize("keys", [("teacher.a",), ("module.a", "a"), ("module.c",), ("module",), ()])
+def test_keys_that_no_wrapper_explains_are_refused_as_they_are(
+    keys: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    file = TensorFile(dict.fromkeys(keys, (2,)), lambda _: torch.ones(2), "file")
+
+    def key_map(_: object) -> KeyMap:
+        return KeyMap({"p": Entry(("a",), (2,))})
+
+    assert unwrapped(file, key_map) is file and not caplog.messages
+    with pytest.raises(WeightsError, match="does not fit its model"):
+        key_map(file.shapes).check(file.shapes, "file")
+
+
+def test_another_common_beginning_is_named() -> None:
+    with pytest.raises(WeightsError, match=r"every key of it begins with 'teacher'"):
+        KeyMap({"p": Entry(("a",), (2,))}).check({"teacher.a": (2,), "teacher.b": (2,)}, "file")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from featcache.data.readers.base import UnreadableError
-from featcache.data.readers.weather.windows import is_date, plan_windows
+from featcache.data.readers.weather.windows import plan_windows
 from featcache.manifest import Windows, load_manifest
 
 EPOCH = np.datetime64("1979-01-01T00", "h")
@@ -134,9 +134,3 @@ def test_other_axes_that_cannot_be_used() -> None:
         with pytest.raises(UnreadableError, match=message):
             plan_windows(axis, entry)
     assert len(plan_windows(times[:373], entry).starts) == 1
-
-
-def test_dates() -> None:
-    assert [is_date(text) for text in ("2017", "2017-12-24", "2017-12-24T18", "", "2017-13", "soon")] == [
-        True, True, True, False, False, False,
-    ]  # fmt: skip
