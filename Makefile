@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench bench-rivals bench-memory bench-backbones clean
+.PHONY: help install demo test lint format faults bench bench-rivals bench-memory bench-backbones clean
 
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -24,6 +24,11 @@ demo: install                 ## the whole pipeline on generated data: a results
 # A worker a core, of which each takes one thread and up to 2 GB.
 test: install                 ## the test suite
 	$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist worksteal
+
+SEED ?= 0
+TRIES ?= 5000
+faults: install               ## files damaged, calls failing, processes killed: a table (SEED=7 TRIES=500), minutes
+	$(BIN)/python -m tests.faults.run --seed $(SEED) --tries $(TRIES)
 
 lint: install                 ## style, types, import contracts
 	$(BIN)/ruff check .

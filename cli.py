@@ -492,7 +492,7 @@ def sweep(
     from featcache.system.device import choose_device
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
-    from readouts.sweeps.run import run_sweep, summary, sweep_name
+    from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
     from readouts.sweeps.studies import published_beside, study_grids, study_of
 
     known = _manifest(manifest)
@@ -545,6 +545,8 @@ def sweep(
             progress=progress,
         )
     show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
+    for line in differences(outcome.rows):
+        console.print(f"note: {line}", markup=False)
     _tell(outcome, planned.n_runs)
 
 

@@ -11,6 +11,7 @@ from featcache.data.readers import data_status
 from featcache.errors import StoreError
 from featcache.manifest import Manifest
 from featcache.store.feature_store import open_features, store_paths
+from featcache.store.matching import misplaced
 
 Row = dict[str, object]
 
@@ -86,6 +87,7 @@ def _store_row(path: Path) -> Row:
     return {
         "store": path,
         "complete": "yes" if store.complete else "no: run the same extract again",
+        "what is wrong": misplaced(path, store.header),
         "clips": store.spec.n_clips,
         "views": store.spec.n_views,
         "layers": " ".join(layer.name for layer in store.spec.layers),

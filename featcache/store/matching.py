@@ -4,13 +4,16 @@ Whose a folder is, whether a store holds the features that were asked for, how a
 store that it finds, and whether a readout that learned from one store can be evaluated on another.
 """
 
+import os
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError, few, listed
-from featcache.fingerprint import differences
+from featcache.fingerprint import SHORT, differences
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.store.header import StoreHeader
 from featcache.system.files import PARTIAL
@@ -20,6 +23,9 @@ LOCK = ".lock"
 
 OF_THE_SCAN = ("skipped_records", "notes")
 """Provenance that tells of the source files and their labels, so that the last scan is right about it."""
+
+ROLES = ("train", "val", "test")
+"""Folders of a cache below a task's."""
 
 OF_THE_SPLIT = frozenset({"clips", "views"})
 """Fingerprint parts in which a training and a validation store may differ."""
@@ -73,6 +79,46 @@ def refuse_other(
         raise StoreError(
             f"{path} holds the features {header.fingerprint}, you asked for {fingerprint}: "
             "the backbone, preprocessing or clips changed. `scivid extract` makes a new store beside it."
+        )
+
+
+def misplaced(path: Path, header: StoreHeader) -> str | None:
+    """What is wrong with where a store lies: a cache has it at TASK/ROLE/BACKBONE-DIGITS.zarr.
+
+    A store that was copied, linked or renamed is still what its header says, not what its place does. None
+    where both agree, or where the store lies outside a cache, whose folders say nothing.
+    """
+    here = Path(os.path.abspath(path))  # noqa: PTH100 - unresolved: a link is taken for what its place says
+    named = re.fullmatch(rf"(.+)-([0-9a-f]{{{SHORT}}})\.zarr", here.name)
+    task, role, backbone = (header.attrs.get(name) for name in ("task", "role", "backbone"))
+    if named is None or None in (task, role, backbone):
+        return None
+    own = here.with_name(f"{backbone}-{header.fingerprint[:SHORT]}.zarr")
+    if here.parent.name in ROLES:
+        own = here.parents[2] / str(task) / str(role) / own.name
+    if own == here:
+        return None
+    linked = [at for at in (here, here.parent, here.parents[1]) if at.is_symlink()]
+    if linked:
+        way_out = ["rm", str(linked[0])]
+    else:
+        way_out = ["rm", "-r", str(path)] if own.exists() else ["mv", str(path), str(own)]
+    return (
+        f"{path} says of itself that it is the {role} store of {backbone} for {task}, with the digits "
+        f"{header.fingerprint[:SHORT]}: it was copied, linked or renamed to where another belongs. "
+        f"Put that right: {shlex.join(way_out)}"
+    )
+
+
+def refuse_misplaced(path: Path, header: StoreHeader) -> None:
+    """Refuse a store that lies where another one belongs.
+
+    Raises:
+        StoreError: says what it is, and the command that puts it right.
+    """
+    if (problem := misplaced(path, header)) is not None:
+        raise StoreError(
+            f"{problem}\nThen `scivid extract` makes the store that belongs there, where it is missing."
         )
 
 

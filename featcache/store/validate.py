@@ -26,7 +26,7 @@ from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, larges
 from featcache.store.feature_store import FeatureStore, unfinished
 from featcache.store.frame_table import read_frame_table
 from featcache.store.header import read_root
-from featcache.store.matching import refuse_other
+from featcache.store.matching import refuse_misplaced, refuse_other
 from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
 from featcache.store.spec import ArraySpec
 from featcache.store.targets import Targets
@@ -225,6 +225,7 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
     if root != document:
         yield f"{store.path / 'zarr.json'} was edited: its inline metadata do not describe this store."
     refuse_other(store.path, store.header, fingerprint=None, parts=None)
+    refuse_misplaced(store.path, store.header)
 
 
 def _clip_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:

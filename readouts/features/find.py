@@ -7,7 +7,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores, finished, open_features, store_paths
-from featcache.store.matching import refuse_incompatible
+from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features.splits import FeatureSplit, split_of, view_option
 
@@ -28,7 +28,8 @@ def open_task_splits(
     are those that fit it. `extract` is the command that would make them, for messages; "" says none.
 
     Raises:
-        StoreError: a store is missing or unfinished, several would fit, or they were not extracted alike.
+        StoreError: a store is missing or unfinished, several would fit, they were not extracted alike, or one
+            lies where another belongs.
     """
     cache_dir, chosen = Path(cache_dir), None if layer is None else Layer.parse(layer)
     if extract is None:
@@ -47,22 +48,31 @@ def evaluated_store(cache_dir: Path, row: Mapping[str, Any], role: str) -> Featu
     """The very store that a row of the results table was scored on.
 
     Raises:
-        StoreError: it is no longer there.
+        StoreError: it is no longer there, or is a store of another split, backbone or fingerprint.
     """
-    for store in find_stores(cache_dir, str(row["task"]), role):
-        if store.fingerprint == row[f"{role}_fingerprint"]:
-            return store
+    stores = find_stores(cache_dir, str(row["task"]), role)
+    for store in [store for store in stores if store.fingerprint == row[f"{role}_fingerprint"]]:
+        refuse_misplaced(store.path, store.header)
+        return store
     raise StoreError(
         f"the {role} store of run {row['run']}, {row[f'{role}_store']}, is not in {cache_dir}: give the "
         "folder it was trained from with --cache-dir."
     )
 
 
+def _stores_in_place(cache_dir: Path, task: str, role: str, backbone: str) -> tuple[FeatureStore, ...]:
+    """The stores that are asked for, each known to be what its place and name say."""
+    found = find_stores(cache_dir, task, role, backbone)
+    for store in found:
+        refuse_misplaced(store.path, store.header)
+    return found
+
+
 def _only_store(
     cache_dir: Path, task: str, role: str, backbone: str, fingerprint: str | None, extract: str
 ) -> FeatureStore:
     """The one store of a role, if need be told from others by the first digits of its fingerprint."""
-    found = find_stores(cache_dir, task, role, backbone)
+    found = _stores_in_place(cache_dir, task, role, backbone)
     if not found:
         for path in store_paths(cache_dir, task, role, backbone):
             open_features(path)  # it is there and cannot be read: says why
@@ -83,7 +93,7 @@ def _fitting_store(
     cache_dir: Path, task: str, role: str, backbone: str, train: FeatureStore, extract: str
 ) -> FeatureStore:
     """The one store of `role` that was extracted like `train`; the refusal says in what others differ."""
-    found = find_stores(cache_dir, task, role, backbone)
+    found = _stores_in_place(cache_dir, task, role, backbone)
     fitting, refusals = [], []
     for store in found:
         try:

@@ -112,7 +112,9 @@ def split_decisions(split: FeatureSplit) -> dict[str, Any]:
     """Whatever of a split decides a run's numbers: its features, its targets, the replay of up-sampling."""
     replay = {name: split.store.attrs[name] for name in ("upsampling", "readout_steps")}
     features = {"features": split.store.fingerprint, "layer": split.layer.name}
-    return {**features, "targets": targets_fingerprint(split), **replay}
+    # Which clips were skipped is not in a store's fingerprint: another machine may read them all.
+    skipped = {"skipped": sorted(split.store.skipped_clips)} if split.store.skipped_clips else {}
+    return {**features, "targets": targets_fingerprint(split), **replay, **skipped}
 
 
 def view_option(store: FeatureStore, name: str) -> Any:

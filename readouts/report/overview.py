@@ -72,7 +72,11 @@ def _ours(name: str, tasks: Sequence[TaskResults]) -> BackboneScores:
 
 def _score(task: TaskResults, ours: Sequence[Configuration]) -> TaskScore:
     """The first of one backbone's configurations, which come the best on val first."""
-    chosen, readout = ours[0], str(ours[0].best["readout"])
+    chosen = ours[0]
+    ours = [one for one in ours if one.rank == chosen.rank]
+    readout = str(chosen.best["readout"])
+    if chosen.rank != task.best.rank:
+        readout += f", val data {chosen.marks['val data']}, not that of the best"
     role = task.role if chosen.scores(task.role) else "val"
     return TaskScore(
         score=format_mean(chosen, role) or "",

@@ -11,7 +11,8 @@ from math import prod
 from typing import Any
 
 from readouts.report.figures import SweepCurve, SweepPoint
-from readouts.results.configurations import Row, configurations, settings_of
+from readouts.results.comparability import Row, settings_of
+from readouts.results.configurations import configurations
 from readouts.results.formatting import format_value
 
 NUMBERS_FIRST = ("layer", "train_fraction", "train_views", "views", "lr", "width", "steps")
@@ -61,7 +62,8 @@ def panel_of(
             scores=tuple(one.scores(role)),
             bounds=bounds_of(one.best) if len(one.rows) == 1 else None,
         )
-        names.setdefault(_label(have, lines), []).append(point)
+        marks = "".join(f", {name} {value}" for name, value in one.marks.items() if name not in axes)
+        names.setdefault(_label(have, lines) + marks, []).append(point)
     curves = [
         SweepCurve(
             label=label,

@@ -7,7 +7,8 @@ from pathlib import Path
 from readouts.report import figures
 from readouts.report.gaps import Gaps
 from readouts.report.sweep_curves import panel_of, varied
-from readouts.results.configurations import Row, configurations
+from readouts.results.comparability import Row
+from readouts.results.configurations import configurations
 from readouts.results.formatting import configuration_cells, counted, format_value
 from readouts.results.task_results import TaskResults
 from readouts.sweeps.run import known_sweeps

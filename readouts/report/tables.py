@@ -67,7 +67,8 @@ def markdown_of(tasks: Sequence[TaskResults]) -> str:
             f"{task.metric_title}, {task.better}; {counted(len(task.rows), 'row')} tried. "
             "Mean ± standard deviation over seeds."
         )
-        parts.append(f"## {task.title}\n\n{note}\n\n{_markdown_table(rows)}")
+        notes = "".join(f"{line}\n\n" for line in (note, *task.notes))
+        parts.append(f"## {task.title}\n\n{notes}{_markdown_table(rows)}")
     return "\n".join(parts)
 
 

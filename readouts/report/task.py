@@ -1,5 +1,7 @@
 """One task on the page: configurations, differences, baselines, curves, figures, clips, commands."""
 
+import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,8 @@ import numpy as np
 from readouts.report import figures
 from readouts.report.gaps import Gaps, pictures_of
 from readouts.report.task_figures import EvaluatedRun, figures_of
-from readouts.results.configurations import Configuration, Row
+from readouts.results.comparability import Row
+from readouts.results.configurations import Configuration
 from readouts.results.formatting import (
     configuration_cells,
     counted,
@@ -90,7 +93,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         figures=drawn,
         clips=clips,
         colours={} if run is None else figures.colours_of(run.outputs),
-        commands=_commands(results.rows),
+        commands=_commands(results),
     )
 
 
@@ -163,20 +166,42 @@ def _curves(results: TaskResults, results_dir: Path, gaps: Gaps) -> list[figures
     return list(shown.values())
 
 
-def _commands(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """The command of each run once, with the rows that it made."""
+def _commands(results: TaskResults) -> list[dict[str, str]]:
+    """The command of each run once, with the rows that it made, and why it would not make them again."""
     made: dict[str, list[Row]] = {}
-    for row in rows:
-        made.setdefault(str(row["run"]), []).append(row)
+    marks: dict[str, Mapping[str, str]] = {}
+    for one in results.configurations:
+        for row in one.rows:
+            made.setdefault(str(row["run"]), []).append(row)
+            marks[str(row["run"])] = one.marks
+    given = Counter(str(ours[0]["command"]) for ours in made.values())
     return [
         {
             "name": f"{_run_name(ours[0])}: "
-            + ", ".join(f"{row['readout']} {format_score(row['val'])}" for row in ours),
+            + ", ".join(f"{row['readout']} {format_score(row['val'])}" for row in ours)
+            + _not_again(results, ours[0], marks[run] if given[str(ours[0]["command"])] > 1 else {}),
             "command": str(ours[0]["command"]),
             "seconds": f"{(ours[0]['seconds'] or 0) / (ours[0].get('together') or 1):.0f}",
         }
-        for ours in made.values()
+        for run, ours in made.items()
     ]
+
+
+def _not_again(results: TaskResults, row: Row, marks: Mapping[str, str]) -> str:
+    """What a row's command would find otherwise today, and what tells it from one of the same command."""
+    there, targets = stores_of(row, results.stores), json.loads(row["targets"] or "{}")
+    changed = [
+        f"the labels of {role} are others now"
+        for role, store in there.items()
+        if store.header.targets is not None
+        and targets.get(role) not in (None, store.header.targets.fingerprint)
+    ]
+    if results.task is not None and row["task_spec"] == results.task.spec:
+        now = json.dumps(dict(results.task.identity()), sort_keys=True)
+        changed += ["the task is another now"] if row["task_identity"] not in (None, now) else []
+    told = [f"{name} {value}" for name, value in marks.items()]
+    told += [f"not to be repeated: {', '.join(changed)}"] if changed else []
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _evaluated_run(results: TaskResults, results_dir: Path, gaps: Gaps) -> EvaluatedRun | None:

@@ -9,19 +9,12 @@ order: equals are told apart by what they are.
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isnan
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
-from readouts.heads import SHAPE_SETTINGS
-
-Row = Mapping[str, Any]
-"""A row of the results table; see `readouts.results.table.SCHEMA`."""
-
-SEEDS = frozenset({"seed", "order_seed"})
-"""Settings that may differ within a configuration."""
-
+from readouts.results.comparability import Ground, Grounds, Row, seeds_together, settings_of
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -33,8 +26,15 @@ class Configuration:
 
     rows: tuple[Row, ...]
     """One for each seed, the best on val first."""
+    ground: Ground
+    """What they were trained and scored on."""
+    rank: int
+    """0 of those scored on the newest val of the table; only those of one rank compete."""
     settings: Mapping[str, Any]
-    """Those settings of recipe and head in which it differs from another configuration of its readout."""
+    """Those settings of recipe and head in which it differs from another configuration of its readout, and
+    its `marks`."""
+    marks: Mapping[str, str]
+    """What else it stands on than others of the table: a name in words -> a value."""
 
     @property
     def best(self) -> Row:
@@ -69,36 +69,61 @@ def rows_by(column: str, rows: Iterable[Row]) -> dict[str, list[Row]]:
     return grouped(rows, lambda row: str(row[column]))
 
 
-def configurations(rows: Iterable[Row]) -> list[Configuration]:
-    """The rows of one task by configuration, the best mean on val first.
+def configurations(rows: Iterable[Row], among: Sequence[Row] | None = None) -> list[Configuration]:
+    """The rows of one task by configuration: those scored on the newest val first, the best mean first.
 
-    Whatever the order of the rows; those without a number (a run that diverged) come last.
+    Whatever the order of the rows; those without a number (a run that diverged) come after the others.
+
+    Args:
+        rows: of one task.
+        among: all rows of the table that the configurations are shown in, to say in what they differ; None:
+            there are no others.
     """
-    groups = grouped(rows, _identity).values()
-    varying = _varying([group[0] for group in groups])
+    groups = seeds_together(rows)
+    grounds = Grounds(groups=groups if among is None else seeds_together(among))
+    varying = _varying([group[0] for _, group in groups])
     found = [
         Configuration(
             rows=tuple(sorted(group, key=lambda row: (_badness(row), row["run"], row["readout"]))),
+            ground=ground,
+            rank=grounds.rank(ground),
             settings={
                 name: value
                 for name, value in settings_of(group[0]).items()
                 if name in varying[str(group[0]["readout"])]
             },
+            marks=grounds.marks(ground),
         )
-        for group in groups
+        for ground, group in groups
     ]
-    return sorted(found, key=lambda one: (fmean(_badness(row) for row in one.rows), _identity(one.best)))
+    found.sort(key=lambda one: (one.rank, fmean(map(_badness, one.rows)), _name(one)))
+    return _told_apart(found)
 
 
-def settings_of(row: Row) -> dict[str, Any]:
-    """Recipe and head in one dict, without seeds and without what follows from the task's data."""
-    every = {**json.loads(row["recipe"] or "{}"), **json.loads(row["readout_config"] or "{}")}
-    return {name: value for name, value in every.items() if name not in SEEDS | SHAPE_SETTINGS}
+def _name(one: Configuration) -> str:
+    """Something to sort equals by, whatever came first."""
+    features = [one.best[name] for name in ("backbone", "layer", "readout", *_FEATURES)]
+    return json.dumps([*features, settings_of(one.best), one.ground.said], sort_keys=True)
 
 
-def _identity(row: Row) -> str:
-    named = ("task", "backbone", "layer", "readout", "exactness", "train_fingerprint", "val_fingerprint")
-    return json.dumps([*(row[name] for name in named), settings_of(row)], sort_keys=True)
+_FEATURES = ("train_fingerprint", "val_fingerprint")
+
+
+def _told_apart(every: Sequence[Configuration]) -> list[Configuration]:
+    """With their marks among the settings, and of those that would look alike the stores they are of."""
+
+    def shown(one: Configuration) -> str:
+        cells = [one.best[name] for name in ("backbone", "layer", "readout", "exactness")]
+        return json.dumps([*cells, {**one.settings, **one.marks}], sort_keys=True)
+
+    found = list(every)
+    for column, words in zip((*_FEATURES, "run"), ("train store", "val store", "run"), strict=True):
+        for alike in grouped(range(len(found)), lambda i: shown(found[i])).values():
+            if len({found[i].best[column] for i in alike}) > 1:
+                for i in alike:
+                    mark = {words: str(found[i].best[column])[:8]}
+                    found[i] = replace(found[i], marks={**found[i].marks, **mark})
+    return [replace(one, settings={**one.settings, **one.marks}) for one in found]
 
 
 def _varying(rows: Sequence[Row]) -> dict[str, set[str]]:

@@ -3,10 +3,15 @@
 A report names dozens of rows and is written again after every run; a bootstrap takes a second a row.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from math import isclose
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from featcache.errors import DamagedFileError, ScividError, StoreError
 from featcache.store.targets import Targets
@@ -20,13 +25,15 @@ from readouts.results.bootstrap import (
     mean_score,
     paired_difference,
 )
-from readouts.results.configurations import Row
+from readouts.results.comparability import Row
 from readouts.results.json_cache import JsonCache
 from readouts.results.per_clip import paired_per_clip
 from readouts.tasks.base import Task
 
 RESAMPLES = 2000
 """The number that `scivid compare` draws, so that a row has the same interval wherever it is shown."""
+SAME_SCORE = 1e-4
+"""How far a score may be from the one in the table, which another device may have computed."""
 INTERVALS_VERSION = 3
 """Raised when a bootstrap gives other numbers or fields, so that kept ones are computed anew."""
 
@@ -91,8 +98,24 @@ class Intervals:
         pairs = [paired_per_clip(self._results_dir, on_clips_of, row, role) for row in rows]
         if role not in self._targets:
             raise StoreError(f"the targets of {role} are gone, which say what clips belong together.")
-        clusters = clusters_of(self._targets[role], pairs[0][0])
-        return mean_score(self._task, [own for *_, own in pairs]), clusters
+        targets, of_row = self._targets[role], json.loads(on_clips_of["targets"] or "{}").get(role)
+        if of_row not in (None, targets.fingerprint):
+            raise StoreError(
+                f"run {on_clips_of['run']} was scored on other clips or labels of {role} than those of the "
+                "best row's store, which are resampled."
+            )
+        score = mean_score(self._task, [own for *_, own in pairs])
+        self._refuse_another_score(rows, role, score(np.ones(len(pairs[0][0]))))
+        return score, clusters_of(targets, pairs[0][0])
+
+    def _refuse_another_score(self, rows: Sequence[Row], role: str, found: float) -> None:
+        """An edited task file may count otherwise than it did: its interval would be of another score."""
+        recorded = fmean(row[role] for row in rows)
+        if not isclose(found, recorded, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
+            raise StoreError(
+                f"run {rows[0]['run']} has {role} {recorded:.4f} in the table, and its statistics give "
+                f"{found:.4f} by the task as it is now: train with --again."
+            )
 
 
 def _named(rows: Sequence[Row]) -> list[list[str]]:

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         ("finished", pa.timestamp("s", tz="UTC")),  # its last scoring
         ("task", pa.string()),
         ("task_spec", pa.string()),  # what --task was given: the name, or file.py:OBJECT
+        ("task_identity", pa.string()),  # JSON: what defines loss and score; null where older
         ("backbone", pa.string()),
         ("backbone_title", pa.string()),
         ("control", pa.string()),  # null, or why this row is a control
@@ -118,14 +119,29 @@ def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
     return sorted(_rows(path), key=lambda row: str(row["readout"])) if path.exists() else []
 
 
-def recorded(results_dir: Path, run: str, *, tested: bool) -> list[dict[str, Any]]:
-    """The rows of a run if they say all that is asked for: none where `tested` and test is yet to be scored.
+def recorded(
+    results_dir: Path, run: str, *, tested_on: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """The rows of a run if they say all that is asked for.
+
+    None where test is yet to be scored, or was scored on other clips or labels than `tested_on`, the columns
+    that name the test split.
 
     Raises:
         DamagedFileError: as `load_results`.
     """
     rows = load_run(results_dir, run)
-    return rows if not tested or all(row["test"] is not None for row in rows) else []
+    return rows if tested_on is None or all(_is_tested_on(row, tested_on) for row in rows) else []
+
+
+def _is_tested_on(row: Mapping[str, Any], split: Mapping[str, Any]) -> bool:
+    targets = json.loads(row["targets"] or "{}")
+    found = {
+        "test_fingerprint": row["test_fingerprint"],
+        "n_test": row["n_test"],
+        "targets": targets.get("test"),
+    }
+    return row["test"] is not None and all(found[name] in (None, value) for name, value in split.items())
 
 
 def find_row(results_dir: Path, name: str) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import numpy as np
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
 from featcache.store.feature_store import FeatureStore, find_stores, finished
+from featcache.store.matching import refuse_misplaced
 from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
-from readouts.results.configurations import Configuration, Row, configurations, rows_by
+from readouts.results.comparability import Grounds, Row, seeds_together
+from readouts.results.configurations import Configuration, configurations, rows_by
 from readouts.results.formatting import metric_title
 from readouts.results.intervals import Intervals
 from readouts.results.table import readable_results
@@ -43,6 +45,8 @@ class TaskResults:
     intervals: Intervals | None
     problem: str | None
     """Why there are rows only."""
+    notes: Sequence[str] = ()
+    """What to know before scores are compared: a line each."""
 
     @property
     def best(self) -> Configuration:
@@ -114,11 +118,12 @@ def load_task_results(
 
 
 def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
-    """The stores that say they are finished, and the messages of those that are broken all the same."""
+    """The stores that say they are finished, and the messages of those that are broken or misplaced."""
     stores, problems = [], []
     for store in find_stores(cache_dir):
         if store.complete:
             try:
+                refuse_misplaced(store.path, store.header)
                 stores.append(finished(store))
             except ScividError as problem:
                 problems.append(str(problem))
@@ -166,6 +171,7 @@ def _of_task(
         baselines=baselines,
         intervals=intervals,
         problem=problem,
+        notes=Grounds(groups=seeds_together(rows)).sentences(),
     )
 
 

@@ -16,7 +16,8 @@ from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.results.configurations import Row, grouped
+from readouts.results.comparability import Row
+from readouts.results.configurations import grouped
 from readouts.results.table import readable_results
 from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task

@@ -22,7 +22,8 @@ from featcache.errors import CallError, DamagedFileError, ScividError, StoreErro
 from featcache.system.console import Progress, silent
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
-from readouts.results.configurations import Row, configurations, grouped, rows_by
+from readouts.results.comparability import Grounds, Row, seeds_together
+from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
 from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
@@ -138,20 +139,28 @@ def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
     The best of each task and backbone is marked with the number of runs that it was selected from.
     """
     lines: list[dict[str, object]] = []
-    for ours in _competing(rows):
-        for rank, one in enumerate(configurations(ours)):
+    for ours, of_task in _competing(rows):
+        every = configurations(ours, among=of_task)
+        n_competing = len(_first(every))
+        for rank, one in enumerate(every):
             row = one.best
-            chosen = rank == 0 and isfinite(row["val"]) and len(ours) > 1
+            chosen = rank == 0 and isfinite(row["val"]) and n_competing > 1
             settings = " ".join(f"{name}={value}" for name, value in sorted(one.settings.items()))
             lines.append(
                 {
                     "task": row["task"], "backbone": row["backbone"], "layer": row["layer"],
                     "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
                     "metric": row["metric"], **{role: format_mean(one, role) for role in ("val", "test")},
-                    "selected": f"best on val of {len(ours)} runs" if chosen else None,
+                    "selected": f"best on val of {n_competing} runs" if chosen else None,
                 }
             )  # fmt: skip
     return lines
+
+
+def differences(rows: Sequence[Row]) -> list[str]:
+    """A line for each thing in which rows of a task do not stand on the same; none where all compare."""
+    of_task = rows_by("task", rows).values()
+    return [line for ours in of_task for line in Grounds(groups=seeds_together(ours)).sentences()]
 
 
 class _Runner:
@@ -239,18 +248,24 @@ class _Runner:
     def _rows(self, trial: Trial) -> list[dict[str, Any]]:
         # Rows that cannot be read are none, and the run that is tried for them fails and says why.
         try:
-            return recorded(self.folders.results_dir, trial.run.id, tested="test" in trial.run.splits)
+            return recorded(self.folders.results_dir, trial.run.id, tested_on=trial.run.tested_on)
         except StoreError:
             return []
 
 
 def _selected(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:
     """The runs of the configuration that is best on val, of each task and backbone."""
-    best = {row["run"] for ours in _competing(rows) for row in configurations(ours)[0].rows}
+    best = {row["run"] for ours, _ in _competing(rows) for row in configurations(ours)[0].rows}
     return [trial for trial in trials if trial.run.id in best]
 
 
-def _competing(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """The rows of each task and backbone, of which one configuration is the best."""
+def _competing(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
+    """The rows of each task and backbone, of which one configuration is the best; and all of the task."""
     for of_task in rows_by("task", rows).values():
-        yield from rows_by("backbone", of_task).values()
+        for ours in rows_by("backbone", of_task).values():
+            yield ours, of_task
+
+
+def _first(every: Sequence[Configuration]) -> list[Row]:
+    """The rows that the first configuration was chosen from: those scored on the same val."""
+    return [row for one in every for row in one.rows if one.rank == every[0].rank]

@@ -132,7 +132,7 @@ def _read_clip_lists(run: Run) -> None:
 
 
 def _recorded(results_dir: Path, run: Run) -> list[dict[str, Any]]:
-    return recorded(results_dir, run.id, tested="test" in run.splits)
+    return recorded(results_dir, run.id, tested_on=run.tested_on)
 
 
 class _Pass:

@@ -125,6 +125,7 @@ def _of_scores(run: Run, kind: str, scores: Mapping[str, Mapping[str, float]]) -
         "finished": datetime.now(UTC),
         "task": task.name,
         "task_spec": task.spec,
+        "task_identity": json.dumps(dict(task.identity()), sort_keys=True),
         "readout": kind,
         "metric": task.score,
         "higher_is_better": task.higher_is_better,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from readouts.features.draws import Draws
-from readouts.features.splits import FeatureSplit, draws_of, split_decisions
+from readouts.features.splits import FeatureSplit, draws_of, split_decisions, targets_fingerprint
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Task
 from readouts.training.probes import PROBES
@@ -63,6 +63,18 @@ class Run:
             "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
             **(how if self.is_trained else {"probe": readouts, **self.recipe_settings}),
             "seed": self.seed,
+        }
+
+    @property
+    def tested_on(self) -> dict[str, Any] | None:
+        """The test split as the results table names it; None where the run is not to be scored on one."""
+        test = self.splits.get("test")
+        if test is None:
+            return None
+        return {
+            "test_fingerprint": test.store.fingerprint,
+            "n_test": len(test.usable),
+            "targets": targets_fingerprint(test),
         }
 
     @property

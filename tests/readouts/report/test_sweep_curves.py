@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 from readouts.report.sweep_curves import panel_of, varied
-from readouts.results.configurations import Row
+from readouts.results.comparability import Row
 
 MakeRow = Callable[..., dict[str, Any]]
 

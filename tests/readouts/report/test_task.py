@@ -51,6 +51,31 @@ def test_a_run_of_two_heads_is_one_command_and_shared_seconds_are_shared(
     ]
 
 
+def test_one_command_that_made_two_scores_is_told_with_what_differed(
+    make_row: MakeRow, make_split: Callable[..., FeatureStore], tmp_path: Path
+) -> None:
+    val = make_split("val", np.zeros((6, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[:6])
+    stores = {"val_fingerprint": val.fingerprint, "n_val": 6}
+    now = val.header.targets.fingerprint
+    rows = [
+        make_row(run="a", val=0.25, targets=json.dumps({"val": "0ld0"}), **stores),
+        make_row(run="b", val=0.75, targets=json.dumps({"val": now}), **stores),
+    ]
+    for row in rows:
+        add_run(tmp_path, row["run"], [row])
+    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    section = task_section(task, tmp_path)
+    assert {one["name"]: one["command"] for one in section.commands} == {
+        "toy, layer 1, seed 0: linear 0.250 (val data 0ld0 (6 clips); not to be repeated: the labels of val "
+        "are others now)": "scivid ...",
+        f"toy, layer 1, seed 0: linear 0.750 (val data {now[:4]} (6 clips))": "scivid ...",
+    }
+    assert [row["seeds"] for row in section.configurations] == [1, 1]
+    assert [note.partition(": ")[0] for note in task.notes] == [
+        "Not all rows were scored on the same clips and labels of val"
+    ]
+
+
 def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
     make_row: MakeRow, tmp_path: Path
 ) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from readouts.results.configurations import configurations, rows_by, settings_of
+from readouts.results.comparability import settings_of
+from readouts.results.configurations import configurations, rows_by
 from readouts.results.formatting import (
     format_mean,
     format_settings,

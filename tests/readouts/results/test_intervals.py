@@ -35,6 +35,7 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         batch = task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})
         per_clip = task.join([batch])
         scores.append(mean_score(task, [per_clip]))
+        row["val"] = scores[-1](np.ones(12))
         folder = RunFolder.of(tmp_path, row)
         folder.path.mkdir(parents=True)
         write_per_clip(folder, "val", CLIPS, {"linear": per_clip})
@@ -90,6 +91,7 @@ def test_each_split_has_its_own_interval(about: Any, tmp_path: Path) -> None:
     for noise, row in zip((1.5, 0.8), rows, strict=True):
         outputs = (labels + rng.normal(scale=noise, size=(12, 4))).astype(np.float32)
         per_clip = task.join([task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})])
+        row["test"] = task.scores(per_clip)[task.score]
         write_per_clip(RunFolder.of(tmp_path, row).per_clip("test"), CLIPS, {"linear": per_clip})
     first = Intervals(task, {"val": targets, "test": targets}, tmp_path)
     wanted = {
@@ -107,7 +109,7 @@ def test_each_split_has_its_own_interval(about: Any, tmp_path: Path) -> None:
         assert (again.of(rows, role), again.between(rows[:1], rows[1:], role)) == wanted[role]
 
 
-@pytest.mark.parametrize("changed", [{"run": "b"}, {"finished": "later"}, {"targets": '{"val": "mended"}'}])
+@pytest.mark.parametrize("changed", [{"run": "b"}, {"finished": "later"}, {"targets": '{"val": null}'}])
 def test_another_training_has_its_own_interval(
     about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
 ) -> None:
@@ -116,6 +118,17 @@ def test_another_training_has_its_own_interval(
     monkeypatch.setattr(
         intervals, "interval", lambda score, *_, **__: asked.append(score) or interval(score, _[0])
     )
-    for row in (rows[0], dict(rows[0]), {**rows[0], **changed}):
+    twin = {**rows[0], "val": rows[1]["val"]} if "run" in changed else rows[0]
+    for row in (rows[0], dict(rows[0]), {**twin, **changed}):
         found.of([row], "val")
     assert len(asked) == 2, "once for the row, and once for what is not it"
+
+
+def test_a_row_on_other_clips_or_another_score_has_none(about: Any, tmp_path: Path) -> None:
+    task, targets, rows, _ = about
+    found = Intervals(task, {"val": targets}, tmp_path)
+    assert found.of([{**rows[0], "targets": '{"val": "other"}'}], "val") is None
+    # The task's file was edited since: what it counts now is no interval of what it counted then.
+    assert found.of([{**rows[0], "val": 0.123}], "val") is None
+    assert ["on other clips or labels of val" in why for why in found.refusals] == [True, False]
+    assert "has val 0.1230 in the table, and its statistics give" in found.refusals[1]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from weakref import ref as weakref
@@ -164,6 +165,40 @@ def test_val_selects_and_test_is_scored_for_what_was_selected(folders: Folders) 
     # Eight shared the seconds of their training; what repeats the selected ones scores test as well.
     assert {row["together"] for row in found.rows} == {8}
     assert all((" --test " in row["command"]) == (row["test"] is not None) for row in found.rows)
+
+
+def test_a_test_score_on_clips_that_were_replaced_is_not_taken_for_one_on_those_of_today(
+    folders: Folders, make_split: Callable[..., FeatureStore]
+) -> None:
+    grid = TINY + "readout=linear,knn"
+    before = swept(folders, grid, test=True).rows
+    (store,) = (folders.cache_dir / "flyvsfly" / "test").glob("toy-*")
+    store.rename(folders.cache_dir / "away.zarr")
+    make_split("test", np.zeros((20, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[np.arange(20) % 7])
+    after = swept(folders, grid, test=True).rows
+    assert [row["n_test"] for row in before if row["test"] is not None] == [16]
+    (now,) = [row for row in after if row["test"] is not None]
+    (then,) = [row for row in before if row["test"] is not None]
+    assert (now["run"], now["n_test"], now["val"]) == (then["run"], 20, then["val"])
+    assert now["test_fingerprint"] != then["test_fingerprint"]
+
+
+def test_a_backbone_on_another_val_is_told_in_the_summary(folders: Folders, make_row: Any) -> None:
+    old, new = (
+        {"n_val": n, "targets": json.dumps({"val": of}), "finished": datetime(2026, 1, day, tzinfo=UTC)}
+        for n, of, day in ((90, "0ld0", 1), (108, "e3w0", 2))
+    )
+    rows = [
+        make_row(run="a", backbone="videomae", val=0.9, **old),
+        make_row(run="b", backbone="resize", val=0.2, **new),
+    ]
+    assert [line["settings"] for line in summary(rows)] == [
+        "val data=0ld0 (90 clips)",
+        "val data=e3w0 (108 clips)",
+    ]
+    assert [line.partition(": ")[0] for line in sweep.differences(rows)] == [
+        "Not all rows were scored on the same clips and labels of val"
+    ]
 
 
 def test_a_run_belongs_to_the_sweep_that_trained_it_first(folders: Folders) -> None:
