@@ -43,7 +43,7 @@ def scan_once(
 ) -> Scan:
     """What `reader.scan` gives, from the cache where nothing has changed since it was kept there.
 
-    A scan that skipped records is kept with them, and used only where they may be skipped.
+    A scan that skipped records, or took parts of files, is kept so, and used only where that is allowed.
 
     Raises:
         DataError: as `reader.scan`.
@@ -54,7 +54,7 @@ def scan_once(
     path = cache_dir / FOLDER / f"{dataset.name}-{split}-{fingerprint({'data': folder})[:SHORT]}.parquet"
     made_from = _made_from(dataset, split, data_dir, reader.files())
     kept = _kept(path, made_from)
-    if kept is not None and (skip_bad or not kept.skipped):
+    if kept is not None and (skip_bad or not (kept.skipped or kept.lenient)):
         return kept
     scan = reader.scan(skip_bad=skip_bad, progress=progress)
     # A file that was written to meanwhile may have been read before or after.
@@ -94,6 +94,7 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
         "digest": scan.index.digest,
         "skipped": [asdict(clip) for clip in scan.skipped],
         "notes": scan.notes,
+        "lenient": scan.lenient,
     }
     table = scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)})
     keep(path, parquet_sealed(table), what="the clip index")
@@ -110,7 +111,8 @@ def _kept(path: Path, made_from: str) -> Scan | None:
         index = ClipIndex(table.replace_schema_metadata(None).cast(CLIP_SCHEMA))
         skipped = tuple(SkippedClip(**clip) for clip in about["skipped"])
         whole = index.digest == about["digest"]
-        return Scan(index=index, skipped=skipped, notes=tuple(about["notes"])) if whole else None
+        notes, lenient = tuple(about["notes"]), bool(about["lenient"])
+        return Scan(index=index, skipped=skipped, notes=notes, lenient=lenient) if whole else None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, DataError):
         # A broken file costs one scan, which writes it anew.
         return None

@@ -19,7 +19,8 @@ from featcache.data.readers.base import SCAN_THREADS, FieldReader, Reader
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
-from featcache.store.targets import CLIP_UNITS, TargetArray, write_targets
+from featcache.store.target_writer import write_targets
+from featcache.store.targets import CLIP_UNITS, TargetArray
 from featcache.system.ahead import map_ahead
 from featcache.system.console import Progress
 

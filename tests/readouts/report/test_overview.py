@@ -1,6 +1,7 @@
 """The matrix: the best on val with what test says of it, how many there were, published rows below."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,21 @@ def test_seeds_are_their_mean_as_in_the_tasks_own_table(make_row: MakeRow, tmp_p
     (cell,) = line.scores
     assert cell is not None
     assert (cell.score, cell.tried) == ("0.200 ± 0.141", "2 runs")
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "name", "score"), [(True, "middle", "0.500"), (False, "last", "0.125")]
+)
+def test_the_best_baseline_is_the_highest_or_the_lowest_on_the_reported_split(
+    make_row: MakeRow, tmp_path: Path, higher_is_better: bool, name: str, score: str
+) -> None:
+    add_run(tmp_path, "a", [make_row(run="a", test=0.7, higher_is_better=higher_is_better)])
+    (task,) = load_task_results(tmp_path, [], load_manifest())
+    values = {"first": (9.0, 0.25), "middle": (0.3, 0.5), "last": (0.4, 0.125)}
+    roles = {
+        role: {name: {"mean_AP": both[i], "other": 99.0 * i} for name, both in values.items()}
+        for i, role in enumerate(("val", "test"))
+    }
+    (cell,) = overview([replace(task, baselines=roles)]).baselines.scores
+    assert cell is not None
+    assert (cell.readout, cell.score) == (name, score)

@@ -17,7 +17,8 @@ from featcache.clips import Clip, ClipIndex
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import TargetsReference
-from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
+from featcache.store.target_writer import write_targets
+from featcache.store.targets import TargetArray, Targets, open_targets
 from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, EvaluatedRun, figures_of, strip_frames
 from readouts.results.baselines import score_baselines

@@ -11,7 +11,15 @@ import torch
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
 from readouts.results import intervals
-from readouts.results.bootstrap import clusters_of, interval, mean_score, paired_difference
+from readouts.results.bootstrap import (
+    Clusters,
+    Interval,
+    WeightedScore,
+    clusters_of,
+    interval,
+    mean_score,
+    paired_difference,
+)
 from readouts.results.intervals import Intervals
 from readouts.results.per_clip import write_per_clip
 from readouts.results.run_folder import RunFolder
@@ -85,7 +93,8 @@ def test_there_are_none_without_statistics_or_targets(about: Any, make_row: Make
     assert Intervals(task, {}, tmp_path).of(rows[:1], "val") is None
 
 
-def test_each_split_has_its_own_interval(about: Any, tmp_path: Path) -> None:
+def test_each_split_has_its_own_interval(about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 50)
     task, targets, rows, _ = about
     labels, rng = np.eye(4, dtype=np.uint8)[np.arange(12) % 4], np.random.default_rng(1)
     for noise, row in zip((1.5, 0.8), rows, strict=True):
@@ -115,9 +124,12 @@ def test_another_training_has_its_own_interval(
 ) -> None:
     task, targets, rows, _ = about
     found, asked = Intervals(task, {"val": targets}, tmp_path), []
-    monkeypatch.setattr(
-        intervals, "interval", lambda score, *_, **__: asked.append(score) or interval(score, _[0])
-    )
+
+    def counted(score: WeightedScore, clusters: Clusters, **_: object) -> Interval:
+        asked.append(score)
+        return interval(score, clusters, n=10)
+
+    monkeypatch.setattr(intervals, "interval", counted)
     twin = {**rows[0], "val": rows[1]["val"]} if "run" in changed else rows[0]
     for row in (rows[0], dict(rows[0]), {**twin, **changed}):
         found.of([row], "val")
