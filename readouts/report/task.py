@@ -21,7 +21,7 @@ from readouts.results.formatting import (
     format_score,
     metric_title,
 )
-from readouts.results.run_folder import RunFolder, read_curve
+from readouts.results.run_folder import RunFolder, read_whole_curve
 from readouts.results.task_results import TaskResults, stores_of
 from readouts.tasks.base import Task
 
@@ -153,16 +153,12 @@ def _curves(results: TaskResults, results_dir: Path, gaps: Gaps) -> list[figures
     levels = {name: of["val"] for name, of in results.baseline_scores().items() if "val" in of}
     shown: dict[str, figures.PageFigure] = {}
     for row in (one.best for one in results.configurations):
-        if row["backbone"] in shown or len(shown) == CURVES_SHOWN:
+        if not row["steps"] or row["backbone"] in shown or len(shown) == CURVES_SHOWN:
             continue
         with gaps.around(f"curve of {_run_name(row)}"):  # without it, a run is still a row and a command
-            file = RunFolder.of(results_dir, row).curve
-            curve = read_curve(file)
-            if file.exists() and (not curve or curve[-1]["step"] != row["steps"]):
-                gaps.add(f"{file} does not reach the last step, {row['steps']}: train with --again.")
-            elif curve:
-                image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
-                shown[row["backbone"]] = figures.PageFigure(title=_run_name(row), image=image)
+            curve = read_whole_curve(RunFolder.of(results_dir, row).curve, row["steps"])
+            image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
+            shown[row["backbone"]] = figures.PageFigure(title=_run_name(row), image=image)
     return list(shown.values())
 
 

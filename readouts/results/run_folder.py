@@ -8,7 +8,7 @@
       .lock                       held by the process that trains the run
 
 The run's rows of the results table lie beside these folders (`readouts.results.table`). All but the lock are
-sealed (`featcache.system.sealed`), and all but the curve say inside whose they are.
+sealed (`featcache.system.sealed`) and say inside whose they are.
 """
 
 import fcntl
@@ -127,7 +127,7 @@ class Curve:
 
     def _rewrite(self) -> None:
         # As a whole, so that a killed process leaves no torn line.
-        publish(self.path, _to_bytes(self.points))
+        publish(self.path, _to_bytes(self.points, RunFolder(self.path.parent).run))
 
 
 _DELETE_BOTH = (
@@ -139,10 +139,10 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
     """All points of a run's curve; none where there is no file, as of a probe.
 
     Raises:
-        DamagedFileError: the file is damaged.
+        DamagedFileError: the file is damaged, or of another run.
     """
     try:
-        return _points(read_regular(path, limit=_CURVE_LIMIT))
+        return _points(read_regular(path, limit=_CURVE_LIMIT), RunFolder(path.parent).run)
     except FileNotFoundError:
         return []
     except (ValueError, OSError, RecursionError) as problem:
@@ -152,15 +152,27 @@ def read_curve(path: Path) -> list[dict[str, Any]]:
         ) from problem
 
 
-def _to_bytes(points: Sequence[Mapping[str, Any]]) -> bytes:
-    """A line a point; the first has the seal as well, so that every line is a point to any program."""
+def read_whole_curve(path: Path, steps: int) -> list[dict[str, Any]]:
+    """The curve of a run that ended after so many steps.
+
+    Raises:
+        DamagedFileError: as `read_curve`, or it is missing, or cut short.
+    """
+    points = read_curve(path)
+    if not points or points[-1]["step"] != steps:
+        raise DamagedFileError(f"{path} does not reach the last step, {steps}: train with --again.")
+    return points
+
+
+def _to_bytes(points: Sequence[Mapping[str, Any]], run: str) -> bytes:
+    """A line a point; the first has run and seal as well, so that every line is a point to any program."""
     if not points:
         return b""
-    lines = [{**points[0], KEY: UNSEALED}, *points[1:]]
+    lines = [{**points[0], "run": run, KEY: UNSEALED}, *points[1:]]
     return seal("".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def _points(content: bytes) -> list[dict[str, Any]]:
+def _points(content: bytes, run: str) -> list[dict[str, Any]]:
     """What `_to_bytes` was given.
 
     Raises:
@@ -173,4 +185,6 @@ def _points(content: bytes) -> list[dict[str, Any]]:
             raise ValueError(f"{str(point)[:60]} is no point of a curve")
         if point.pop(KEY, None) is not None and not sealed:
             raise BrokenSealError
+        if point.pop("run", run) != run:
+            raise ValueError("is of another run")
     return points

@@ -206,7 +206,10 @@ class Trainer:
         if about.get("decisions") != decisions:
             found = run_id(about.get("decisions", {}))
             raise StoreError(f"{path} is the checkpoint of run {found}, and this is {self.run.id}. {DELETE}")
-        restore(self.state.heads, self.state.optimizer, tensors, step)
+        try:
+            restore(self.state.heads, self.state.optimizer, tensors, step)
+        except StoreError as problem:
+            raise StoreError(f"{path}: {problem}") from None
         self.state.step = step
         return float(about.get("seconds", 0.0))
 

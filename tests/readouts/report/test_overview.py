@@ -74,7 +74,7 @@ def test_the_best_baseline_is_the_highest_or_the_lowest_on_the_reported_split(
     make_row: MakeRow, tmp_path: Path, higher_is_better: bool, name: str, score: str
 ) -> None:
     add_run(tmp_path, "a", [make_row(run="a", test=0.7, higher_is_better=higher_is_better)])
-    (task,) = load_task_results(tmp_path, [], load_manifest())
+    (task,), _ = load_task_results(tmp_path, [], load_manifest())
     values = {"first": (9.0, 0.25), "middle": (0.3, 0.5), "last": (0.4, 0.125)}
     roles = {
         role: {name: {"mean_AP": both[i], "other": 99.0 * i} for name, both in values.items()}

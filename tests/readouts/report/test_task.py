@@ -63,7 +63,7 @@ def test_one_command_that_made_two_scores_is_told_with_what_differed(
     ]
     for row in rows:
         add_run(tmp_path, row["run"], [row])
-    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    (task,), _ = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
     assert {one["name"]: one["command"] for one in section.commands} == {
         "toy, layer 1, seed 0: linear 0.250 (val data 0ld0 (6 clips); not to be repeated: the labels of val "

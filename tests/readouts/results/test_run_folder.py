@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import StoreError
-from readouts.results.run_folder import Curve, RunFolder, read_curve
+from readouts.results.run_folder import Curve, RunFolder, read_curve, read_whole_curve
 
 
 def test_things_lie_where_every_version_looks_for_them(tmp_path: Path) -> None:
@@ -71,6 +71,20 @@ def test_every_line_of_a_sealed_curve_is_a_point_to_any_program(tmp_path: Path) 
     Curve(tmp_path / "h.jsonl", []).add(POINTS)
     lines = [json.loads(line) for line in (tmp_path / "h.jsonl").read_text().splitlines()]
     assert [line["mean_AP"] for line in lines] == [point["mean_AP"] for point in POINTS]
+
+
+def test_a_curve_of_another_run_is_refused(tmp_path: Path) -> None:
+    Curve(tmp_path / "toy-abc" / "h.jsonl", []).add(POINTS)
+    (tmp_path / "toy-abc").rename(tmp_path / "toy-def")
+    with pytest.raises(StoreError, match=r"h\.jsonl cannot be read as a curve \(is of another run\)"):
+        read_curve(tmp_path / "toy-def" / "h.jsonl")
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_a_curve_that_ends_before_its_run_is_not_whole(tmp_path: Path, n: int) -> None:
+    Curve(tmp_path / "h.jsonl", []).add(POINTS[:n])
+    with pytest.raises(StoreError, match=r"h\.jsonl does not reach the last step, 20"):
+        read_whole_curve(tmp_path / "h.jsonl", 20)
 
 
 def test_a_curve_cut_at_a_line_is_not_gone_on_from(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_baselines_are_of_the_clips_that_the_readouts_are_scored_on(
     # Clip 1, the only one of its class, was torn and skipped: a baseline does not see it either.
     val = make_split("val", TOKENS, LABELS, skipped={1: "torn", 4: "torn too"})
     add_run(tmp_path, "a", [make_row(train_fingerprint=train.fingerprint, val_fingerprint=val.fingerprint)])
-    (found,) = load_task_results(tmp_path, [train, val], load_manifest())
+    (found,), _ = load_task_results(tmp_path, [train, val], load_manifest())
     assert found.task is not None and train.targets is not None and val.targets is not None
     usable = np.array([0, 2, 3, 5])
     wanted = score_baselines(found.task, train.targets, val.targets, usable)
