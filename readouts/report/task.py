@@ -155,8 +155,11 @@ def _curves(results: TaskResults, results_dir: Path, gaps: Gaps) -> list[figures
     for row in (one.best for one in results.configurations):
         if not row["steps"] or row["backbone"] in shown or len(shown) == CURVES_SHOWN:
             continue
-        with gaps.around(f"curve of {_run_name(row)}"):  # without it, a run is still a row and a command
-            curve = read_whole_curve(RunFolder.of(results_dir, row).curve, row["steps"])
+        folder = RunFolder.of(results_dir, row)
+        if not folder.path.is_dir():  # all of it was deleted: a run is still a row and a command
+            continue
+        with gaps.around(f"curve of {_run_name(row)}"):
+            curve = read_whole_curve(folder.curve, row["steps"])
             image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
             shown[row["backbone"]] = figures.PageFigure(title=_run_name(row), image=image)
     return list(shown.values())
