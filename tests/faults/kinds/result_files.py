@@ -122,15 +122,25 @@ def tokens(world: World, _: Path) -> Numbers:
     return {"layers": token_figures(store, SHOWN, world.results)}
 
 
+def grids(_: World, damaged: Path) -> Numbers:
+    """As `sweep --file` reads them."""
+    from readouts.sweeps.grid import read_grids
+
+    return {"grids": [dict(grid) for grid in read_grids(damaged)]}
+
+
+_TEXT = {"*": "a user's own text: another letter is another wish"}
 _RUNS = f"results/{TASK}/small_clips-*"
 _CERTIFIED = f"features/{TASK}/train/small_clips-*.zarr/certificate.json"
 
+_NOT_ENDED = dict.fromkeys(("missing", "dangling", "loop"), "a run that has not ended: it is trained")
 KINDS = (
     Kind(
         name="results table",
         files=("results/results.parquet/*.parquet",),
         read=table,
         folders=("results",),
+        allowed=_NOT_ENDED,
         weight=2,
     ),
     Kind(
@@ -183,6 +193,7 @@ KINDS = (
     ),
     Kind(name="certificate", files=(_CERTIFIED,), read=certificate, folders=("features",), weight=2),
     Kind(name="sweep record", files=("results/sweeps/*/sweep.json",), read=sweeps, folders=("results",)),
+    Kind(name="grid file", files=("results/grids.yaml",), read=grids, folders=("results",), allowed=_TEXT),
     Kind(
         name="baselines cache",
         files=(f"results/{TASK}/baselines.json",),
