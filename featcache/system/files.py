@@ -107,8 +107,9 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         OSError: it cannot be read, is no regular file, or is longer.
     """
     with open(path, "rb", opener=open_regular) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        # To ask for as much as the limit would take that much memory, however short the file is.
+        content = file.read() if os.fstat(file.fileno()).st_size <= limit else None
+    if content is None or len(content) > limit:
         raise OSError(errno.EFBIG, f"longer than the {limit:,} bytes that it can have", str(path))
     return content
 

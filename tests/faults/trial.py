@@ -24,7 +24,7 @@ from tests.faults.digests import digests
 
 SECONDS = 20.0
 """A child that takes longer hangs: what it does takes a tenth of a second."""
-BYTES = 3 * 2**30
+BYTES = 4 * 2**30
 """Address space beyond what the parent has: threads' stacks and all buffers of the tiny data are less."""
 
 How = Literal["ok", "refused", "traceback", "signal", "hang"]
@@ -56,7 +56,9 @@ class Note:
 Call = Callable[[], Any]
 
 
-def run_all(calls: Iterable[Call], *, workers: int, seconds: float = SECONDS) -> Iterator[Ended]:
+def run_all(
+    calls: Iterable[Call], *, workers: int, seconds: float = SECONDS, n_bytes: int = BYTES
+) -> Iterator[Ended]:
     """How each of `calls` ended, in their order; `workers` run at once."""
     running: dict[int, _Child] = {}
     ended: dict[int, Ended] = {}
@@ -69,7 +71,7 @@ def run_all(calls: Iterable[Call], *, workers: int, seconds: float = SECONDS) ->
             except StopIteration:
                 more = False
                 break
-            running[number] = _Child(call, seconds)
+            running[number] = _Child(call, seconds, n_bytes)
         for number, child in list(running.items()):
             if (found := child.ended()) is not None:
                 ended[number] = found
@@ -82,23 +84,23 @@ def run_all(calls: Iterable[Call], *, workers: int, seconds: float = SECONDS) ->
             select.select(fds, [], [], min(child.left() for child in running.values()))
 
 
-def run(call: Call, *, seconds: float = SECONDS) -> Ended:
+def run(call: Call, *, seconds: float = SECONDS, n_bytes: int = BYTES) -> Ended:
     """How `call` ended in a child of its own."""
-    (ended,) = run_all([call], workers=1, seconds=seconds)
+    (ended,) = run_all([call], workers=1, seconds=seconds, n_bytes=n_bytes)
     return ended
 
 
 class _Child:
     """A forked process and its deadline."""
 
-    def __init__(self, call: Call, seconds: float) -> None:
+    def __init__(self, call: Call, seconds: float, n_bytes: int) -> None:
         self.deadline = time.monotonic() + seconds
         self.answer, self.output = os.memfd_create("answer"), os.memfd_create("output")
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _in_child(call, self.answer, self.output)
+            _in_child(call, n_bytes, self.answer, self.output)
         self.pidfd = os.pidfd_open(self.pid)
 
     def left(self) -> float:
@@ -146,7 +148,7 @@ def _content(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def _in_child(call: Call, answer: int, output: int) -> None:
+def _in_child(call: Call, n_bytes: int, answer: int, output: int) -> None:
     """Run the call, write down how it ended, and leave without any clean-up of the parent's."""
     try:
         os.setpgid(0, 0)
@@ -154,7 +156,7 @@ def _in_child(call: Call, answer: int, output: int) -> None:
         os.dup2(output, 2)
         faulthandler.enable(file=output)
         faulthandler.register(signal.SIGUSR1, file=output)
-        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + BYTES,) * 2)
+        resource.setrlimit(resource.RLIMIT_AS, (_address_space() + n_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.unraisablehook = lambda _: None
         os.write(answer, pickle.dumps((*_outcome(call), Note.facts)))
