@@ -13,6 +13,7 @@ from featcache.system.files import (
     failures_explained,
     make_directory,
     publish,
+    read_regular,
     write_file,
 )
 
