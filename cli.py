@@ -377,27 +377,34 @@ def plan(
 
 @app.command()
 def validate(
-    store: Annotated[list[Path], typer.Argument(help="Stores, as `scivid list stores` shows them.")],
+    store: Annotated[list[Path], typer.Argument(help="Stores, targets, or folders of them.")],
+    seal: Annotated[
+        bool, typer.Option(help="Add the digests that stores of an earlier version lack, where all is right.")
+    ] = False,
 ) -> None:
-    """Is a store what it claims to be: complete, checksums right, values finite."""
-    _refuse(_broken(store), len(store))
+    """Is a store what it claims to be: complete, the shards that were written, values finite."""
+    from featcache.store.validation.caches import named
+
+    paths = named(store)
+    _refuse(_broken(paths, seal=seal), len(paths))
 
 
-def _broken(stores: list[Path]) -> int:
+def _broken(paths: list[Path], *, seal: bool = False) -> int:
     """Checks each and says what was found; how many are not what they claim to be."""
-    from featcache.store.validate import validate as check
+    from featcache.store.validation.caches import seal_any, validate_any
 
     bad = 0
-    for path in stores:
+    for path in paths:
         with reporter(console) as progress:
-            found = check(path, progress=progress.of(f"checking {path.name}"))
-        for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
+            say = progress.of(f"checking {path.name}")
+            found, sealed = seal_any(path, say) if seal else (validate_any(path, say), False)
+        for line in (*found.problems, *(f"note: {note}" for note in found.notes if not sealed)):
             console.print(line, markup=False)
         if found.way_out:
             console.print(found.way_out, markup=False)
         verdict = "complete, checksums right, all finite" if found.ok else f"{len(found.problems)} problems"
         size = f"{found.n_chunks} chunks, {found.n_bytes / 1e6:,.1f} MB"
-        console.print(f"{path}: {verdict} ({size})", markup=False)
+        console.print(f"{path}: {verdict} ({size}){'; sealed now' if sealed else ''}", markup=False)
         bad += not found.ok
     return bad
 
@@ -746,7 +753,7 @@ def report(
     from readouts.report.page import write_report
 
     known = _manifest(manifest)
-    write_report(
+    missing = write_report(
         out, results_dir=results_dir, cache_dir=cache_dir, manifest=known, csv=csv, markdown=markdown
     )
     written = [path for path in (out, csv, markdown) if path is not None]
@@ -757,8 +764,11 @@ def report(
     if tensorboard is not None:
         from readouts.report.tensorboard import write_events
 
-        n_runs = write_events(tensorboard, results_dir=results_dir)
+        n_runs, unread = write_events(tensorboard, results_dir=results_dir)
+        missing += [message for message in unread if message not in missing]
         told.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
+    for message in missing:
+        told.print(f"not shown: {message}", markup=False)
     told.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
 
 

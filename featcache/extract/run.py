@@ -101,6 +101,8 @@ def extract_all(
 def _extracted(
     one: Prepared, machine: Machine, model: "_Model", skip_bad: bool, progress: Progress
 ) -> FeatureStore:
+    if one.header is None or not one.header.complete:
+        model.encoder(one.job)  # first, so that weights that cannot be loaded leave nothing behind
     targets = None
     if one.targets is not None:
         targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)
