@@ -752,7 +752,7 @@ def report(
     from readouts.report.page import write_report
 
     known = _manifest(manifest)
-    write_report(
+    missing = write_report(
         out, results_dir=results_dir, cache_dir=cache_dir, manifest=known, csv=csv, markdown=markdown
     )
     for path in filter(None, (csv, markdown)):
@@ -760,8 +760,11 @@ def report(
     if tensorboard is not None:
         from readouts.report.tensorboard import write_events
 
-        n_runs = write_events(tensorboard, results_dir=results_dir)
+        n_runs, unread = write_events(tensorboard, results_dir=results_dir)
+        missing += [message for message in unread if message not in missing]
         console.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
+    for message in missing:
+        console.print(f"not shown: {message}", markup=False)
     console.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
 
 

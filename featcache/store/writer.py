@@ -180,7 +180,8 @@ class StoreWriter:
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
+        line = json_sealed({"logged": when, **facts}, sort_keys=False)
+        append_line(self.path / "runs.jsonl", line.decode().rstrip())
 
     def finish(self) -> FeatureStore:
         """Find every shard on disk, mark the store complete, let go of the lock, open the store.
