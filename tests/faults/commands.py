@@ -118,6 +118,11 @@ def validate(here: World) -> None:
     world.command(here, "validate", *stores)
 
 
+def seal(here: World) -> None:
+    """Of stores of an earlier version."""
+    world.command(here, "validate", "--seal", str(here.earlier))
+
+
 COMMANDS = (
     Command(name="data demo", call=demo),
     Command(name="extract", call=partial(extract, folder="features", objects="CLIPS", roles=("val",))),
@@ -132,6 +137,7 @@ COMMANDS = (
     Command(name="sweep", call=world.scivid_sweep, folders=("features",)),
     Command(name="certify", call=certify, folders=("features",), weight=0.7),
     Command(name="validate", call=validate, folders=("features",)),
+    Command(name="validate --seal", call=seal, folders=("earlier",)),
     Command(name="report", call=world.report, folders=("features", "results"), weight=0.3),
 )
 
