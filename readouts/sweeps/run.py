@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from featcache.errors import CallError, ScividError, StoreError
-from featcache.system.console import Progress, silent
+from featcache.system.console import Progress, extract_command, silent
 from featcache.system.files import append_line, make_directory, publish
+from readouts.features import origins
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
@@ -50,6 +51,8 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Runs that another process is training."""
+    notes: list[str] = field(default_factory=list)
+    """What to know of the test splits that were scored."""
 
 
 def run_sweep(
@@ -90,7 +93,10 @@ def run_sweep(
     if test:
         runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
     return Outcome(
-        rows=runner.rows(plan.trials), failures=runner.failures, busy=[t.cell.label for t in runner.busy()]
+        rows=runner.rows(plan.trials),
+        failures=runner.failures,
+        busy=[trial.cell.label for trial in runner.busy()],
+        notes=list(dict.fromkeys(runner.notes)),
     )
 
 
@@ -160,6 +166,7 @@ class _Runner:
         self.report = progress
         self.failures: list[Failure] = []
         self.skipped: list[Trial] = []
+        self.notes: list[str] = []
         self.done = 0
         """Steps of the sweep before the current pass."""
 
@@ -187,6 +194,12 @@ class _Runner:
             task = trial.run.task
             try:
                 splits = open_splits(trial.cell, task, self.folders, test=True)
+                stores = {role: split.store for role, split in splits.items()}
+                extract = extract_command(
+                    trial.cell.backbone, task.name, cache_dir=self.folders.cache_dir,
+                    manifest=self.folders.manifest_file,
+                )  # fmt: skip
+                self.notes += origins.remarks(stores, self.folders.manifest, extract=extract)
             except StoreError as problem:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
             else:
