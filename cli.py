@@ -6,8 +6,8 @@ It reads options, calls the library, shows progress, and turns errors into one m
 """
 
 import os
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -17,7 +17,15 @@ from typer.core import TyperCommand, TyperGroup
 
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
-from featcache.system.console import command_line, extract_command, message_of, reporter, show_table
+from featcache.system.console import (
+    command_line,
+    extract_command,
+    flush_output,
+    prepare_output,
+    reporter,
+    show_table,
+)
+from featcache.system.ending import ending_of, stops_raised
 from featcache.system.versions import version_of
 
 # Before torch is loaded: its OpenMP threads would otherwise spin between kernels and starve the threads
@@ -41,17 +49,27 @@ class _Commands(TyperGroup):
     """Turns the errors a user should read into one message and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            typer.echo("\nscivid: stopped. Run the same command again to go on from here.", err=True)
-            raise typer.Exit(130) from None
-        except Exception as problem:
-            message = message_of(problem)
-            if message is None or ctx.params.get("debug"):
-                raise
-            typer.echo(f"scivid: {message}", err=True)
-            raise typer.Exit(getattr(problem, "exit_code", 1)) from None
+        prepare_output()
+        with stops_raised():
+            try:
+                done = super().invoke(ctx)
+                flush_output()
+            except (Exception, KeyboardInterrupt) as problem:
+                ending = ending_of(problem)
+                if ending is None or ctx.params.get("debug"):
+                    raise
+                message, code = ending
+                with suppress(OSError):
+                    typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
+                raise typer.Exit(code) from None
+        return done
+
+
+class _Console(Console):
+    """One that leaves to `_Commands` what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 class _Command(TyperCommand):
@@ -91,7 +109,7 @@ app = _App(
 )
 data_app = _App(help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 240)
+console = _Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 240)
 
 BackboneOption = Annotated[
     str, typer.Option(help="A name of `scivid list backbones`, or my_model.py:BACKBONE.")
@@ -360,27 +378,34 @@ def plan(
 
 @app.command()
 def validate(
-    store: Annotated[list[Path], typer.Argument(help="Stores, as `scivid list stores` shows them.")],
+    store: Annotated[list[Path], typer.Argument(help="Stores, targets, or folders of them.")],
+    seal: Annotated[
+        bool, typer.Option(help="Add the digests that stores of an earlier version lack, where all is right.")
+    ] = False,
 ) -> None:
-    """Is a store what it claims to be: complete, checksums right, values finite."""
-    _refuse(_broken(store), len(store))
+    """Is a store what it claims to be: complete, the shards that were written, values finite."""
+    from featcache.store.validation.caches import named
+
+    paths = named(store)
+    _refuse(_broken(paths, seal=seal), len(paths))
 
 
-def _broken(stores: list[Path]) -> int:
+def _broken(paths: list[Path], *, seal: bool = False) -> int:
     """Checks each and says what was found; how many are not what they claim to be."""
-    from featcache.store.validate import validate as check
+    from featcache.store.validation.caches import seal_any, validate_any
 
     bad = 0
-    for path in stores:
+    for path in paths:
         with reporter(console) as progress:
-            found = check(path, progress=progress.of(f"checking {path.name}"))
-        for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
+            say = progress.of(f"checking {path.name}")
+            found, sealed = seal_any(path, say) if seal else (validate_any(path, say), False)
+        for line in (*found.problems, *(f"note: {note}" for note in found.notes if not sealed)):
             console.print(line, markup=False)
         if found.way_out:
             console.print(found.way_out, markup=False)
         verdict = "complete, checksums right, all finite" if found.ok else f"{len(found.problems)} problems"
         size = f"{found.n_chunks} chunks, {found.n_bytes / 1e6:,.1f} MB"
-        console.print(f"{path}: {verdict} ({size})", markup=False)
+        console.print(f"{path}: {verdict} ({size}){'; sealed now' if sealed else ''}", markup=False)
         bad += not found.ok
     return bad
 
@@ -755,7 +780,7 @@ def report(
     from readouts.report.page import write_report
 
     known = _manifest(manifest)
-    write_report(
+    missing = write_report(
         out, results_dir=results_dir, cache_dir=cache_dir, manifest=known, csv=csv, markdown=markdown
     )
     for path in filter(None, (csv, markdown)):
@@ -763,8 +788,11 @@ def report(
     if tensorboard is not None:
         from readouts.report.tensorboard import write_events
 
-        n_runs = write_events(tensorboard, results_dir=results_dir)
+        n_runs, unread = write_events(tensorboard, results_dir=results_dir)
+        missing += [message for message in unread if message not in missing]
         console.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
+    for message in missing:
+        console.print(f"not shown: {message}", markup=False)
     console.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
 
 

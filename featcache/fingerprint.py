@@ -39,9 +39,15 @@ def canonical(parts: Mapping[str, Any]) -> str:
     Raises:
         CallError: as `fingerprint`.
     """
-    _refuse_other_keys(parts, "")
     try:
+        _refuse_other_keys(parts, "")
         return json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        raise CallError(
+            "fingerprint parts are nested too deeply: give numbers, text, lists and dicts."
+        ) from None
+    except CallError:
+        raise
     except (TypeError, ValueError) as problem:
         raise CallError(
             f"fingerprint parts must be JSON: {problem}. Give numbers, text, lists and dicts."

@@ -26,7 +26,8 @@ from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
 from featcache.store.feature_store import FeatureStore
 from featcache.store.spec import FeatureSpec, TokenDtype
-from featcache.store.targets import TargetArray, Targets, open_targets, write_targets
+from featcache.store.target_writer import write_targets
+from featcache.store.targets import TargetArray, Targets, open_targets
 from featcache.store.writer import create_or_resume
 
 # Many small tensors, a worker a core: one thread is faster and makes sums repeatable. Children inherit it.

@@ -66,7 +66,7 @@ def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("featcache.listings.store_rows", stopped)
     code, shown = scivid("list", "stores")
-    assert (code, shown) == (130, "\nscivid: stopped. Run the same command again to go on from here.\n")
+    assert (code, shown) == (130, "scivid: stopped. Run the same command again to go on from here.\n")
 
 
 OWN_MODEL = """

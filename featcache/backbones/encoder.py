@@ -23,6 +23,7 @@ from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tens
 from featcache.backbones.weights.digest import checked_digest, remember
 from featcache.backbones.weights.key_map import KeyMap, unwrapped
 from featcache.backbones.weights.locate import obtain_weights
+from featcache.backbones.weights.pixels import tell_of_other_pixels
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
@@ -86,7 +87,9 @@ class PretrainedBackbone:
 
         def file() -> Path:
             assert model.release is not None, "only a model that has weights looks for them"
-            return obtain_weights(name, model.release, weights_dir)
+            path = obtain_weights(name, model.release, weights_dir)
+            tell_of_other_pixels(path, model.info.mean, model.info.std)
+            return path
 
         return cls(info=model.info, size=model.size, file=file)
 

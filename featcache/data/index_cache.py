@@ -2,7 +2,8 @@
 
 Listing the clips of a split means reading all of it, tens of GB for the largest. What a scan found is kept
 below the cache folder, beside what it was made from: the manifest's entry, the code that reads, and size,
-inode and times of every file. Where one of these differs, or the kept file is not whole, it is read again.
+inode and times of every file. Where one of these differs, or the kept file does not have the digest that it
+carries, it is read again.
 """
 
 import json
@@ -13,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, SkippedClip
@@ -21,6 +21,7 @@ from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
 from featcache.system.files import keep, remove_leftovers
+from featcache.system.sealed import parquet_sealed, read_parquet
 from featcache.system.versions import version_of
 
 FOLDER = "index"
@@ -42,7 +43,7 @@ def scan_once(
 ) -> Scan:
     """What `reader.scan` gives, from the cache where nothing has changed since it was kept there.
 
-    A scan that skipped records is kept with them, and used only where they may be skipped.
+    A scan that skipped records, or took parts of files, is kept so, and used only where that is allowed.
 
     Raises:
         DataError: as `reader.scan`.
@@ -53,7 +54,7 @@ def scan_once(
     path = cache_dir / FOLDER / f"{dataset.name}-{split}-{fingerprint({'data': folder})[:SHORT]}.parquet"
     made_from = _made_from(dataset, split, data_dir, reader.files())
     kept = _kept(path, made_from)
-    if kept is not None and (skip_bad or not kept.skipped):
+    if kept is not None and (skip_bad or not (kept.skipped or kept.lenient)):
         return kept
     scan = reader.scan(skip_bad=skip_bad, progress=progress)
     # A file that was written to meanwhile may have been read before or after.
@@ -67,7 +68,7 @@ def _made_from(dataset: Dataset, split: str, data_dir: Path, files: Sequence[str
     entry = asdict(dataset)
     entry["splits"] = entry["splits"][split]
     states = [(name, *_state(data_dir / name)) for name in files]
-    return fingerprint({"dataset": entry, "split": split, "code": _code(), "files": states})
+    return fingerprint({"dataset": entry, "split": split, "code": reading_code(), "files": states})
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -80,7 +81,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 @cache
-def _code() -> str:
+def reading_code() -> str:
     """The version of what reads and lists clips, and a digest of its source."""
     data = Path(__file__).parent
     sources = [data.parent / "clips.py", data / "sampling.py", *sorted((data / "readers").rglob("*.py"))]
@@ -93,24 +94,25 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
         "digest": scan.index.digest,
         "skipped": [asdict(clip) for clip in scan.skipped],
         "notes": scan.notes,
+        "lenient": scan.lenient,
     }
-    sink = pa.BufferOutputStream()
-    pq.write_table(scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)}), sink)
-    keep(path, sink.getvalue().to_pybytes(), what="the clip index")
+    table = scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)})
+    keep(path, parquet_sealed(table), what="the clip index")
     remove_leftovers(path.parent)
 
 
 def _kept(path: Path, made_from: str) -> Scan | None:
     """A scan that was kept and is whole, and was made from the same; else None."""
     try:
-        table = pq.read_table(path)
+        table = read_parquet(path, required=True)
         about = json.loads(table.schema.metadata[ABOUT])
         if about["made_from"] != made_from:
             return None
         index = ClipIndex(table.replace_schema_metadata(None).cast(CLIP_SCHEMA))
         skipped = tuple(SkippedClip(**clip) for clip in about["skipped"])
         whole = index.digest == about["digest"]
-        return Scan(index=index, skipped=skipped, notes=tuple(about["notes"])) if whole else None
+        notes, lenient = tuple(about["notes"]), bool(about["lenient"])
+        return Scan(index=index, skipped=skipped, notes=notes, lenient=lenient) if whole else None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, DataError):
         # A broken file costs one scan, which writes it anew.
         return None

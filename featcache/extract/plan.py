@@ -20,7 +20,7 @@ from featcache.extract.shared_frames import fewest_known
 from featcache.extract.target_builders import planned_targets
 from featcache.spec import Layer
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
-from featcache.store.targets import stored_bytes
+from featcache.store.target_writer import stored_bytes
 from featcache.system.files import size
 
 SUSTAINED_TFLOPS = 200.0

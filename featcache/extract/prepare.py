@@ -33,7 +33,7 @@ from featcache.store.header import StoreHeader, header_if_begun
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import FeatureSpec
-from featcache.store.targets import bytes_to_write
+from featcache.store.target_writer import bytes_to_write
 from featcache.system.changes import state_of
 from featcache.system.console import Progress
 from featcache.system.files import require_room

@@ -111,6 +111,8 @@ def _extracted(
     progress: Progress,
     say: Callable[[str], None],
 ) -> FeatureStore:
+    if one.header is None or not one.header.complete:
+        model.encoder(one.job)  # first, so that weights that cannot be loaded leave nothing behind
     targets = None
     if one.targets is not None:
         targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)

@@ -19,7 +19,8 @@ from featcache.data.readers.base import SCAN_THREADS, FieldReader, Reader
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
-from featcache.store.targets import CLIP_UNITS, TargetArray, write_targets
+from featcache.store.target_writer import write_targets
+from featcache.store.targets import CLIP_UNITS, TargetArray
 from featcache.system.ahead import map_ahead
 from featcache.system.console import Progress
 
@@ -293,7 +294,9 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets
     }
     arrays = _field_arrays(len(index), used.shape[1], len(steps), grid)
     filled = arrays | {name: replace(arrays[name], blocks=[values]) for name, values in known.items()}
-    return SplitTargets(arrays=filled, parts=_about(job), blocks=_fields(reader, steps))
+    region = {key: list(ends) for key in ("latitude", "longitude") if (ends := getattr(job.dataset, key))}
+    parts = _about(job) | ({"region": region} if region else {})
+    return SplitTargets(arrays=filled, parts=parts, blocks=_fields(reader, steps))
 
 
 def _field_arrays(n_clips: int, n_leads: int, n_times: int, grid: tuple[int, int, int]) -> Arrays:

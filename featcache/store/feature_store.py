@@ -10,29 +10,36 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Float16, Float32, Int8, Int64, Integer
 
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT
 from featcache.spec import Layer
+from featcache.store.clip_table import read_clip_table, read_previews, refuse_other_clip_table
 from featcache.store.frame_table import read_frame_table
 from featcache.store.header import StoreHeader, read_header
-from featcache.store.matching import refuse_other
+from featcache.store.matching import refuse_other, unfinished
 from featcache.store.reading import AsStored, Destination, LayerReader, Threads, UnreadableChunk, buffer_for
 from featcache.store.rows import Rows
-from featcache.store.shards import OpenShards, file_bytes
+from featcache.store.shards import DamagedShard, OpenShards, file_bytes
 from featcache.store.spec import ArraySpec, FeatureSpec
 from featcache.store.targets import Targets, open_targets
 from featcache.store.zarr_format import shard_key
 
 if TYPE_CHECKING:
     import xarray
+
+LOOKED_AT = 8
+"""Shards of each array whose digest is compared as a store is opened, the first and the last among them."""
+
+MOST_BROKEN = 99
+"""Broken shards that are counted before a store is refused."""
 
 READ_THREADS = 4
 """Enough to keep a local disk or the page cache busy."""
@@ -44,8 +51,10 @@ class FeatureStore:
     def __init__(self, path: Path, header: StoreHeader) -> None:
         self.path = path
         self.header = header
-        shards, layers = OpenShards(self.spec.all_arrays[0].chunks_per_shard), self.spec.layers
-        self._readers = {layer: LayerReader(path, self.spec.arrays(layer), shards) for layer in layers}
+        shards, spec = OpenShards(), self.spec
+        self._readers = {
+            layer: LayerReader(path, spec.arrays(layer), shards, header.digest_of) for layer in spec.layers
+        }
         self._threads = Threads()
 
     def __repr__(self) -> str:
@@ -89,8 +98,11 @@ class FeatureStore:
         """One row per clip: id, source, record, n_source, labels, digest, shard, position in the shard.
 
         Without the last two where frames are stored once.
+
+        Raises:
+            StoreError: the table is missing, damaged, or not the one that this store was written with.
         """
-        return pq.read_table(self.path / "clips.parquet")
+        return read_clip_table(self.path, self.header)
 
     @cached_property
     def skipped_clips(self) -> frozenset[int]:
@@ -126,7 +138,9 @@ class FeatureStore:
         reference = self.header.targets
         if reference is None:
             return None
-        return open_targets(self.path / reference.path, expected=reference.fingerprint)
+        return open_targets(
+            self.path / reference.path, expected=reference.fingerprint, digest=reference.digest
+        )
 
     def shard_path(self, layer: Layer, shard: int) -> Path:
         """The file of one shard of a layer's tokens."""
@@ -192,12 +206,27 @@ class FeatureStore:
         return levels, scales
 
     def previews(self) -> dict[int, bytes]:
-        """Clip number -> JPEG strip of a few clips as the backbone was given them; empty if none are kept."""
-        path = self.path / "previews.parquet"
-        if not path.is_file():
-            return {}
-        rows = pq.read_table(path).to_pydict()
-        return dict(zip(rows["clip"], rows["jpeg"], strict=True))
+        """Clip number -> JPEG strip of a few clips as the backbone was given them; empty if none are kept.
+
+        Raises:
+            StoreError: the file is damaged, or another store's.
+        """
+        return read_previews(self.path, self.header)
+
+    def strange_shards(self) -> Iterator[str]:
+        """What is wrong with some shards, up to `LOOKED_AT` of each array, by one small read each.
+
+        The others are looked at in the same way when they are first read.
+        """
+        for layer, reader in self._readers.items():
+            for number, array in enumerate(self.spec.arrays(layer)):
+                for shard in np.unique(np.linspace(0, self.spec.n_shards - 1, LOOKED_AT, dtype=np.int64)):
+                    try:
+                        reader.opened(number, int(shard))
+                    except FileNotFoundError:
+                        continue
+                    except DamagedShard as problem:
+                        yield f"{self.path / shard_key(array, int(shard))} {problem}"
 
     def to_xarray(self) -> "xarray.Dataset":
         """The store as a lazy Dataset: one array per layer, one chunk per clip and view, clip ids beside.
@@ -248,10 +277,14 @@ class FeatureStore:
         path = self.path / shard_key(found.array, row // self.spec.clips_per_shard)
         what = f"{self.describe_row(row)}, view {view}, layer {layer.name}"
         if found.problem is not None:
-            return (
-                f"{path} {found.problem}; {what} was being read. "
+            way_out = (
                 "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
             )
+            if not found.damaged:
+                way_out = (
+                    "What is in it may be right: see to the disk or the file's permissions, and try again."
+                )
+            return f"{path} {found.problem}; {what} was being read. {way_out}"
         reason = "was never written: run the same `scivid extract` again"
         if (why := self.header.skipped_rows.get(row)) is not None:
             reason = f"was skipped at extraction ({why}): skip it, `skipped_clips` lists them"
@@ -316,28 +349,18 @@ def finished(store: FeatureStore) -> FeatureStore:
     """
     spec = store.spec
     if not store.complete:
-        raise StoreError(unfinished(store))
-    broken = [problem for array in spec.all_arrays for problem in _misshapen(store, array)]
-    if broken:
-        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise StoreError(unfinished(store.path, store.header))
+    # First, for its length bounds what else is looked at.
+    refuse_other_clip_table(store.path, store.header)
+    misshapen = (problem for array in spec.all_arrays for problem in _misshapen(store, array))
+    if broken := list(islice(misshapen, MOST_BROKEN + 1)) or list(store.strange_shards()):
+        n = len(broken) - 1
+        more = f" (and {n if n < MOST_BROKEN else f'{n} or'} more)" if n else ""
         raise StoreError(
             f"{broken[0]}{more}, though {store.path} was finished. Run the same `scivid extract` again: "
             "it makes only these shards anew. `scivid validate` finds all damage."
         )
     return store
-
-
-def unfinished(store: FeatureStore) -> str:
-    """What to say of a store that is not finished: how much of it is there, and how to go on."""
-    spec, path = store.spec, store.path
-    there = sum(
-        all((path / shard_key(array, shard)).is_file() for array in spec.all_arrays)
-        for shard in range(spec.n_shards)
-    )
-    return (
-        f"{path} is unfinished: {there} of {spec.n_shards} shards are there. "
-        "Run the same `scivid extract` again: it goes on where it stopped."
-    )
 
 
 def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:
@@ -369,6 +392,8 @@ def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
             size = path.stat().st_size
         except FileNotFoundError:
             yield f"{path} is missing"
+        except OSError as problem:
+            yield f"{path} cannot be looked at ({problem.strerror})"
         else:
             if size != wanted:
                 yield f"{path} has {size} bytes instead of {wanted}"

@@ -13,10 +13,10 @@ from einops import rearrange
 
 from featcache.errors import StoreError
 from featcache.store.rows import TOKEN_AXES, FrameTable
-from featcache.store.shards import CRC_BYTES, checksum
-from featcache.store.spec import FeatureSpec
+from featcache.store.shards import checksum
+from featcache.store.spec import CRC_BYTES, FeatureSpec
 from featcache.store.zarr_format import chunk_key, plain_metadata
-from featcache.system.files import publish
+from featcache.system.files import publish, read_regular
 
 ARRAY = "frames"
 AXES = TOKEN_AXES[:3]
@@ -66,7 +66,7 @@ def read_frame_table(store: Path, spec: FeatureSpec, digest: str | None) -> Fram
     path = _chunk(store)
     problem = "is not the table that the store was written with"
     try:
-        table = from_bytes(path.read_bytes(), _shape(spec))
+        table = from_bytes(read_regular(path, limit=table_bytes(spec)), _shape(spec))
         if table.digest == digest:
             return table
     except OSError as failure:

@@ -16,6 +16,7 @@ from featcache.errors import StoreError, few, listed
 from featcache.fingerprint import SHORT, differences
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.store.header import StoreHeader
+from featcache.store.shards import DAMAGED
 from featcache.system.files import PARTIAL
 from featcache.system.locks import Lock
 
@@ -82,6 +83,15 @@ def refuse_other(
         )
 
 
+def unfinished(path: Path, header: StoreHeader) -> str:
+    """What to say of a store that is not finished: how much of it is there, and how to go on."""
+    there = set.intersection(*(_shards_there(path / array.name) for array in header.spec.all_arrays))
+    return (
+        f"{path} is unfinished: {len(there)} of {header.spec.n_shards} shards are there. "
+        "Run the same `scivid extract` again: it goes on where it stopped."
+    )
+
+
 def misplaced(path: Path, header: StoreHeader) -> str | None:
     """What is wrong with where a store lies: a cache has it at TASK/ROLE/BACKBONE-DIGITS.zarr.
 
@@ -138,10 +148,13 @@ def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeade
             "Ask for the shape that is here, or delete the store."
         )
     of_the_scan = {name: wanted.provenance[name] for name in OF_THE_SCAN if name in wanted.provenance}
+    targets = wanted.targets
+    if targets is not None and not found.is_sealed:
+        targets = replace(targets, digest=None)
     now = replace(
         found,
         attrs=wanted.attrs,
-        targets=wanted.targets,
+        targets=targets,
         clips_digest=wanted.clips_digest,
         provenance={**found.provenance, **of_the_scan},
     )
@@ -168,9 +181,15 @@ def refuse_incompatible(path: Path, header: StoreHeader, *, train_path: Path, tr
         )
 
 
+def _shards_there(array: Path) -> set[str]:
+    """The names of an array's shard files; by listing them, for a header may state more than there can be."""
+    return {path.name for path in array.glob("c.*") if path.suffix != DAMAGED} if array.is_dir() else set()
+
+
 def _shape(header: StoreHeader) -> dict[str, Any]:
-    # How many clips share a file is the business of whoever began the store.
-    spec = {name: value for name, value in asdict(header.spec).items() if name != "clips_per_shard"}
+    # How many clips share a file, and where they begin in it, is the business of whoever began the store.
+    laid_out = ("clips_per_shard", "alignment")
+    spec = {name: value for name, value in asdict(header.spec).items() if name not in laid_out}
     return {"spec": spec, "frames": header.frames_digest, "frame table": header.frame_table}
 
 

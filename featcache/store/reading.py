@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Protocol, runtime_checkable
@@ -17,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped
 
 from featcache.errors import CallError
-from featcache.store.shards import ABSENT, CRC_BYTES, DamagedShard, OpenShards, ShardFile, read_chunk_into
-from featcache.store.spec import ArraySpec
+from featcache.store.shards import ABSENT, DamagedShard, OpenShards, ShardFile
+from featcache.store.spec import CRC_BYTES, ArraySpec
 from featcache.store.zarr_format import shard_key
 
 MAX_THREADS = 32
@@ -30,11 +31,13 @@ Work = tuple[int, int, int, bool]
 class UnreadableChunk(Exception):  # noqa: N818 - the name of a finding
     """A chunk that is damaged, or was never written: the caller knows the clip by name."""
 
-    def __init__(self, array: ArraySpec, chunk: int, problem: str | None) -> None:
+    def __init__(self, array: ArraySpec, chunk: int, problem: str | None, *, damaged: bool = True) -> None:
         super().__init__(problem or "has no such chunk")
         self.array, self.chunk = array, chunk
         self.problem = problem
         """The end of a sentence that begins with the shard's path; None where there simply is no chunk."""
+        self.damaged = damaged
+        """Whether the file is to be made anew; not where the system could not read it this time."""
 
 
 @runtime_checkable
@@ -98,10 +101,30 @@ class Threads:
 class LayerReader:
     """Reads the arrays of one layer (tokens, or tokens and scales), from any number of threads."""
 
-    def __init__(self, path: Path, arrays: tuple[ArraySpec, ...], shards: OpenShards) -> None:
+    def __init__(
+        self,
+        path: Path,
+        arrays: tuple[ArraySpec, ...],
+        shards: OpenShards,
+        digests: Callable[[ArraySpec, int], str | None] = lambda array, shard: None,
+    ) -> None:
         self.path, self.arrays = path, arrays
-        self._shards = shards
-        self._verified: Bool[np.ndarray, " n"] = np.zeros(arrays[0].rows.n_chunks, np.bool_)
+        self._shards, self._digests = shards, digests
+
+    @cached_property
+    def _verified(self) -> Bool[np.ndarray, " n"]:
+        """Of every chunk, whether its checksum was found right; not made by who only looks at the store."""
+        return np.zeros(self.arrays[0].rows.n_chunks, np.bool_)
+
+    def opened(self, number: int, shard: int) -> ShardFile:
+        """A shard of array `number`, which has the digest that it must have.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DamagedShard: it has not, or its tail cannot be trusted.
+        """
+        array = self.arrays[number]
+        return self._shards.get(self._path(array, shard), array, self._digests(array, shard))
 
     def read(
         self,
@@ -167,21 +190,24 @@ class LayerReader:
         try:
             file = files[number]
             if file is None:
-                file = files[number] = self._shards.get(self._path(array, shard))
-            offset, length = file.index[slot].tolist()
+                file = files[number] = self.opened(number, shard)
+            offset, length = file.tail.index[slot].tolist()
             if offset == ABSENT:
                 raise UnreadableChunk(array, chunk, None)
             if length != out.nbytes + CRC_BYTES:
                 wanted = out.nbytes + CRC_BYTES
                 raise DamagedShard(f"has an index entry of {length} bytes for a chunk of {wanted}")
             if check:
-                read_chunk_into(file.fd, offset, out)
+                file.read_into(slot, out)
             else:
-                file.copy_into(offset, out)
+                file.copy_into(slot, out)
         except FileNotFoundError as problem:
             raise UnreadableChunk(array, chunk, "is missing") from problem
         except DamagedShard as problem:
             raise UnreadableChunk(array, chunk, str(problem)) from problem
+        except OSError as problem:
+            said = f"cannot be read ({problem.strerror})"
+            raise UnreadableChunk(array, chunk, said, damaged=False) from problem
 
     def _path(self, array: ArraySpec, shard: int) -> Path:
         return self.path / shard_key(array, shard)

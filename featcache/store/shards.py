@@ -2,38 +2,46 @@
 
 A shard is the chunks of a few clips, each followed by its crc32c, and at the end an index of (offset,
 length) pairs with a crc32c of its own: the codec `sharding_indexed` of the Zarr v3 specification, so every
-Zarr client reads it. We write chunks in C order without gaps, hence which chunks are present determines the
-whole index, and anything else is damage. There is no compression: a read is one `preadv`.
+Zarr client reads it. We write chunks in C order at multiples of `ALIGNMENT`, hence which chunks are present
+determines the whole index, and anything else is damage. There is no compression: a read is one `preadv`.
+
+Before the index stand the checksums of all chunks once more, together. A finished store has a digest of them
+and of the index for every shard: one small read tells whether a file is the shard that was written here, and
+every chunk is then held against a sum that is known to be its own. Stores of version 1 have neither.
 """
 
 import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
 from einops import rearrange
 from fastcrc import crc32
-from jaxtyping import Bool, Shaped, UInt64
+from jaxtyping import Bool, Shaped, UInt32, UInt64
 
 from featcache.errors import StoreError
-from featcache.store.spec import ArraySpec, FeatureSpec
-from featcache.system.files import beyond, write_all
+from featcache.store.spec import CRC_BYTES, ArraySpec, FeatureSpec
+from featcache.system.files import IrregularFileError, beyond, is_local, open_regular, write_all
 
 ABSENT = 2**64 - 1
 """Offset and length, in the index, of a chunk that was never written."""
 
-CRC_BYTES = 4
 MAX_OPEN_SHARDS = 128
 """Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
 
 DAMAGED = ".damaged"
 """Ending of a shard file set aside: not a chunk key, so no Zarr client sees it."""
 
+DIGEST_DIGITS = 16
+"""Hex digits of a shard's digest."""
 
 INDEX_DTYPE = np.dtype("<u8")
+SUM_DTYPE = np.dtype("<u4")
 
 
 class DamagedShard(StoreError):  # noqa: N818 - the name of a finding
@@ -47,44 +55,123 @@ def shard_bytes(spec: FeatureSpec, n_present: int) -> int:
 
 def file_bytes(array: ArraySpec, n_present: int) -> int:
     """Exact size of a shard file that holds `n_present` chunks."""
-    return n_present * (array.chunk_bytes + CRC_BYTES) + index_bytes(array.chunks_per_shard)
+    return n_present * array.stride + tail_bytes(array)
 
 
-def index_bytes(n_chunks: int) -> int:
-    """Size of a shard's index with its checksum."""
-    return 2 * INDEX_DTYPE.itemsize * n_chunks + CRC_BYTES
+def tail_bytes(array: ArraySpec) -> int:
+    """Bytes of a shard file behind its chunks: sums and index, each with its checksum."""
+    n = array.chunks_per_shard
+    sums = SUM_DTYPE.itemsize * n + CRC_BYTES if _has_sums(array) else 0
+    return sums + 2 * INDEX_DTYPE.itemsize * n + CRC_BYTES
 
 
-def index_of(present: Bool[np.ndarray, " n"], nbytes: int) -> UInt64[np.ndarray, "n 2"]:
-    """The index of a shard that holds the chunks marked `present`, each of `nbytes` with its checksum."""
+def _has_sums(array: ArraySpec) -> bool:
+    return array.alignment > 1
+
+
+def index_of(present: Bool[np.ndarray, " n"], array: ArraySpec) -> UInt64[np.ndarray, "n 2"]:
+    """The index of a shard of `array` that holds the chunks marked `present`."""
     index = np.full((len(present), 2), ABSENT, INDEX_DTYPE)
-    index[present, 0] = nbytes * np.arange(np.count_nonzero(present), dtype=INDEX_DTYPE)
-    index[present, 1] = nbytes
+    index[present, 0] = array.stride * np.arange(np.count_nonzero(present), dtype=INDEX_DTYPE)
+    index[present, 1] = array.chunk_bytes + CRC_BYTES
     return index
 
 
-class ShardFile:
-    """An open shard and its index; closed when the last thread that reads from it lets go."""
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """What a shard says of its chunks."""
 
-    __slots__ = ("_bytes", "_map", "fd", "index")
+    index: UInt64[np.ndarray, "n 2"]
+    """(offset, length) of every chunk, both `ABSENT` where it was not written."""
+    sums: UInt32[np.ndarray, " n"] | None
+    """crc32c of every chunk, 0 where it was not written; None where they stand behind the chunks only."""
 
-    def __init__(
-        self, path: Path, n_chunks: int, index: UInt64[np.ndarray, "{n_chunks} 2"] | None = None
-    ) -> None:
-        self.fd = -1
-        self.fd = os.open(path, os.O_RDONLY)
-        self.index = read_index(self.fd, n_chunks) if index is None else index
-        self._map: mmap.mmap | None = None
+    @property
+    def digest(self) -> str:
+        """The digest of sums and index; of a shard without sums, `with_sums` first."""
+        assert self.sums is not None
+        return blake2b(self.sums.tobytes() + self.index.tobytes(), digest_size=DIGEST_DIGITS // 2).hexdigest()
 
-    def copy_into(self, offset: int, out: Shaped[np.ndarray, "..."]) -> None:
-        """Copy the chunk at `offset` to `out` from the mapped file, unverified.
+    def refuse_other(self, digest: str | None) -> None:
+        """Raise DamagedShard unless the digest is this one, or not known."""
+        if digest is not None and digest != self.digest:
+            raise DamagedShard(
+                "is not the shard that this store was finished with: "
+                f"its digest is {self.digest}, not {digest}"
+            )
 
-        A copy between memories takes half the processor's time of `preadv`, which goes page by page; but it
-        cannot report a disk that fails, so a chunk that was never read comes by `read_chunk_into`.
+    def with_sums(self, fd: int) -> "Tail":
+        """The tail with the sums of all chunks, collected from behind these where they stand nowhere else.
 
         Raises:
             DamagedShard: the file ends too early.
         """
+        if self.sums is not None:
+            return self
+        sums = np.zeros(len(self.index), SUM_DTYPE)
+        for chunk in np.flatnonzero(self.index[:, 0] != ABSENT):
+            offset, length = self.index[chunk].tolist()
+            _read_all(fd, [sums[chunk : chunk + 1].data.cast("B")], offset + length - CRC_BYTES)
+        return Tail(self.index, sums)
+
+
+class ShardFile:
+    """An open shard and its tail; closed when the last thread that reads from it lets go."""
+
+    __slots__ = ("_bytes", "_map", "_mapped", "fd", "tail")
+
+    def __init__(
+        self,
+        path: Path,
+        array: ArraySpec,
+        *,
+        digest: str | None = None,
+        tail: Tail | None = None,
+        mapped: bool = True,
+    ) -> None:
+        """Open a shard.
+
+        Args:
+            path: of the file.
+            array: whose shard it is.
+            digest: the one that its tail must have; None asks for none.
+            tail: its tail, where that was read and compared before.
+            mapped: whether `copy_into` may map the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DamagedShard: its tail cannot be trusted, or has another digest.
+        """
+        self.fd = -1
+        self.fd = _opened(path)
+        self.tail = _trusted_tail(self.fd, array, digest) if tail is None else tail
+        self._mapped = mapped
+        self._map: mmap.mmap | None = None
+
+    def read_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
+        """Read chunk number `slot` of the index into `out` with one system call, and compare its checksum.
+
+        Raises:
+            DamagedShard: the file ends too early, or the chunk has another checksum.
+        """
+        offset, sums = int(self.tail.index[slot, 0]), self.tail.sums
+        read_chunk_into(self.fd, offset, out, expected=None if sums is None else int(sums[slot]))
+
+    def copy_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
+        """Copy chunk number `slot` to `out`, unverified: from the mapped file, where it may be mapped.
+
+        A copy between memories takes half the processor's time of `preadv`, which goes page by page; but it
+        cannot report a disk that fails, so a chunk that was never read comes by `read_into`. Nor can it
+        report a server that has cut the file: then the process ends, so files of network file systems are
+        never mapped (`featcache.system.files.is_local`).
+
+        Raises:
+            DamagedShard: the file ends too early.
+        """
+        offset = int(self.tail.index[slot, 0])
+        if not self._mapped:
+            read_chunk_into(self.fd, offset, out, verify=False)
+            return
         end, size = offset + out.nbytes, os.fstat(self.fd).st_size
         # Asked each time: to touch a page that is no more is the end of the process.
         if size < end:
@@ -106,13 +193,13 @@ class ShardFile:
 class OpenShards:
     """Shards kept open between reads, the least recently used closed first; for any number of threads.
 
-    Indexes are small and are all kept: random reads of ten thousand shards find few of them still open.
+    Tails are small and are all kept: random reads of ten thousand shards find few of them still open.
     """
 
-    def __init__(self, n_chunks: int) -> None:
-        self.n_chunks = n_chunks
+    def __init__(self) -> None:
+        self._mapped: bool | None = None
         self._files: OrderedDict[Path, ShardFile] = OrderedDict()
-        self._indexes: dict[Path, UInt64[np.ndarray, "n 2"]] = {}
+        self._tails: dict[Path, Tail] = {}
         self._lock = Lock()
 
     def held(self, paths: Iterable[Path]) -> list[ShardFile | None]:
@@ -120,20 +207,17 @@ class OpenShards:
         with self._lock:
             return [self._used(path) for path in paths]
 
-    def get(self, path: Path) -> ShardFile:
-        """The open shard at `path`.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            DamagedShard: its index cannot be trusted.
-        """
+    def get(self, path: Path, array: ArraySpec, digest: str | None = None) -> ShardFile:
+        """The open shard of `array` at `path`; arguments and errors are those of `ShardFile`."""
         with self._lock:
             if (held := self._used(path)) is not None:
                 return held
-            index = self._indexes.get(path)
-        file = ShardFile(path, self.n_chunks, index)
+            tail = self._tails.get(path)
+        if self._mapped is None:
+            self._mapped = is_local(path)
+        file = ShardFile(path, array, digest=digest, tail=tail, mapped=self._mapped)
         with self._lock:
-            self._files[path], self._indexes[path] = file, file.index
+            self._files[path], self._tails[path] = file, file.tail
             if len(self._files) > MAX_OPEN_SHARDS:
                 self._files.popitem(last=False)
         return file
@@ -158,72 +242,117 @@ def write_chunks(
             asked for, so one buffer will do.
         arrays: of one layer.
     """
-    present = np.zeros(arrays[0].chunks_per_shard, np.bool_)
+    n = arrays[0].chunks_per_shard
+    present, sums = np.zeros(n, np.bool_), np.zeros((len(arrays), n), SUM_DTYPE)
+    gaps = [bytes(array.stride - array.chunk_bytes - CRC_BYTES) for array in arrays]
     for number, pieces in enumerate(chunks):
         if pieces is not None:
-            for fd, piece, array in zip(fds, pieces, arrays, strict=True):
+            for i, (fd, piece, array) in enumerate(zip(fds, pieces, arrays, strict=True)):
                 assert piece.nbytes == array.chunk_bytes
-                write_all(fd, [piece.data.cast("B"), checksum(piece)])
+                crc = checksum(piece)
+                write_all(fd, [piece.data.cast("B"), crc, gaps[i]])
+                sums[i, number] = int.from_bytes(crc, "little")
             present[number] = True
-    for fd, array in zip(fds, arrays, strict=True):
-        index = index_of(present, array.chunk_bytes + CRC_BYTES)
+    for fd, array, of_array in zip(fds, arrays, sums, strict=True):
+        index = index_of(present, array)
+        if _has_sums(array):
+            write_all(fd, [of_array.data.cast("B"), checksum(of_array)])
         write_all(fd, [index.data.cast("B"), checksum(index)])
 
 
-def read_index(fd: int, n_chunks: int) -> UInt64[np.ndarray, "{n_chunks} 2"]:
-    """The index of an open shard: (offset, length) of every chunk, both `ABSENT` where it was not written.
+def read_tail(fd: int, array: ArraySpec) -> Tail:
+    """Sums and index of an open shard.
 
     Raises:
-        DamagedShard: the file is too short or the index fails its checksum.
+        DamagedShard: the file is too short, or they fail their checksums.
     """
-    size, wanted = os.fstat(fd).st_size, index_bytes(n_chunks)
+    n, size, wanted = array.chunks_per_shard, os.fstat(fd).st_size, tail_bytes(array)
     if size < wanted:
         raise DamagedShard(f"is truncated: {size} bytes, its index alone takes {wanted}")
-    index, crc = np.empty((n_chunks, 2), INDEX_DTYPE), bytearray(CRC_BYTES)
-    _read_all(fd, [index.data.cast("B"), memoryview(crc)], size - wanted)
+    index, crc = np.empty((n, 2), INDEX_DTYPE), bytearray(CRC_BYTES)
+    pieces = [index.data.cast("B"), memoryview(crc)]
+    if not _has_sums(array):
+        _read_all(fd, pieces, size - wanted)
+    else:
+        sums, crc_of_sums = np.empty(n, SUM_DTYPE), bytearray(CRC_BYTES)
+        _read_all(fd, [sums.data.cast("B"), memoryview(crc_of_sums), *pieces], size - wanted)
+        if checksum(sums) != bytes(crc_of_sums):
+            raise DamagedShard("fails the checksum of its chunks' checksums")
     if checksum(index) != bytes(crc):
         raise DamagedShard("fails the checksum of its index")
-    return index
+    return Tail(index, sums if _has_sums(array) else None)
 
 
-def read_chunk_into(fd: int, offset: int, out: Shaped[np.ndarray, "..."], *, verify: bool = True) -> None:
+def _trusted_tail(fd: int, array: ArraySpec, digest: str | None) -> Tail:
+    """The tail of an open shard, once it was found to have `digest`, if one is given."""
+    tail = read_tail(fd, array)
+    if digest is None:
+        return tail
+    tail = tail.with_sums(fd)
+    tail.refuse_other(digest)
+    return tail
+
+
+def read_chunk_into(
+    fd: int, offset: int, out: Shaped[np.ndarray, "..."], *, verify: bool = True, expected: int | None = None
+) -> None:
     """Read the chunk at `offset` into `out` (C-contiguous, of a chunk's size), with one system call.
 
+    Args:
+        fd: the open file.
+        offset: where the chunk begins.
+        out: what to fill.
+        verify: compare the checksum.
+        expected: the checksum; None reads the one behind the chunk.
+
     Raises:
-        DamagedShard: the file ends too early, or (with `verify`) the chunk fails its checksum.
+        DamagedShard: the file ends too early, or (with `verify`) the chunk has another checksum.
     """
     data = out.data.cast("B")
-    if not verify:
-        _read_all(fd, [data], offset)
-        return
-    crc = bytearray(CRC_BYTES)
+    crc = bytearray(0 if expected is not None or not verify else CRC_BYTES)
     _read_all(fd, [data, memoryview(crc)], offset)
-    if checksum(out) != bytes(crc):
+    wanted = bytes(crc) if expected is None else expected.to_bytes(CRC_BYTES, "little")
+    if verify and checksum(out) != wanted:
         raise DamagedShard(f"fails the checksum of the chunk at byte {offset}")
 
 
-def presence(path: Path, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"]:
-    """Which chunks of a shard file are there, once its size and index were found to be as we write them.
+def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bool[np.ndarray, "B V"], Tail]:
+    """Which chunks of a shard file are there, and its tail, once size and index were found to be as we write.
+
+    Args:
+        path: of the file.
+        array: whose shard it is.
+        shard: its number.
+        sums: collect the sums of the chunks where they do not stand together.
 
     Raises:
         FileNotFoundError: there is no such file.
         DamagedShard: truncated, too long, or with an index that is damaged or not ours.
     """
-    fd = os.open(path, os.O_RDONLY)
+    fd = _opened(path)
     try:
-        index, size = read_index(fd, array.chunks_per_shard), os.fstat(fd).st_size
+        tail, size = read_tail(fd, array), os.fstat(fd).st_size
+        present: Bool[np.ndarray, " n"] = tail.index[:, 0] != ABSENT
+        if not np.array_equal(tail.index, index_of(present, array)):
+            raise DamagedShard("has an index that does not describe chunks of this store")
+        if size != (wanted := file_bytes(array, int(present.sum()))):
+            raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
+        rows = array.rows
+        n_chunks = rows.n_chunks - shard * array.chunks_per_shard
+        if present[n_chunks:].any():
+            raise DamagedShard(f"holds chunks beyond the {rows.n_rows} {rows.axis}s of the store")
+        held = rearrange(present[:n_chunks], "(b v) -> b v", v=rows.chunks_per_row)
+        return held, tail.with_sums(fd) if sums else tail
     finally:
         os.close(fd)
-    present: Bool[np.ndarray, " n"] = index[:, 0] != ABSENT
-    if not np.array_equal(index, index_of(present, array.chunk_bytes + CRC_BYTES)):
-        raise DamagedShard("has an index that does not describe chunks of this store")
-    if size != (wanted := file_bytes(array, int(present.sum()))):
-        raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
-    rows = array.rows
-    n_chunks = rows.n_chunks - shard * array.chunks_per_shard
-    if present[n_chunks:].any():
-        raise DamagedShard(f"holds chunks beyond the {rows.n_rows} {rows.axis}s of the store")
-    return rearrange(present[:n_chunks], "(b v) -> b v", v=rows.chunks_per_row)
+
+
+def _opened(path: Path) -> int:
+    """A file descriptor of the regular file at `path`."""
+    try:
+        return open_regular(path, os.O_RDONLY)
+    except IrregularFileError:
+        raise DamagedShard("is no regular file") from None
 
 
 def checksum(data: Shaped[np.ndarray, "..."] | bytes) -> bytes:
@@ -239,6 +368,7 @@ def checksum(data: Shaped[np.ndarray, "..."] | bytes) -> bytes:
 
 
 def _read_all(fd: int, pieces: list[memoryview], offset: int) -> None:
+    pieces = beyond(pieces, 0)
     while pieces:
         got = os.preadv(fd, pieces, offset)
         if got == 0:

@@ -12,6 +12,11 @@ from featcache.store.rows import Rows
 TARGET_SHARD_BYTES = 256 * 2**20
 """A shard is the unit of writing and of loss in a crash: large enough to stream, small enough to lose."""
 
+ALIGNMENT = 4096
+"""Chunks begin at multiples of so many bytes: a page, and what direct reads into a GPU's memory ask for."""
+
+CRC_BYTES = 4
+"""A crc32c, which follows every chunk."""
 
 TokenDtype = Literal["float16", "int8"]
 """What a store keeps its tokens as; int8 has one float32 scale per token beside it: about half the bytes."""
@@ -30,6 +35,8 @@ class ArraySpec:
     """Shape of one clip and view, or of one frame."""
     rows: Rows
     rows_per_shard: int
+    alignment: int
+    """Chunks begin at its multiples; 1 where they follow one another, as stores of version 1 have them."""
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -57,6 +64,11 @@ class ArraySpec:
         return prod(self.of_a_chunk) * {"int8": 1, "float16": 2, "float32": 4}[self.dtype]
 
     @property
+    def stride(self) -> int:
+        """Bytes from the beginning of a chunk to that of the next one in its shard."""
+        return ceil((self.chunk_bytes + CRC_BYTES) / self.alignment) * self.alignment
+
+    @property
     def chunks_per_shard(self) -> int:
         """Entries of a shard's index; in the last shard some may lie beyond the array and stay absent."""
         return self.rows_per_shard * self.rows.chunks_per_row
@@ -80,11 +92,13 @@ class FeatureSpec:
     """Distinct frames, of a model that sees each by itself: every one is stored once, and a step of a clip is
     one of them (`featcache.store.rows`). None: the tokens of a clip and view lie together.
     """
+    alignment: int = ALIGNMENT
+    """As in `ArraySpec`."""
 
     def __post_init__(self) -> None:
         if not self.layers or len(set(self.layers)) != len(self.layers):
             raise CallError(f"layers {[layer.name for layer in self.layers]} must be one or more, each once.")
-        for name in ("n_clips", "n_views", "clips_per_shard", "n_frames"):
+        for name in ("n_clips", "n_views", "clips_per_shard", "n_frames", "alignment"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise CallError(f"a store with {name}={getattr(self, name)} would be empty.")
 
@@ -117,6 +131,7 @@ class FeatureSpec:
             of_a_chunk=self.rows.chunk_shape,
             rows=self.rows,
             rows_per_shard=self.clips_per_shard,
+            alignment=self.alignment,
         )
         if self.dtype == "float16":
             return (tokens,)

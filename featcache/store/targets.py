@@ -1,12 +1,14 @@
 """Targets: what a task's loss and metric need of each clip, one small Zarr group per split beside the stores.
 
-All backbones' stores of a split share it and name it by path and fingerprint. Every chunk is a file with its
-crc32c; the group is written in a folder of another name that is renamed when all of it is on disk.
+All backbones' stores of a split share it and name it by path, fingerprint and the digest of its values. Every
+chunk is a file with its crc32c; the group's `zarr.json` has them all once more and a seal, so that no chunk
+of another place or group passes for the one that was written. The group is written in a folder of another
+name that is renamed when all of it is on disk.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, prod
@@ -16,25 +18,18 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Int64
 
-from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError
-from featcache.fingerprint import SHORT, fingerprint
-from featcache.store.shards import CRC_BYTES, DamagedShard, checksum, read_chunk_into
-from featcache.store.zarr_format import chunk_key, group_metadata, json_bytes, plain_metadata
-from featcache.system.files import (
-    failures_explained,
-    remove,
-    remove_leftovers,
-    sync_directory,
-    temporary_beside,
-    write_file,
-)
-from featcache.system.locks import Lock
+from featcache.fingerprint import fingerprint
+from featcache.store.shards import DamagedShard, checksum, read_chunk_into
+from featcache.store.spec import CRC_BYTES
+from featcache.store.zarr_format import chunk_key, plain_metadata
+from featcache.system.files import IrregularFileError, open_regular, read_regular
+from featcache.system.sealed import BrokenSealError, check_seal
 
 AGAIN = "Delete {} and run the same `scivid extract` again: it makes the targets anew."
 CHUNK_BYTES = 4 * 2**20
-AXES = {"labels": ("clip", "class")}
-"""Names of the axes of targets given as plain arrays."""
+MOST_ROOT_BYTES = 2**28
+"""A group's `zarr.json` is read whole: 8 digits a chunk, and the names of its classes."""
 
 CLIP_UNITS = ("sequence", "video")
 """Targets [clip] that say which clips belong together, where a data set has them, the surer one first: what
@@ -81,61 +76,6 @@ class TargetArray:
         return plain_metadata(self.shape, self.chunk_rows, self.dtype, self.axes)
 
 
-def write_targets(
-    folder: Path,
-    index: ClipIndex,
-    arrays: Mapping[str, np.ndarray | TargetArray],
-    parts: Mapping[str, Any],
-    blocks: Iterable[Mapping[str, np.ndarray]] = (),
-) -> Path:
-    """Write `<folder>/targets-<fingerprint8>.zarr`, or find it there.
-
-    Args:
-        folder: that of the split, `<cache>/<task>/<split>`, where the feature stores are.
-        index: the clips.
-        arrays: name -> values; `labels` is [clip, class].
-        parts: what else the targets depend on (class names, data version): with the clip index and the
-            arrays' shapes it makes the fingerprint.
-        blocks: rows of the arrays that bring none of their own, name -> the next rows. It is begun only where
-            the group has to be written.
-
-    Raises:
-        CallError: an array does not have one row per clip.
-        StoreError: a group of that name is there and is another one, or damaged; or the disk is full.
-    """
-    path, targets, parts = _planned(folder, index, arrays, parts)
-    for name, target in targets.items():
-        if target.axes[0] == "clip" and target.shape[0] != len(index):
-            raise CallError(
-                f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = f"the targets of {folder} are being written by another process."
-    lock = Lock(folder / ".targets.lock", wait=True, busy=busy)
-    try:
-        if not path.exists():
-            remove_leftovers(folder)
-            needed = stored_bytes(targets)
-            with failures_explained(path, needed=needed, left=lambda: needed):
-                _write_group(path, targets, parts, blocks)
-        return open_targets(path, expected=fingerprint(parts)).path
-    finally:
-        lock.release()
-
-
-def bytes_to_write(
-    folder: Path, index: ClipIndex, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
-) -> int:
-    """What `write_targets` would write, arguments as there: 0 where the group is there."""
-    path, targets, _ = _planned(folder, index, arrays, parts)
-    return 0 if path.exists() else stored_bytes(targets)
-
-
-def stored_bytes(targets: Mapping[str, TargetArray]) -> int:
-    """Bytes that target arrays take on disk, but for a few KB of names and shapes."""
-    return sum(target.stored_bytes for target in targets.values())
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
     """An open group of targets; safe to read from several threads."""
@@ -145,11 +85,18 @@ class Targets:
     parts: Mapping[str, Any]
     metadata: Mapping[str, Mapping[str, Any]]
     """Name of each array -> its `zarr.json`."""
+    sums: Mapping[str, Sequence[int]] | None = None
+    """Name of each array -> the crc32c of its chunks in order; None of a group of before, which has none."""
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
     """Files whose checksum was right."""
 
     def __contains__(self, name: object) -> bool:
         return name in self.metadata
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of all values, by their checksums; None of a group that has none of these."""
+        return None if self.sums is None else fingerprint({"targets": self.fingerprint, "sums": self.sums})
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one array, rows first."""
@@ -169,11 +116,11 @@ class Targets:
             f"{name} has {shape[0]} rows"
         )
         chunks, positions = np.divmod(numbers, len(chunk))
-        for number in np.unique(chunks):
-            key = f"{name}/{chunk_key(int(number), len(shape))}"
+        for number in np.unique(chunks).tolist():
+            key = f"{name}/{chunk_key(number, len(shape))}"
             with self._opened(key) as file:
                 if key not in self._verified:
-                    read_chunk_into(file.fileno(), 0, chunk)
+                    self._read_chunk(file, name, number, chunk)
                     self._verified.add(key)
                 for row in np.flatnonzero(chunks == number):
                     offset = int(positions[row]) * chunk[0].nbytes
@@ -202,8 +149,32 @@ class Targets:
         n_rows, chunk = self.shape(name)[0], self._chunk_buffer(name)
         for number in range(ceil(n_rows / len(chunk))):
             with self._opened(f"{name}/{chunk_key(number, chunk.ndim)}") as file:
-                read_chunk_into(file.fileno(), 0, chunk)
+                self._read_chunk(file, name, number, chunk)
             yield chunk[: n_rows - number * len(chunk)]
+
+    def chunk_sums(self, name: str) -> list[int]:
+        """The crc32c of each chunk of one array, all of which are read.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        chunk, sums = self._chunk_buffer(name), []
+        for number in range(self.n_chunks(name)):
+            with self._opened(f"{name}/{chunk_key(number, chunk.ndim)}") as file:
+                self._read_chunk(file, name, number, chunk)
+            sums.append(int.from_bytes(checksum(chunk), "little"))
+        return sums
+
+    def n_chunks(self, name: str) -> int:
+        """The number of an array's chunks, a file each."""
+        return ceil(self.shape(name)[0] / len(self._chunk_buffer(name)))
+
+    def _read_chunk(self, file: BinaryIO, name: str, number: int, out: np.ndarray) -> None:
+        if os.fstat(file.fileno()).st_size != out.nbytes + CRC_BYTES:
+            raise DamagedShard(f"does not have the {out.nbytes + CRC_BYTES} bytes of a chunk")
+        read_chunk_into(file.fileno(), 0, out)
+        if self.sums is not None and int.from_bytes(checksum(out), "little") != self.sums[name][number]:
+            raise DamagedShard("is not the chunk that was written here")
 
     def _chunk_buffer(self, name: str) -> np.ndarray:
         shape = self.metadata[name]["chunk_grid"]["configuration"]["chunk_shape"]
@@ -212,138 +183,79 @@ class Targets:
     @contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO]:
         try:
-            with (self.path / key).open("rb") as file:
+            with open(self.path / key, "rb", opener=open_regular) as file:
                 yield file
-        except (FileNotFoundError, DamagedShard) as problem:
-            what = "is missing" if isinstance(problem, FileNotFoundError) else str(problem)
+        except (FileNotFoundError, IrregularFileError, DamagedShard) as problem:
+            what = str(problem)
+            if isinstance(problem, OSError):
+                what = "is missing" if isinstance(problem, FileNotFoundError) else "is no regular file"
             raise StoreError(f"{self.path / key} {what}. {AGAIN.format(self.path)}") from None
+        except OSError as problem:
+            raise StoreError(
+                f"{self.path / key} cannot be read ({problem.strerror}): what is in it may be right. "
+                "See to the disk or the file's permissions, and try again."
+            ) from problem
 
 
-def open_targets(path: Path, *, expected: str | None = None) -> Targets:
+def open_targets(path: Path, *, expected: str | None = None, digest: str | None = None) -> Targets:
     """Open a group that `write_targets` wrote.
 
     Args:
         path: of the group.
         expected: its fingerprint, when it is known.
+        digest: that of its values, when it is known; not compared with a group of before, which has none.
 
     Raises:
         StoreError: there is none, it is not one of ours, or it is not the one that was expected.
     """
     again = AGAIN.format(path)
     try:
-        root = json.loads((path / "zarr.json").read_bytes())
-        attrs, metadata = root["attributes"]["scivid"], root["consolidated_metadata"]["metadata"]
-        found = Targets(path=path, fingerprint=attrs["fingerprint"], parts=attrs["parts"], metadata=metadata)
-        genuine = attrs["kind"] == "targets" and fingerprint(found.parts) == found.fingerprint
+        content = read_regular(path / "zarr.json", limit=MOST_ROOT_BYTES)
+        sealed = check_seal(content)
+        found = _group_from(path, json.loads(content), sealed=sealed)
     except FileNotFoundError:
         raise StoreError(f"the targets {path} are missing. Run the same `scivid extract` again.") from None
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise StoreError(f"{path} cannot be read as a group of targets ({problem!r}). {again}") from problem
-    if not genuine:
-        raise StoreError(f"{path} is not a group of targets, or its zarr.json was edited. {again}")
+    except (OSError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as problem:
+        why = str(problem) if isinstance(problem, BrokenSealError) else f"({problem!r})"
+        raise StoreError(f"{path} cannot be read as a group of targets: it {why}. {again}") from problem
     if expected is not None and found.fingerprint != expected:
         raise StoreError(f"{path} holds the targets {found.fingerprint}, {expected} are wanted. {again}")
+    if digest is not None and found.digest not in (None, digest):
+        raise StoreError(
+            f"{path} holds other values than when the features were extracted. "
+            "Run the same `scivid extract` again: it looks at both and brings them together."
+        )
     return found
 
 
-def _planned(
-    folder: Path, index: ClipIndex, arrays: Mapping[str, np.ndarray | TargetArray], parts: Mapping[str, Any]
-) -> tuple[Path, dict[str, TargetArray], dict[str, Any]]:
-    """Where the group is to be, its arrays, and what its fingerprint is made of."""
-    targets = {name: _as_target(name, values) for name, values in sorted(arrays.items())}
-    shapes = {
-        name: {"shape": list(target.shape), "dtype": target.dtype.name, "axes": list(target.axes)}
-        for name, target in targets.items()
-    }
-    all_parts = {**parts, "clips": index.digest, "arrays": shapes}
-    return folder / f"targets-{fingerprint(all_parts)[:SHORT]}.zarr", targets, all_parts
+def _group_from(path: Path, root: Mapping[str, Any], *, sealed: bool) -> Targets:
+    """The group that a `zarr.json` describes, which its digested parts must describe in the same way.
+
+    Raises:
+        KeyError, TypeError, ValueError: it does not.
+    """
+    attrs, metadata = root["attributes"]["scivid"], root["consolidated_metadata"]["metadata"]
+    parts = attrs["parts"]
+    if attrs["kind"] != "targets" or fingerprint(parts) != attrs["fingerprint"]:
+        raise ValueError("it is not a group of targets, or its zarr.json was edited")
+    for name, stated in parts["arrays"].items():
+        target = TargetArray(
+            shape=tuple(stated["shape"]), dtype=np.dtype(stated["dtype"]), axes=tuple(stated["axes"])
+        )
+        rows = metadata[name]["chunk_grid"]["configuration"]["chunk_shape"][0]
+        whole = type(rows) is int and 1 <= rows <= target.shape[0]
+        if not whole or metadata[name] != plain_metadata(target.shape, rows, target.dtype, target.axes):
+            raise ValueError(f"the array {name} is another one than its parts say")
+    if metadata.keys() != parts["arrays"].keys():
+        raise ValueError(f"it has the arrays {sorted(metadata)}, its parts {sorted(parts['arrays'])}")
+    sums = {name: _sums_from(text) for name, text in attrs["sums"].items()} if sealed else None
+    found = Targets(path=path, fingerprint=attrs["fingerprint"], parts=parts, metadata=metadata, sums=sums)
+    if sums is not None and {name: len(of) for name, of in sums.items()} != {
+        name: found.n_chunks(name) for name in metadata
+    }:
+        raise ValueError("it has other checksums than one a chunk")
+    return found
 
 
-def _as_target(name: str, values: np.ndarray | TargetArray) -> TargetArray:
-    if isinstance(values, TargetArray):
-        return values
-    axes = AXES.get(name) or ("clip", *(f"{name}_{axis}" for axis in range(1, values.ndim)))
-    return TargetArray(shape=values.shape, dtype=values.dtype, axes=axes, blocks=[values])
-
-
-def _write_group(
-    path: Path,
-    targets: Mapping[str, TargetArray],
-    parts: Mapping[str, Any],
-    blocks: Iterable[Mapping[str, np.ndarray]],
-) -> None:
-    temporary = temporary_beside(path)
-    try:
-        _write_folder(temporary, targets, parts, blocks)
-        temporary.rename(path)
-    except OSError:
-        # Where the file system has no locks another process may have been first: its group is as good.
-        if not path.exists():
-            raise
-    finally:
-        remove(temporary)
-    sync_directory(path.parent)
-
-
-def _write_folder(
-    temporary: Path,
-    targets: Mapping[str, TargetArray],
-    parts: Mapping[str, Any],
-    blocks: Iterable[Mapping[str, np.ndarray]],
-) -> None:
-    metadata = {name: target.metadata() for name, target in targets.items()}
-    attributes = {"scivid": {"kind": "targets", "fingerprint": fingerprint(parts), "parts": dict(parts)}}
-    write_file(temporary / "zarr.json", [json_bytes(group_metadata(attributes, metadata))])
-    writers = {name: _RowWriter(temporary / name, name, target) for name, target in targets.items()}
-    for name, target in targets.items():
-        write_file(temporary / name / "zarr.json", [json_bytes(metadata[name])])
-        for block in target.blocks or ():
-            writers[name].add(block)
-    for together in blocks:
-        for name, block in together.items():
-            writers[name].add(block)
-    for writer in writers.values():
-        writer.finish()
-    for folder, _, _ in os.walk(temporary):
-        sync_directory(Path(folder))
-
-
-class _RowWriter:
-    """Blocks of any length to chunks of equal length, the last one filled up as Zarr wants it."""
-
-    def __init__(self, folder: Path, name: str, target: TargetArray) -> None:
-        self.folder, self.name, self.target = folder, name, target
-        self.fill = np.nan if target.dtype.kind == "f" else 0
-        self.chunk = np.full((target.chunk_rows, *target.shape[1:]), self.fill, target.dtype)
-        self.n_rows = self.filled = 0
-
-    def add(self, block: np.ndarray) -> None:
-        """The next rows."""
-        name, target, chunk = self.name, self.target, self.chunk
-        if block.shape[1:] != target.shape[1:] or block.dtype != target.dtype:
-            raise CallError(
-                f"targets {name!r}: a block is {block.dtype}{block.shape}, not {target.dtype}{target.shape}."
-            )
-        while len(block):
-            taken = block[: len(chunk) - self.filled]
-            chunk[self.filled : self.filled + len(taken)] = taken
-            block, self.filled = block[len(taken) :], self.filled + len(taken)
-            self.n_rows += len(taken)
-            if self.filled == len(chunk):
-                _write_chunk(self.folder, self.n_rows // len(chunk) - 1, chunk)
-                chunk[...], self.filled = self.fill, 0
-
-    def finish(self) -> None:
-        """Write what is left; raises CallError where rows are missing or too many."""
-        if self.filled:
-            _write_chunk(self.folder, self.n_rows // len(self.chunk), self.chunk)
-        if self.n_rows != self.target.shape[0]:
-            axis = self.target.axes[0]
-            raise CallError(
-                f"targets {self.name!r}: {self.n_rows} rows came for {self.target.shape[0]} of axis {axis}: "
-                "give one each."
-            )
-
-
-def _write_chunk(folder: Path, number: int, chunk: np.ndarray) -> None:
-    write_file(folder / chunk_key(number, chunk.ndim), [chunk.data.cast("B"), checksum(chunk)])
+def _sums_from(text: str) -> tuple[int, ...]:
+    return tuple(int(text[start : start + 8], 16) for start in range(0, len(text), 8))

@@ -16,24 +16,23 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError, few
 from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer
+from featcache.store.clip_table import CLIPS, PREVIEWS, clip_table_bytes, preview_bytes
 from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
 from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import write_frame_table
-from featcache.store.header import StoreHeader, TargetsReference, header_if_begun
+from featcache.store.header import MOST_HEADER_BYTES, StoreHeader, TargetsReference, header_if_begun
 from featcache.store.matching import continued, hold, refuse_foreign
 from featcache.store.rows import FrameTable
-from featcache.store.shards import DAMAGED, DamagedShard, presence, shard_bytes, write_chunks
+from featcache.store.shards import DAMAGED, DamagedShard, examine, shard_bytes, write_chunks
 from featcache.store.spec import ArraySpec, FeatureSpec
+from featcache.store.target_writer import write_targets as write_targets
 from featcache.store.targets import open_targets
-from featcache.store.targets import write_targets as write_targets
 from featcache.store.zarr_format import json_bytes, shard_key
 from featcache.system.files import (
     Staged,
@@ -42,9 +41,11 @@ from featcache.system.files import (
     make_directory,
     publish,
     publish_first,
+    read_regular,
     remove_leftovers,
 )
 from featcache.system.locks import Lock
+from featcache.system.sealed import json_sealed, json_unsealed
 
 SKIPPED = "skipped"
 """Folder of the reasons why clips were skipped, one file per shard, until the store is finished."""
@@ -163,7 +164,7 @@ class StoreWriter:
         with failures_explained(self.path, needed=needed, left=self._bytes_left), ExitStack() as staged:
             if skipped:
                 reasons = {str(row): reason for row, reason in skipped.items()}
-                publish(self.path / SKIPPED / f"{shard}.json", json_bytes(reasons))
+                publish(self.path / SKIPPED / f"{shard}.json", json_sealed(reasons))
             files = []
             for layer in self.spec.layers:
                 arrays = self.spec.arrays(layer)
@@ -177,15 +178,15 @@ class StoreWriter:
 
     def write_previews(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Keep JPEG strips of a few clips: (clip number, JPEG)."""
-        clips, jpegs = zip(*sorted(rows), strict=True) if (rows := list(rows)) else ((), ())
-        table = pa.table({"clip": pa.array(clips, pa.int32()), "jpeg": pa.array(jpegs, pa.binary())})
-        with failures_explained(self.path, needed=table.nbytes, left=self._bytes_left):
-            publish(self.path / "previews.parquet", _parquet_bytes(table))
+        content = preview_bytes(self.header, rows)
+        with failures_explained(self.path, needed=len(content), left=self._bytes_left):
+            publish(self.path / PREVIEWS, content)
 
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
+        line = json_sealed({"logged": when, **facts}, sort_keys=False)
+        append_line(self.path / "runs.jsonl", line.decode().rstrip())
 
     def finish(self) -> FeatureStore:
         """Find every shard on disk, mark the store complete, let go of the lock, open the store.
@@ -228,7 +229,13 @@ class StoreWriter:
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
         self._publish_header(replace(self.header, provenance={**self.header.provenance, **skipped}))
         self._forget_reasons()
-        self._publish_header(replace(self.header, complete=True))
+        digests = None
+        if self.header.is_sealed:
+            digests = {
+                array.name: "".join(self._digest_of[array.name, shard] for shard in range(self.spec.n_shards))
+                for array in self.spec.all_arrays
+            }
+        self._publish_header(replace(self.header, complete=True, shard_digests=digests))
 
     def _forget_reasons(self) -> None:
         """Remove their files, and the folder unless another process is writing there."""
@@ -239,13 +246,14 @@ class StoreWriter:
             (self.path / SKIPPED).rmdir()
 
     def _publish_header(self, header: StoreHeader) -> None:
-        publish(self.path / "zarr.json", json_bytes(header.metadata()))
+        publish(self.path / "zarr.json", header.to_bytes())
         self.header = header
 
     def _look(self) -> None:
         """Find out on disk which shards are done, and clear away what is broken."""
         reasons = self._known = self._reasons()
         self._absent_of: dict[int, tuple[int, ...]] = {}
+        self._digest_of: dict[tuple[str, int], str] = {}
         for array in self.spec.all_arrays:
             remove_leftovers(self.path / array.name)
         for shard in range(self.spec.n_shards):
@@ -253,7 +261,7 @@ class StoreWriter:
             if absent is not None and reasons.keys() >= set(absent):
                 self._absent_of[shard] = absent
         if self.header.complete and self.todo():
-            self._publish_header(replace(self.header, complete=False))
+            self._publish_header(replace(self.header, complete=False, shard_digests=None))
 
     def _absent_rows(self, shard: int) -> tuple[int, ...] | None:
         """The rows that a shard on disk does not hold, in any array or view; None if it is not done."""
@@ -265,9 +273,13 @@ class StoreWriter:
         return tuple((start + np.flatnonzero(~first[:, 0])).tolist())
 
     def _presence(self, array: ArraySpec, shard: int) -> Bool[np.ndarray, "B V"] | None:
-        path = self.path / shard_key(array, shard)
+        path, wanted = self.path / shard_key(array, shard), self.header.digest_of(array, shard)
         try:
-            return presence(path, array, shard)
+            present, tail = examine(path, array, shard, sums=self.header.is_sealed)
+            if self.header.is_sealed:
+                self._digest_of[array.name, shard] = tail.digest
+                tail.refuse_other(wanted)
+            return present
         except FileNotFoundError:
             return None
         except DamagedShard as problem:
@@ -280,8 +292,10 @@ class StoreWriter:
         """Why rows were skipped, of all shards; of rows that are there after all as well."""
         reasons = self.header.skipped_rows
         for path in sorted((self.path / SKIPPED).glob("*.json")):
-            with suppress(FileNotFoundError):  # another process finished the store: they are in its header
-                reasons |= {int(row): reason for row, reason in json.loads(path.read_bytes()).items()}
+            # Of a damaged file nothing is known: its shard is made anew, and then the file is as well.
+            with suppress(OSError, ValueError):
+                found, _ = json_unsealed(read_regular(path, limit=MOST_HEADER_BYTES))
+                reasons |= {int(row): str(reason) for row, reason in found.items()}
         return reasons
 
     def _bytes_left(self) -> int:
@@ -348,9 +362,8 @@ def _header(
         raise CallError(f"a store with n_frames={spec.n_frames} needs the table of as many distinct frames.")
     own, targets = dict(attrs), None
     if (name := own.pop("targets", None)) is not None:
-        targets = TargetsReference(
-            path=f"../{name}", fingerprint=open_targets(path.parent / name).fingerprint
-        )
+        found = open_targets(path.parent / name)
+        targets = TargetsReference(path=f"../{name}", fingerprint=found.fingerprint, digest=found.digest)
     # Through JSON, in which a tuple becomes a list: as it will be read from disk.
     return StoreHeader(
         spec=spec,
@@ -368,7 +381,7 @@ def _begun(path: Path, wanted: StoreHeader) -> StoreHeader:
 
     Where the file system has no locks, another process may be first: then the store is laid out as it said.
     """
-    publish_first(path / "zarr.json", json_bytes(wanted.metadata()))
+    publish_first(path / "zarr.json", wanted.to_bytes())
     return header_if_begun(path, wanted) or wanted
 
 
@@ -378,20 +391,10 @@ def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTab
     The root last, for its digest vouches for the clip table: a kill in between shows, and the next run mends
     it.
     """
-    root, spec = path / "zarr.json", header.spec
+    root = path / "zarr.json"
     for name, metadata in header.arrays.items():
         publish(path / name / "zarr.json", json_bytes(metadata))
     write_frame_table(path, frames)
-    table = clips.clips
-    for name, values in spec.rows.location_columns(spec.clips_per_shard).items():
-        table = table.append_column(name, pa.array(values))
-    publish(path / "clips.parquet", _parquet_bytes(table.replace_schema_metadata(None)))
-    publish(root, json_bytes(header.metadata()))
+    publish(path / CLIPS, clip_table_bytes(header, clips))
+    publish(root, header.to_bytes())
     remove_leftovers(path)
-
-
-def _parquet_bytes(table: pa.Table) -> bytes:
-    """A Parquet file in memory."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue())

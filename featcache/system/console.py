@@ -4,15 +4,19 @@ Progress comes with rate and time left, as a bar on a terminal and a line now an
 library only calls back with numbers; what is made of them is decided here, at the edge.
 """
 
+import os
 import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
 from featcache.errors import ScividError
 from featcache.spec import SHUFFLED
+from featcache.system.refusals import AGAIN, refusal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -111,13 +115,41 @@ def command_line(name: str, /, **options: object) -> str:
             words += [word for entry in value for word in (flag, str(entry))]
         elif value is not None and value is not False:
             words += [flag, str(value)]
-    return shlex.join(words)
+    # A file's name may have bytes that are no text, which a results table cannot hold.
+    return shlex.join(words).encode("utf-8", "backslashreplace").decode()
 
 
 def extract_command(backbone: str, task: str, **options: object) -> str:
     """The call of `scivid extract` that makes the stores of `backbone`, named as the stores are."""
     plain = backbone.removesuffix(SHUFFLED)
     return command_line("extract", backbone=plain, task=task, shuffle_frames=plain != backbone, **options)
+
+
+def is_of_the_output(problem: OSError) -> bool:
+    """Whether what failed was to print: the pipe was closed, or the disk of the log is full."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in walk_tb(problem.__traceback__)]
+    printing = ("rich.", "typer", "click", __name__)
+    return problem.filename is None and bool(frames) and frames[-1].startswith(printing)
+
+
+def flush_output() -> None:
+    """Print what is still held back, so that it fails where it can be told."""
+    if sys.stdout is not None:  # it was closed
+        sys.stdout.flush()
+
+
+def prepare_output() -> None:
+    """Let every name be printed, and nothing be printed into a file of ours.
+
+    What the terminal's encoding does not have becomes backslashes and digits. Standard streams that are
+    closed lead nowhere: else the next file that is opened would have their number, and what a library prints.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def message_of(problem: Exception) -> str | None:
@@ -128,7 +160,11 @@ def message_of(problem: Exception) -> str | None:
     if isinstance(problem, ScividError):
         return str(problem)
     if isinstance(problem, OSError):
-        return ": ".join(map(str, filter(None, (problem.strerror, problem.filename)))) or repr(problem)
+        if is_of_the_output(problem):
+            return f"standard output cannot be written ({problem.strerror}): send it elsewhere, and {AGAIN}."
+        return refusal(problem)
+    if isinstance(problem, MemoryError):
+        return "there is not enough memory: do less at a time (--batch, --decode-threads), or get more."
     own = [
         f"{frame.f_code.co_filename}, line {line}"
         for frame, line in walk_tb(problem.__traceback__)

@@ -7,6 +7,7 @@ to all of its bytes or to nothing. What a kill leaves behind has a name of its o
 import errno
 import logging
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -19,9 +20,16 @@ from hashlib import blake2b
 from pathlib import Path
 
 from featcache.errors import ScividError, StoreError
+from featcache.system.refusals import no_room, refusal
 
 PARTIAL = ".partial"
 """Ending of a temporary name, which also begins with a dot."""
+
+LOCAL_FILE_SYSTEMS = {
+    "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "rootfs",
+    "squashfs", "tmpfs", "xfs", "zfs",
+}  # fmt: skip
+"""Those whose files nobody but this machine can cut."""
 
 LONGEST_STEM = 50
 """Characters of a file's own name in its temporary one, which may have 255 bytes."""
@@ -31,6 +39,13 @@ ABANDONED_AFTER = 24 * 3600.0
 
 NO_SYNC_HERE = {errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 """What fsync says of folders on a file system that cannot sync them."""
+
+
+class IrregularFileError(OSError):
+    """A pipe, a device or a folder stands where a file should."""
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(errno.EINVAL, "not a regular file", str(path))
 
 
 class Staged:
@@ -74,13 +89,14 @@ def open_regular(path: str | Path, flags: int) -> int:
     """A file descriptor of a regular file, as an `opener`: nothing else is waited for, or read without end.
 
     Raises:
-        OSError: it cannot be opened, or is a pipe, a device or a folder.
+        IrregularFileError: it is a pipe, a device or a folder.
+        OSError: it cannot be opened.
     """
     # A pipe without a writer would block the call itself.
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
+        raise IrregularFileError(path)
     return fd
 
 
@@ -225,13 +241,11 @@ def failures_explained(path: Path, *, needed: int = 0, left: Callable[[], int] =
     try:
         yield
     except OSError as problem:
-        again = "What was written before is kept: run the same `scivid extract` again."
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"writing {path} failed: {problem}. {again}") from problem
-        raise StoreError(
-            f"the disk of {path} is full: {shutil.disk_usage(path.parent).free:,} bytes are free, {needed:,} "
-            f"are needed now and {left():,} to the end. Make room, or use a cache folder elsewhere. {again}"
-        ) from problem
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            wanted = f", {needed:,} are needed now and {left():,} to the end"
+            raise StoreError(no_room(problem, path, wanted)) from problem
+        name_file(problem, path)
+        raise StoreError(f"writing {path} failed: {refusal(problem)}") from problem
 
 
 def require_room(
@@ -256,6 +270,25 @@ def require_room(
             f"{what} needs {size(needed)} more and the disk of {path} has {size(free)} free: make room, "
             f"or {way_out}"
         )
+
+
+def is_local(path: Path) -> bool:
+    """Whether the file system of `path` is known to be this machine's own; what is not known is not.
+
+    A file that another machine cuts while it is mapped here ends the process that touches it.
+    """
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    kinds = {}
+    for line in mounts:
+        of_mount, _, of_source = line.partition(" - ")
+        # Blanks and backslashes in names stand there as octal escapes.
+        folder = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), of_mount.split()[4])
+        kinds[Path(folder)] = of_source.split()[0]
+    there = path.resolve()
+    return next((kinds[one] for one in (there, *there.parents) if one in kinds), "") in LOCAL_FILE_SYSTEMS
 
 
 def size(n_bytes: int) -> str:

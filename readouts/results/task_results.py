@@ -22,7 +22,7 @@ from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, rows_by
 from readouts.results.formatting import metric_title
 from readouts.results.intervals import Intervals
-from readouts.results.table import load_results
+from readouts.results.table import readable_results
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 
@@ -101,21 +101,22 @@ class TaskResults:
         """Name of each baseline -> the score that the benchmark reports, by role."""
         names = dict.fromkeys(name for of in self.baselines.values() for name in of)
         return {
-            name: {role: of[name][self.metric] for role, of in self.baselines.items() if name in of}
+            name: {
+                role: of[name][self.metric]
+                for role, of in self.baselines.items()
+                if self.metric in of.get(name, ())
+            }
             for name in names
         }
 
 
 def load_task_results(
     results_dir: Path, stores: Sequence[FeatureStore], manifest: Manifest
-) -> list[TaskResults]:
-    """Every task that has rows, in the order in which they first came.
-
-    Raises:
-        StoreError: the results table is damaged.
-    """
-    rows = rows_by("task", load_results(results_dir))
-    return [_of_task(name, ours, stores, results_dir, manifest) for name, ours in rows.items()]
+) -> tuple[list[TaskResults], list[str]]:
+    """Every task that has rows, in the order in which they first came; and the messages of damaged files."""
+    rows, damaged = readable_results(results_dir)
+    found = [_of_task(*of_task, stores, results_dir, manifest) for of_task in rows_by("task", rows).items()]
+    return found, [str(problem) for problem in damaged]
 
 
 def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from featcache.errors import CallError, did_you_mean
+from featcache.system.files import read_regular
 from readouts.tasks.base import Task
 from readouts.training.settings import READOUTS, parse_number, readouts_of, recipe_names, settings_for
 
@@ -22,6 +23,9 @@ AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
 
 EVERY_LAYER = "all"
 """The value of `layer` that stands for all layers of the store."""
+
+MOST_BYTES = 2**20
+"""Of a file of grids."""
 
 Grid = Mapping[str, tuple[str, ...]]
 """Name -> values, as they were written."""
@@ -93,11 +97,12 @@ def read_grids(path: Path) -> list[Grid]:
         CallError: the file is missing, not YAML, or not of this form.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_regular(path, limit=MOST_BYTES).decode("utf-8-sig"))
     except OSError as problem:
         raise CallError(f"{path} cannot be read ({problem.strerror}): give a file of grids.") from None
-    except yaml.YAMLError as problem:
-        raise CallError(f"{path} is not YAML: {problem}") from None
+    # A date that is none, and nesting without end, are no errors of YAML's own.
+    except (yaml.YAMLError, ValueError, RecursionError) as problem:
+        raise CallError(f"{path} is not YAML in UTF-8: {problem}") from None
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) and entry for entry in entries):
         raise CallError(f"{path}: expected a mapping of names to values, or a list of such mappings.")

@@ -30,6 +30,8 @@ class Command:
     call: Callable[[World], Any]
     folders: tuple[str, ...] = ()
     """Folders of the world that are there before."""
+    weight: float = 1.0
+    """Its share of the failures: less where it takes seconds."""
 
     def begin(self, undisturbed: World, folder: Path) -> World:
         """A folder in which it can be called."""
@@ -128,9 +130,9 @@ COMMANDS = (
     ),
     Command(name="train-readout", call=train_readout, folders=("features",)),
     Command(name="sweep", call=world.scivid_sweep, folders=("features",)),
-    Command(name="certify", call=certify, folders=("features",)),
+    Command(name="certify", call=certify, folders=("features",), weight=0.7),
     Command(name="validate", call=validate, folders=("features",)),
-    Command(name="report", call=world.report, folders=("features", "results")),
+    Command(name="report", call=world.report, folders=("features", "results"), weight=0.3),
 )
 
 

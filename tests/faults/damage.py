@@ -62,7 +62,7 @@ def attempt(world: World, scratch: Path, trial: Trial) -> Any:
     ours = copy(world, scratch, *kind.folders)
     path = rng.choice(kind.damageable(world))
     damaged = kind.damaged(ours, path)
-    names = names_for(damaged)
+    names = names_for(damaged, kind.without)
     name = names[trial.number % len(names)]
     what = mutate(name, damaged, rng)
     before = _state(damaged.path)
@@ -125,7 +125,7 @@ class Damage:
         said = _new_lines(ended.output, calm.output)
         if ended.how == "refused":
             message = ended.message or ended.output
-            named = name in GONE or _names_one(message, touched)
+            named = name in GONE or _is_allowed(kind, name) or _names_one(message, touched)
             return ("refused" if named else "unnamed"), message
         differing = sorted(
             k for k in ended.numbers | calm.numbers if ended.numbers.get(k) != calm.numbers.get(k)
@@ -146,7 +146,7 @@ def _undamaged(world: World, scratch: Path, kind: Kind, path: str) -> Any:
 def _facts_of(world: World, trial: Trial) -> tuple[str, str, str, bool]:
     """What a child that was ended from outside was about: drawn once more."""
     path = trial.rng.choice(trial.kind.damageable(world))
-    names = names_for(trial.kind.damaged(world, path))
+    names = names_for(trial.kind.damaged(world, path), trial.kind.without)
     name = names[trial.number % len(names)]
     return str(path), name, name, False
 
@@ -162,7 +162,8 @@ def _names_one(text: str, touched: Sequence[str]) -> bool:
     paths = [
         path.rpartition("/scratch/")[2].partition("/")[2] if "/scratch/" in path else path for path in touched
     ]
-    names = [part for path in map(Path, paths) for part in path.parts if part == path.name or "-" in part]
+    own = {part for path in map(Path, paths) for part in path.parts if "-" in part or part.endswith(".zarr")}
+    names = own | {Path(path).name for path in paths}
     return any(name in text for name in names)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.calls import CHANGING, WRITES, Act, Call, Calls
-from tests.faults.commands import COMMANDS, SLOW, Command, repeated, undisturbed
+from tests.faults.commands import SLOW, Command, repeated, undisturbed
 from tests.faults.kills import difference
 from tests.faults.trial import Ended, Note, run_all
 from tests.faults.world import World
@@ -41,10 +41,13 @@ class Failed:
         return errno.errorcode[self.act.errno] + (" after half of it" if self.act.half else "")
 
 
-def fail_all(world: World, scratch: Path, *, tries: int, seed: int, workers: int) -> Iterator[Failed]:
-    """About `tries` failures over all commands: each call in turn, or as many of them, evenly spaced."""
-    each = -(-tries // len(COMMANDS))
-    for command in COMMANDS:
+def fail_all(
+    world: World, scratch: Path, commands: Sequence[Command], *, tries: int, seed: int, workers: int
+) -> Iterator[Failed]:
+    """About `tries` failures over some commands: each call in turn, or as many of them, evenly spaced."""
+    whole = sum(command.weight for command in commands)
+    for command in commands:
+        each = -(-int(tries * command.weight) // int(whole))
         calm, calls = undisturbed(world, command, scratch / "calm")
         rng = random.Random(f"{seed} {command.name}")
         n = min(each, len(calls))

@@ -40,14 +40,14 @@ def mutate(name: str, at: Damaged, rng: random.Random) -> str:
     return FILES[name](at, rng)
 
 
-def names_for(at: Damaged) -> list[str]:
-    """The mutations that can be made of a file."""
+def names_for(at: Damaged, without: Sequence[str] = ()) -> list[str]:
+    """The mutations that can be made of a file, but for some."""
     names = list(BYTES)
     if at.path.suffix == ".json" or at.path.name in (".zarray", ".zattrs", ".zmetadata", ".zgroup"):
         # A document has more to get wrong than its bytes.
         names += 2 * list(JSON)
     others = {"swap": at.peers, "peer": at.peers, "stranger": at.strangers}
-    return names + [name for name in FILES if others.get(name, True)]
+    return names + [name for name in FILES if others.get(name, True) and name not in without]
 
 
 def write(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.faults import failures as failing
 from tests.faults import kills as killing
 from tests.faults import together as at_once
+from tests.faults.commands import COMMANDS, Command
 from tests.faults.damage import BAD, VERDICTS, Damage, Judged, Trial, share
 from tests.faults.kinds.base import Kind, all_kinds
 from tests.faults.world import World
@@ -26,9 +27,16 @@ def kinds_of(asked: Namespace) -> list[Kind]:
     return [kind for kind in known if not asked.kind or any(part in kind.name for part in asked.kind)]
 
 
+def commands_of(asked: Namespace) -> list[Command]:
+    """The commands that were asked for; without a word all of them."""
+    return [one for one in COMMANDS if not asked.command or any(part in one.name for part in asked.command)]
+
+
 def folders_of(asked: Namespace) -> set[str]:
     """The folders of the world that are needed for what was asked."""
-    folders = {one for part in asked.only if part != "mutations" for one in NEEDED[part]}
+    folders = {"data"}
+    if {"kills", "failures"} & set(asked.only):
+        folders |= {folder for command in commands_of(asked) for folder in command.folders}
     if "mutations" in asked.only:
         folders |= {folder for kind in kinds_of(asked) for folder in kind.folders}
     return folders
@@ -69,7 +77,9 @@ def table(judged: list[Judged]) -> str:
 def kills(world: World, scratch: Path, asked: Namespace) -> int:
     """Commands killed at random moments, and then let go to their ends."""
     found = []
-    for one in killing.kill_all(world, scratch, kills=asked.kills, seed=asked.seed, workers=asked.workers):
+    for one in killing.kill_all(
+        world, scratch, commands_of(asked), kills=asked.kills, seed=asked.seed, workers=asked.workers
+    ):
         found.append(one)
         if one.problem:
             say(f"killed {one.command} {one.n_kills} times: {one.problem[-800:]}")
@@ -85,7 +95,9 @@ def kills(world: World, scratch: Path, asked: Namespace) -> int:
 def failures(world: World, scratch: Path, asked: Namespace) -> int:
     """Each call of each command fails once, and the command is called again."""
     found = []
-    for one in failing.fail_all(world, scratch, tries=asked.failures, seed=asked.seed, workers=asked.workers):
+    for one in failing.fail_all(
+        world, scratch, commands_of(asked), tries=asked.failures, seed=asked.seed, workers=asked.workers
+    ):
         found.append(one)
         if one.verdict in failing.BAD:
             say(f"{one.verdict}: {one.what}, {one.reason}\n    {one.detail.strip()[-800:]}")
@@ -117,5 +129,3 @@ def together(world: World, scratch: Path, asked: Namespace) -> int:
 
 
 PARTS = {"mutations": mutations, "kills": kills, "failures": failures, "together": together}
-NEEDED = {"kills": ("features", "results"), "failures": ("features", "results"), "together": ("data",)}
-"""Folders of the world that a part needs."""

@@ -1,6 +1,7 @@
 """Faults on purpose: `make faults`, or `python -m tests.faults.run`.
 
     --kind NAME      of these kinds of files only (a part of the name), once or more
+    --command NAME   the same of commands that are killed, or whose calls fail
     --seed 0         of all that is drawn
     --tries 5000     mutations in all
     --number N       only this trial of each kind: what a line of the findings says
@@ -30,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS))
     parser.add_argument("--kind", action="append", default=[])
+    parser.add_argument("--command", action="append", default=[])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tries", type=int, default=5000)
     parser.add_argument("--number", type=int)

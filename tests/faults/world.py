@@ -117,6 +117,16 @@ def build_results(world: World) -> None:
     certify(world)
     scivid_sweep(world)
     report(world)
+    (world.results / "grids.yaml").write_text(GRIDS)
+
+
+GRIDS = """
+- task: typhoon
+  backbone: [small_clips, resize]
+  readout: linear
+  lr: [1e-3, 3e-4]
+  seed: [0, 1]
+"""
 
 
 class _KilledError(Exception):

@@ -30,6 +30,7 @@ from featcache.backbones.sizes import BlockSize, VideoMAESize
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile
 from featcache.backbones.weights.key_map import Entries, Entry, KeyMap
 from featcache.backbones.weights.locate import folder_weights
+from featcache.backbones.weights.pixels import saved_pixels
 from featcache.backbones.weights.random import random_tensors, tensors_digest
 from featcache.backbones.weights.small_json import read_json
 from featcache.errors import WeightsError
@@ -163,12 +164,16 @@ def open_model(name: str, weights_dir: Path | None) -> VideoMAE:
 def open_folder(folder: Path) -> VideoMAE:
     """A VideoMAE of the user's own, of any size: `config.json` and the weights as transformers saved them.
 
+    Mean and std are ImageNet's, as in all published ones, unless a `preprocessor_config.json` says others.
+
     Raises:
         WeightsError: the folder is not complete, or its config is not a VideoMAE's.
     """
     file = partial(folder_weights, folder)
     size = read_size(file().with_name(CONFIG_FILE))
     info = vit_info(folder.resolve().name, "videomae", size, title=f"VideoMAE of {folder}")
+    if (saved := saved_pixels(file())) is not None:
+        info = replace(info, mean=saved[0], std=saved[1])
     return VideoMAE(info=info, size=size, file=file)
 
 

@@ -26,6 +26,9 @@ from featcache.spec import Layer
 SKIPPED = ("predictor.",)
 """Beginnings of keys that tokens do not need."""
 
+_DEFAULTS = {"crop_size": 256, "num_attention_heads": 16}
+"""What the library takes where a config is silent; when it saves one, it leaves such values out."""
+
 
 class Vjepa2Model(nn.Module):
     """The parts of a V-JEPA 2 that give tokens, as far down as they are needed."""
@@ -77,9 +80,9 @@ def _refuse_other_config(path: Path, name: str, size: ViTSize) -> None:
     try:
         entries = read_json(path)
         differing = [
-            f"{key} {entries[key]!r} instead of {value}"
+            f"{key} {entries.get(key, _DEFAULTS[key])!r} instead of {value}"
             for key, value in expected.items()
-            if entries.get(key, value) != value
+            if entries.get(key, _DEFAULTS[key]) != value
         ]
     except (OSError, ValueError, AttributeError) as problem:
         raise WeightsError(f"{path} is not a model's config: {problem}. Fetch the file again.") from problem

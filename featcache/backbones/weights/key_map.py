@@ -147,17 +147,26 @@ def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> TensorFi
     Args:
         file: of any keys.
         key_map: the model's table, given the keys and shapes of a file.
+
+    Raises:
+        WeightsError: it would fit without a word that is no wrapper's, as `teacher`: perhaps another model.
     """
-    prefix, shapes = "", file.shapes
+    words, shapes = [], file.shapes
     while not key_map(shapes).fits(shapes):
         first = {key.partition(".")[0] for key in shapes}
-        word = first.pop() if len(first) == 1 else ""
-        if word not in _WRAPPERS or any("." not in key for key in shapes):
+        if len(first) != 1 or any("." not in key for key in shapes):
             return file
-        prefix += f"{word}."
-        shapes = {key.removeprefix(f"{word}."): shape for key, shape in shapes.items()}
-    if not prefix:
+        words.append(first.pop())
+        shapes = {key.partition(".")[2]: shape for key, shape in shapes.items()}
+    if not words:
         return file
+    prefix = "".join(f"{word}." for word in words)
+    if strange := [word for word in words if word not in _WRAPPERS]:
+        raise WeightsError(
+            f"{file.origin}: every key begins with {prefix!r}, and without it all of them fit. "
+            f"{strange[0]!r} may name another model than the one that is wanted, so it is not taken: if it "
+            "is right, save the tensors under keys without it."
+        )
     logging.getLogger(__name__).warning(
         f"{file.origin}: every key begins with {prefix!r}, the mark of a model that was saved inside a "
         "wrapper: read without it"

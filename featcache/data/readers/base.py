@@ -41,7 +41,7 @@ class WholeFileError(UnreadableError):
 
 
 class UnreadableFileError(DataError):
-    """A whole file is missing, cut short, or refused by the disk: never skippable.
+    """A whole file is missing, cut short, or refused by the disk: never skippable once a scan took it.
 
     A clip that was skipped stays out of the store. What is wrong with a file is often over in a minute (a
     mount that went away, a quota, a copy that still runs), and would take all of its clips along.
@@ -86,6 +86,8 @@ class Scan:
     index: ClipIndex
     skipped: tuple[SkippedClip, ...] = ()
     notes: tuple[str, ...] = ()
+    lenient: bool = False
+    """Whether it took parts of broken files, which only `skip_bad` allows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,6 +31,8 @@ class Kind:
     allowed: Mapping[str, str] = field(default_factory=dict)
     """Mutation ("bytes": all that change bytes within the file; "*": all) -> why other numbers in silence are
     as they should be."""
+    without: tuple[str, ...] = ()
+    """Mutations that are no damage here: a film of 8 GiB is a film, and takes its time."""
     weight: int = 1
     """Its share of the trials."""
 

@@ -8,10 +8,11 @@ import numpy as np
 
 from featcache.data.readers import open_reader
 from featcache.manifest import load_manifest
+from featcache.synthetic import generate
 from tests.faults.data_world import VIDEOS
 from tests.faults.digests import digest
 from tests.faults.kinds.base import Kind
-from tests.faults.world import World
+from tests.faults.world import SIZES, World
 
 Numbers = Mapping[str, Any]
 SPLIT = "train"
@@ -69,15 +70,27 @@ def weather(world: World, _: Path) -> Numbers:
 def of_container(name: str) -> Kind:
     suffix = Path(name).suffix
     return Kind(
-        name=f"video, {suffix[1:]}", files=(f"videos/{name}/*{suffix}",), read=videos, folders=("videos",),
+        name=f"video, {suffix[1:]}",
+        files=(f"videos/{name}/*{suffix}",),
+        without=("huge",),
+        read=videos,
+        folders=("videos",),
         allowed=_PAYLOAD,
-    )  # fmt: skip
+    )
 
 
+def made_again(world: World, damaged: Path) -> Numbers:
+    """As `data demo` finds its own set complete, or writes it anew."""
+    generate("digital_typhoon", world.data, profile=SIZES, seed=0)
+    return {path.name: path.read_bytes() for path in sorted(damaged.parent.iterdir()) if path.is_file()}
+
+
+_DEMO = "data/full/digital_typhoon_slim"
 _RECORDS = "data/full/digital_typhoon_slim/val_*"
 _ZARR = "weather/era.zarr"
 KINDS = (
-    Kind(name="records", files=(_RECORDS,), read=records, folders=(_RECORDS,)),
+    Kind(name="records", files=(_RECORDS,), without=("huge",), read=records, folders=(_RECORDS,)),
+    Kind(name="note of data demo", files=(f"{_DEMO}/synthetic.json",), read=made_again, folders=(_DEMO,)),
     *map(of_container, VIDEOS),
     Kind(name="clip list", files=("videos/*/clips.csv",), read=videos, folders=("videos",), allowed=_TEXT),
     Kind(name="manifest", files=("videos/*/manifest.yaml",), read=videos, folders=("videos",), allowed=_TEXT),

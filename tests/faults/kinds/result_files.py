@@ -45,16 +45,20 @@ def _folder(world: World, results: str) -> Path:
 
 def curve(world: World, damaged: Path) -> Numbers:
     """As the report draws it."""
-    from readouts.results.run_folder import read_curve
+    from readouts.results.run_folder import read_whole_curve
+    from readouts.results.table import load_run
 
-    return {"points": read_curve(damaged)}
+    (row, *_) = load_run(world.results, damaged.parent.name.rpartition("-")[2])
+    return {"points": read_whole_curve(damaged, row["steps"])}
 
 
 def predictions(world: World, damaged: Path) -> Numbers:
     """As the figures of a task show them."""
     from readouts.results.per_clip import read_predictions
+    from readouts.results.run_folder import RunFolder
 
-    clips, outputs = read_predictions(damaged)
+    role = damaged.stem.removeprefix("predictions_")
+    clips, outputs = read_predictions(RunFolder(damaged.parent), role)
     return {"clips": clips.select(["clip", "id"]), **outputs}
 
 
@@ -82,7 +86,10 @@ def sweeps(world: World, _: Path) -> Numbers:
     """As the report finds which runs are of one sweep."""
     from readouts.sweeps.run import known_sweeps
 
-    return {"sweeps": known_sweeps(world.results)}
+    known, damaged = known_sweeps(world.results)
+    if damaged:
+        raise damaged[0]
+    return {"sweeps": known}
 
 
 def _results(world: World) -> Any:
@@ -91,7 +98,8 @@ def _results(world: World) -> Any:
 
     stores, problems = finished_stores(world.features)
     assert not problems
-    (results,) = load_task_results(world.results, stores, load_manifest())
+    (results,), damaged = load_task_results(world.results, stores, load_manifest())
+    assert not damaged
     return results
 
 
@@ -114,15 +122,25 @@ def tokens(world: World, _: Path) -> Numbers:
     return {"layers": token_figures(store, SHOWN, world.results)}
 
 
+def grids(_: World, damaged: Path) -> Numbers:
+    """As `sweep --file` reads them."""
+    from readouts.sweeps.grid import read_grids
+
+    return {"grids": [dict(grid) for grid in read_grids(damaged)]}
+
+
+_TEXT = {"*": "a user's own text: another letter is another wish"}
 _RUNS = f"results/{TASK}/small_clips-*"
 _CERTIFIED = f"features/{TASK}/train/small_clips-*.zarr/certificate.json"
 
+_NOT_ENDED = dict.fromkeys(("missing", "dangling", "loop"), "a run that has not ended: it is trained")
 KINDS = (
     Kind(
         name="results table",
         files=("results/results.parquet/*.parquet",),
         read=table,
         folders=("results",),
+        allowed=_NOT_ENDED,
         weight=2,
     ),
     Kind(
@@ -175,6 +193,7 @@ KINDS = (
     ),
     Kind(name="certificate", files=(_CERTIFIED,), read=certificate, folders=("features",), weight=2),
     Kind(name="sweep record", files=("results/sweeps/*/sweep.json",), read=sweeps, folders=("results",)),
+    Kind(name="grid file", files=("results/grids.yaml",), read=grids, folders=("results",), allowed=_TEXT),
     Kind(
         name="baselines cache",
         files=(f"results/{TASK}/baselines.json",),

@@ -47,7 +47,7 @@ def opened_for_training(world: World, _: Path, *, folder: str, backbone: str) ->
 
 def validated(world: World, damaged: Path) -> Numbers:
     """As `scivid validate` looks at the store that the file belongs to."""
-    from featcache.store.validate import validate
+    from featcache.store.validation.stores import validate
 
     store = next(path for path in damaged.parents if path.suffix == ".zarr")
     if store.name.startswith("targets-"):

@@ -12,7 +12,7 @@ from featcache.backbones import load_backbone
 from featcache.data.readers import open_reader
 from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
-from featcache.errors import CallError, DataError, StoreError
+from featcache.errors import CallError, DataError, StoreError, WeightsError
 from featcache.extract.job import Extraction, cut_for, feature_spec, fingerprint_parts, plan_extraction
 from featcache.extract.run import Machine
 from featcache.fingerprint import differences, fingerprint
@@ -153,6 +153,18 @@ class Wrong:
 
     def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> object:
         return lambda pixels: {layer: torch.zeros(len(pixels), *self.shape) for layer in layers}
+
+
+def test_weights_that_cannot_be_loaded_leave_no_store_behind(tiny_data: Path, tmp_path: Path) -> None:
+    def load(*_: object) -> None:
+        raise WeightsError("m.npz holds NaN")
+
+    resize = load_backbone("resize")
+    methods = {name: getattr(resize, name) for name in ("weights_digest", "architecture", "preprocessing")}
+    job = replace(plan(), backbone=SimpleNamespace(info=resize.info, load=load, **methods))  # type: ignore[arg-type]
+    with pytest.raises(WeightsError, match="holds NaN"):
+        extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    assert not list(tmp_path.glob("flyvsfly/*"))
 
 
 def test_an_encoder_that_breaks_its_promise_is_refused(tiny_data: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.validate import validate
+from featcache.store.validation.stores import validate
 from tests.featcache.one_split import extract
 
 # Shards of 32 frames, of which there are 90.

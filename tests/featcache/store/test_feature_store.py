@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
 from featcache.store import shards
 from featcache.store.feature_store import find_stores, open_features
+from tests.featcache.store.small_header import forge
 
 SKIPPED = {1: "broken JPEG", 6: "too short"}
 
@@ -127,24 +129,26 @@ def test_calls_that_cannot_be_answered(example, given_, why: str) -> None:
 def test_one_flipped_bit_anywhere_is_named_on_reading(example, flip) -> None:
     made = example(n_clips=5, clips_per_shard=2, layers=(Layer(11),), skipped={2: "broken"})
     path = made.write().shard_path(Layer(11), 1)  # clips 2 (absent) and 3, two views: two chunks
-    good, chunk = path.read_bytes(), made.spec.grid.nbytes + 4
-    assert len(good) == 2 * chunk + 4 * 16 + 4
-    for byte in (*range(0, 2 * chunk, 17), chunk - 1, 2 * chunk - 1, *range(2 * chunk, len(good))):
+    good, chunk, n = path.read_bytes(), 4096, made.spec.grid.nbytes
+    tail = 2 * chunk + 4 * 4 + 4
+    assert len(good) == tail + 4 * 16 + 4
+    for byte in range(2 * chunk, len(good)):
+        flip(path, byte)
+        with pytest.raises(
+            StoreError, match="fails the checksum of its " + ("index" if byte >= tail else "chunks")
+        ):
+            open_features(made.path)
+        path.write_bytes(good)
+    for byte in (*range(0, n, 17), n - 1, *range(chunk, chunk + n, 17), chunk + n - 1):
         flip(path, byte)
         fresh = open_features(made.path)
-        hit = byte // chunk
-        what = (
-            f"fails the checksum of the chunk at byte {hit * chunk}"
-            if hit < 2
-            else "fails the checksum of its index"
-        )
-        view = hit if hit < 2 else 0
+        view = hit = byte // chunk
+        what = f"fails the checksum of the chunk at byte {hit * chunk}"
         with pytest.raises(StoreError) as problem:
             fresh.read([0, 3, 4], views=view)
         assert f"{path} {what}; clip 3 (clip-003), view {view}, layer 11 was being read" in str(problem.value)
-        if hit < 2:
-            fresh.read([3], views=1 - hit)
-            fresh.read([3], views=hit, verify=False)
+        fresh.read([3], views=1 - hit)
+        fresh.read([3], views=hit, verify=False)
         path.write_bytes(good)
 
 
@@ -226,11 +230,13 @@ def test_targets_are_those_of_the_extraction(example) -> None:
     store = made.write()
     assert np.array_equal(store.targets.read("labels"), np.eye(4, dtype=np.uint8)[np.arange(7) % 4])
     assert store.targets is not None
-    document = json.loads((store.targets.path / "zarr.json").read_text())
-    own = document["attributes"]["scivid"]
-    own["parts"]["classes"] = ["w", "x", "y", "z"]
-    own["fingerprint"] = fingerprint(own["parts"])
-    (store.targets.path / "zarr.json").write_text(json.dumps(document))
+
+    def other_classes(document: dict[str, Any]) -> None:
+        own = document["attributes"]["scivid"]
+        own["parts"]["classes"] = ["w", "x", "y", "z"]
+        own["fingerprint"] = fingerprint(own["parts"])
+
+    forge(store.targets.path / "zarr.json", other_classes)
     with pytest.raises(StoreError, match=r"holds the targets .* are wanted"):
         _ = store.targets
 
@@ -347,7 +353,10 @@ def test_an_edited_zarr_json_is_refused(example) -> None:
     made = example()
     root = made.write().path / "zarr.json"
     root.write_text(root.read_text().replace('"seed": 0', '"seed": 1'))
-    with pytest.raises(StoreError, match=r"zarr\.json was edited"):
+    with pytest.raises(StoreError, match=r"zarr\.json was changed after it was written"):
+        open_features(made.path)
+    forge(root, lambda document: None)
+    with pytest.raises(StoreError, match=r"zarr\.json was edited: its parts have the fingerprint"):
         open_features(made.path)
 
 

@@ -1,27 +1,29 @@
 """What a store says of itself survives the disk."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from featcache.errors import CallError, StoreError
+from featcache.store import header as header_module
 from featcache.store.feature_store import find_stores, open_features
 from featcache.store.header import header_if_begun, read_header
-from featcache.store.validate import validate
+from featcache.store.validation.stores import validate
 from featcache.store.zarr_format import json_bytes
-from tests.featcache.store.small_header import header
+from tests.featcache.store.small_header import forge, header
+
+COMPLETE = {"complete": True, "shard_digests": {"tokens_11": "0" * 16 * 3, "tokens_12_normed": "1" * 16 * 3}}
 
 
-@pytest.mark.parametrize("changes", [{}, {"complete": True}, {"targets": None, "attrs": {}}])
+@pytest.mark.parametrize("changes", [{}, COMPLETE, {"targets": None, "attrs": {}}])
 def test_a_header_survives_the_disk(tmp_path: Path, changes: dict[str, Any]) -> None:
-    (tmp_path / "zarr.json").write_bytes(json_bytes(header(**changes).metadata()))
+    (tmp_path / "zarr.json").write_bytes(header(**changes).to_bytes())
     assert read_header(tmp_path) == header(**changes)
 
 
 def test_attributes_are_readable_under_one_name() -> None:
-    attrs = header(complete=True).metadata()["attributes"]["scivid"]
+    attrs = header(**COMPLETE).metadata()["attributes"]["scivid"]
     assert attrs["complete"] is True
     assert attrs["task"] == "t"
     assert attrs["spec"]["layers"] == ["11", "12_normed"]
@@ -52,27 +54,26 @@ def test_what_is_not_a_store_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
-    [("kind", "targets", "does not hold features"), ("store_version", 2, "another version")],
+    [("kind", "targets", "does not hold features"), ("store_version", 3, "another version")],
 )
 def test_other_kinds_and_versions_are_refused(tmp_path: Path, name: str, value: object, why: str) -> None:
-    document = json.loads(json_bytes(header().metadata()))
-    document["attributes"]["scivid"][name] = value
-    (tmp_path / "zarr.json").write_bytes(json_bytes(document))
+    (tmp_path / "zarr.json").write_bytes(header().to_bytes())
+    forge(tmp_path / "zarr.json", lambda document: document["attributes"]["scivid"].update({name: value}))
     with pytest.raises(StoreError, match=why):
         read_header(tmp_path)
 
 
 def test_the_root_of_a_store_is_read_once(example, monkeypatch: pytest.MonkeyPatch) -> None:
     made, reads = example(), []
-    read_bytes = Path.read_bytes
+    read = header_module.read_regular
 
-    def counted(path: Path) -> bytes:
+    def counted(path: Path, *, limit: int) -> bytes:
         if path == made.path / "zarr.json":
             reads.append(path)
-        return read_bytes(path)
+        return read(path, limit=limit)
 
     made.write()
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(header_module, "read_regular", counted)
     monkeypatch.setattr("featcache.store.writer.publish", lambda path, content: None)  # compares first
     for use in (
         lambda: made.start().finish(),
@@ -87,8 +88,8 @@ def test_the_root_of_a_store_is_read_once(example, monkeypatch: pytest.MonkeyPat
 
 def test_a_known_header_is_parsed_again_only_where_the_file_changed(tmp_path: Path) -> None:
     assert header_if_begun(tmp_path, header()) is None
-    (tmp_path / "zarr.json").write_bytes(json_bytes(header().metadata()))
+    (tmp_path / "zarr.json").write_bytes(header().to_bytes())
     known = read_header(tmp_path)
     assert header_if_begun(tmp_path, known) is known
-    (tmp_path / "zarr.json").write_bytes(json_bytes(header(complete=True).metadata()))
-    assert header_if_begun(tmp_path, known) == header(complete=True)
+    (tmp_path / "zarr.json").write_bytes(header(**COMPLETE).to_bytes())
+    assert header_if_begun(tmp_path, known) == header(**COMPLETE)

@@ -18,7 +18,7 @@ from featcache.store.zarr_format import shard_key
 
 ROWS = Rows(grid=TokenGrid(steps=1, rows=1, columns=1, channels=3), n_clips=8, n_views=2)
 ARRAYS = tuple(
-    ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, rows=ROWS, rows_per_shard=2)
+    ArraySpec(name=name, dtype=dtype, of_a_chunk=shape, rows=ROWS, rows_per_shard=2, alignment=1)
     for name, dtype, shape in (("numbers", "int8", (3,)), ("beside", "float32", (1,)))
 )
 ABSENT_CHUNK, MISSING_SHARD = 4, 3
@@ -37,7 +37,7 @@ def reader(tmp_path: Path) -> LayerReader:
         )
         with paths[0].open("wb") as first, paths[1].open("wb") as second:
             write_chunks([first.fileno(), second.fileno()], chunks, ARRAYS)
-    return LayerReader(tmp_path, ARRAYS, OpenShards(4))
+    return LayerReader(tmp_path, ARRAYS, OpenShards())
 
 
 def read(

@@ -1,10 +1,7 @@
-"""Targets are written once a split, read back to the bit by us and by zarr, and others are refused."""
+"""Targets are read back to the bit by us and by zarr, and others are refused."""
 
-import errno
-import fcntl
 import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +9,28 @@ import numpy as np
 import pytest
 import zarr
 
-from featcache.clips import Clip, ClipIndex
+from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.store import targets as module
-from featcache.store.targets import TargetArray, bytes_to_write, open_targets, write_targets
-from featcache.system.files import temporary_beside
-
-N = 11
+from featcache.store.target_writer import write_targets
+from featcache.store.targets import TargetArray, open_targets
+from tests.featcache.store.small_header import forge
+from tests.featcache.store.small_targets import INDEX, N, fields_and_clips, in_pieces, small_arrays
 
 
 @pytest.fixture
 def index() -> ClipIndex:
-    return ClipIndex.from_clips(
-        Clip(id=str(i), source="s", record=i, n_source=1, labels=(), digest="0" * 16) for i in range(N)
-    )
+    return INDEX
 
 
 @pytest.fixture
 def arrays() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        "labels": rng.integers(0, 2, (N, 4)).astype(np.uint8),
-        "tracks": rng.normal(size=(N, 3, 2)).astype(np.float32),
-        "visible": rng.integers(0, 2, (N, 3)).astype(bool),
-        "event": np.arange(N, dtype=np.int64),
-        "pixels": rng.normal(size=(N, 2)).astype(np.float16),
-    }
+    return small_arrays()
 
 
 @pytest.fixture(params=[40, 4 * 2**20])
 def chunk_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK_BYTES", request.param)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 @pytest.mark.usefixtures("chunk_bytes")
@@ -62,95 +46,6 @@ def test_every_value_comes_back_through_us_and_through_zarr(
         assert np.array_equal(theirs[name][...], values)
     assert theirs["labels"].metadata.dimension_names == ("clip", "class")
     assert theirs["tracks"].metadata.dimension_names == ("clip", "tracks_1", "tracks_2")
-
-
-@pytest.mark.usefixtures("chunk_bytes")
-def test_blocks_of_any_length_make_the_same_files(
-    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray]
-) -> None:
-    whole = write_targets(tmp_path / "whole", index, {"tracks": arrays["tracks"]}, {})
-    blocks = (arrays["tracks"][a:b] for a, b in ((0, 1), (1, 1), (1, 9), (9, 11)))
-    stream = TargetArray(
-        shape=(N, 3, 2), dtype=np.dtype("f4"), axes=("clip", "tracks_1", "tracks_2"), blocks=blocks
-    )
-    streamed = write_targets(tmp_path / "streamed", index, {"tracks": stream}, {})
-    assert tree(whole) == tree(streamed)
-    lengths = [len(block) for block in open_targets(whole).blocks("tracks")]
-    assert lengths in ([1] * N, [N])
-
-
-def test_they_are_written_once(tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray]) -> None:
-    first = write_targets(tmp_path, index, arrays, {"classes": ["a"]})
-    before = (first / "zarr.json").stat().st_ino
-    assert write_targets(tmp_path, index, arrays, {"classes": ["a"]}) == first
-    assert (first / "zarr.json").stat().st_ino == before
-    other = write_targets(tmp_path, index, arrays, {"classes": ["b"]})
-    assert other != first
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([first.name, other.name])
-
-
-def test_what_a_killed_writer_left_is_no_obstacle(
-    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with subprocess.Popen(["true"]) as killed:
-        killed.wait()
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "getpid", lambda: killed.pid)
-        left = temporary_beside(tmp_path / "targets-0123abcd.zarr")
-    left.mkdir()
-    (left / "zarr.json").touch()
-    path = write_targets(tmp_path, index, arrays, {})
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-def test_two_writers_without_locks_leave_one_whole_group(
-    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The other begins, and is done, while the first has all of its group but the name."""
-    alone = tree(write_targets(tmp_path / "alone", index, arrays, {}))
-
-    def no_locks(fd: int, operation: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    write, others = module._write_folder, list[Path]()
-
-    def and_the_other(*args: Any) -> None:
-        write(*args)
-        if not others:
-            others.append(Path("begun"))
-            others.append(write_targets(tmp_path / "both", index, arrays, {}))
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    monkeypatch.setattr(module, "_write_folder", and_the_other)
-    path = write_targets(tmp_path / "both", index, arrays, {})
-    assert others[1] == path
-    assert tree(path) == alone
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
-
-
-def test_targets_that_are_there_are_found_on_a_disk_that_may_only_be_read(
-    tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_targets(tmp_path, index, arrays, {})
-    real = os.open
-
-    def read_only(file: Any, flags: int, *mode: int, **of: Any) -> int:
-        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
-            raise OSError(errno.EROFS, "Read-only file system", str(file))
-        return real(file, flags, *mode, **of)
-
-    monkeypatch.setattr(os, "open", read_only)
-    assert write_targets(tmp_path, index, arrays, {}) == path
-
-
-def test_rows_must_be_as_many_as_clips(tmp_path: Path, index: ClipIndex) -> None:
-    with pytest.raises(CallError, match="'labels' have 3 rows for 11 clips"):
-        write_targets(tmp_path, index, {"labels": np.zeros((3, 4), np.uint8)}, {})
-    for blocks, why in (([np.zeros((5, 2))], "5 rows came for 11"), ([np.zeros((11, 3))], "not float64")):
-        stream = TargetArray(shape=(N, 2), dtype=np.dtype("f8"), axes=("clip", "x"), blocks=blocks)
-        with pytest.raises(CallError, match=why):
-            write_targets(tmp_path, index, {"x": stream}, {})
-    assert not list(tmp_path.glob("targets-*"))
 
 
 @pytest.mark.parametrize(
@@ -179,6 +74,9 @@ def test_other_targets_and_no_targets_are_refused(
 def test_an_edited_group_is_refused(tmp_path: Path, index: ClipIndex, arrays: dict[str, np.ndarray]) -> None:
     path = write_targets(tmp_path, index, arrays, {"classes": ["a"]})
     (path / "zarr.json").write_text((path / "zarr.json").read_text().replace('"a"', '"b"'))
+    with pytest.raises(StoreError, match=r"was changed after it was written"):
+        open_targets(path)
+    forge(path / "zarr.json", lambda document: None)
     with pytest.raises(StoreError, match=r"its zarr\.json was edited"):
         open_targets(path)
 
@@ -250,21 +148,6 @@ def test_a_damaged_file_is_found_by_its_own_rows_each_time(
         open_targets(path).rows("tracks", np.array([10]))
 
 
-def fields_and_clips() -> dict[str, TargetArray]:
-    return {
-        "fields": TargetArray(shape=(5, 2), dtype=np.dtype("f4"), axes=("time", "variable")),
-        "first": TargetArray(shape=(N,), dtype=np.dtype("i8"), axes=("clip",)),
-    }
-
-
-def in_pieces(n_fields: int = 5) -> Iterator[dict[str, np.ndarray]]:
-    """The first array ends before the second, whose pieces are of other lengths."""
-    fields = np.arange(2 * n_fields, dtype=np.float32)
-    yield {"fields": np.stack([fields[:6:2], fields[1:6:2]], axis=1), "first": np.arange(4)}
-    yield {"fields": np.stack([fields[6::2], fields[7::2]], axis=1), "first": np.arange(4, 5)}
-    yield {"first": np.arange(5, N)}
-
-
 @pytest.mark.usefixtures("chunk_bytes")
 def test_arrays_may_come_together_and_count_something_other_than_clips(
     tmp_path: Path, index: ClipIndex
@@ -277,35 +160,6 @@ def test_arrays_may_come_together_and_count_something_other_than_clips(
     assert zarr.open_group(path, mode="r")["fields"].metadata.dimension_names == ("time", "variable")
 
 
-def test_what_comes_together_is_not_begun_where_the_group_is_there(tmp_path: Path, index: ClipIndex) -> None:
-    path = write_targets(tmp_path, index, fields_and_clips(), {}, in_pieces())
-
-    def never() -> Iterator[dict[str, np.ndarray]]:
-        pytest.fail("the rows were made again")
-        yield {}
-
-    assert write_targets(tmp_path, index, fields_and_clips(), {}, never()) == path
-
-
-@pytest.mark.parametrize("n_fields", [4, 6])
-def test_rows_of_another_axis_must_be_as_many_as_it_is_long(
-    tmp_path: Path, index: ClipIndex, n_fields: int
-) -> None:
-    with pytest.raises(CallError, match=f"'fields': {n_fields} rows came for 5 of axis time"):
-        write_targets(tmp_path, index, fields_and_clips(), {}, in_pieces(n_fields))
-    assert not list(tmp_path.glob("targets-*"))
-
-
-def test_the_bytes_that_will_be_written(tmp_path: Path, index: ClipIndex) -> None:
-    arrays = fields_and_clips()
-    # One chunk of each, and its checksum.
-    assert bytes_to_write(tmp_path, index, arrays, {}) == 5 * 2 * 4 + N * 8 + 2 * 4
-    path = write_targets(tmp_path, index, arrays, {}, in_pieces())
-    assert sum(file.stat().st_size for file in path.glob("*/c.*")) == 5 * 2 * 4 + N * 8 + 2 * 4
-    assert bytes_to_write(tmp_path, index, arrays, {}) == 0
-    assert bytes_to_write(tmp_path, index, arrays, {"other": 1}) > 0
-
-
 def test_a_file_holds_as_many_rows_as_fit() -> None:
     def rows(*shape: int) -> int:
         return TargetArray(
@@ -314,3 +168,82 @@ def test_a_file_holds_as_many_rows_as_fit() -> None:
 
     # 4 MiB: 16 maps of 256 x 256 float32; one map larger than that; fewer rows than fit; rows of nothing
     assert [rows(100, 256, 256), rows(9, 2048, 2048), rows(7, 2), rows(7, 0)] == [16, 1, 7, 7]
+
+
+def test_metadata_that_say_object_are_refused_before_a_byte_is_read(tmp_path: Path, index: ClipIndex) -> None:
+    """Bytes read as pointers would end the process; the digested parts say what each array is."""
+    path = write_targets(tmp_path, index, small_arrays(), {})
+
+    def pointers(document: dict[str, Any]) -> None:
+        document["consolidated_metadata"]["metadata"]["event"]["data_type"] = "object"
+
+    forge(path / "zarr.json", pointers)
+    with pytest.raises(StoreError, match="the array event is another one than its parts say"):
+        open_targets(path)
+
+    def parts_too(document: dict[str, Any]) -> None:
+        document["attributes"]["scivid"]["parts"]["arrays"]["event"]["dtype"] = "object"
+
+    forge(path / "zarr.json", parts_too)
+    with pytest.raises(StoreError, match=r"its zarr\.json was edited"):
+        open_targets(path)
+
+
+@pytest.mark.parametrize("rows", [0, -1, 12, 10**12, 2.5, "4", None])
+def test_a_chunk_of_impossible_length_is_refused(tmp_path: Path, index: ClipIndex, rows: object) -> None:
+    path = write_targets(tmp_path, index, small_arrays(), {})
+
+    def resize(document: dict[str, Any]) -> None:
+        grid = document["consolidated_metadata"]["metadata"]["labels"]["chunk_grid"]
+        grid["configuration"]["chunk_shape"][0] = rows
+
+    forge(path / "zarr.json", resize)
+    with pytest.raises(StoreError, match="the array labels is another one than its parts say"):
+        open_targets(path)
+
+
+def test_two_chunks_swapped_or_taken_from_other_targets_are_found(
+    tmp_path: Path, index: ClipIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 4 * 24)
+    tracks = small_arrays()["tracks"]
+    ours = write_targets(tmp_path / "ours", index, {"tracks": tracks}, {})
+    theirs = write_targets(tmp_path / "theirs", index, {"tracks": tracks + 1}, {})
+    first, second = ours / "tracks/c.0.0.0", ours / "tracks/c.1.0.0"
+    good = first.read_bytes(), second.read_bytes()
+    first.write_bytes(good[1])
+    second.write_bytes(good[0])
+    for number, path in ((0, first), (5, second)):
+        with pytest.raises(StoreError, match=f"{path} is not the chunk that was written here"):
+            open_targets(ours).rows("tracks", np.array([number]))
+        with pytest.raises(StoreError, match="is not the chunk that was written here"):
+            open_targets(ours).read("tracks")
+    first.write_bytes((theirs / "tracks/c.0.0.0").read_bytes())
+    with pytest.raises(StoreError, match="is not the chunk that was written here"):
+        open_targets(ours).read("tracks")
+
+
+def test_other_values_have_another_digest(tmp_path: Path, index: ClipIndex) -> None:
+    arrays = small_arrays()
+    digest = open_targets(write_targets(tmp_path / "a", index, arrays, {})).digest
+    assert open_targets(write_targets(tmp_path / "b", index, arrays, {})).digest == digest
+    arrays["tracks"][3, 1, 0] += 1
+    path = write_targets(tmp_path / "c", index, arrays, {})
+    assert open_targets(path).digest != digest
+    with pytest.raises(StoreError, match="holds other values than when the features were extracted"):
+        open_targets(path, digest=digest)
+
+
+def test_a_pipe_in_place_of_a_chunk_or_of_the_root_is_no_hang(tmp_path: Path, index: ClipIndex) -> None:
+    path = write_targets(tmp_path, index, small_arrays(), {})
+    for name, look in (
+        ("event/c.0", lambda: open_targets(path).read("event")),
+        ("zarr.json", lambda: open_targets(path)),
+    ):
+        good = (path / name).read_bytes()
+        (path / name).unlink()
+        os.mkfifo(path / name)
+        with pytest.raises(StoreError, match=r"not? a? ?regular file"):
+            look()
+        (path / name).unlink()
+        (path / name).write_bytes(good)

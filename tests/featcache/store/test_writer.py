@@ -19,7 +19,7 @@ from featcache.errors import CallError, StoreError
 from featcache.spec import Layer
 from featcache.store.feature_store import open_features
 from featcache.store.shards import shard_bytes
-from featcache.store.validate import validate
+from featcache.store.validation.stores import validate
 
 ROOT = Path(__file__).resolve().parents[3]
 LAYERS = (Layer(11), Layer(12, normed=True))

@@ -12,7 +12,7 @@ import pytest
 from featcache.errors import StoreError
 from featcache.listings import store_rows
 from featcache.store.matching import misplaced
-from featcache.store.validate import validate
+from featcache.store.validation.stores import validate
 from readouts.features.find import evaluated_store, open_task_splits
 from readouts.results.task_results import finished_stores
 from tests.readouts.features.numbered import numbered, one_hot

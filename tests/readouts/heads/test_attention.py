@@ -50,3 +50,16 @@ def test_a_head_is_tied_to_its_steps() -> None:
     head = build_head("attention", channels=4, steps=8, n_outputs=1, width=8, heads=2)
     with pytest.raises(CallError, match="embedding of 8 steps and was given 16"):
         head(torch.zeros(1, 16, 3, 4))
+
+
+def test_a_head_tells_steps_by_its_embedding_alone() -> None:
+    """Attention has no order of its own: without the embedding a clip backwards is the same clip."""
+    generator = torch.Generator().manual_seed(0)
+    head = build_head("attention", channels=8, steps=4, n_outputs=3, width=16, heads=2, generator=generator)
+    assert isinstance(head, AttentionReadout)
+    tokens = torch.randn(2, 4, 3, 8, generator=generator)
+    with torch.no_grad():
+        for scale, same in ((0.0, True), (1.0, False)):
+            head.trunk.temporal.normal_(generator=generator).mul_(scale)
+            apart = (head(tokens) - head(tokens.flip(1))).abs().max()
+            assert (apart < 1e-5) == same, f"{apart} apart with an embedding of scale {scale}"

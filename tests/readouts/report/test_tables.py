@@ -23,7 +23,7 @@ MakeRow = Callable[..., dict[str, Any]]
 def tasks(make_row: MakeRow, tmp_path: Path) -> list[TaskResults]:
     for seed, val in enumerate((0.2, 0.4)):
         add_run(tmp_path, str(seed), [make_row(run=str(seed), seed=seed, val=val, backbone="a|b")])
-    return load_task_results(tmp_path, [], load_manifest())
+    return load_task_results(tmp_path, [], load_manifest())[0]
 
 
 def test_csv_has_every_row_and_column(tasks: list[TaskResults]) -> None:

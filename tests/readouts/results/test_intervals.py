@@ -11,7 +11,15 @@ import torch
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
 from readouts.results import intervals
-from readouts.results.bootstrap import clusters_of, interval, mean_score, paired_difference
+from readouts.results.bootstrap import (
+    Clusters,
+    Interval,
+    WeightedScore,
+    clusters_of,
+    interval,
+    mean_score,
+    paired_difference,
+)
 from readouts.results.intervals import Intervals
 from readouts.results.per_clip import write_per_clip
 from readouts.results.run_folder import RunFolder
@@ -38,7 +46,7 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         row["val"] = scores[-1](np.ones(12))
         folder = RunFolder.of(tmp_path, row)
         folder.path.mkdir(parents=True)
-        write_per_clip(folder.per_clip("val"), CLIPS, {"linear": per_clip})
+        write_per_clip(folder, "val", CLIPS, {"linear": per_clip})
     return task, targets, rows, scores
 
 
@@ -85,7 +93,8 @@ def test_there_are_none_without_statistics_or_targets(about: Any, make_row: Make
     assert Intervals(task, {}, tmp_path).of(rows[:1], "val") is None
 
 
-def test_each_split_has_its_own_interval(about: Any, tmp_path: Path) -> None:
+def test_each_split_has_its_own_interval(about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 50)
     task, targets, rows, _ = about
     labels, rng = np.eye(4, dtype=np.uint8)[np.arange(12) % 4], np.random.default_rng(1)
     for noise, row in zip((1.5, 0.8), rows, strict=True):
@@ -115,9 +124,12 @@ def test_another_training_has_its_own_interval(
 ) -> None:
     task, targets, rows, _ = about
     found, asked = Intervals(task, {"val": targets}, tmp_path), []
-    monkeypatch.setattr(
-        intervals, "interval", lambda score, *_, **__: asked.append(score) or interval(score, _[0])
-    )
+
+    def counted(score: WeightedScore, clusters: Clusters, **_: object) -> Interval:
+        asked.append(score)
+        return interval(score, clusters, n=10)
+
+    monkeypatch.setattr(intervals, "interval", counted)
     twin = {**rows[0], "val": rows[1]["val"]} if "run" in changed else rows[0]
     for row in (rows[0], dict(rows[0]), {**twin, **changed}):
         found.of([row], "val")

@@ -136,12 +136,21 @@ def test_a_file_holds_a_grid_or_several(tmp_path: Path) -> None:
         ("[]", "expected a mapping"),
         ("3", "expected a mapping"),
         ("a: [", "not YAML"),
+        ("a: 2020-13-45", "not YAML"),
+        ("[" * 3000, "not YAML"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "grid.yaml"
     file.write_text(text)
     with pytest.raises(CallError, match=said):
+        read_grids(file)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "grid.yaml"
+    file.write_bytes("task: fl\xfcge".encode("latin-1"))
+    with pytest.raises(CallError, match=r"grid\.yaml is not YAML in UTF-8"):
         read_grids(file)
 
 

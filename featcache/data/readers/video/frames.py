@@ -1,23 +1,28 @@
-"""Frames of a video file by their numbers: whatever FFmpeg decodes.
+"""Frames of a video file by their numbers: whatever FFmpeg decodes, as it would show it.
 
 Frame k is the k-th frame that decoding from the start gives, always. Looking a frame up by its time, as
 players do, is off by some frames in many files; here times only serve to start at a nearby keyframe, and
 only in files whose packets map one to one onto the decoded frames.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import PictureType
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int32, Int64, UInt8
 
 from featcache.data.readers.base import UnreadableError, WholeFileError
 
 _PIXEL_FORMATS = {1: "gray", 3: "rgb24"}
+
+UPRIGHT = np.array([1, 0, 0, 1], np.int32) << 16
+"""The part of a display matrix that turns and mirrors, where it does neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,16 @@ class FrameTimes:
     """Times in the stream's time base, ascending: entry k belongs to frame k."""
     keyframes: Int64[np.ndarray, " K"]
     """Numbers of the frames that decoding can start at, ascending."""
+
+    @classmethod
+    def of_packets(cls, pts: Sequence[int | None], is_key: Sequence[bool]) -> "FrameTimes | None":
+        """By the packets in their order in the file; None where one has no time of its own."""
+        if None in pts:
+            return None
+        times, order = np.unique(np.array(pts, np.int64), return_index=True)
+        if len(times) < len(pts):
+            return None
+        return cls(times, np.flatnonzero(np.array(is_key, bool)[order]))
 
     def number(self, pts: int | None) -> int | None:
         """The frame that is shown at `pts`, if one is."""
@@ -51,111 +66,163 @@ def frame_times(path: Path) -> FrameTimes | None:
     Raises:
         UnreadableError: FFmpeg cannot open the file.
     """
-    pts, keys = list[int](), list[bool]()
-    with _opened(path) as (container, stream):
+    pts, keys = list[int | None](), list[bool]()
+    with opened(path) as (container, stream):
         for packet in container.demux(stream):
             if packet.size and not packet.is_discard:
-                if packet.pts is None:
-                    return None
                 pts.append(packet.pts)
                 keys.append(packet.is_keyframe)
-    times, order = np.unique(np.array(pts, np.int64), return_index=True)
-    return FrameTimes(times, np.flatnonzero(np.array(keys, bool)[order])) if len(times) == len(pts) else None
+    return FrameTimes.of_packets(pts, keys)
 
 
 def count_frames(path: Path) -> int:
-    """The number of frames that decoding a video gives.
+    """The number of frames that decoding a video gives, going on over what cannot be decoded.
 
     Raises:
-        UnreadableError: FFmpeg cannot decode the file, or it holds fewer frames than its header says.
+        UnreadableError: FFmpeg cannot read the file.
     """
-    n_packets = n_frames = 0
-    with _opened(path) as (container, stream):
-        stream.thread_type = "AUTO"
-        for packet in container.demux(stream):
-            n_packets += packet.size > 0
-            n_frames += len(packet.decode())
-        if n_packets < stream.frames:
-            raise UnreadableError(f"it is cut short: {n_packets} of the {stream.frames} frames it announces")
-    if not n_frames:
-        raise UnreadableError("no frame of it can be decoded")
-    return n_frames
+    with opened(path) as (container, stream):
+        return sum(1 for _ in decoded(container, stream, go_on=True))
 
 
-def decode_frames(
-    path: Path, numbers: set[int], channels: int, times: FrameTimes | None
-) -> dict[int, UInt8[np.ndarray, "Y X C"]]:
-    """Frames of a video by their numbers in it, from the keyframes before them where `times` are known.
-
-    Raises:
-        WholeFileError: FFmpeg cannot open or read the file, or it ends before the last of them.
-        UnreadableError: FFmpeg cannot decode one of them.
-    """
-    if times is not None:
-        decoded = _decode_from_keyframes(path, times, numbers, channels)
-        if decoded.keys() == numbers:
-            return decoded
-    return _decode_from_start(path, numbers, channels)
+def decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, *, go_on: bool
+) -> Generator[av.VideoFrame, None, None]:
+    """All frames from where the container is; `go_on` leaves out what cannot be decoded."""
+    for packet in container.demux(stream):
+        yield from (try_decoding(packet) or ()) if go_on else packet.decode()
 
 
-def _decode_from_start(path: Path, numbers: set[int], channels: int) -> dict[int, UInt8[np.ndarray, "Y X C"]]:
-    decoded = dict[int, np.ndarray]()
-    with _opened(path) as (container, stream):
-        for number, frame in enumerate(container.decode(stream)):
-            if number in numbers:
-                decoded[number] = _pixels(frame, channels)
-            if number == max(numbers):
-                return decoded
-    # The scan decoded it to its end, and FFmpeg takes many a failure of the disk for the end of a file.
-    raise WholeFileError(f"it ends before frame {max(numbers)}; if it had more, scan it again")
+def try_decoding(packet: av.Packet) -> list[av.VideoFrame] | None:
+    """The frames that come out of the decoder for a packet; None where it is not one of its codec."""
+    try:
+        frames: list[av.VideoFrame] = packet.decode()
+    except av.InvalidDataError:
+        return None
+    return frames
 
 
-def _decode_from_keyframes(
+def decode_from_keyframes(
     path: Path, times: FrameTimes, numbers: set[int], channels: int
 ) -> dict[int, UInt8[np.ndarray, "Y X C"]]:
-    """As `_decode_from_start`, but without frames that a seek did not give whole.
+    """Frames by their numbers, from the keyframes before them: those that a seek gave whole and in order.
 
     A keyframe counts as one only where it is coded on its own: with H.264's intra refresh a stream claims
     keyframes from which the picture only recovers slowly. Some containers land behind the frame they seek.
+
+    Raises:
+        WholeFileError: FFmpeg cannot open or read the file.
+        UnreadableError: FFmpeg cannot decode one of them.
     """
-    decoded = dict[int, np.ndarray]()
-    with _opened(path) as (container, stream):
+    found = dict[int, np.ndarray]()
+    with opened(path) as (container, stream):
         for keyframe, run in times.runs(numbers).items():
             container.seek(int(times.pts[keyframe]), stream=stream)
-            whole = False
+            last = None
             for frame in container.decode(stream):
                 number = times.number(frame.pts)
-                whole = whole or (number == keyframe and frame.pict_type == PictureType.I)
-                if number in run and whole and not frame.is_corrupt:
-                    decoded[number] = _pixels(frame, channels)
+                if last is None and number == keyframe and frame.pict_type == PictureType.I:
+                    last = keyframe - 1
+                if last is not None and number != last + 1:
+                    break
+                if last is not None and number in run and not frame.is_corrupt:
+                    found[number] = pixels_of(frame, channels)
+                last = number if last is not None else None
                 if number is not None and number >= max(run):
                     break
-    return decoded
+    return found
 
 
-def _pixels(frame: av.VideoFrame, channels: int) -> UInt8[np.ndarray, "Y X C"]:
-    pixels: np.ndarray = frame.to_ndarray(format=_PIXEL_FORMATS[channels])
-    return pixels if channels == 3 else pixels[..., None]
+def pixels_of(
+    frame: av.VideoFrame, channels: int, size: tuple[int, int] | None = None
+) -> UInt8[np.ndarray, "Y X C"]:
+    """A frame as it is shown: turned and mirrored as its display matrix says, in RGB or grey.
+
+    Args:
+        frame: as it was decoded.
+        channels: 3 or 1.
+        size: width and height to scale to before, where the frame has others.
+    """
+    other: dict[str, object] = {}
+    if size is not None and size != (frame.width, frame.height):
+        # FFmpeg's command line scales what changes its size within a video so.
+        other = {"width": size[0], "height": size[1], "interpolation": "BICUBIC"}
+    pixels: np.ndarray = frame.to_ndarray(format=_PIXEL_FORMATS[channels], **other)
+    return oriented(pixels if channels == 3 else pixels[..., None], display_matrix(frame))
+
+
+def display_matrix(frame: av.VideoFrame) -> Int32[np.ndarray, "4"]:
+    """Where a stored pixel is shown: a, b, c, d of x' = ax + cy, y' = bx + dy."""
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # A frame with data beside it of a kind that PyAV does not know tells its angle alone.
+        cos, sin = (round(f(math.radians(frame.rotation)) * 2**16) for f in (math.cos, math.sin))
+        return np.array([cos, -sin, sin, cos], np.int32)
+    return UPRIGHT if data is None else np.frombuffer(bytes(data), np.int32)[[0, 1, 3, 4]]
+
+
+def oriented(
+    pixels: UInt8[np.ndarray, "y x C"], matrix: Int32[np.ndarray, "4"]
+) -> UInt8[np.ndarray, "Y X C"]:
+    """Pixels turned by quarters and mirrored, as the matrix says: the nearest of the eight ways."""
+    a, b, c, d = matrix.tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def video_of(container: av.container.InputContainer) -> av.VideoStream:
+    """The first video of a file that is no picture attached to it.
+
+    Raises:
+        WholeFileError: there is none, or none that FFmpeg can decode.
+    """
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            if stream.codec_context is None:
+                raise WholeFileError("FFmpeg cannot decode its video: damaged, or of a codec not known")
+            return stream
+    raise WholeFileError("it holds no video")
+
+
+def open_video(path: Path) -> av.container.InputContainer:
+    """The file, open.
+
+    Raises:
+        WholeFileError: FFmpeg cannot open it.
+    """
+    try:
+        return av.open(path, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as problem:
+        raise WholeFileError(f"FFmpeg cannot open it ({problem})") from None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The file and its first video stream.
+def explained() -> Iterator[None]:
+    """Say what FFmpeg could not do.
+
+    Raises:
+        WholeFileError: reading on fails in the block.
+        UnreadableError: FFmpeg meets what it cannot decode in the block.
+    """
+    try:
+        yield
+    except OSError as problem:
+        raise WholeFileError(f"FFmpeg cannot read it ({problem})") from None
+    except av.FFmpegError as problem:
+        raise UnreadableError(f"FFmpeg cannot decode it ({problem})") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The file and its video, as `video_of` chooses it.
 
     Raises:
         WholeFileError: FFmpeg cannot open it, there is no video in it, or reading on fails in the block.
         UnreadableError: FFmpeg meets what it cannot decode in the block.
     """
-    try:
-        container = av.open(path, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as problem:
-        raise WholeFileError(f"FFmpeg cannot open it ({problem})") from None
-    with container:
-        if not container.streams.video:
-            raise WholeFileError("it holds no video")
-        try:
-            yield container, container.streams.video[0]
-        except OSError as problem:
-            raise WholeFileError(f"FFmpeg cannot read it ({problem})") from None
-        except av.FFmpegError as problem:
-            raise UnreadableError(f"FFmpeg cannot decode it ({problem})") from None
+    with open_video(path) as container:
+        stream = video_of(container)
+        with explained():
+            yield container, stream

@@ -215,8 +215,9 @@ def test_frames_that_are_not_square_are_refused() -> None:
 def test_registered_name(tmp_path: Path) -> None:
     folder = tmp_path / "vjepa2_g384"
     folder.mkdir()
+    config = '{"crop_size": 384, "num_attention_heads": 22}'
     for file in ("config.json", "model.safetensors"):
-        (folder / file).write_text("{}", encoding="utf-8")
+        (folder / file).write_text(config, encoding="utf-8")
     backbone = load_backbone("vjepa2_g384", tmp_path)
     assert isinstance(backbone, Vjepa2)
     assert backbone.file() == folder / "model.safetensors"

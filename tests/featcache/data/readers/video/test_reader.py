@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import av  # noqa: TID253  (the test of the one module that may)
 import numpy as np
@@ -14,26 +13,11 @@ import pytest
 
 from featcache.clips import Clip
 from featcache.data.readers import UnreadableFileError, data_status, open_reader
-from featcache.data.readers.video import frames as video_frames
+from featcache.data.readers.video import forward
+from featcache.data.readers.video.forward import OpenVideos
 from featcache.data.readers.video.frames import count_frames
 from featcache.errors import CallError, DataError
-from featcache.manifest import Dataset, Split
-from tests.featcache.data.readers.video.small_videos import KINDS, N_FRAMES, write_video
-
-
-def dataset(files: str = "videos/*.*", clips: str | None = None, **changes: Any) -> Dataset:
-    entry: dict[str, Any] = {
-        "name": "mine",
-        "title": "",
-        "source": "",
-        "licence": "",
-        "citation": "",
-        "version": "1",
-        "reader": "video_file",
-        "splits": {"all": Split(name="all", files=files, clips=clips)},
-        "classes": ("run", "rest"),
-    }
-    return Dataset(**{**entry, **changes})
+from tests.featcache.data.readers.video.small_videos import KINDS, N_FRAMES, dataset, write_video
 
 
 def whole(path: Path) -> Clip:
@@ -65,12 +49,12 @@ def test_a_video_has_no_targets(videos: Callable[[str], Path]) -> None:
 def test_seeks_only_where_it_is_exact_and_worth_it(
     videos: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(*_: object) -> None:
+    def never(*_: object, **__: object) -> None:
         raise AssertionError("decoded from the start")
 
     path = videos("h264.mp4")
     reader, clip = open_reader(dataset(files=path.name), "all", path.parent), whole(path)
-    monkeypatch.setattr(video_frames, "_decode_from_start", never)
+    monkeypatch.setattr(OpenVideos, "decode", never)
     assert reader.read(clip, [100, 119]).shape == (2, 48, 64, 3)
     with pytest.raises(AssertionError):
         reader.read(clip, [3])
@@ -159,19 +143,16 @@ def test_a_list_with_a_mistake_costs_no_decoding(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("skip_bad", [False, True])
-@pytest.mark.parametrize("name", ["cut.mp4", "cut.avi", "foreign.mp4", "empty.mp4"])
-def test_a_broken_file_is_always_an_error(
+@pytest.mark.parametrize("name", ["cut.mp4", "foreign.mp4", "empty.mp4"])
+def test_a_file_without_a_frame_is_always_an_error(
     videos: Callable[[str], Path], tmp_path: Path, name: str, skip_bad: bool
 ) -> None:
-    source = videos("mpeg4.avi" if name.endswith("avi") else "h264.mp4").read_bytes()
+    source = videos("h264.mp4").read_bytes()
     content = {"cut": source[: len(source) * 2 // 3], "foreign": bytes(5000), "empty": b""}[
         name.split(".")[0]
     ]
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(
-        UnreadableFileError,
-        match=rf"{name}: (FFmpeg cannot (open|decode) it|it is cut short: \d+ of the 120)",
-    ):
+    with pytest.raises(UnreadableFileError, match=rf"{name}: FFmpeg cannot (open it|decode its video)"):
         open_reader(dataset(files=name), "all", tmp_path).scan(skip_bad=skip_bad)
 
 
@@ -200,7 +181,7 @@ def test_a_file_lost_after_the_scan_is_never_a_bad_clip(
         raise av.error.OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(video_frames, "_pixels", failing)
+        patched.setattr(forward, "pixels_of", failing)
         with pytest.raises(UnreadableFileError, match="FFmpeg cannot read it"):
             reader.read(clip, [3])
     for damage in (lambda: os.truncate(path, 900), path.unlink):
@@ -217,7 +198,7 @@ def test_a_frame_that_cannot_be_decoded_is_of_its_clip_alone(
     def failing(*_: object) -> None:
         raise av.error.InvalidDataError(1, "Invalid data found")
 
-    monkeypatch.setattr(video_frames, "_pixels", failing)
+    monkeypatch.setattr(forward, "pixels_of", failing)
     with pytest.raises(DataError, match="FFmpeg cannot decode it") as problem:
         open_reader(dataset(files=path.name), "all", path.parent).read(whole(path), [3])
     assert not isinstance(problem.value, UnreadableFileError)

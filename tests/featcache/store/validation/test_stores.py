@@ -1,6 +1,5 @@
 """Every kind of damage is found and named; a good store has none."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -13,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from featcache.spec import Layer
-from featcache.store import validate as validate_module
-from featcache.store.feature_store import FeatureStore, open_features
+from featcache.store.feature_store import FeatureStore
 from featcache.store.shards import write_chunks
-from featcache.store.targets import TargetArray, open_targets, write_targets
-from featcache.store.validate import Report, validate
-from featcache.store.zarr_format import json_bytes
+from featcache.store.validation import stores as validate_module
+from featcache.store.validation.stores import Report, validate
+from featcache.system.sealed import parquet_sealed
+from tests.featcache.store.small_header import forge, redigest
 
 LAYER = Layer(12, normed=True)
 
@@ -28,12 +27,6 @@ def made(example):
     made = example(skipped={4: "broken JPEG"})
     made.write()
     return made
-
-
-def edit(path: Path, change: Callable[[dict], object]) -> None:
-    document = json.loads(path.read_text())
-    change(document)
-    path.write_bytes(json_bytes(document))
 
 
 def only(report: Report) -> str:
@@ -48,24 +41,28 @@ def test_a_good_store_has_no_problems(made) -> None:
     assert report.ok
     assert report.notes == ("clip 4 (clip-004) was skipped: broken JPEG",)
     assert calls == [(done, 6) for done in range(1, 7)]
-    # 2 layers x 6 of 7 clips x 2 views, each of 60 float16 and a checksum; 6 indexes of 6 chunks.
+    # 2 layers x 6 of 7 clips x 2 views, each of 60 float16 and a checksum, at multiples of 4,096 bytes; and 6
+    # tails for 6 chunks: sums, index and a checksum of either.
     assert (report.n_shards, report.n_chunks) == (6, 24)
-    assert report.n_bytes == 24 * (120 + 4) + 6 * (6 * 16 + 4)
+    assert report.n_bytes == 24 * 4096 + 6 * (6 * 4 + 4 + 6 * 16 + 4)
 
 
 def test_one_flipped_bit_anywhere_is_named(example, flip) -> None:
     made = example(n_clips=5, clips_per_shard=2, layers=(LAYER,), skipped={2: "broken"})
     path = made.write().shard_path(LAYER, 1)  # clips 2 (absent) and 3, two views: two chunks
-    good, chunk = path.read_bytes(), made.spec.grid.nbytes + 4
-    for byte in (*range(0, 2 * chunk, 23), chunk - 1, 2 * chunk - 1, *range(2 * chunk, len(good), 3)):
+    good, chunk, n = path.read_bytes(), 4096, made.spec.grid.nbytes + 4
+    sums = 2 * chunk + 4 * 4 + 4
+    spots = (*range(0, n, 23), n - 1, *range(chunk, chunk + n, 23), chunk + n - 1)
+    for byte in (*spots, *range(2 * chunk, len(good), 3)):
         flip(path, byte)
         problem = only(validate(made.path))
         hit = byte // chunk
         if hit < 2:
             what = f"fails the checksum of the chunk at byte {hit * chunk}: clip 3 (clip-003), view {hit}."
         else:
+            of = "chunks' checksums" if byte < sums else "index"
             what = (
-                "fails the checksum of its index: none of clip 2 (clip-002) to clip 3 (clip-003) can be read."
+                f"fails the checksum of its {of}: none of clip 2 (clip-002) to clip 3 (clip-003) can be read."
             )
         assert problem == f"layer 12_normed, {path} {what}"
         path.write_bytes(good)
@@ -91,7 +88,7 @@ def test_damage_has_a_way_out(example, flip) -> None:
 def test_all_damage_is_listed_not_the_first(made, flip) -> None:
     store = made.path
     flip(store / "tokens_11/c.0.0.0.0.0.0", 0)
-    flip(store / "tokens_11/c.0.0.0.0.0.0", 5 * 124)
+    flip(store / "tokens_11/c.0.0.0.0.0.0", 5 * 4096)
     flip(store / "tokens_12_normed/c.2.0.0.0.0.0", 10)
     problems = validate(store).problems
     assert [("clip 0" in p, "clip 2" in p, "clip 6" in p) for p in problems] == [
@@ -104,9 +101,15 @@ def test_all_damage_is_listed_not_the_first(made, flip) -> None:
     ("change", "what"),
     [
         (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "fails the checksum of its index"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-1]),
+            "fails the checksum of its chunks' checksums",
+        ),
         (lambda path: path.write_bytes(b""), "is truncated: 0 bytes"),
-        (lambda path: path.write_bytes(b"\0" + path.read_bytes()), "has 597 bytes where its index describes"),
+        (
+            lambda path: path.write_bytes(b"\0" + path.read_bytes()),
+            "has 16513 bytes where its index describes",
+        ),
     ],
 )
 def test_missing_and_truncated_shards(made, change: Callable, what: str) -> None:
@@ -127,6 +130,8 @@ def rewrite(made, shard: int, tokens: np.ndarray, absent: set[tuple[int, int]]) 
     )
     with path.open("wb") as file:
         write_chunks([file.fileno()], chunks, made.spec.arrays(LAYER))
+    assert any("is not the shard that this store" in problem for problem in validate(made.path).problems)
+    redigest(made.path)
     return path
 
 
@@ -207,33 +212,44 @@ def test_what_is_not_a_store_is_one_problem(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_computed_again(made) -> None:
-    edit(made.path / "zarr.json", lambda d: d["attributes"]["scivid"]["parts"]["views"].update(seed=9))
+    forge(made.path / "zarr.json", lambda d: d["attributes"]["scivid"]["parts"]["views"].update(seed=9))
     assert "zarr.json was edited: its parts have the fingerprint" in only(validate(made.path))
 
 
 def test_metadata_that_would_mislead_other_clients(made) -> None:
     path = made.path / "tokens_11/zarr.json"
     good = path.read_bytes()
-    edit(path, lambda document: document.update(shape=[8, 2, 2, 3, 2, 5], fill_value=0.0))
+    forge(path, lambda document: document.update(shape=[8, 2, 2, 3, 2, 5], fill_value=0.0))
     assert only(validate(made.path)) == (f"{path} was edited: fill_value, shape do not describe this store.")
     path.unlink()
     assert f"{path} cannot be read" in only(validate(made.path))
     path.write_bytes(good)
     arrays = lambda document: document["consolidated_metadata"]["metadata"]  # noqa: E731
-    edit(made.path / "zarr.json", lambda document: arrays(document)["tokens_11"].update(shape=[1]))
+    forge(made.path / "zarr.json", lambda document: arrays(document)["tokens_11"].update(shape=[1]))
     assert "inline metadata do not describe this store" in only(validate(made.path))
 
 
 def test_the_clip_table_is_that_of_the_fingerprint(made) -> None:
     path = made.path / "clips.parquet"
+    good = path.read_bytes()
     table = pq.read_table(path)
-    pq.write_table(table.slice(0, 6), path)
-    assert f"{path} has 6 rows, the store has 7 clips." in validate(made.path).problems
+
+    def with_seal(table: pa.Table) -> None:
+        metadata = {b"clips_digest": table.schema.metadata[b"clips_digest"]}
+        path.write_bytes(parquet_sealed(table.replace_schema_metadata(metadata)))
+
+    pq.write_table(table.slice(0, 6).replace_schema_metadata(None), path)
+    assert f"{path} is not the clip table that this store was written with: 6 rows" in only(
+        validate(made.path)
+    )
+    path.write_bytes(good[:1000] + bytes([good[1000] ^ 1]) + good[1001:])
+    assert f"{path} cannot be read as the clip table: was changed" in only(validate(made.path))
+    # Forged, by one who knows about seals.
     ids = [*table["id"].to_pylist()[:-1], "another"]
-    pq.write_table(table.set_column(0, "id", pa.array(ids)), path)
+    with_seal(table.set_column(0, "id", pa.array(ids)))
     assert f"{path} was edited: its rows have the digest" in only(validate(made.path))
     moved = pa.array([0, 1, 2, 0, 2, 1, 0], pa.int32())
-    pq.write_table(table.set_column(7, "position", moved), path)
+    with_seal(table.set_column(7, "position", moved))
     assert only(validate(made.path)) == (
         f"{path} puts clip 4 (clip-004) in another shard or position than the one it is in."
     )
@@ -269,20 +285,6 @@ def test_magnitudes_near_the_end_of_float16_are_noted(example) -> None:
     assert note == f"layer {LAYER.name}: largest magnitude 40000, float16 ends at 65504."
 
 
-def test_targets_that_are_not_finite_are_found_and_others_need_no_row_a_clip(made, tmp_path: Path) -> None:
-    store = open_features(made.path)
-    fields = np.ones((40, 3), np.float32)
-
-    def problems(folder: str) -> list[str]:
-        array = TargetArray(shape=(40, 3), dtype=np.dtype("<f4"), axes=("time", "row"), blocks=[fields])
-        targets = open_targets(write_targets(tmp_path / folder, made.clips, {"fields": array}, {}))
-        return list(validate_module._array_problems(store, targets, "fields"))
-
-    assert problems("good") == []
-    fields[17, 1] = np.inf
-    assert problems("bad") == ["targets 'fields' hold a value that is not finite, at time 17."]
-
-
 def test_an_int8_store_is_checked_with_its_scales(example, flip: Callable) -> None:
     made = example(dtype="int8", skipped={4: "broken"})
     made.write()
@@ -305,5 +307,6 @@ def test_scales_that_cannot_be(example, value: float) -> None:
     path = made.path / "scales_12_normed/c.0.0.0.0.0"
     with path.open("wb") as file:
         write_chunks([file.fileno()], ((chunk,) for chunk in scales), [array])
+    redigest(made.path)
     what = "holds a scale that is negative, not finite or beyond float16"
     assert only(validate(made.path)) == f"layer 12_normed, {path} {what}: clip 1 (clip-001), view 1."

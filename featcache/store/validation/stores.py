@@ -7,7 +7,7 @@ Shards are read chunk by chunk, a few threads side by side, so memory stays flat
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
@@ -20,55 +20,22 @@ import pyarrow as pa
 from jaxtyping import Bool, Int64
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
-from featcache.errors import DataError, StoreError
+from featcache.errors import DataError, StoreError, few
 from featcache.spec import Layer
+from featcache.store.clip_table import CLIPS, PREVIEWS
 from featcache.store.dtypes import FLOAT16_MAX, FLOAT16_MAX_BITS, LEVELS, largest_bits
-from featcache.store.feature_store import FeatureStore, unfinished
+from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import read_frame_table
-from featcache.store.header import read_root
-from featcache.store.matching import refuse_misplaced, refuse_other
-from featcache.store.shards import CRC_BYTES, DAMAGED, DamagedShard, presence, read_chunk_into
+from featcache.store.header import MOST_HEADER_BYTES, read_root
+from featcache.store.matching import refuse_misplaced, refuse_other, unfinished
+from featcache.store.shards import ABSENT, DAMAGED, DamagedShard, Tail, checksum, examine, read_chunk_into
 from featcache.store.spec import ArraySpec
-from featcache.store.targets import Targets
-from featcache.store.zarr_format import json_bytes, shard_key
-
-Progress = Callable[[int, int], None]
-"""Called with shards done and shards in all."""
+from featcache.store.validation.report import Progress, Report
+from featcache.store.validation.targets import array_problems
+from featcache.store.zarr_format import shard_key
+from featcache.system.files import open_regular, read_regular
 
 THREADS = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """What the validation of one store found."""
-
-    path: Path
-    problems: tuple[str, ...]
-    """One line each; none if the store is what it claims."""
-    notes: tuple[str, ...]
-    """No problem but worth knowing: magnitudes near float16's end, files set aside, what was skipped, how the
-    files differ from the official ones."""
-    damaged: tuple[Path, ...]
-    """Shard files of which a chunk, or the index, is not what it should be."""
-    n_shards: int
-    """Shard files read, of all arrays."""
-    n_chunks: int
-    """Chunks whose checksum was right."""
-    n_bytes: int
-    """Bytes of the shard files read."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are no problems."""
-        return not self.problems
-
-    @property
-    def way_out(self) -> str | None:
-        """What to do about damaged shards: extraction itself looks at their indexes, not at every chunk."""
-        if not self.damaged:
-            return None
-        files = " ".join(str(path) for path in self.damaged)
-        return f"rm {files}\nand run the same `scivid extract` again: it makes only these shards anew."
 
 
 def validate(path: Path, progress: Progress | None = None, *, threads: int = THREADS) -> Report:
@@ -104,6 +71,8 @@ class _Audit:
     present: Bool[np.ndarray, "B V"] | None = None
     """Which chunks it holds; None where the file or its index could not be read."""
     missing: bool = False
+    damaged: bool = False
+    """Whether it is to be made anew; not where the system could not read it this time."""
     n_good: int = 0
     n_bytes: int = 0
     largest: float = 0.0
@@ -115,7 +84,7 @@ def _report(path: Path, problems: list[str], notes: list[str], audits: list[_Aud
         path=path,
         problems=tuple(problems),
         notes=tuple(notes),
-        damaged=tuple(audit.path for audit in audits if audit.problems),
+        damaged=tuple(audit.path for audit in audits if audit.damaged),
         n_shards=sum(not audit.missing for audit in audits),
         n_chunks=sum(audit.n_good for audit in audits),
         n_bytes=sum(audit.n_bytes for audit in audits),
@@ -148,23 +117,30 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
     path = store.path / shard_key(array, shard)
     found_so = partial(_Audit, layer=layer, path=path, shard=shard)
     try:
-        present = presence(path, array, shard)
+        present, tail = examine(path, array, shard, sums=store.header.is_sealed)
+        with open(path, "rb", opener=open_regular) as file:
+            found = list(_chunk_findings(array, file.fileno(), present, tail))
     except FileNotFoundError:
         return found_so(missing=True)
     except (DamagedShard, OSError) as problem:
+        damaged = isinstance(problem, DamagedShard)
         rows = store.spec.rows_of_shard(shard)
         who = f"{_who(store, rows.start)} to {_who(store, rows.stop - 1)}"
-        line = f"layer {layer.name}, {path} {problem}: none of {who} can be read."
-        return found_so(problems=(line,))
-    with path.open("rb") as file:
-        found = list(_chunk_findings(array, file.fileno(), present))
+        what = problem if isinstance(problem, DamagedShard) else f"cannot be read ({problem.strerror})"
+        line = f"layer {layer.name}, {path} {what}: none of {who} can be read."
+        return found_so(problems=(line,), damaged=damaged)
     first = store.spec.rows_of_shard(shard).start
-    return found_so(
-        problems=tuple(
+    problems = (
+        *_strange(layer, path, tail, store.header.digest_of(array, shard)),
+        *(
             f"layer {layer.name}, {path} {what}: {_who(store, first + row)}, view {view}."
             for row, view, what, _ in found
             if what
         ),
+    )
+    return found_so(
+        problems=problems,
+        damaged=bool(problems),
         present=present,
         n_good=sum(largest is not None for *_, largest in found),
         n_bytes=path.stat().st_size,
@@ -172,20 +148,31 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
     )
 
 
+def _strange(layer: Layer, path: Path, tail: Tail, digest: str | None) -> Iterator[str]:
+    try:
+        tail.refuse_other(digest)
+    except DamagedShard as problem:
+        yield f"layer {layer.name}, {path} {problem}."
+
+
 def _chunk_findings(
-    array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"]
+    array: ArraySpec, fd: int, present: Bool[np.ndarray, "B V"], tail: Tail
 ) -> Iterator[tuple[int, int, str, float | None]]:
     """Every chunk there is: position, view, what is wrong, largest magnitude if its checksum is right."""
     chunk = np.empty(array.of_a_chunk, array.dtype)
-    offset = 0
-    for position, view in np.argwhere(present).tolist():
+    for slot, (position, view) in zip(
+        np.flatnonzero(tail.index[:, 0] != ABSENT).tolist(), np.argwhere(present).tolist(), strict=True
+    ):
+        offset = int(tail.index[slot, 0])
         try:
             read_chunk_into(fd, offset, chunk)
         except DamagedShard as problem:
             yield position, view, str(problem), None
-        else:
-            yield position, view, *_numbers(chunk)
-        offset += chunk.nbytes + CRC_BYTES
+            continue
+        if tail.sums is not None and int.from_bytes(checksum(chunk), "little") != tail.sums[slot]:
+            yield position, view, f"has another chunk at byte {offset} than was written there", None
+            continue
+        yield position, view, *_numbers(chunk)
 
 
 def _numbers(chunk: np.ndarray) -> tuple[str, float]:
@@ -204,7 +191,7 @@ def _numbers(chunk: np.ndarray) -> tuple[str, float]:
 
 
 def _problems_beside_shards(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
-    for check in (_metadata_problems, _clip_problems, _frame_problems, _target_problems):
+    for check in (_metadata_problems, _clip_problems, _frame_problems, _target_problems, _preview_problems):
         try:
             yield from check(store, root)
         except StoreError as problem:
@@ -212,12 +199,12 @@ def _problems_beside_shards(store: FeatureStore, root: Mapping[str, Any]) -> Ite
 
 
 def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator[str]:
-    document = json.loads(json_bytes(store.header.metadata()))
+    document = json.loads(store.header.to_bytes())
     for name, wanted in document["consolidated_metadata"]["metadata"].items():
         path = store.path / name / "zarr.json"
         try:
-            found = json.loads(path.read_bytes())
-        except (OSError, ValueError) as problem:
+            found = json.loads(read_regular(path, limit=MOST_HEADER_BYTES))
+        except (OSError, ValueError, RecursionError) as problem:
             yield f"{path} cannot be read: {problem}. Other Zarr clients need it."
             continue
         if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
@@ -229,20 +216,17 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
 
 
 def _clip_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
-    path = store.path / "clips.parquet"
+    path, table = store.path / CLIPS, store.clips
     try:
-        table = store.clips
-        index = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-        mislocated = _mislocated(store, table) if len(table) == store.spec.n_clips else ()
-    except (OSError, KeyError, pa.ArrowException, DataError) as problem:
+        digest = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA)).digest
+        mislocated = _mislocated(store, table)
+    except (KeyError, pa.ArrowException, DataError) as problem:
         yield f"{path} cannot be read as the clip table: {problem}."
         return
-    if len(index) != store.spec.n_clips:
-        yield f"{path} has {len(index)} rows, the store has {store.spec.n_clips} clips."
     for clip in list(mislocated)[:1]:
         yield f"{path} puts {_who(store, int(clip))} in another shard or position than the one it is in."
-    if index.digest != store.header.clips_digest:
-        yield f"{path} was edited: its rows have the digest {index.digest}, not {store.header.clips_digest}."
+    if digest != store.header.clips_digest:
+        yield f"{path} was edited: its rows have the digest {digest}, not {store.header.clips_digest}."
 
 
 def _mislocated(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
@@ -262,28 +246,24 @@ def _frame_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _target_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
-    if (targets := store.targets) is not None:
-        for name in targets.metadata:
-            yield from _array_problems(store, targets, name)
+    if (targets := store.targets) is None:
+        return
+    for name in targets.metadata:
+        n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
+        if first_axis == "clip" and n_rows != store.spec.n_clips:
+            yield f"targets {name!r} have {n_rows} rows, the store has {store.spec.n_clips} clips."
+        yield from array_problems(targets, name)
 
 
-def _array_problems(store: FeatureStore, targets: Targets, name: str) -> Iterator[str]:
-    """Reads all of it, a block at a time, and with it every checksum."""
-    n_rows, first_axis = targets.shape(name)[0], targets.metadata[name]["dimension_names"][0]
-    if first_axis == "clip" and n_rows != store.spec.n_clips:
-        yield f"targets {name!r} have {n_rows} rows, the store has {store.spec.n_clips} clips."
-    row = 0
-    for block in targets.blocks(name):
-        if block.dtype.kind == "f" and not np.isfinite(block).all():
-            wrong = row + int(np.argwhere(~np.isfinite(block))[0][0])
-            yield f"targets {name!r} hold a value that is not finite, at {first_axis} {wrong}."
-            return
-        row += len(block)
+def _preview_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
+    strangers = [clip for clip in store.previews() if not 0 <= clip < store.spec.n_clips]
+    if strangers:
+        yield f"{store.path / PREVIEWS} has previews of clips {few(strangers)}, which the store has not."
 
 
 def _completeness_problems(store: FeatureStore, audits: Iterable[_Audit]) -> Iterator[str]:
     if not store.complete:
-        yield unfinished(store)
+        yield unfinished(store.path, store.header)
         return
     for audit in filter(attrgetter("missing"), audits):
         yield (
@@ -317,12 +297,19 @@ def _notes(store: FeatureStore) -> list[str]:
         for array in store.spec.all_arrays
         for path in (store.path / array.name).glob(f"*{DAMAGED}")
     ]
+    unsealed = [] if store.header.is_sealed else [_UNSEALED.format(store.path)]
     skipped = [f"{_who(store, row)} was skipped: {why}" for row, why in store.header.skipped_rows.items()]
     left_out = [
         f"record {entry['record']} of {entry['source']} was skipped by the scan: {entry['reason']}"
         for entry in store.provenance.get("skipped_records", ())
     ]
-    return [*sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
+    return [*unsealed, *sorted(aside), *skipped, *left_out, *store.provenance.get("notes", ())]
+
+
+_UNSEALED = (
+    "{0} is of version 1: a shard of another store would not be noticed. "
+    "`scivid validate --seal {0}` adds the digests that tell."
+)
 
 
 def _who(store: FeatureStore, row: int) -> str:

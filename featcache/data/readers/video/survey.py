@@ -1,0 +1,270 @@
+"""One pass over a video before anything is made of it: its frames counted, and whether they are all there.
+
+Whether a file is whole is decided by evidence: bytes that it speaks of and does not have, packets that do not
+count on, frames that the decoder calls damaged. How many frames a header counts is none.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featcache.data.readers.base import UnreadableError, WholeFileError
+from featcache.data.readers.video.containers import IncompleteError, look_through, n_pages
+from featcache.data.readers.video.frames import (
+    UPRIGHT,
+    FrameTimes,
+    count_frames,
+    display_matrix,
+    opened,
+    try_decoding,
+)
+from featcache.data.readers.video.transport import breaks
+
+if TYPE_CHECKING:
+    import av
+
+_STREAMS = ("mpegts", "mpeg")
+_LONG = 300
+"""Frames from which on decoding from the start is slow."""
+_STEADY = 0.95
+"""Share of equal steps in time from which on longer ones are holes."""
+_FEW = 20
+"""Fewer frames have no usual step."""
+_DIM = 2**14
+"""Below a quarter of what 16 bits hold: cameras of 12 bits, written as they are, stay below 2**12."""
+_ASKEW = 0.02
+"""By how much more than quarters a display matrix may turn, as a slope."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What one pass over a video found."""
+
+    n_frames: int
+    lost: str | None
+    """What shows that frames are missing or damaged, as a clause; None of a whole file."""
+    remarks: tuple[str, ...]
+    """What is taken as it is and should be said, each a clause."""
+    mapped: bool
+    """Whether the times in its packets, where each has one, lead to the frames that decoding gives."""
+    changes: tuple[str, ...]
+    """How its frames are not those of the first video as they are stored: turned, scaled, of another one."""
+
+
+def survey(path: Path) -> Survey:
+    """Decode a video once.
+
+    Raises:
+        WholeFileError: FFmpeg cannot open or read the file, or shows one page of several.
+        UnreadableError: no frame of it can be decoded.
+    """
+    if (n := n_pages(path)) > 1:
+        raise WholeFileError(
+            f"it holds {n} pages, of which FFmpeg shows the first alone: make a video of them"
+        )
+    seen = _Seen()
+    with opened(path) as (container, stream):
+        kind, stream_id, videos = container.format.name, stream.id, container.streams.video
+        chosen, n_videos = videos.index(stream), len(videos)
+        stream.thread_type = "AUTO"
+        if stream.codec_context.name == "mjpeg":
+            # Else it gives what is left of a damaged picture without a word.
+            stream.codec_context.options = {"err_detect": "explode"}
+        for packet in container.demux(stream):
+            seen.take(packet)
+    n_frames, remarks = len(seen.pts), list[str]()
+    lost = None
+    try:
+        remarks += _bytes(path, kind, stream_id, seen)
+        seen.refuse_damage(of_stream=kind in _STREAMS)
+    except IncompleteError as problem:
+        # Reading goes on over what cannot be decoded, on one thread.
+        lost, n_frames = str(problem), count_frames(path)
+    if not n_frames:
+        raise UnreadableError(lost or "no frame of it can be decoded")
+    mapped = lost is None and len(seen.sizes) == 1 and not seen.errors and seen.times_agree
+    if n_videos > 1:
+        remarks.append(f"it holds {n_videos} videos, of which number {chosen + 1} is taken")
+    if n_frames >= _LONG and not (mapped and seen.n_entries > 1):
+        remarks.append(
+            "decoding can start at its first frame alone: clips that are not read in order take long"
+        )
+    return Survey(
+        n_frames=n_frames,
+        lost=lost,
+        remarks=(*remarks, *seen.remarks()),
+        mapped=mapped,
+        changes=(*([f"video {chosen}"] if chosen else []), *seen.changes()),
+    )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What came out of the decoder, packet by packet."""
+
+    packet_pts: list[int | None] = field(default_factory=list)
+    packet_dts: list[int | None] = field(default_factory=list)
+    packet_positions: list[int | None] = field(default_factory=list)
+    is_key: list[bool] = field(default_factory=list)
+    pts: list[int | None] = field(default_factory=list)
+    sizes: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Width and height -> the first frame of this size."""
+    matrices: dict[tuple[int, ...], int] = field(default_factory=dict)
+    """Display matrix -> the first frame that has it."""
+    errors: list[tuple[int, bool]] = field(default_factory=list)
+    """Of each packet that could not be decoded the frames before it, and whether a keyframe had come."""
+    damaged: list[int] = field(default_factory=list)
+    n_cut: int = 0
+    brightest: int = _DIM
+
+    def take(self, packet: "av.Packet") -> None:
+        """Decode a packet."""
+        if packet.size and not packet.is_discard:
+            self.packet_pts.append(packet.pts)
+            self.packet_dts.append(packet.dts)
+            self.packet_positions.append(packet.pos)
+            self.is_key.append(packet.is_keyframe)
+        self.n_cut += packet.is_corrupt
+        frames = try_decoding(packet)
+        if frames is None:
+            self.errors.append((len(self.pts), any(self.is_key)))
+        for frame in frames or ():
+            self._look_at(frame)
+
+    def _look_at(self, frame: "av.VideoFrame") -> None:
+        number = len(self.pts)
+        self.pts.append(frame.pts)
+        self.sizes.setdefault((frame.width, frame.height), number)
+        self.matrices.setdefault(tuple(display_matrix(frame).tolist()), number)
+        if frame.is_corrupt:
+            self.damaged.append(number)
+        # Frames 0, 1, 2, 4, 8 ... are enough to see how bright a video is.
+        if not number & number - 1 and {part.bits for part in frame.format.components} == {16}:
+            highest = int(frame.reformat(format="gray16le").to_ndarray().max())
+            self.brightest = max(self.brightest, highest) if number else highest
+
+    @property
+    def times(self) -> FrameTimes | None:
+        """What `frame_times` gives of the file, where that has a time for each decoded frame."""
+        times = FrameTimes.of_packets(self.packet_pts, self.is_key)
+        return times if times is not None and len(times.pts) == len(self.pts) else None
+
+    @property
+    def times_agree(self) -> bool:
+        """Whether these are the decoded times in their order, or there are none to be misled by."""
+        return self.times is None or self.times.pts.tolist() == self.pts
+
+    @property
+    def n_entries(self) -> int:
+        """At how many frames decoding can start."""
+        return 1 if self.times is None else len(self.times.keyframes)
+
+    @property
+    def n_leading(self) -> int:
+        """Packets before that of the first frame which gave none."""
+        if self.pts[0] not in self.packet_pts:
+            return 0
+        shown = set(self.pts)
+        return sum(pts not in shown for pts in self.packet_pts[: self.packet_pts.index(self.pts[0])])
+
+    def refuse_damage(self, *, of_stream: bool) -> None:
+        """Raise IncompleteError for what the decoder could not make of packets that are there.
+
+        Before its first keyframe a stream, which may begin anywhere, holds what cannot be decoded.
+        """
+        if errors := [number for number, begun in self.errors if number or begun or not of_stream]:
+            raise IncompleteError(
+                f"it is damaged: {_so_many(len(errors), 'packet')} cannot be decoded, the first after "
+                f"{_so_many(errors[0], 'frame')}"
+            )
+        if self.damaged:
+            raise IncompleteError(
+                f"it is damaged: FFmpeg makes up parts of {_so_many(len(self.damaged), 'frame')}, the first "
+                f"of frame {self.damaged[0]}"
+            )
+        if self.n_cut and not of_stream:
+            raise IncompleteError(f"it is cut short: {_so_many(self.n_cut, 'packet')} are not all there")
+
+    def remarks(self) -> Iterator[str]:
+        """What of the frames should be said."""
+        if self.pts and (n := self.n_leading):
+            yield (
+                f"it begins between keyframes: its first {_so_many(n, 'frame')} cannot be decoded, and "
+                "frame 0 is the first that can"
+            )
+        for (width, height), number in list(self.sizes.items())[1:]:
+            yield f"from frame {number} on it is {width} x {height}: scaled to the first frame's size"
+        for a, b, c, d in self.matrices:
+            large, small = sorted((abs(a) + abs(d), abs(b) + abs(c)), reverse=True)
+            if small > _ASKEW * large:
+                yield "its display matrix turns it by other than quarters: the nearest quarter is taken"
+        if self.brightest < _DIM:
+            yield (
+                f"its values reach {self.brightest:,} of 65,535 only, as of a camera of fewer bits: it is "
+                "taken as it is shown, nearly black"
+            )
+
+    def changes(self) -> Iterator[str]:
+        """How frames are not as they are stored."""
+        if len(self.sizes) > 1:
+            yield f"scaled {sorted(self.sizes.items())}"
+        if self.matrices.keys() - {tuple(UPRIGHT.tolist())}:
+            yield f"turned {sorted(self.matrices.items())}"
+
+
+def _bytes(path: Path, kind: str, stream_id: int, seen: _Seen) -> Iterator[str]:
+    """What should be said of the file's bytes and times.
+
+    Raises:
+        IncompleteError: some are missing.
+    """
+    joints = set[int | None]()
+    if kind == "mpegts":
+        joints = _joints(path, stream_id, seen)
+    elif (remark := look_through(path, kind)) is not None:
+        yield remark
+    if len(seen.pts) < _FEW or None in seen.pts:
+        return
+    steps = np.diff(np.array(seen.pts, np.int64))
+    values, counts = np.unique(steps, return_counts=True)
+    usual = values[counts.argmax()]
+    if usual > 0 and counts.max() >= _STEADY * len(steps):
+        holes = [int(i) for i in np.flatnonzero(steps > 1.5 * usual) if seen.pts[i + 1] not in joints]
+        if holes:
+            yield (
+                f"from frame {holes[0]} to the next it takes {steps[holes[0]] / usual:.0f} times as long as "
+                f"usual ({_so_many(len(holes), 'such place')}): frames are missing there, or were never "
+                "recorded"
+            )
+
+
+def _joints(path: Path, stream_id: int, seen: _Seen) -> set[int | None]:
+    """Times of frames at which another recording begins, behind the one before.
+
+    Raises:
+        IncompleteError: packets are missing elsewhere.
+    """
+    joints = set[int | None]()
+    of_packet = {position: i for i, position in enumerate(seen.packet_positions)}
+    first = seen.packet_pts.index(seen.pts[0]) if seen.pts and seen.pts[0] in seen.packet_pts else 0
+    begin = seen.packet_positions[first] if seen.packet_positions else None
+    for gap in breaks(path, stream_id):
+        if begin is not None and gap.position <= begin:
+            continue
+        i = of_packet.get(gap.position)
+        if i is None or not (gap.begins and seen.is_key[i] and (gap.afresh or _turned_back(seen, i))):
+            raise IncompleteError(f"it is damaged: packets are missing before byte {gap.position:,}")
+        joints.add(seen.packet_pts[i])
+    return joints
+
+
+def _turned_back(seen: _Seen, i: int) -> bool:
+    now, before = seen.packet_dts[i], seen.packet_dts[i - 1]
+    return now is not None and before is not None and now < before
+
+
+def _so_many(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -1,0 +1,1 @@
+"""Is what lies on disk what it claims to be, every byte of it; and seals for what has none yet."""
