@@ -21,6 +21,7 @@ from featcache.system.console import (
     command_line,
     extract_command,
     flush_output,
+    is_standard_output,
     prepare_output,
     reporter,
     show_table,
@@ -783,17 +784,20 @@ def report(
     missing = write_report(
         out, results_dir=results_dir, cache_dir=cache_dir, manifest=known, csv=csv, markdown=markdown
     )
-    for path in filter(None, (csv, markdown)):
-        console.print(f"table: {path.resolve()}", markup=False)
+    written = [path for path in (out, csv, markdown) if path is not None]
+    # Not into a table that goes there.
+    told = Console(stderr=True, soft_wrap=True) if any(map(is_standard_output, written)) else console
+    for path in written[1:]:
+        told.print(f"table: {path.resolve()}", markup=False)
     if tensorboard is not None:
         from readouts.report.tensorboard import write_events
 
         n_runs, unread = write_events(tensorboard, results_dir=results_dir)
         missing += [message for message in unread if message not in missing]
-        console.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
+        told.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
     for message in missing:
-        console.print(f"not shown: {message}", markup=False)
-    console.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
+        told.print(f"not shown: {message}", markup=False)
+    told.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
 
 
 @app.command()

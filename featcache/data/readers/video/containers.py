@@ -24,7 +24,7 @@ def look_through(path: Path, container: str) -> str | None:
         container: what FFmpeg calls its format.
 
     Returns:
-        What cannot be known of it and should be said; None where all is well, or the container is not known.
+        What cannot be known of it and should be said; None where all is well.
 
     Raises:
         IncompleteError: it ends before what it speaks of, or is no such file from some byte on.
@@ -32,13 +32,36 @@ def look_through(path: Path, container: str) -> str | None:
     """
     walk = next((walk for name, walk in _WALKS.items() if name in container.split(",")), None)
     if walk is None:
-        return None
+        is_picture = container.endswith("_pipe") or container in ("image2", "apng")
+        return None if is_picture else f"files of kind {container} do not tell whether all frames are there"
     with path.open("rb") as file:
         return walk(file, path.stat().st_size)
 
 
 _TIFF = {b"II*\0": "<HI", b"MM\0*": ">HI", b"II+\0": "<QQ", b"MM\0+": ">QQ"}
 """How the four first bytes say that the number of a page's entries and the place of the next are written."""
+
+
+_MAGIC = {
+    b"....ftyp": "mp4",
+    b"\x1aE\xdf\xa3": "matroska",
+    b"RIFF....AVI ": "avi",
+    b"GIF8": "gif",
+    b"FLV": "flv",
+    b"OggS": "ogg",
+    b"0&\xb2u\x8ef\xcf\x11": "asf",
+}
+"""How files of some formats begin, a dot for any byte."""
+
+
+def format_of(path: Path) -> str | None:
+    """What a file that FFmpeg cannot open was to be, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    for magic, name in _MAGIC.items():
+        if len(head) == 16 and all(byte in (ord("."), head[i]) for i, byte in enumerate(magic)):
+            return name
+    return None
 
 
 def n_pages(path: Path) -> int:
@@ -105,6 +128,8 @@ def _iso(file: BinaryIO, size: int) -> str | None:
         _inside(f"the box {kind.decode()!r}", position, position + length, size)
         seen.add(kind)
         position += length
+    if not seen & {b"moov", b"moof"}:
+        raise IncompleteError("it is not finished: no box 'moov' tells where its frames are")
     if b"moof" in seen and not seen & {b"mfra", b"sidx"}:
         return "no index of its fragments follows them: whether some are missing at its end cannot be told"
     return None
@@ -238,8 +263,6 @@ def _chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, in
         if kind == b"LIST" and form == b"rec ":
             position += 12
             continue
-        if not kind.strip(b"\0"):
-            return
         yield kind, position, position + 8 + length
         position += 8 + length + (length & 1)
 

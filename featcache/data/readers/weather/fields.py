@@ -26,7 +26,18 @@ from featcache.data.readers.weather.windows import hour
 from featcache.manifest import Dataset
 
 _AXES = ("time", "latitude", "longitude")
-_FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zlib.error)
+_FAULTS = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    zlib.error,
+)
 """What xarray, zarr and the codecs raise for a store or chunk that is not what it should be."""
 _METADATA = (".zarray", ".zattrs", "zarr.json")
 
@@ -195,11 +206,17 @@ def open_fields(path: Path, dataset: Dataset) -> FieldStore:
             what = "there is no such folder; if it is in another data folder, name it: SCIVID_DATA_DIR"
         raise WholeFileError(what)
     try:
-        # A consolidated copy of the metadata saves nothing on a disk, and may be older than the arrays.
-        arrays = dict(zarr.open_group(path, mode="r", use_consolidated=False).arrays())
-        opened = _opened(path, arrays)
+        return _checked(path, dataset)
+    except UnreadableError:
+        raise
     except _FAULTS as problem:
         raise WholeFileError(f"it cannot be opened as Zarr ({problem})") from None
+
+
+def _checked(path: Path, dataset: Dataset) -> FieldStore:
+    # A consolidated copy of the metadata saves nothing on a disk, and may be older than the arrays.
+    arrays = dict(zarr.open_group(path, mode="r", use_consolidated=False).arrays())
+    opened = _opened(path, arrays)
     _require_axes(opened, dataset)
     latitude, longitude = opened["latitude"].values, opened["longitude"].values
     axes = grid_of(latitude, longitude, dataset)

@@ -76,3 +76,16 @@ def remuxed(
                 packet.stream, packet.pts, packet.dts = stream, packet.pts + delay, packet.dts + delay
                 new.mux(packet)
     return path
+
+
+def picture(path: Path, levels: np.ndarray, n_frames: int = 1) -> Path:
+    """A lossless video in grey whose frames are all the same."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *levels.shape, "gray"
+        for k in range(n_frames):
+            frame = av.VideoFrame.from_ndarray(levels, format="gray")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path

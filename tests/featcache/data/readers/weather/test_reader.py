@@ -338,12 +338,20 @@ def test_nothing_there_says_how_to_get_it(tmp_path: Path) -> None:
         opened(tmp_path, bucket=None)
 
 
-@pytest.mark.parametrize("damage", ["no metadata", "no json", "no time units"])
+@pytest.mark.parametrize(
+    "damage", ["no metadata", "no json", "no time units", "chunks of nothing", "a number for names"]
+)
 def test_a_store_that_cannot_be_opened(store: Path, damage: str) -> None:
     if damage == "no metadata":
         (store / ".zgroup").unlink()
     elif damage == "no json":
         (store / "warmth" / ".zarray").write_text("{")
+    elif damage == "chunks of nothing":
+        path = store / "warmth" / ".zarray"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chunks": [1, 19, 0]}))
+    elif damage == "a number for names":
+        path = store / "warmth" / ".zattrs"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"coordinates": 37}))
     else:
         path = store / "time" / ".zattrs"
         path.write_text(path.read_text().replace("hours since", "hours since soon, not"))
