@@ -21,6 +21,7 @@ from featcache.system.console import (
     command_line,
     extract_command,
     flush_output,
+    is_standard_output,
     prepare_output,
     reporter,
     show_table,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from featcache.manifest import Manifest
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.run import Outcome
+    from readouts.training.run import Run
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -277,6 +279,7 @@ def extract(
             skip_bad=skip_bad,
             force=force,
             progress=progress,
+            say=lambda line: console.print(line, markup=False),
         ):
             of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
             size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
@@ -471,6 +474,7 @@ def train_readout(
         **where,
     )
     run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed)
+    there = _announced(run, known, extract, results_dir, again=again)
     with reporter(console) as progress:
         rows = train(
             run,
@@ -483,7 +487,25 @@ def train_readout(
         )
     for row in rows:
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
-        console.print(f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}")
+        result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
+        console.print(f"{result}{there}", markup=False)
+
+
+def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
+    """Says what to know before a run is believed; what to add to its scores where they are there already."""
+    from readouts.features.origins import remarks
+    from readouts.results.table import load_run, recorded
+
+    stores = {role: split.store for role, split in run.splits.items()}
+    for line in remarks(stores, known, extract=extract):
+        console.print(f"note: {line}", markup=False)
+    if again or not (rows := load_run(results_dir, run.id)):
+        return ""
+    if recorded(results_dir, run.id, tested_on=run.tested_on):
+        return f" (was in the table since {rows[0]['finished']:%Y-%m-%d %H:%M}: nothing computed)"
+    if any(row["test"] is not None for row in rows):
+        console.print("note: test was scored on other clips or labels before; that score is replaced")
+    return ""
 
 
 @app.command()
@@ -576,14 +598,21 @@ def sweep(
 
 
 def _tell(outcome: "Outcome", n_runs: int) -> None:
-    """Which runs of a sweep others have, and which failed."""
+    """Which runs of a sweep others have, and which failed: with either it is not done."""
+    for note in outcome.notes:
+        console.print(f"note: {note}", markup=False)
     for label in outcome.busy:
-        console.print(f"another process is training {label}: run this again when it has ended", markup=False)
+        console.print(f"another process is training {label}", markup=False)
     for failure in outcome.failures:
         if failure.run:  # what has no store is said with the plan
             console.print(f"failed: {failure.label}: {failure.error}", markup=False)
     if outcome.failures:
         raise TrainingError(f"{len(outcome.failures)} of {n_runs} runs failed, see above.")
+    if outcome.busy:
+        raise TrainingError(
+            f"{len(outcome.busy)} of {n_runs} runs are being trained by other processes, see above: run the "
+            "same command again when they have ended."
+        )
 
 
 @app.command()
@@ -752,17 +781,23 @@ def report(
     from readouts.report.page import write_report
 
     known = _manifest(manifest)
-    write_report(
+    missing = write_report(
         out, results_dir=results_dir, cache_dir=cache_dir, manifest=known, csv=csv, markdown=markdown
     )
-    for path in filter(None, (csv, markdown)):
-        console.print(f"table: {path.resolve()}", markup=False)
+    written = [path for path in (out, csv, markdown) if path is not None]
+    # Not into a table that goes there.
+    told = Console(stderr=True, soft_wrap=True) if any(map(is_standard_output, written)) else console
+    for path in written[1:]:
+        told.print(f"table: {path.resolve()}", markup=False)
     if tensorboard is not None:
         from readouts.report.tensorboard import write_events
 
-        n_runs = write_events(tensorboard, results_dir=results_dir)
-        console.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
-    console.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
+        n_runs, unread = write_events(tensorboard, results_dir=results_dir)
+        missing += [message for message in unread if message not in missing]
+        told.print(f"curves of {n_runs} runs: tensorboard --logdir {tensorboard}", markup=False)
+    for message in missing:
+        told.print(f"not shown: {message}", markup=False)
+    told.print(f"report: {out.resolve()} (open it in a browser)", markup=False)
 
 
 @app.command()

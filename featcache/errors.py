@@ -33,6 +33,10 @@ class StoreError(ScividError):
     """A feature store is incomplete, corrupt, or not the one that was asked for."""
 
 
+class DamagedFileError(StoreError):
+    """A file of ours is not what was written, or cannot be read; names it and the way out."""
+
+
 class TrainingError(ScividError):
     """A readout's training went astray; names run and step. What was written before stays."""
 

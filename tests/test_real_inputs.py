@@ -89,7 +89,7 @@ class Passed:
         return load_results(self.folder / "results")
 
     def predictions(self) -> Mapping[str, np.ndarray]:
-        return read_predictions(RunFolder.of(self.folder / "results", self.rows()[0]).predictions("val"))[1]
+        return read_predictions(RunFolder.of(self.folder / "results", self.rows()[0]), "val")[1]
 
 
 def pass_through(

@@ -2,7 +2,8 @@
 
 Listing the clips of a split means reading all of it, tens of GB for the largest. What a scan found is kept
 below the cache folder, beside what it was made from: the manifest's entry, the code that reads, and size,
-inode and times of every file. Where one of these differs, or the kept file is not whole, it is read again.
+inode and times of every file. Where one of these differs, or the kept file does not have the digest that it
+carries, it is read again.
 """
 
 import json
@@ -13,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, SkippedClip
@@ -21,6 +21,7 @@ from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
 from featcache.system.files import keep, remove_leftovers
+from featcache.system.sealed import parquet_sealed, read_parquet
 from featcache.system.versions import version_of
 
 FOLDER = "index"
@@ -67,7 +68,7 @@ def _made_from(dataset: Dataset, split: str, data_dir: Path, files: Sequence[str
     entry = asdict(dataset)
     entry["splits"] = entry["splits"][split]
     states = [(name, *_state(data_dir / name)) for name in files]
-    return fingerprint({"dataset": entry, "split": split, "code": _code(), "files": states})
+    return fingerprint({"dataset": entry, "split": split, "code": reading_code(), "files": states})
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -80,7 +81,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 @cache
-def _code() -> str:
+def reading_code() -> str:
     """The version of what reads and lists clips, and a digest of its source."""
     data = Path(__file__).parent
     sources = [data.parent / "clips.py", data / "sampling.py", *sorted((data / "readers").rglob("*.py"))]
@@ -95,16 +96,15 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
         "notes": scan.notes,
         "lenient": scan.lenient,
     }
-    sink = pa.BufferOutputStream()
-    pq.write_table(scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)}), sink)
-    keep(path, sink.getvalue().to_pybytes(), what="the clip index")
+    table = scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)})
+    keep(path, parquet_sealed(table), what="the clip index")
     remove_leftovers(path.parent)
 
 
 def _kept(path: Path, made_from: str) -> Scan | None:
     """A scan that was kept and is whole, and was made from the same; else None."""
     try:
-        table = pq.read_table(path)
+        table = read_parquet(path, required=True)
         about = json.loads(table.schema.metadata[ABOUT])
         if about["made_from"] != made_from:
             return None

@@ -7,26 +7,31 @@ themselves: by the bytes they are encoded in, or by their position in the video 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from einops import rearrange
 from jaxtyping import Int64, UInt8
 
 from featcache.clips import Clip, ClipIndex
-from featcache.data.index_cache import FOLDER
+from featcache.data.index_cache import FOLDER, reading_code
 from featcache.data.readers.base import SCAN_THREADS, Reader
 from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction
-from featcache.fingerprint import SHORT, fingerprint
-from featcache.store.frame_table import from_bytes, to_bytes
+from featcache.fingerprint import FEATURE_VERSION, SHORT, fingerprint
 from featcache.store.rows import KEY_BYTES, FrameTable
 from featcache.system.console import Progress
 from featcache.system.files import keep
+from featcache.system.sealed import parquet_sealed, read_parquet
 
 PAYS = 0.5
 """Frames are stored once if these are at most so large a share of all that the model would see otherwise."""
+
+MADE_FROM = b"made_from"
+"""In the metadata of a table that is kept, the digest of all that it depends on."""
 
 _BLOCK = 128
 """Clips whose frames are looked at before progress is told."""
@@ -45,11 +50,12 @@ def shared_frames(
     if job.frame_steps is None:
         return None
     shape = len(index), job.views.n_views, len(job.frame_steps)
-    path = cache_dir / FOLDER / f"{job.dataset.name}-{job.split}-frames-{_made_from(job, index)}"
-    table = _kept(path, shape)
+    made_from = _made_from(job, index)
+    path = cache_dir / FOLDER / f"{job.dataset.name}-{job.split}-frames-{made_from[:SHORT]}.parquet"
+    table = _kept(path, made_from, shape)
     if table is None:
         table = FrameTable.of_keys(_keys(job, index, reader, progress))
-        keep(path, to_bytes(table), what="the table of distinct frames")
+        keep(path, _to_bytes(table, made_from), what="the table of distinct frames")
     return table if pays(job, table.n_frames, len(index)) else None
 
 
@@ -109,8 +115,10 @@ def _clip_keys(views: ClipViews, reader: Reader, clip: Clip) -> UInt8[np.ndarray
 
 
 def _made_from(job: Extraction, index: ClipIndex) -> str:
-    """A short digest of all that the table depends on: the records' bytes, and which frames are sampled."""
-    parts = {
+    """The digest of all that the table depends on: the records' bytes, which frames are sampled, the code."""
+    parts: dict[str, Any] = {
+        "version": FEATURE_VERSION,
+        "code": reading_code(),
         "index": index.frames_digest,
         "clip": asdict(job.clip_spec),
         "shuffled": job.shuffle_frames,
@@ -119,12 +127,20 @@ def _made_from(job: Extraction, index: ClipIndex) -> str:
         "steps": list(job.frame_steps or ()),
         "decoding": job.dataset.features,
     }
-    return fingerprint(parts)[:SHORT]
+    return fingerprint(parts)
 
 
-def _kept(path: Path, shape: tuple[int, int, int]) -> FrameTable | None:
-    """A table that was kept and is whole; a broken one costs looking again."""
+def _to_bytes(table: FrameTable, made_from: str) -> bytes:
+    """The table as Parquet, sealed: a number for each clip, view and step, in this order."""
+    return parquet_sealed(pa.table({"frame": table.numbers.ravel()}, metadata={MADE_FROM: made_from}))
+
+
+def _kept(path: Path, made_from: str, shape: tuple[int, int, int]) -> FrameTable | None:
+    """A table that was kept, is whole and was made from the same; for want of one, frames are looked at."""
     try:
-        return from_bytes(path.read_bytes(), shape)
-    except (OSError, ValueError):
+        table = read_parquet(path, required=True)
+        if (table.schema.metadata or {}).get(MADE_FROM) != made_from.encode():
+            return None
+        return FrameTable(table.column("frame").to_numpy().reshape(shape))
+    except (OSError, ValueError, KeyError):
         return None

@@ -294,7 +294,9 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets
     }
     arrays = _field_arrays(len(index), used.shape[1], len(steps), grid)
     filled = arrays | {name: replace(arrays[name], blocks=[values]) for name, values in known.items()}
-    return SplitTargets(arrays=filled, parts=_about(job), blocks=_fields(reader, steps))
+    region = {key: list(ends) for key in ("latitude", "longitude") if (ends := getattr(job.dataset, key))}
+    parts = _about(job) | ({"region": region} if region else {})
+    return SplitTargets(arrays=filled, parts=parts, blocks=_fields(reader, steps))
 
 
 def _field_arrays(n_clips: int, n_leads: int, n_times: int, grid: tuple[int, int, int]) -> Arrays:

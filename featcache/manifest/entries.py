@@ -122,7 +122,10 @@ class Node:
                 for name, node in self.children(key, optional=not required)
             }
         if shape is tuple:
-            return tuple(node._entry(get_args(kind)[0]) for node in self.items(key))
+            entries, args = self.items(key), get_args(kind)
+            if args[-1] is not Ellipsis and len(entries) != len(args):
+                raise self.error(key, f"a list of {len(args)}")
+            return tuple(node._entry(args[0]) for node in entries)
         if kind is int:
             return self.at_least(key, 0 if field.default == 0 else 1)
         return self.child(key)._entry(kind) if is_dataclass(kind) else self.value(key, kind)

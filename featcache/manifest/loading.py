@@ -7,6 +7,7 @@ value is one message with the file, the path of keys in it, and what was expecte
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from featcache.errors import CallError
 from featcache.manifest.entries import Node, overlay, read_entries
@@ -22,6 +23,7 @@ from featcache.manifest.values import (
     is_date,
 )
 
+_PLACES = ("files", "also")
 _MOST_SHARDS = 99_999
 """Their numbers have five digits in a file's name."""
 
@@ -40,7 +42,7 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     entries = read_entries(shipped_manifest())
     origin = str(shipped_manifest())
     if extra is not None:
-        entries = overlay(entries, read_entries(extra))
+        entries = _without_official_copies(overlay(entries, over := read_entries(extra)), entries, over)
         origin = str(extra)
     root = Node(entries, origin)
     root.keys("format", "datasets", "tasks")
@@ -49,6 +51,36 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     datasets = {name: _dataset(name, node) for name, node in _named(root, "datasets")}
     tasks = {name: _task(name, node, datasets) for name, node in _named(root, "tasks")}
     return Manifest(datasets=datasets, tasks=tasks)
+
+
+def _without_official_copies(entries: Any, shipped: Any, over: Any) -> Any:
+    """Without the `bucket` of data sets of which the user's manifest says that the files are others."""
+    datasets = over.get("datasets")
+    for name, changes in datasets.items() if isinstance(datasets, dict) else ():
+        official = shipped["datasets"].get(name)
+        if official and isinstance(changes, dict) and "bucket" not in changes and _others(changes, official):
+            entries["datasets"][name] = {**entries["datasets"][name], "bucket": None}
+    return entries
+
+
+def _others(changes: Mapping[str, Any], official: Mapping[str, Any]) -> bool:
+    """Whether changes of a shipped data set are of what its files hold, or of where they are."""
+    inside = {"reader", "features", "variables", "frame_size", "channels", "latitude", "longitude"}
+    known, named = (
+        {
+            str(split[key])
+            for split in _mappings(entry.get("splits"))
+            for key in ("files", "also")
+            if key in split
+        }
+        for entry in (official, changes)
+    )
+    return bool(inside & set(changes)) or not named <= known
+
+
+def _mappings(entries: Any) -> list[Any]:
+    values = entries.values() if isinstance(entries, dict) else ()
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _named(node: Node, key: str) -> list[tuple[str, Node]]:
@@ -68,14 +100,22 @@ def _dataset(name: str, node: Node) -> Dataset:
     for label in filter(None, (*dataset.rare, dataset.background)):
         if label not in dataset.classes:
             raise node.error("classes", f"a list that holds {label!r}, which `background` or `rare` names")
-    if dataset.frame_size is not None and len(dataset.frame_size) != 2:
-        raise node.error("frame_size", "[rows, columns]")
     if dataset.channels not in (1, 3):
         raise node.error("channels", "1 (grey) or 3 (RGB)")
+    _check_region(dataset, node)
     for split, child in _named(node, "splits"):
         _check_split(dataset.splits[split], child, n_classes=len(dataset.classes))
     _check_pixels(dataset.pixels, node.child("pixels"), dataset.channels)
     return dataset
+
+
+def _check_region(dataset: Dataset, node: Node) -> None:
+    for key, first, last in (("latitude", -90.0, 90.0), ("longitude", -360.0, 720.0)):
+        ends = getattr(dataset, key)
+        if ends is not None and not first <= ends[0] < ends[1] <= last:
+            raise node.error(key, f"[first, last] degrees, ascending, {first:g} to {last:g}")
+    if dataset.longitude is not None and dataset.longitude[1] - dataset.longitude[0] >= 360.0:
+        raise node.error("longitude", "less than 360 degrees from the first column to the last")
 
 
 def _check_split(split: Split, node: Node, *, n_classes: int) -> None:
@@ -123,7 +163,7 @@ def _source(node: Node, datasets: Mapping[str, Dataset]) -> tuple[str, str]:
 
 def _augmentation(node: Node) -> Augmentation:
     augmentation = node.build(Augmentation)
-    if len(augmentation.scale) != 2 or not 1.0 <= augmentation.scale[0] <= augmentation.scale[1]:
+    if not 1.0 <= augmentation.scale[0] <= augmentation.scale[1]:
         raise node.error("scale", "[smallest, largest] resize factor, both at least 1")
     for key, chance in (("blur", augmentation.blur), ("flip", augmentation.flip)):
         if not 0.0 <= chance <= 1.0:

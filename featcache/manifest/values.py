@@ -111,6 +111,10 @@ class Dataset:
     pixels: Pixels = field(default_factory=Pixels)
     variables: tuple[str, ...] = ()
     """Weather: the fields that are the channels, in their order."""
+    latitude: tuple[float, float] | None = None
+    """Weather: the southernmost and the northernmost row, in degrees; absent, from pole to pole."""
+    longitude: tuple[float, float] | None = None
+    """Weather: the first column and, eastward, the last; absent, all around from 0 degrees."""
     clip_every: int | None = None
     """Videos without a `clips` file: frames from one clip's first to the next's; absent, one clip a video."""
     classes: tuple[str, ...] = ()

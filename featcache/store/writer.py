@@ -132,6 +132,11 @@ class StoreWriter:
         """Shape of the store."""
         return self.header.spec
 
+    @property
+    def absent_rows(self) -> frozenset[int]:
+        """Rows that were skipped in the shards that are on disk."""
+        return frozenset(row for rows in self._absent_of.values() for row in rows)
+
     def todo(self) -> list[int]:
         """The shards still to be written, in order."""
         return [shard for shard in range(self.spec.n_shards) if shard not in self._absent_of]
@@ -180,7 +185,8 @@ class StoreWriter:
     def log_run(self, **facts: object) -> None:
         """Append what this run did (clips, seconds, device) to runs.jsonl, which no digest covers."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(self.path / "runs.jsonl", json.dumps({"logged": when, **facts}))
+        line = json_sealed({"logged": when, **facts}, sort_keys=False)
+        append_line(self.path / "runs.jsonl", line.decode().rstrip())
 
     def finish(self) -> FeatureStore:
         """Find every shard on disk, mark the store complete, let go of the lock, open the store.

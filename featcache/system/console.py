@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
+from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING
 
@@ -136,6 +137,21 @@ def flush_output() -> None:
     """Print what is still held back, so that it fails where it can be told."""
     if sys.stdout is not None:  # it was closed
         sys.stdout.flush()
+
+
+def is_standard_output(path: Path) -> bool:
+    """Whether a path leads where this process prints, as /dev/stdout does."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:
+        return False
+
+
+def print_bytes(content: bytes) -> None:
+    """Write to standard output, after what was printed before."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def prepare_output() -> None:

@@ -29,6 +29,10 @@ KEY = "seal"
 """Under which JSON and Parquet files of ours have it."""
 
 
+_PARQUET_LIMIT = 2**32
+"""Bytes; the largest of ours list clips, a few hundred bytes each."""
+
+
 class BrokenSealError(ValueError):
     """A file is not, byte for byte, what was sealed; worded as the end of a sentence that begins with it."""
 
@@ -38,10 +42,15 @@ class BrokenSealError(ValueError):
 
 def seal(content: bytes) -> bytes:
     """The content with its digest where it had `UNSEALED`."""
+    return b"".join(sealed_pieces(content))
+
+
+def sealed_pieces(content: bytes) -> list[memoryview | bytes]:
+    """As `seal`, in pieces to be written one after the other: what is large is not copied."""
     start, found = _seal_of(content)
     assert found == _ZEROS, "sealed already"
-    digest = sha256(content).hexdigest().encode()
-    return content[:start] + digest + content[start + len(digest) :]
+    digest, view = sha256(content).hexdigest().encode(), memoryview(content)
+    return [view[:start], digest, view[start + len(digest) :]]
 
 
 def check_seal(content: bytes | mmap.mmap, *, required: bool = False) -> bool:
@@ -107,11 +116,16 @@ def read_sealed(path: Path, *, limit: int = 2**32) -> bytes:
     return content
 
 
-def json_sealed(document: Mapping[str, Any], *, indent: int | None = None) -> bytes:
-    """A JSON object as a sealed file; `KEY` is the seal's."""
+def json_sealed(document: Mapping[str, Any], **options: Any) -> bytes:
+    """A JSON object as a sealed file; `KEY` is the seal's.
+
+    Args:
+        document: without the seal.
+        options: of `json.dumps`; unless they say otherwise keys are sorted, and NaN is refused.
+    """
     assert KEY not in document
-    text = json.dumps({**document, KEY: UNSEALED}, sort_keys=True, indent=indent, allow_nan=False)
-    return seal(text.encode() + b"\n")
+    how = {"sort_keys": True, "allow_nan": False, **options}
+    return seal(json.dumps({**document, KEY: UNSEALED}, **how).encode() + b"\n")
 
 
 def json_unsealed(content: bytes) -> tuple[dict[str, Any], bool]:
@@ -127,7 +141,8 @@ def json_unsealed(content: bytes) -> tuple[dict[str, Any], bool]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
-    document.pop(KEY, None)
+    if document.pop(KEY, None) is not None and not sealed:
+        raise BrokenSealError  # what was changed is the seal itself, and perhaps more
     return document, sealed
 
 
@@ -138,18 +153,27 @@ def parquet_sealed(table: pa.Table) -> bytes:
     return seal(bytes(sink.getvalue()))
 
 
-def read_parquet(path: Path, **options: Any) -> pa.Table:
+def read_parquet(path: Path, *, required: bool = False, **options: Any) -> pa.Table:
     """The table of a Parquet file, once its seal was found to be right, if it has one.
 
     Args:
         path: of the file.
+        required: it is of a form that always was sealed.
         options: of `pyarrow.parquet.read_table`.
 
     Raises:
-        ValueError: the seal is broken, or it is not Parquet (`pyarrow.ArrowInvalid` is one).
+        ValueError: the seal is broken, or it is not Parquet.
         OSError: it cannot be read, or is no regular file.
     """
-    return pq.read_table(pa.BufferReader(read_sealed(path)), **options)
+    content = read_regular(path, limit=_PARQUET_LIMIT)
+    sealed = check_seal(content, required=required)
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        if not sealed and KEY.encode() in (file.metadata.metadata or {}):
+            raise BrokenSealError  # as in JSON
+        return pq.read_table(pa.BufferReader(content), **options)
+    except (pa.ArrowException, OSError) as problem:  # of the bytes: they were read before
+        raise ValueError(f"is no whole Parquet file ({problem})") from problem
 
 
 def _seal_of(content: bytes | mmap.mmap) -> tuple[int, bytes]:

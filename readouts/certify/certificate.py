@@ -4,7 +4,6 @@ Nothing is run here: the tolerances, the rules of the verdict, the interval of a
 Reports read it without knowing a backbone; `readouts.certify.compare` makes it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
@@ -14,11 +13,15 @@ from statistics import fmean, stdev
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
-from featcache.errors import StoreError
-from featcache.system.files import publish
+from featcache.errors import DamagedFileError
+from featcache.system.files import publish, read_regular
+from featcache.system.sealed import json_sealed, json_unsealed
 
 FILE = "certificate.json"
-"""The name of the file, in the folder of the train store."""
+"""The name of the file, in the folder of the train store: sealed JSON, an entry a layer."""
+
+LARGEST = 2**26
+"""Bytes; an entry holds the losses of every step, a few hundred kB at the most."""
 
 CERTIFICATE_VERSION = 2
 """Raised when a verdict means something else; older certificates are then as good as none."""
@@ -295,10 +298,12 @@ def write_certificate(store_path: Path, certificate: Certificate) -> None:
     """Keep it with the train store, in place of an earlier one of the same layer."""
     kept = dict[str, Certificate]()
     # A damaged one is lost already, and takes nothing along.
-    with suppress(StoreError):
+    with suppress(DamagedFileError):
         kept = _read_all(store_path)
     kept[certificate.layer] = certificate
-    publish(store_path / FILE, json.dumps(kept, indent=1, default=asdict).encode() + b"\n")
+    # A loss that is no number is a finding: NaN is kept as Python's JSON has it.
+    content = json_sealed(kept, sort_keys=False, allow_nan=True, indent=1, default=asdict)
+    publish(store_path / FILE, content)
 
 
 def read_certificate(store_path: Path, layer: str | None = None) -> Certificate | None:
@@ -307,7 +312,7 @@ def read_certificate(store_path: Path, layer: str | None = None) -> Certificate 
     One of another version of scivid, whose verdict may mean something else, counts as none.
 
     Raises:
-        StoreError: the file is there and cannot be read.
+        DamagedFileError: the file is there and cannot be read.
     """
     kept = _read_all(store_path)
     if layer is not None:
@@ -318,16 +323,17 @@ def read_certificate(store_path: Path, layer: str | None = None) -> Certificate 
 def _read_all(store_path: Path) -> dict[str, Certificate]:
     path = store_path / FILE
     try:
+        entries, _ = json_unsealed(read_regular(path, limit=LARGEST))
         return {
             layer: _certificate(entry)
-            for layer, entry in json.loads(path.read_bytes()).items()
+            for layer, entry in entries.items()
             if entry["version"] == CERTIFICATE_VERSION
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        raise StoreError(
-            f"{path} cannot be read as a certificate ({problem!r}): delete it and run `scivid certify` again."
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise DamagedFileError(
+            f"{path} cannot be read as a certificate ({problem}): delete it and run `scivid certify` again."
         ) from problem
 
 

@@ -28,6 +28,7 @@ from readouts.certify.certificate import (
     gap_interval,
     is_exact,
     judge,
+    read_certificate,
     worst_difference,
     write_certificate,
 )
@@ -80,7 +81,8 @@ def certify(
         progress: told what is being done.
 
     Raises:
-        StoreError: backbone, preprocessing, data or labels are not those of a store; says in what.
+        StoreError: backbone, preprocessing, data or labels are not those of a store; says in what. Or the
+            certificates that are there are damaged.
         DataError: files are missing or broken.
         WeightsError: the backbone's weights are missing or do not fit.
         CallError: fewer than one seed, clip or clip view.
@@ -92,6 +94,8 @@ def certify(
         for role in ("train", "val")
     }
     n_seeds = _n_seeds(run, seeds)
+    # Before the work: a damaged file of certificates would be lost with those of other layers.
+    read_certificate(run.training.store.path)
     encoder = backbone.load((run.training.layer,), device, sources["train"].job.dtype)
     train = OnlineTokens(sources["train"], run.training, encoder, device, batch)
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)

@@ -6,6 +6,7 @@ polar weather. Losses and scores of global fields share these weights.
 
 from math import pi
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -30,3 +31,36 @@ def latitude_weights(n_rows: int) -> Float[Tensor, "Y"]:
     weights = latitudes.cos() * torch.tensor(step / 2, dtype=torch.float64).sin()
     weights[[0, -1]] = torch.tensor(step / 4, dtype=torch.float64).sin().square()
     return weights / weights.mean()
+
+
+def row_weights(latitudes: Float[np.ndarray, "Y"]) -> Float[Tensor, "Y"]:
+    """Area of each row of any grid, in any order, of mean 1, in float64.
+
+    A row reaches half-way to its neighbours; the outermost reach as far outward, though not beyond a pole.
+    Even rows from pole to pole have `latitude_weights`, to the bit.
+
+    Args:
+        latitudes: of the rows, in degrees north.
+
+    Raises:
+        CallError: fewer than two rows, or latitudes that are not distinct ones of the globe.
+    """
+    degrees = np.asarray(latitudes, np.float64)
+    order = np.argsort(degrees)
+    ascending, n_rows = degrees[order], len(degrees)
+    if n_rows < 2 or not (np.abs(degrees) <= 90.001).all() or (np.diff(ascending) <= 0).any():
+        raise CallError(
+            f"latitudes {ascending[:3].tolist()} ...: two or more that differ, -90 to 90, are needed."
+        )
+    even = np.linspace(-90.0, 90.0, n_rows)
+    if np.abs(ascending - even).max() <= 0.01 * 180.0 / (n_rows - 1):
+        weights = latitude_weights(n_rows)
+    else:
+        between = (ascending[1:] + ascending[:-1]) / 2
+        outer = 2 * ascending[[0, -1]] - between[[0, -1]]
+        bounds = np.radians(np.clip([outer[0], *between, outer[1]], -90.0, 90.0))
+        bands = torch.from_numpy(np.diff(np.sin(bounds)))
+        weights = bands / bands.mean()
+    placed = torch.empty_like(weights)
+    placed[torch.from_numpy(order)] = weights
+    return placed

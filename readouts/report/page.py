@@ -16,11 +16,13 @@ from featcache.errors import CallError
 from featcache.manifest import Manifest
 from featcache.store.feature_store import FeatureStore
 from readouts.report.costs import cost_figures
+from readouts.report.figures import PageFigure
+from readouts.report.gaps import Gaps
 from readouts.report.overview import overview
 from readouts.report.stores import store_sections
-from readouts.report.sweeps import sweep_sections
+from readouts.report.sweeps import SweepSection, sweep_sections
 from readouts.report.tables import comparison_of, csv_of, markdown_of, put_in_place
-from readouts.report.task import task_section
+from readouts.report.task import TaskSection, task_section
 from readouts.results.formatting import format_published, format_score
 from readouts.results.task_results import TaskResults, finished_stores, load_task_results
 
@@ -33,8 +35,8 @@ def write_report(
     manifest: Manifest,
     csv: Path | None = None,
     markdown: Path | None = None,
-) -> None:
-    """Write the page to `out`, and the same rows as tables where asked.
+) -> list[str]:
+    """Write the page to `out`, and the same rows as tables where asked; returns what is missing, and why.
 
     Args:
         out: the page.
@@ -53,12 +55,12 @@ def write_report(
             "train a readout first."
         )
     stores, problems = finished_stores(cache_dir)
-    tasks = load_task_results(results_dir, stores, manifest)
-    if not tasks and not stores and not problems:
+    tasks, damaged = load_task_results(results_dir, stores, manifest)
+    if not any((tasks, stores, problems, damaged)):
         raise CallError(
             f"no results in {results_dir} and no finished stores in {cache_dir}: run `scivid demo`."
         )
-    page = _page(tasks, stores, problems, results_dir)
+    page, missing = _page(tasks, stores, [*damaged, *problems], results_dir)
     put_in_place(out, page)
     if csv is not None:
         put_in_place(csv, csv_of(tasks))
@@ -67,6 +69,7 @@ def write_report(
     for task in tasks:
         if task.intervals is not None:
             task.intervals.keep()
+    return missing
 
 
 def comparison(
@@ -74,7 +77,7 @@ def comparison(
 ) -> list[tuple[str, list[dict[str, object]]]]:
     """For each task its title, and our configurations, baselines and published rows in one list."""
     stores, _ = finished_stores(cache_dir)
-    tasks = load_task_results(results_dir, stores, manifest)
+    tasks, _ = load_task_results(results_dir, stores, manifest)
     return [(f"{task.title}: {task.metric_title}", comparison_of(task)) for task in tasks]
 
 
@@ -83,18 +86,34 @@ def _page(
     stores: Sequence[FeatureStore],
     problems: Sequence[str],
     results_dir: Path,
-) -> str:
-    sections, unreadable = store_sections(stores, results_dir)
+) -> tuple[str, list[str]]:
+    """The page, and all that is missing on it."""
+    gaps = Gaps()
+    of_tasks = list[TaskSection]()
+    for task in tasks:
+        with gaps.around(f"task {task.name}"):
+            of_tasks.append(task_section(task, results_dir))
+    sweeps, costs = list[SweepSection](), list[PageFigure]()
+    with gaps.around("sweeps"):
+        sweeps = sweep_sections(tasks, results_dir, gaps)
+    with gaps.around("costs"):
+        costs = cost_figures(tasks)
+    of_stores, unreadable = store_sections(stores, results_dir)
+    beside = [message for one in of_tasks for message in one.missing]
+    beside += [message for one in of_stores for message in one.missing]
+    unmade = [*(one.results.problem for one in of_tasks if one.results.problem), *gaps.messages, *unreadable]
+    missing = dict.fromkeys([*problems, *unmade, *beside])
     environment = Environment(
         loader=PackageLoader("readouts.report", "."), autoescape=select_autoescape(["html"])
     )
     environment.filters |= {"score": format_score, "published": format_published}
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        overview=overview(tasks),
-        tasks=[task_section(task, results_dir) for task in tasks],
-        sweeps=sweep_sections(tasks, results_dir),
-        costs=cost_figures(tasks),
-        stores=sections,
-        problems=[*problems, *unreadable],
+        overview=overview([one.results for one in of_tasks]),
+        tasks=of_tasks,
+        sweeps=sweeps,
+        costs=costs,
+        stores=of_stores,
+        missing=list(missing),
     )
+    return page, list(missing)

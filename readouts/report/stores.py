@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.errors import ScividError
 from featcache.store.feature_store import FeatureStore
 from featcache.system.console import command_line
 from readouts.certify.certificate import read_certificate
 from readouts.report import figures
+from readouts.report.gaps import Gaps, pictures_of
 from readouts.report.token_figures import LayerFigures, token_figures
 from readouts.results.costs import cost_of
 from readouts.results.formatting import counted
@@ -44,6 +44,8 @@ class StoreSection:
     channels: int
     layers: Sequence[LayerFigures]
     skipped: Sequence[str]
+    missing: Sequence[str]
+    """What is not shown, and why."""
 
 
 def store_sections(stores: Sequence[FeatureStore], results_dir: Path) -> tuple[list[StoreSection], list[str]]:
@@ -51,13 +53,11 @@ def store_sections(stores: Sequence[FeatureStore], results_dir: Path) -> tuple[l
     groups: dict[tuple[str, str], list[FeatureStore]] = {}
     for store in stores:
         groups.setdefault((store.attrs["task"], store.attrs["backbone"]), []).append(store)
-    sections, problems = [], []
+    sections, gaps = [], Gaps()
     for (task, backbone), ours in groups.items():
-        try:
+        with gaps.around(f"stores of {task} / {backbone}"):
             sections.append(_section(f"{task} / {backbone}", ours, results_dir))
-        except ScividError as problem:
-            problems.append(str(problem))
-    return sections, problems
+    return sections, gaps.messages
 
 
 def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> StoreSection:
@@ -65,12 +65,15 @@ def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> St
     ordered = sorted(stores, key=lambda store: ROLES.index(store.attrs["role"]))
     previews: list[ClipPreview] = []
     layers: list[LayerFigures] = []
+    gaps = Gaps()
     for store in ordered:
         if store.attrs["role"] == PREVIEWS_OF:
-            shown = _previewed(store)
-            found = token_figures(store, list(shown), results_dir)
+            shown, found = _previewed(store, gaps), list[LayerFigures]()
+            with gaps.around(f"tokens of {store.path}"):
+                found = token_figures(store, list(shown), results_dir)
             layers += found
             previews += [_preview(clip, frames, found) for clip, frames in shown.items()]
+    certificates = [_certificate(store, gaps) for store in ordered if store.attrs["role"] == "train"]
     return StoreSection(
         name=name,
         title=str(first.attrs["backbone_title"]),
@@ -81,7 +84,7 @@ def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> St
             "licence of the weights": str(first.attrs["licence"]),
         },
         splits=[_facts(store) for store in ordered],
-        certificates=[_certificate(store) for store in ordered if store.attrs["role"] == "train"],
+        certificates=certificates,
         previews=previews,
         depth=_depth(layers) if len(layers) > 1 else "",
         channels=first.spec.grid.channels,
@@ -89,6 +92,7 @@ def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> St
         skipped=[
             json.dumps(entry) for store in ordered for entry in store.provenance.get("skipped_clips", [])
         ],
+        missing=gaps.messages,
     )
 
 
@@ -108,12 +112,14 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e5 else f"{n_bytes / 1e3:,.1f} kB"
 
 
-def _certificate(store: FeatureStore) -> dict[str, str]:
+def _certificate(store: FeatureStore, gaps: Gaps) -> dict[str, str]:
     """The verdict of every certified layer is one line; without one, the command that makes it.
 
     A store does not know where its data, weights and manifest are; the page says what to add.
     """
-    found = read_certificate(store.path)
+    found, verdict = None, "cannot be read"
+    with gaps.around(f"certificate of {store.path}"):
+        found, verdict = read_certificate(store.path), "not certified"
     if found is not None:
         stale = "" if found.train_fingerprint == store.fingerprint else " (of another state of this store)"
         steps, seeds = found.findings.steps, counted(found.findings.seeds, "seed")
@@ -128,12 +134,13 @@ def _certificate(store: FeatureStore) -> dict[str, str]:
         cache_dir=store.path.parents[2],
     )
     about = "with the --data-dir, --weights-dir and --manifest that its scivid extract was given"
-    return {"verdict": "not certified", "text": "", "about": about, "command": command}
+    return {"verdict": verdict, "text": "", "about": about, "command": command}
 
 
-def _previewed(store: FeatureStore) -> dict[int, bytes]:
+def _previewed(store: FeatureStore, gaps: Gaps) -> dict[int, bytes]:
     """A few clips that have tokens -> their frames as a JPEG strip."""
-    usable = [(clip, frames) for clip, frames in store.previews().items() if clip not in store.skipped_clips]
+    pictures = pictures_of(store, gaps)
+    usable = [(clip, frames) for clip, frames in pictures.items() if clip not in store.skipped_clips]
     return dict(usable[:: max(1, len(usable) // PREVIEWS_SHOWN)][:PREVIEWS_SHOWN])
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from readouts.report import figures
+from readouts.report.gaps import Gaps
 from readouts.report.sweep_curves import panel_of, varied
 from readouts.results.comparability import Row
 from readouts.results.configurations import configurations
@@ -45,31 +46,34 @@ class SweepSection:
     tasks: Sequence[TaskSweep]
 
 
-def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path) -> list[SweepSection]:
+def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path, gaps: Gaps) -> list[SweepSection]:
     """Every sweep that has rows, by name; a study with its title, along the axis that it names.
 
     A row belongs to every sweep that asked for it, whichever trained it first.
     """
-    known = known_sweeps(results_dir)
+    known, damaged = known_sweeps(results_dir)
+    for problem in damaged:
+        gaps.add(str(problem))
     trained = {str(row["sweep"]) for task in tasks for row in task.rows if row.get("sweep")}
     sections = []
     for name in sorted(trained | known.keys()):
         about = known.get(name, {})
-        runs = set(about.get("runs", ()))
-        ours = [
-            (task, [row for row in task.rows if row.get("sweep") == name or row["run"] in runs])
-            for task in tasks
-        ]
-        if n_rows := sum(len(rows) for _, rows in ours):
-            along = about.get("along")
-            sections.append(
-                SweepSection(
-                    name=f"{about['title']} ({name})" if "title" in about else name,
-                    question=about.get("question", ""),
-                    rows=counted(n_rows, "row"),
-                    tasks=[_task_sweep(task, rows, along) for task, rows in ours if len(rows) > 1],
+        with gaps.around(f"sweep {name}"):
+            runs = set(about.get("runs", ()))
+            ours = [
+                (task, [row for row in task.rows if row.get("sweep") == name or row["run"] in runs])
+                for task in tasks
+            ]
+            if n_rows := sum(len(rows) for _, rows in ours):
+                along = about.get("along")
+                sections.append(
+                    SweepSection(
+                        name=f"{about['title']} ({name})" if "title" in about else name,
+                        question=about.get("question", ""),
+                        rows=counted(n_rows, "row"),
+                        tasks=[_task_sweep(task, rows, along) for task, rows in ours if len(rows) > 1],
+                    )
                 )
-            )
     return sections
 
 

@@ -1,13 +1,16 @@
 """The results as files for other programs and for papers: every row as CSV, a table a task as Markdown."""
 
 import csv
+import errno
+import os
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from featcache.errors import CallError
-from featcache.system.files import publish
+from featcache.system.console import is_standard_output, print_bytes
+from featcache.system.files import name_file, publish
 from readouts.results.formatting import (
     configuration_cells,
     counted,
@@ -20,6 +23,13 @@ from readouts.results.task_results import TaskResults
 
 BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
 """Columns beside those of the results table: ends of the 95 % intervals, empty where there are none."""
+
+
+NOT_SUCH_A_FILE = {
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOENT, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.EACCES, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+"""What the operating system says where another name would do."""
 
 
 def comparison_of(results: TaskResults) -> list[dict[str, object]]:
@@ -75,16 +85,27 @@ def markdown_of(tasks: Sequence[TaskResults]) -> str:
 def put_in_place(path: Path, text: str) -> None:
     """Write a table, or the page, whole: what cannot be written leaves the older one as it is.
 
+    A link leads to the file that is written; a pipe or a device, standard output among them, is written to.
+
     Raises:
-        CallError: a full disk, a folder of that name, or none above it that can be made.
+        CallError: there is a folder of that name, none above it that can be made, or it is not ours to write.
+        OSError: the disk is full, or fails.
     """
+    content = text.encode("utf-8", "backslashreplace")  # names of files may be no text
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        publish(path, text.encode())
+        if is_standard_output(path):
+            print_bytes(content)
+        elif path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content)
+        else:
+            publish(Path(os.path.realpath(path)), content)
     except OSError as problem:
-        raise CallError(
-            f"{path} cannot be written ({problem.strerror}): make room, or name another file."
-        ) from problem
+        if problem.errno not in NOT_SUCH_A_FILE:
+            if not is_standard_output(path):
+                name_file(problem, path)
+            raise
+        raise CallError(f"{path} cannot be written ({problem.strerror}): name another file.") from problem
 
 
 def _bounds(task: TaskResults, row: Mapping[str, Any]) -> dict[str, float]:

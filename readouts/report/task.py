@@ -3,15 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from featcache.errors import ScividError
 from readouts.report import figures
+from readouts.report.gaps import Gaps, pictures_of
 from readouts.report.task_figures import EvaluatedRun, figures_of
 from readouts.results.comparability import Row
 from readouts.results.configurations import Configuration
@@ -22,7 +21,7 @@ from readouts.results.formatting import (
     format_score,
     metric_title,
 )
-from readouts.results.run_folder import RunFolder, read_curve
+from readouts.results.run_folder import RunFolder, read_whole_curve
 from readouts.results.task_results import TaskResults, stores_of
 from readouts.tasks.base import Task
 
@@ -39,6 +38,8 @@ class TaskSection:
     results: TaskResults
     problem: str | None
     """Why only the scores are shown."""
+    missing: Sequence[str]
+    """What else is not shown, and why."""
     configurations: Sequence[Mapping[str, Any]]
     n_left_out: int
     """How many configurations are not in `configurations`."""
@@ -60,29 +61,34 @@ class TaskSection:
 
 def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
     """Everything of one task; what cannot be read is skipped and named."""
-    every, run, problem = results.configurations, None, results.problem
+    every, gaps = results.configurations, Gaps()
     drawn: Sequence[figures.PageFigure] = []
     clips: Sequence[Mapping[str, Any]] = []
-    try:
-        run = _evaluated_run(results, results_dir)
-        if run is not None and results.task is not None:
-            drawn, clips = figures_of(results.task, run), _clips(run, results.task)
-    except ScividError as refusal:
-        problem = problem or str(refusal)
+    curves: Sequence[figures.PageFigure] = _curves(results, results_dir, gaps)
+    run = _evaluated_run(results, results_dir, gaps)
+    if run is not None and results.task is not None:
+        with gaps.around(f"pictures of {results.title}"):
+            drawn = figures_of(results.task, run)
+        with gaps.around(f"clips of {results.title}"):
+            clips = _clips(run, results.task, pictures_of(run.store, gaps))
     shown = _shown(every)
     intervals = [found for one in shown if (found := results.interval(one.rows, results.role))]
+    differences = _differences(results)
     refusals = results.intervals.refusals if results.intervals else []
+    for damaged in results.intervals.damaged if results.intervals else []:
+        gaps.add(damaged)
     return TaskSection(
         results=results,
-        problem=problem,
+        problem=results.problem,
+        missing=gaps.messages,
         configurations=[_cells(results, one) for one in shown],
         n_left_out=len(every) - len(shown),
         independent="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution]))
         if intervals
         else "",
         no_intervals=refusals[0].removeprefix("no interval: ") if refusals else "",
-        differences=_differences(results),
-        curves=_curves(results, results_dir),
+        differences=differences,
+        curves=curves,
         run_name="" if run is None else _run_name(run.row),
         figures=drawn,
         clips=clips,
@@ -142,17 +148,20 @@ def _run_name(row: Row) -> str:
     return f"{row['backbone']}, layer {row['layer']}, seed {row['seed']}"
 
 
-def _curves(results: TaskResults, results_dir: Path) -> list[figures.PageFigure]:
+def _curves(results: TaskResults, results_dir: Path, gaps: Gaps) -> list[figures.PageFigure]:
     """The curve of the best run of each backbone that has one (a probe has none), the best ones first."""
     levels = {name: of["val"] for name, of in results.baseline_scores().items() if "val" in of}
     shown: dict[str, figures.PageFigure] = {}
     for row in (one.best for one in results.configurations):
-        if row["backbone"] in shown or len(shown) == CURVES_SHOWN:
+        if not row["steps"] or row["backbone"] in shown or len(shown) == CURVES_SHOWN:
             continue
-        with suppress(ScividError):  # a run without its curve is still a row and a command
-            if curve := read_curve(RunFolder.of(results_dir, row).curve):
-                image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
-                shown[row["backbone"]] = figures.PageFigure(title=_run_name(row), image=image)
+        folder = RunFolder.of(results_dir, row)
+        if not folder.path.is_dir():  # all of it was deleted: a run is still a row and a command
+            continue
+        with gaps.around(f"curve of {_run_name(row)}"):
+            curve = read_whole_curve(folder.curve, row["steps"])
+            image = figures.curves(curve, row["metric"], levels, title=metric_title(row["metric"]))
+            shown[row["backbone"]] = figures.PageFigure(title=_run_name(row), image=image)
     return list(shown.values())
 
 
@@ -194,26 +203,27 @@ def _not_again(results: TaskResults, row: Row, marks: Mapping[str, str]) -> str:
     return f" ({'; '.join(told)})" if told else ""
 
 
-def _evaluated_run(results: TaskResults, results_dir: Path) -> EvaluatedRun | None:
+def _evaluated_run(results: TaskResults, results_dir: Path, gaps: Gaps) -> EvaluatedRun | None:
     """The best run that kept predictions on val and whose val store is still there."""
     for best in results.rows:
         store = stores_of(best, results.stores).get("val")
-        targets = None if store is None else store.targets
-        kept = RunFolder.of(results_dir, best).predictions("val").exists()
-        if store is not None and targets is not None and kept:
-            ours = [row for row in results.rows if row["run"] == best["run"]]
-            run = sorted(ours, key=lambda row: str(row["readout"]))
-            return EvaluatedRun.of(run, store, targets, results.baselines.get("val", {}), results_dir)
+        if store is None or not RunFolder.of(results_dir, best).predictions("val").exists():
+            continue
+        with gaps.around(f"pictures of {_run_name(best)}"):
+            if (targets := store.targets) is not None:
+                ours = [row for row in results.rows if row["run"] == best["run"]]
+                run = sorted(ours, key=lambda row: str(row["readout"]))
+                return EvaluatedRun.of(run, store, targets, results.baselines.get("val", {}), results_dir)
     return None
 
 
-def _clips(run: EvaluatedRun, task: Task) -> list[dict[str, Any]]:
+def _clips(run: EvaluatedRun, task: Task, pictures: Mapping[int, bytes]) -> list[dict[str, Any]]:
     """A few clips with the probability of every class, for tasks of one yes or no an output."""
     names, targets = task.output_names, run.targets
     if "labels" not in targets or targets.shape("labels")[1:] != (len(names),):
         return []
     shown = []
-    for index, frames in run.previews()[:CLIPS_SHOWN]:
+    for index, frames in run.positions(pictures)[:CLIPS_SHOWN]:
         labels = targets.rows("labels", run.clips[index : index + 1])[0]
         classes = [
             {

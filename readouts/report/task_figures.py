@@ -22,6 +22,7 @@ from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
 from readouts.report.figures import PageFigure
+from readouts.report.gaps import Gaps, pictures_of
 from readouts.results.per_clip import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -73,7 +74,7 @@ class EvaluatedRun:
             StoreError: the predictions cannot be read.
         """
         row = rows[0]
-        table, outputs = read_predictions(RunFolder.of(results_dir, row).predictions("val"))
+        table, outputs = read_predictions(RunFolder.of(results_dir, row), "val")
         return cls(
             row=row,
             store=store,
@@ -85,12 +86,10 @@ class EvaluatedRun:
             baselines=baselines,
         )
 
-    def previews(self) -> list[tuple[int, bytes]]:
-        """Position among `clips` and JPEG strip of the clips whose frames the store keeps."""
+    def positions(self, pictures: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
+        """Position among `clips`, and the picture, of those that are among them."""
         positions = {clip: i for i, clip in enumerate(self.clips.tolist())}
-        return [
-            (positions[clip], frames) for clip, frames in self.store.previews().items() if clip in positions
-        ]
+        return [(positions[clip], frames) for clip, frames in pictures.items() if clip in positions]
 
     def name_of(self, index: int) -> str:
         """A clip as people know it: by its sequence or video where the data say which, else by its id."""
@@ -160,7 +159,8 @@ def _videos(
     marked: np.ndarray,
 ) -> list[PageFigure]:
     shown = []
-    for index, strip in run.previews()[:VIDEOS_SHOWN]:
+    # Those that cannot be shown are said beside the clips.
+    for index, strip in run.positions(pictures_of(run.store, Gaps()))[:VIDEOS_SHOWN]:
         frames = strip_frames(strip)
         image = figures.end_points(
             frames[0], frames[-1], chosen["queries"][index], predicted[index], chosen["ends"][index],

@@ -19,15 +19,13 @@ average precision and errors are no such shares.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
-import pyarrow.parquet as pq
 from jaxtyping import Float64, Int64
 
-from featcache.errors import CallError
+from featcache.errors import CallError, DamagedFileError, StoreError
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.feature_store import find_stores
 from featcache.store.targets import CLIP_UNITS, Targets
@@ -74,6 +72,7 @@ def clusters_of(targets: Targets, clips: Int64[np.ndarray, " n"]) -> Clusters:
 
     Raises:
         StoreError: the targets are damaged.
+        DamagedFileError: so are the lists of clips of all stores that have them.
     """
     for kind in CLIP_UNITS:
         if kind in targets:
@@ -93,15 +92,21 @@ def _video_files(targets: Targets) -> Int64[np.ndarray, " n"] | None:
 
     Targets name no files, but belong to one list of clips, and any store that has them holds it.
     """
-    split = targets.path.parent
+    split, damaged = targets.path.parent, list[DamagedFileError]()
     for store in find_stores(split.parents[1], split.parent.name, split.name):
         named = store.header.targets
         from_videos = store.parts.get("decoding", {}).get("reader") == OWN_VIDEOS
         if from_videos and named is not None and named.fingerprint == targets.fingerprint:
             # A list that cannot be read in one store may be whole in another.
-            with suppress(OSError, ValueError):
-                sources = pq.read_table(store.path / "clips.parquet", columns=["source"]).column("source")
+            try:
+                sources = store.clips.column("source")
+            except (StoreError, OSError, ValueError) as problem:
+                damaged.append(DamagedFileError(str(problem)))
+            else:
                 return np.unique(sources.to_numpy(), return_inverse=True)[1].astype(np.int64)
+    # That clips are independent must not be believed for want of a file.
+    if damaged:
+        raise damaged[0]
     return None
 
 

@@ -1,13 +1,16 @@
 """What a result cost: bytes of its stores, seconds and joules of extraction."""
 
-import json
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from featcache.store.feature_store import FeatureStore
+from featcache.system.files import read_regular
+from featcache.system.sealed import json_unsealed
+
+LARGEST = 2**26
+"""Bytes of a log; a line has a few hundred."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,16 +39,15 @@ def cost_of(stores: Iterable[FeatureStore]) -> Cost:
 def _sum(runs: Iterable[list[Mapping[str, Any]]], fact: str) -> float | None:
     """Over the runs of all stores; None unless every run of every store says it."""
     known = [[run.get(fact) for run in of_store] for of_store in runs]
-    if not known or not all(known) or any(value is None for of_store in known for value in of_store):
-        return None
-    return float(sum(value for of_store in known for value in of_store if value is not None))
+    values = [value for of_store in known for value in of_store]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    return sum(numbers) if known and all(known) and len(numbers) == len(values) else None
 
 
 def _runs(store: Path) -> list[Mapping[str, Any]]:
-    """What extraction logged, a line a process; torn lines are skipped."""
-    found = []
-    with suppress(OSError):
-        for line in (store / "runs.jsonl").read_text().splitlines():
-            with suppress(ValueError):
-                found.append(json.loads(line))
-    return found
+    """What extraction logged, a line a process; nothing where a line is torn or damaged: its part is lost."""
+    try:
+        lines = read_regular(store / "runs.jsonl", limit=LARGEST).splitlines()
+        return [json_unsealed(line + b"\n")[0] for line in lines]  # as each was sealed
+    except (OSError, ValueError):
+        return []

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache.errors import ScividError, StoreError
+from featcache.errors import DamagedFileError, ScividError, StoreError
 from featcache.store.targets import Targets
 from readouts.results.bootstrap import (
     Clusters,
@@ -46,6 +46,8 @@ class Intervals:
         self._cache = JsonCache(results_dir / task.name / "intervals.json")
         self.refusals: list[str] = []
         """Why there was none, of each that was asked for in vain."""
+        self.damaged: list[str] = []
+        """Those of them that are of damaged files."""
 
     def of(self, rows: Sequence[Row], role: str) -> Interval | None:
         """The interval of the rows' mean score on `role`; None without statistics, or with few clusters."""
@@ -87,6 +89,8 @@ class Intervals:
             return dict(self._cache.value(whole, compute))
         except ScividError as refusal:
             self.refusals.append(str(refusal))
+            if isinstance(refusal, DamagedFileError):
+                self.damaged.append(str(refusal))
             return None
 
     def _score(self, rows: Sequence[Row], role: str, *, on_clips_of: Row) -> tuple[WeightedScore, Clusters]:

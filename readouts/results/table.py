@@ -1,7 +1,8 @@
 """The results table: one row a run and readout, in Parquet.
 
 The table is a folder of one small file a run, which appears whole or not at all, so that array jobs append
-without a shared ledger to corrupt; Parquet readers take the folder as one table.
+without a shared ledger to corrupt; Parquet readers take the folder as one table. Each file is sealed
+(`featcache.system.sealed`) and names its run, so that damage, and a file of another run, are noticed.
 """
 
 import json
@@ -10,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from featcache.errors import CallError, StoreError
-from featcache.system.files import Staged
+from featcache.errors import CallError, DamagedFileError
+from featcache.system.files import publish
+from featcache.system.sealed import parquet_sealed, read_parquet
 
 SCHEMA = pa.schema(
     [
@@ -63,6 +64,13 @@ SCHEMA = pa.schema(
 )
 
 
+NEVER_NULL = ("run", "finished", "task", "readout")
+"""Columns that tell rows apart."""
+
+OBJECTS = ("scores", "recipe", "readout_config", "targets", "software")
+"""Columns that hold a JSON object each."""
+
+
 def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write the rows of one run; a second call for the same run replaces them.
 
@@ -74,10 +82,7 @@ def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> P
         raise ValueError(f"results have no columns {sorted(unknown)}; add them to SCHEMA.")
     folder = table_path(results_dir)
     path = folder / f"{run}.parquet"
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
-    with Staged(path) as staged:
-        pq.write_table(table, staged.temporary)
-        staged.publish()
+    publish(path, parquet_sealed(pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)))
     return path
 
 
@@ -85,17 +90,30 @@ def load_results(results_dir: Path) -> list[dict[str, Any]]:
     """All rows, the oldest first; an empty list where nothing has run.
 
     Raises:
-        StoreError: a file is not one of ours, or is damaged; names it.
+        DamagedFileError: a file is not one of ours, or is damaged; names it.
     """
-    rows = [row for file in sorted(table_path(results_dir).glob("*.parquet")) for row in _rows(file)]
-    return sorted(rows, key=lambda row: (row["finished"], row["run"], row["readout"]))
+    rows, damaged = readable_results(results_dir)
+    if damaged:
+        raise damaged[0]
+    return rows
+
+
+def readable_results(results_dir: Path) -> tuple[list[dict[str, Any]], list[DamagedFileError]]:
+    """As `load_results` the rows of all files that can be read, and what is to be said of the others."""
+    rows, damaged = list[dict[str, Any]](), list[DamagedFileError]()
+    for file in sorted(table_path(results_dir).glob("*.parquet")):
+        try:
+            rows += _rows(file)
+        except DamagedFileError as problem:
+            damaged.append(problem)
+    return sorted(rows, key=lambda row: (row["finished"], row["run"], row["readout"])), damaged
 
 
 def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
     """The rows of one run, by readout; an empty list where it has not ended yet.
 
     Raises:
-        StoreError: as `load_results`.
+        DamagedFileError: as `load_results`.
     """
     path = table_path(results_dir) / f"{run}.parquet"
     return sorted(_rows(path), key=lambda row: str(row["readout"])) if path.exists() else []
@@ -110,7 +128,7 @@ def recorded(
     that name the test split.
 
     Raises:
-        StoreError: as `load_results`.
+        DamagedFileError: as `load_results`.
     """
     rows = load_run(results_dir, run)
     return rows if tested_on is None or all(_is_tested_on(row, tested_on) for row in rows) else []
@@ -136,7 +154,7 @@ def find_row(results_dir: Path, name: str) -> dict[str, Any]:
     rows = [row for row in load_run(results_dir, run) if readout in ("", row["readout"])]
     if len(rows) == 1:
         return rows[0]
-    there = [f"{row['run']}/{row['readout']}" for row in load_results(results_dir)]
+    there = [f"{row['run']}/{row['readout']}" for row in readable_results(results_dir)[0]]
     near = [known for known in there if known.startswith(run)] or there
     what = "several rows" if rows else "no row"
     raise CallError(f"{results_dir} has {what} of run {name}: write one of {', '.join(near[:20]) or 'none'}.")
@@ -145,12 +163,30 @@ def find_row(results_dir: Path, name: str) -> dict[str, Any]:
 def _rows(file: Path) -> list[dict[str, Any]]:
     """The rows of one file; columns that older versions did not write are None."""
     try:
-        rows: list[dict[str, Any]] = pq.read_table(file, schema=SCHEMA).to_pylist()
-    except (pa.ArrowException, OSError) as problem:
-        raise StoreError(
-            f"{file} cannot be read as results ({problem}): delete it and train its run again."
+        rows: list[dict[str, Any]] = read_parquet(file, schema=SCHEMA).to_pylist()
+        for row in rows:
+            _refuse_other(row, run=file.stem)
+    except (ValueError, TypeError, RecursionError, OSError) as problem:
+        raise DamagedFileError(
+            f"{file} cannot be read as results ({problem}): delete it and give the run's command again, "
+            "which scores the run anew, and trains it only where its checkpoint is gone."
         ) from problem
     return rows
+
+
+def _refuse_other(row: Mapping[str, Any], *, run: str) -> None:
+    """Refuse a row that no version of ours wrote for this run.
+
+    Raises:
+        ValueError: says what it has instead.
+    """
+    if row["run"] != run:
+        raise ValueError(f"holds the run {row['run']}")
+    if missing := [name for name in NEVER_NULL if row[name] is None]:
+        raise ValueError(f"says nothing in {', '.join(missing)}")
+    for name in OBJECTS:
+        if row[name] is not None and not isinstance(json.loads(row[name]), dict):
+            raise ValueError(f"has {name}={row[name]!r}")
 
 
 def table_path(results_dir: Path) -> Path:

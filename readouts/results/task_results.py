@@ -14,13 +14,15 @@ from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
 from featcache.store.feature_store import FeatureStore, find_stores, finished
 from featcache.store.matching import refuse_misplaced
+from featcache.system.console import extract_command
+from readouts.features import origins
 from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, rows_by
 from readouts.results.formatting import metric_title
 from readouts.results.intervals import Intervals
-from readouts.results.table import load_results
+from readouts.results.table import readable_results
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 
@@ -99,21 +101,22 @@ class TaskResults:
         """Name of each baseline -> the score that the benchmark reports, by role."""
         names = dict.fromkeys(name for of in self.baselines.values() for name in of)
         return {
-            name: {role: of[name][self.metric] for role, of in self.baselines.items() if name in of}
+            name: {
+                role: of[name][self.metric]
+                for role, of in self.baselines.items()
+                if self.metric in of.get(name, ())
+            }
             for name in names
         }
 
 
 def load_task_results(
     results_dir: Path, stores: Sequence[FeatureStore], manifest: Manifest
-) -> list[TaskResults]:
-    """Every task that has rows, in the order in which they first came.
-
-    Raises:
-        StoreError: the results table is damaged.
-    """
-    rows = rows_by("task", load_results(results_dir))
-    return [_of_task(name, ours, stores, results_dir, manifest) for name, ours in rows.items()]
+) -> tuple[list[TaskResults], list[str]]:
+    """Every task that has rows, in the order in which they first came; and the messages of damaged files."""
+    rows, damaged = readable_results(results_dir)
+    found = [_of_task(*of_task, stores, results_dir, manifest) for of_task in rows_by("task", rows).items()]
+    return found, [str(problem) for problem in damaged]
 
 
 def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
@@ -154,7 +157,7 @@ def _of_task(
     task, intervals, problem = None, None, None
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
     try:
-        task = load_task(rows[-1]["task_spec"] or name, manifest)
+        task = load_task(order[0].best["task_spec"] or name, manifest)
         baselines = _baselines(task, splits, results_dir)
         targets = {role: found for role, store in splits.items() if (found := store.targets) is not None}
         intervals = Intervals(task, targets, results_dir)
@@ -170,8 +173,21 @@ def _of_task(
         baselines=baselines,
         intervals=intervals,
         problem=problem,
-        notes=Grounds(groups=seeds_together(rows)).sentences(),
+        notes=[*Grounds(groups=seeds_together(rows)).sentences(), *_remarks(name, splits, manifest)],
     )
+
+
+def _remarks(task: str, splits: Mapping[str, FeatureStore], manifest: Manifest) -> list[str]:
+    if not splits:
+        return []
+    names = {str(store.attrs["backbone"]) for store in splits.values()}
+    # Where the manifest lies, and the cache, only who calls knows.
+    extract = extract_command(min(names), task)
+    try:
+        stores = {role: splits[role] for role in ROLES if role in splits}
+        return origins.remarks(stores, manifest, extract=extract)
+    except ScividError as refusal:
+        return [str(refusal)]
 
 
 def _baselines(

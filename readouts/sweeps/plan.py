@@ -14,10 +14,12 @@ from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
+from readouts.features import origins
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
+from readouts.results.comparability import Row
 from readouts.results.configurations import grouped
-from readouts.results.table import load_results, load_run
+from readouts.results.table import readable_results
 from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -147,10 +149,12 @@ def plan_sweep(
         notes += remarks
     if n_alike:
         notes.append(f"{n_alike} runs are the same as others in all that decides them: each is run once")
-    recorded = tuple(trial for trial in trials.values() if load_run(folders.results_dir, trial.run.id))
-    done = {trial.run.id for trial in recorded}
+    # A run whose rows are damaged is tried, and says so: no reason for the others not to run.
+    rows, _ = readable_results(folders.results_dir)
+    done = {str(row["run"]) for row in rows}
+    recorded = tuple(trial for trial in trials.values() if trial.run.id in done)
     passes = _passes([trial for trial in trials.values() if trial.run.id not in done], together)
-    seconds, n_unknown = _estimate(passes, folders.results_dir)
+    seconds, n_unknown = _estimate(passes, rows)
     return Plan(
         passes=passes, recorded=recorded, missing=tuple(missing), notes=tuple(dict.fromkeys(notes)),
         seconds=seconds, n_unknown=n_unknown,
@@ -223,6 +227,12 @@ def _of_one_store(
     for of_layer in grouped(settled, lambda cell: cell.layer).values():
         try:
             splits = open_splits(of_layer[0], task, folders)
+        except StoreError as problem:
+            problems.append(MissingStore(cells=tuple(of_layer), problem=str(problem), command=command))
+            continue
+        stores = {role: split.store for role, split in splits.items()}
+        try:
+            remarks += origins.remarks(stores, folders.manifest, extract=command)
         except StoreError as problem:
             problems.append(MissingStore(cells=tuple(of_layer), problem=str(problem), command=command))
             continue
@@ -309,9 +319,9 @@ def _passes(trials: Sequence[Trial], together: int) -> tuple[tuple[Trial, ...], 
     return tuple(passes)
 
 
-def _estimate(passes: Sequence[Sequence[Trial]], results_dir: Path) -> tuple[float, int]:
+def _estimate(passes: Sequence[Sequence[Trial]], rows: Sequence[Row]) -> tuple[float, int]:
     """Seconds of the passes whose every run has its like in the table, and the number of the others."""
-    timed = [row for row in load_results(results_dir) if row["seconds"] is not None]
+    timed = [row for row in rows if row["seconds"] is not None]
     alike = grouped(timed, lambda row: (row["task"], row["backbone"], row["readout"]))
     per_step = {
         key: median(row["seconds"] / max(1, row["steps"]) / (row["together"] or 1) for row in rows)

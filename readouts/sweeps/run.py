@@ -8,7 +8,6 @@ that fails takes nothing with it: its companions are trained again without it.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,9 +18,11 @@ from typing import Any
 
 import torch
 
-from featcache.errors import CallError, ScividError, StoreError
-from featcache.system.console import Progress, silent
-from featcache.system.files import append_line, make_directory, publish
+from featcache.errors import CallError, DamagedFileError, ScividError, StoreError
+from featcache.system.console import Progress, extract_command, silent
+from featcache.system.files import append_line, make_directory, publish, read_regular
+from featcache.system.sealed import json_sealed, json_unsealed
+from readouts.features import origins
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
@@ -29,6 +30,12 @@ from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
 from readouts.sweeps.plan import Folders, Plan, Trial, open_splits, trial_of
 from readouts.training.loop import train_together
+
+FILE = "sweep.json"
+"""What a sweep was asked for, sealed."""
+
+LARGEST = 2**28
+"""Bytes of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +57,8 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Runs that another process is training."""
+    notes: list[str] = field(default_factory=list)
+    """What to know of the test splits that were scored."""
 
 
 def run_sweep(
@@ -79,7 +88,7 @@ def run_sweep(
     folder = sweep_folder(folders.results_dir, name)
     make_directory(folder)
     ids = [trial.run.id for trial in plan.trials]
-    publish(folder / "sweep.json", json.dumps({"name": name, **(about or {}), "runs": ids}).encode())
+    publish(folder / FILE, json_sealed({"name": name, **(about or {}), "runs": ids}, sort_keys=False))
     runner = _Runner(folders, name, device, progress, total=sum(one[0].run.n_steps for one in plan.passes))
     for missing in plan.missing:
         way_out = f" Make it with `{missing.command}`." if missing.command else ""
@@ -90,7 +99,10 @@ def run_sweep(
     if test:
         runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
     return Outcome(
-        rows=runner.rows(plan.trials), failures=runner.failures, busy=[t.cell.label for t in runner.busy()]
+        rows=runner.rows(plan.trials),
+        failures=runner.failures,
+        busy=[trial.cell.label for trial in runner.busy()],
+        notes=list(dict.fromkeys(runner.notes)),
     )
 
 
@@ -111,13 +123,20 @@ def sweep_folder(results_dir: Path, name: str) -> Path:
     return results_dir / "sweeps" / name
 
 
-def known_sweeps(results_dir: Path) -> dict[str, dict[str, Any]]:
-    """Name -> what `sweep.json` says of every sweep that was run; a file that cannot be read says nothing."""
-    found: dict[str, dict[str, Any]] = {}
-    for file in sorted((results_dir / "sweeps").glob("*/sweep.json")):
-        with suppress(OSError, ValueError, TypeError):
-            found[file.parent.name] = dict(json.loads(file.read_bytes()))
-    return found
+def known_sweeps(results_dir: Path) -> tuple[dict[str, dict[str, Any]], list[DamagedFileError]]:
+    """Name -> what `sweep.json` says of every sweep that was run; and what is to be said of damaged ones."""
+    found, damaged = dict[str, dict[str, Any]](), list[DamagedFileError]()
+    for file in sorted((results_dir / "sweeps").glob(f"*/{FILE}")):
+        try:
+            found[file.parent.name], _ = json_unsealed(read_regular(file, limit=LARGEST))
+        except (OSError, ValueError) as problem:
+            damaged.append(
+                DamagedFileError(
+                    f"{file} cannot be read as a sweep's ({problem}): run the same `scivid sweep` again, "
+                    "which writes it anew and trains nothing twice."
+                )
+            )
+    return found, damaged
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
@@ -160,6 +179,7 @@ class _Runner:
         self.report = progress
         self.failures: list[Failure] = []
         self.skipped: list[Trial] = []
+        self.notes: list[str] = []
         self.done = 0
         """Steps of the sweep before the current pass."""
 
@@ -187,6 +207,12 @@ class _Runner:
             task = trial.run.task
             try:
                 splits = open_splits(trial.cell, task, self.folders, test=True)
+                stores = {role: split.store for role, split in splits.items()}
+                extract = extract_command(
+                    trial.cell.backbone, task.name, cache_dir=self.folders.cache_dir,
+                    manifest=self.folders.manifest_file,
+                )  # fmt: skip
+                self.notes += origins.remarks(stores, self.folders.manifest, extract=extract)
             except StoreError as problem:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
             else:
@@ -233,7 +259,11 @@ class _Runner:
             self.report("steps of the sweep", min(self.done + done, self.total), self.total)
 
     def _rows(self, trial: Trial) -> list[dict[str, Any]]:
-        return recorded(self.folders.results_dir, trial.run.id, tested_on=trial.run.tested_on)
+        # Rows that cannot be read are none, and the run that is tried for them fails and says why.
+        try:
+            return recorded(self.folders.results_dir, trial.run.id, tested_on=trial.run.tested_on)
+        except StoreError:
+            return []
 
 
 def _selected(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:

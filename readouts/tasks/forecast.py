@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -20,7 +20,7 @@ from featcache.manifest import Manifest
 from featcache.store.targets import Targets
 from readouts.heads.dpt import add_residual
 from readouts.metrics import fields
-from readouts.metrics.area import latitude_weights
+from readouts.metrics.area import latitude_weights, row_weights
 from readouts.metrics.base import PerClip, Weights
 from readouts.tasks.base import Baseline, ManifestTask, Numbers, Recipe, Rng, Rows
 from readouts.tasks.losses import area_weighted_l1
@@ -117,7 +117,10 @@ class Forecast(ManifestTask):
         }
 
     def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
-        """`last` [B Y X C], the last input fields, and `future` [B F Y X C], in physical units."""
+        """`last` [B Y X C], the last input fields, and `future` [B F Y X C], in physical units.
+
+        Where the rows are not even ones from pole to pole, also `areas` [B Y], by their latitudes, of mean 1.
+        """
         wanted = (self.rows, self.columns, len(self.variables))
         if "fields" not in targets or targets.shape("fields")[1:] != wanted:
             raise StoreError(
@@ -126,10 +129,12 @@ class Forecast(ManifestTask):
             )
         places = targets.rows("places", clips)[:, : self.n_frames + 1].astype(np.int64)
         future = targets.rows("fields", rearrange(places[:, 1:], "b f -> (b f)"))
-        return {
+        selected = {
             "last": targets.rows("fields", places[:, 0]),
             "future": rearrange(future, "(b f) y x c -> b f y x c", b=len(clips)),
         }
+        areas = self._areas(targets)
+        return selected if areas is None else {**selected, "areas": np.tile(areas, (len(clips), 1))}
 
     def predicted(
         self, outputs: Float[Tensor, "B F Y X C"], last: Float[Tensor, "B Y X C"]
@@ -140,15 +145,16 @@ class Forecast(ManifestTask):
     def loss(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> Float[Tensor, ""]:
         """Absolute error, weighted by area, variable and lead."""
         weights, std = self._constants(outputs)
+        if "areas" in targets:
+            weights = targets["areas"][0]
         predicted = self.predicted(outputs, targets["last"])
         return area_weighted_l1(predicted, targets["future"], latitude_weights=weights, residual_std=std).mean
 
     def per_clip(self, outputs: Float[Tensor, "B F Y X C"], targets: Rows) -> PerClip:
         """`squares` [B F C], mean squared errors in physical units, weighted by area."""
         predicted = self.predicted(outputs, targets["last"])
-        return fields.per_clip(
-            predicted, targets["future"], latitude_weights=latitude_weights(self.rows).float()
-        )
+        weights = targets["areas"][0] if "areas" in targets else latitude_weights(self.rows)
+        return fields.per_clip(predicted, targets["future"], latitude_weights=weights.float())
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
         """Root mean squared errors of each variable and lead, and their means."""
@@ -157,6 +163,13 @@ class Forecast(ManifestTask):
     def baselines(self, train: Targets) -> Mapping[str, Baseline]:
         """Persistence: the weather stays as it is."""
         return {"persistence": lambda rows: torch.zeros_like(rows["future"])}
+
+    def _areas(self, targets: Targets) -> Float32[np.ndarray, " Y"] | None:
+        """Weights of the rows by their latitudes, None where they are those of `latitude_weights`."""
+        if "latitude" not in targets:
+            return None
+        weights = row_weights(targets.rows("latitude", np.arange(self.rows)))
+        return None if torch.equal(weights, latitude_weights(self.rows)) else weights.float().numpy()
 
     def _constants(self, like: Tensor) -> tuple[Float[Tensor, " Y"], Float[Tensor, " C"]]:
         return _constants(self.rows, self.residual_std, like.device, like.dtype)

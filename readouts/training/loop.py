@@ -44,7 +44,8 @@ def train(
     from its last checkpoint.
 
     Raises:
-        StoreError: another process is training this run, or a checkpoint or results file is damaged.
+        StoreError: another process is training this run, or a checkpoint, a results file or a store's list of
+            clips is damaged.
         TrainingError: the loss is no longer a number.
     """
     return train_together(
@@ -90,6 +91,7 @@ def train_together(
         # Asked again under the lock: its last holder may have just finished this very run.
         left = [run for run in left if again or not _recorded(results_dir, run)]
         for run in left:
+            _read_clip_lists(run)
             remove_leftovers(run.folder(results_dir).path)
             if again:
                 run.folder(results_dir).forget()
@@ -117,6 +119,16 @@ def train_together(
                 trained_before=not again,
             )
     return [row for run in runs for row in load_run(results_dir, run.id)]
+
+
+def _read_clip_lists(run: Run) -> None:
+    """Read every split's list of clips, whose ids are needed when the run ends: a damaged one ends it now.
+
+    Raises:
+        StoreError: a list cannot be read.
+    """
+    for split in run.splits.values():
+        _ = split.store.clips
 
 
 def _recorded(results_dir: Path, run: Run) -> list[dict[str, Any]]:

@@ -74,8 +74,8 @@ def record(
     for role, scored in found.items():
         kept = scored.clips[: run.task.predictions_kept]
         ids = run.splits[role].store.clips.column("id").take(pa.array(kept))
-        write_predictions(folder.predictions(role), kept, ids, scored.outputs)
-        write_per_clip(folder.per_clip(role), scored.clips, scored.per_clip)
+        write_predictions(folder, role, kept, ids, scored.outputs)
+        write_per_clip(folder, role, scored.clips, scored.per_clip)
     rows = [
         _of_splits({**run.splits, "train": run.training})
         | _of_scores(run, kind, {role: scored.scores[kind] for role, scored in found.items()})

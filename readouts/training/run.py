@@ -80,14 +80,14 @@ class Run:
     @property
     def id(self) -> str:
         """Twelve digits of the digest of `decisions`."""
-        return _digest(self.decisions)
+        return run_id(self.decisions)
 
     @property
     def pass_key(self) -> str:
         """Runs with the same one draw the same batches and are scored at the same steps on the same clips."""
         if not self.is_trained:
             return self.id
-        return _digest(
+        return run_id(
             {
                 "task": self.decisions["task"],
                 "splits": {role: split_decisions(split) for role, split in self.splits.items()},
@@ -120,5 +120,6 @@ class Run:
         return RunFolder.of(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
 
 
-def _digest(decisions: Mapping[str, Any]) -> str:
+def run_id(decisions: Mapping[str, Any]) -> str:
+    """The name of a run that was decided so."""
     return blake2b(json.dumps(decisions, sort_keys=True).encode(), digest_size=6).hexdigest()

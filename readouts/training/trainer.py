@@ -1,7 +1,8 @@
 """A run in training, in its folder: its train state, its curve, its checkpoint.
 
 A checkpoint (weights, moments and step, in safetensors) is durable before it has its name, so a killed run
-finds either the old state or the new one, and goes on bit for bit as if it had not been killed.
+finds either the old state or the new one, and goes on bit for bit as if it had not been killed. It is sealed
+and says whose it is: a damaged one, or one of another run, is refused.
 """
 
 import json
@@ -19,19 +20,22 @@ from torch import Tensor, nn
 
 from featcache.errors import StoreError, TrainingError
 from featcache.system.files import Staged, write_all
+from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_file, sealed_pieces
 from readouts.results.run_folder import Curve, RunFolder
 from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.record import Learned
-from readouts.training.run import Run
+from readouts.training.run import Run, run_id
 from readouts.training.step import TrainState
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], **about: Any) -> None:
     """Write tensors and a few JSON values about them: all of it or nothing."""
     whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    # One entry: the format does not keep the order of several.
+    content = save(whole, {"about": json.dumps({**about, KEY: UNSEALED})})
     with Staged(path) as staged:
-        write_all(staged.fd, [save(whole, {"about": json.dumps(about)})])
+        write_all(staged.fd, sealed_pieces(content))
         staged.publish()
 
 
@@ -42,11 +46,24 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         StoreError: the file is not a checkpoint or is damaged.
     """
     try:
+        sealed = check_file(path)
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            about = dict(json.loads((file.metadata() or {}).get("about", "{}")))
+            if about.pop(KEY, None) is not None and not sealed:
+                raise BrokenSealError
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except Exception as problem:  # safetensors raises its own, undocumented kinds
-        raise StoreError(f"{path} cannot be read ({problem}): delete it to train anew.") from None
+        raise StoreError(f"{path} cannot be read as a checkpoint ({problem}). {DELETE}") from None
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What the optimiser keeps of each weight, once it was updated."""
+
+DELETE = (
+    "Nothing was trained from it. Delete it (train-readout: or add --again) and give the same command again, "
+    "which trains the run anew, from its first step."
+)
+"""The way out where a checkpoint cannot be used."""
 
 
 def checkpoint_tensors(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Tensor]:
@@ -67,8 +84,13 @@ def restore(heads: nn.Module, optimizer: ReferenceAdamW, state: Mapping[str, Ten
         StoreError: it is of other weights.
     """
     weights = dict(heads.named_parameters())
-    there = {name.removeprefix("weight/"): t.shape for name, t in state.items() if name.startswith("weight/")}
-    if there != {name: weight.shape for name, weight in weights.items()}:
+    there: dict[str, set[str]] = {}
+    for key, tensor in state.items():
+        kind, _, name = key.partition("/")
+        if name in weights and tensor.shape == weights[name].shape and tensor.dtype == weights[name].dtype:
+            there.setdefault(name, set()).add(kind)
+    whole = {name for name, kinds in there.items() if kinds in ({"weight"}, {"weight", *MOMENTS})}
+    if whole != weights.keys() or sum(map(len, there.values())) != len(state):
         raise StoreError(
             "the checkpoint is of heads of other weights, of another version of scivid perhaps: train with "
             "--again."
@@ -91,7 +113,7 @@ class Trainer:
         """Begin anew, or go on from the last checkpoint.
 
         Raises:
-            StoreError: the checkpoint or the curve is damaged.
+            StoreError: the checkpoint or the curve is damaged, or of another run.
         """
         self.run, self.folder = run, folder
         self.state = TrainState(run, device)
@@ -103,7 +125,7 @@ class Trainer:
         """Whether its checkpoint is of the last step, and there is nothing left but to score it."""
         self.last_scored: tuple[int, Scored] | None = None
         """The last whole pass over val, and its step."""
-        self.curve = Curve(folder.curve, self.step)
+        self.curve = Curve(folder.curve, self._evaluated_steps())
         self._losses: dict[str, list[Tensor]] = {kind: [] for kind in run.readouts}
 
     @property
@@ -173,9 +195,25 @@ class Trainer:
 
     def _resume(self) -> float:
         """Take over the checkpoint, where there is one; returns the seconds of training that it holds."""
-        if not self.folder.state.exists():
+        path = self.folder.state
+        if not path.exists():
             return 0.0
-        tensors, about = load_state(self.folder.state)
-        restore(self.state.heads, self.state.optimizer, tensors, about["step"])
-        self.state.step = int(about["step"])
+        tensors, about = load_state(path)
+        step = about.get("step")
+        if not isinstance(step, int) or not 0 <= step <= self.run.recipe.steps:
+            raise StoreError(f"{path} is a checkpoint of step {step!r}, of {self.run.recipe.steps}. {DELETE}")
+        decisions = json.loads(json.dumps(self.run.decisions))
+        if about.get("decisions") != decisions:
+            found = run_id(about.get("decisions", {}))
+            raise StoreError(f"{path} is the checkpoint of run {found}, and this is {self.run.id}. {DELETE}")
+        try:
+            restore(self.state.heads, self.state.optimizer, tensors, step)
+        except StoreError as problem:
+            raise StoreError(f"{path}: {problem}") from None
+        self.state.step = step
         return float(about.get("seconds", 0.0))
+
+    def _evaluated_steps(self) -> list[int]:
+        """The steps at which the run was evaluated on its way here; a run that begins has none."""
+        every = range(0, self.step + 1, self.run.recipe.minival_every)
+        return sorted({*every, self.step}) if self.folder.state.exists() else []

@@ -1,7 +1,7 @@
 """A small run on made-up features, for the tests of what a run is and of training it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,3 +83,19 @@ def make_row() -> Callable[..., dict[str, Any]]:
         return {**row, "recipe": json.dumps(recipe), "readout_config": json.dumps(config)}
 
     return make
+
+
+@pytest.fixture
+def flips() -> Callable[..., Iterator[int]]:
+    """A file with one bit flipped, another one each time; whole again at the end."""
+
+    def each(path: Path, n: int = 24) -> Iterator[int]:
+        content, rng = path.read_bytes(), np.random.default_rng(0)
+        for at in rng.integers(len(content), size=n).tolist():
+            damaged = bytearray(content)
+            damaged[at] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            yield at
+        path.write_bytes(content)
+
+    return each

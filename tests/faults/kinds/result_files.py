@@ -45,16 +45,20 @@ def _folder(world: World, results: str) -> Path:
 
 def curve(world: World, damaged: Path) -> Numbers:
     """As the report draws it."""
-    from readouts.results.run_folder import read_curve
+    from readouts.results.run_folder import read_whole_curve
+    from readouts.results.table import load_run
 
-    return {"points": read_curve(damaged)}
+    (row, *_) = load_run(world.results, damaged.parent.name.rpartition("-")[2])
+    return {"points": read_whole_curve(damaged, row["steps"])}
 
 
 def predictions(world: World, damaged: Path) -> Numbers:
     """As the figures of a task show them."""
     from readouts.results.per_clip import read_predictions
+    from readouts.results.run_folder import RunFolder
 
-    clips, outputs = read_predictions(damaged)
+    role = damaged.stem.removeprefix("predictions_")
+    clips, outputs = read_predictions(RunFolder(damaged.parent), role)
     return {"clips": clips.select(["clip", "id"]), **outputs}
 
 
@@ -82,7 +86,10 @@ def sweeps(world: World, _: Path) -> Numbers:
     """As the report finds which runs are of one sweep."""
     from readouts.sweeps.run import known_sweeps
 
-    return {"sweeps": known_sweeps(world.results)}
+    known, damaged = known_sweeps(world.results)
+    if damaged:
+        raise damaged[0]
+    return {"sweeps": known}
 
 
 def _results(world: World) -> Any:
@@ -91,7 +98,8 @@ def _results(world: World) -> Any:
 
     stores, problems = finished_stores(world.features)
     assert not problems
-    (results,) = load_task_results(world.results, stores, load_manifest())
+    (results,), damaged = load_task_results(world.results, stores, load_manifest())
+    assert not damaged
     return results
 
 

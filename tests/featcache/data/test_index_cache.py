@@ -101,17 +101,24 @@ def test_another_entry_of_the_manifest_is_another_scan(
 
 def test_other_code_scans_again(scanned: Scanned, n_read: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     scanned()
-    monkeypatch.setattr(index_cache, "_code", lambda: "tomorrow's")
+    monkeypatch.setattr(index_cache, "reading_code", lambda: "tomorrow's")
     scanned()
     assert len(n_read) == 18
 
 
-@pytest.mark.parametrize("spoil", ["empty", "torn", "another"])
+@pytest.mark.parametrize("spoil", ["empty", "torn", "another", "a flipped bit", "no seal"])
 def test_a_broken_cache_costs_a_scan(scanned: Scanned, n_read: list[int], data_dir: Path, spoil: str) -> None:
     scanned()
     (kept,) = (data_dir.parent / "features" / "index").iterdir()
-    content = {"empty": b"", "torn": kept.read_bytes()[:-100], "another": b"not Parquet" * 100}[spoil]
-    kept.write_bytes(content)
+    content = kept.read_bytes()
+    spoilt = {
+        "empty": b"",
+        "torn": content[:-100],
+        "another": b"not Parquet" * 100,
+        "a flipped bit": content[:70] + bytes([content[70] ^ 1]) + content[71:],
+        "no seal": content.replace(b"scivid-sha256:", b"scivid-sha512:"),
+    }
+    kept.write_bytes(spoilt[spoil])
     assert len(scanned().index) == len(n_read) == 18
     scanned()
     assert not n_read

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -17,8 +18,8 @@ from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.shared_frames import fewest_known, shared_frames, source_frames
 from featcache.manifest import load_manifest
-from featcache.store.frame_table import to_bytes
 from featcache.store.rows import FrameTable
+from featcache.system.sealed import UNSEALED, parquet_sealed
 
 
 def image_model(name: str = "resize") -> Backbone:
@@ -75,12 +76,72 @@ def test_what_was_found_is_kept_and_a_broken_file_costs_looking_again(
     # Frames in another order are another table.
     found(plan("flyvsfly", "val", shuffle_frames=True), overlapping, tmp_path)
     assert len(looked) == 45
-    (kept,) = (path for path in (tmp_path / "index").iterdir() if path.read_bytes() == to_bytes(first))
+    kept = file_of(first, tmp_path)
     kept.write_bytes(kept.read_bytes()[:-1])
     mended = found(job, overlapping, tmp_path)
     assert mended is not None
     assert len(looked) == 90
     assert mended.digest == first.digest
+
+
+def file_of(table: FrameTable, cache_dir: Path) -> Path:
+    """The file that keeps a table."""
+    numbers = table.numbers.ravel().tolist()
+    files = (cache_dir / "index").iterdir()
+    (kept,) = (path for path in files if pq.read_table(path)["frame"].to_pylist() == numbers)
+    return kept
+
+
+def test_a_kept_table_is_not_used_once_the_code_gives_other_numbers(
+    overlapping: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where its name, of 8 digits, is by chance that of another: the whole digest is inside."""
+    job = plan("flyvsfly", "val")
+    first = found(job, overlapping, tmp_path)
+    assert first is not None
+    kept = file_of(first, tmp_path)
+    for name, value in (("FEATURE_VERSION", 99), ("reading_code", lambda: "tomorrow's")):
+        with monkeypatch.context() as changed:
+            changed.setattr(f"featcache.extract.shared_frames.{name}", value)
+            assert made_anew(job, overlapping, tmp_path) == 45
+    assert made_anew(job, overlapping, tmp_path) == 0
+    other = pq.read_table(kept)
+    about = {**other.schema.metadata, b"made_from": b"f" * 64, b"seal": UNSEALED.encode()}
+    kept.write_bytes(parquet_sealed(other.replace_schema_metadata(about)))
+    assert made_anew(job, overlapping, tmp_path) == 45
+    assert made_anew(job, overlapping, tmp_path) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
+def test_a_kept_table_with_one_flipped_bit_is_made_anew(
+    overlapping: Path, tmp_path: Path, share: float
+) -> None:
+    job = plan("flyvsfly", "val")
+    first = found(job, overlapping, tmp_path)
+    assert first is not None
+    kept = file_of(first, tmp_path)
+    content = bytearray(kept.read_bytes())
+    content[int(share * len(content))] ^= 4
+    kept.write_bytes(content)
+    assert made_anew(job, overlapping, tmp_path) == 45
+    again = found(job, overlapping, tmp_path)
+    assert again is not None
+    assert again.digest == first.digest
+
+
+def made_anew(job: Extraction, data_dir: Path, cache_dir: Path) -> int:
+    """How many clips are looked at."""
+    looked: list[str] = []
+    original = SequenceExampleReader.frame_keys
+
+    def counted(self: SequenceExampleReader, clip: Any, frames: Any) -> list[bytes]:
+        looked.append(clip.id)
+        return original(self, clip, frames)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(SequenceExampleReader, "frame_keys", counted)
+        found(job, data_dir, cache_dir)
+    return len(looked)
 
 
 def test_only_an_image_model_whose_views_draw_nothing_shares_frames(

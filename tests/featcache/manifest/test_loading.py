@@ -24,6 +24,25 @@ def test_an_overlay_changes_what_it_names_and_nothing_else(tmp_path: Path) -> No
     assert changed.split("val").files == shipped.split("val").files
 
 
+def test_files_of_ones_own_have_no_official_copy(tmp_path: Path) -> None:
+    official = load_manifest().dataset("weatherbench2").bucket
+    assert official is not None
+    for change, expected in (
+        ("splits: {test: {files: mine.zarr}}", None),
+        ("splits: {mine: {files: mine.zarr, windows: {first: 2018, last: 2018}}}", None),
+        ("frame_size: [9, 18]", None),
+        ("latitude: [30, 60]", None),
+        ("frame_size: [9, 18], bucket: gs://mine", "gs://mine"),
+        ("version: other", official),
+        ("splits: {test: {windows: {every_hours: 24}}}", official),
+    ):
+        text = f"datasets: {{weatherbench2: {{{change}}}}}".replace(
+            "{first: 2018, last: 2018}",
+            '{first: "2018", last: "2018", n_frames: 32, step_hours: 12, every_hours: 6}',
+        )
+        assert load_manifest(overlay(tmp_path, text)).dataset("weatherbench2").bucket == expected, change
+
+
 def test_an_overlay_adds_starts_windows_and_values(tmp_path: Path) -> None:
     path = overlay(
         tmp_path,
@@ -153,6 +172,13 @@ tasks:
             "an ISO date.*found '2018-13-45'",
         ),
         ("datasets: {calms21: {splits: {val: {n_shards: 100000}}}}", "calms21.splits.val.n_shards", "99,999"),
+        (
+            "datasets: {weatherbench2: {latitude: [90, -90]}}",
+            "weatherbench2.latitude",
+            "ascending, -90 to 90",
+        ),
+        ("datasets: {weatherbench2: {latitude: [30]}}", "weatherbench2.latitude", "a list of 2"),
+        ("datasets: {weatherbench2: {longitude: [0, 360]}}", "weatherbench2.longitude", "less than 360"),
         ("format: 2", "format", "1, the only format"),
         ("datasets: 3", "datasets", "a mapping"),
     ],

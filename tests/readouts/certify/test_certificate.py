@@ -1,6 +1,8 @@
 """The verdict on hand-made findings, the interval of a gap by hand, and the file that is kept."""
 
 import json
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -183,6 +185,23 @@ def test_one_of_another_version_is_none_and_a_damaged_one_is_said(
 
 def test_fields_of_an_older_certificate_are_skipped(certificate: Certificate, tmp_path: Path) -> None:
     write_certificate(tmp_path, certificate)
-    (entries := json.loads((tmp_path / FILE).read_text()))["0"] |= {"metric": "mean_AP", "gap": -0.02}
-    (tmp_path / FILE).write_text(json.dumps(entries))
+    entry = json.loads((tmp_path / FILE).read_text())["0"] | {"metric": "mean_AP", "gap": -0.02}
+    (tmp_path / FILE).write_text(json.dumps({"0": entry}))
     assert read_certificate(tmp_path) == certificate
+
+
+def test_one_flipped_bit_of_a_certificate_is_noticed(
+    certificate: Certificate, tmp_path: Path, flips: Callable[..., Iterator[int]]
+) -> None:
+    write_certificate(tmp_path, certificate)
+    for _ in flips(tmp_path / FILE, 60):
+        with pytest.raises(StoreError, match=r"certificate\.json cannot be read as a certificate"):
+            read_certificate(tmp_path)
+    assert read_certificate(tmp_path) == certificate
+
+
+@pytest.mark.parametrize("content", [None, b"[]", b"3", b'{"a":' * 50_000, b'{"0": 3}'])
+def test_what_is_no_certificate_is_told(tmp_path: Path, content: bytes | None) -> None:
+    os.mkfifo(tmp_path / FILE) if content is None else (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(StoreError, match="run `scivid certify` again"):
+        read_certificate(tmp_path)

@@ -37,7 +37,7 @@ def test_what_a_configuration_cost(
         return "data:"
 
     monkeypatch.setattr(figures, "scores_by_cost", listen)
-    (found,) = cost_figures(load_task_results(tmp_path, stores, load_manifest()))
+    (found,) = cost_figures(load_task_results(tmp_path, stores, load_manifest())[0])
     ((points, named),) = drawn
     assert found.title == "Fly behaviour"
     # Val, as b has no test; joules are unknown; b's stores are gone.
@@ -66,5 +66,5 @@ def test_a_backbone_costs_the_same_whether_or_not_a_row_was_scored_on_test(
     monkeypatch.setattr(
         figures, "scores_by_cost", lambda points, **named: spent.extend(one.spent[0] for one in points) or ""
     )
-    cost_figures(load_task_results(tmp_path, list(stores.values()), load_manifest()))
+    cost_figures(load_task_results(tmp_path, list(stores.values()), load_manifest())[0])
     assert spent == pytest.approx([3 * 6 * 8 * 8 * 2 / 1e6] * 2)

@@ -28,7 +28,7 @@ def matrix(make_row: MakeRow, tmp_path: Path) -> Overview:
     ]
     for row in rows:
         add_run(tmp_path, row["run"], [row])
-    return overview(load_task_results(tmp_path, [], load_manifest()))
+    return overview(load_task_results(tmp_path, [], load_manifest())[0])
 
 
 def test_val_selects_and_test_is_shown(matrix: Overview) -> None:
@@ -61,7 +61,7 @@ def test_published_rows_are_the_best_readout_of_each(matrix: Overview) -> None:
 def test_seeds_are_their_mean_as_in_the_tasks_own_table(make_row: MakeRow, tmp_path: Path) -> None:
     for seed, (val, test) in enumerate(((0.9, 0.1), (0.5, 0.3))):
         add_run(tmp_path, str(seed), [make_row(run=str(seed), seed=seed, val=val, test=test)])
-    (line,) = overview(load_task_results(tmp_path, [], load_manifest())).ours
+    (line,) = overview(load_task_results(tmp_path, [], load_manifest())[0]).ours
     (cell,) = line.scores
     assert cell is not None
     assert (cell.score, cell.tried) == ("0.200 ± 0.141", "2 runs")
@@ -74,7 +74,7 @@ def test_the_best_baseline_is_the_highest_or_the_lowest_on_the_reported_split(
     make_row: MakeRow, tmp_path: Path, higher_is_better: bool, name: str, score: str
 ) -> None:
     add_run(tmp_path, "a", [make_row(run="a", test=0.7, higher_is_better=higher_is_better)])
-    (task,) = load_task_results(tmp_path, [], load_manifest())
+    (task,), _ = load_task_results(tmp_path, [], load_manifest())
     values = {"first": (9.0, 0.25), "middle": (0.3, 0.5), "last": (0.4, 0.125)}
     roles = {
         role: {name: {"mean_AP": both[i], "other": 99.0 * i} for name, both in values.items()}

@@ -131,7 +131,7 @@ def test_a_broken_store_is_named_and_the_rest_is_shown(folders: tuple[Path, Path
     shard = store.shard_path(store.spec.layers[0], 0)
     shard.write_bytes(shard.read_bytes()[:-1])
     text = page_of(folders, tmp_path)
-    assert re.search(r"Not shown: [^<]*flyvsfly/val/toy", text)
+    assert re.search(r"<li>[^<]*flyvsfly/val/toy", text)
     assert "Fly behaviour" in text
     assert "flyvsfly / toy" in text
 
@@ -241,7 +241,7 @@ def test_a_forecast_is_drawn_from_what_was_kept(
     settings = ["steps=2", "batch=2", "minival_every=1", "features=8", "head_channels=8"]
     run = configure(load_task("weatherbench2", loaded), splits, settings=settings)
     (row,) = train(run, results_dir=tmp_path / "results", device=torch.device("cpu"))
-    _, kept = read_predictions(run.folder(tmp_path / "results").predictions("val"))
+    _, kept = read_predictions(run.folder(tmp_path / "results"), "val")
     assert kept["dpt"].shape == (4, 16, 9, 18, 3)
     assert row["n_val"] == 6
     page = tmp_path / "r.html"
@@ -250,3 +250,49 @@ def test_a_forecast_is_drawn_from_what_was_kept(
     assert "Scores only" not in text
     assert all(f"{name}: truth, forecast, errors" in text for name in ("Z500", "T850", "Q700"))
     assert "baseline: persistence" in text
+
+
+DAMAGED = {
+    "a curve": ("results/flyvsfly/toy-*/history.jsonl", "label frequency"),
+    "predictions": ("results/flyvsfly/toy-*/predictions_val.parquet", "training loss and mAP"),
+    "statistics of clips": ("results/flyvsfly/toy-*/evidence_val.npz", "Precision and recall"),
+    "previews": ("features/flyvsfly/val/toy-*.zarr/previews.parquet", "Precision and recall"),
+    "a certificate": ("features/flyvsfly/train/toy-*.zarr/certificate.json", "Precision and recall"),
+    "a row of the table": ("results/results.parquet/*.parquet", "flyvsfly / toy"),
+    "a sweep": ("results/sweeps/mine/sweep.json", "Precision and recall"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_costs_its_own_part_of_the_page_and_is_named_at_the_top(
+    folders: tuple[Path, Path], tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "results" / "sweeps" / "mine").mkdir(parents=True)
+    pattern, still_shown = DAMAGED[kind]
+    for folder in tmp_path.glob(pattern.rpartition("/")[0]):
+        name = pattern.rpartition("/")[2]
+        file = next(folder.glob(name), folder / name)
+        file.write_bytes(b"damaged")
+    page = tmp_path / "r.html"
+    missing = write_report(page, results_dir=folders[0], cache_dir=folders[1], manifest=load_manifest())
+    text = page.read_text()
+    assert [message for message in missing if str(file) in message]
+    assert file.name in text[: text.index("<nav>")]
+    assert still_shown in text
+    if kind not in ("a row of the table", "a sweep"):
+        assert re.search(f"Not shown: [^<]*{re.escape(file.name)}", text)
+
+
+def test_a_curve_that_ends_early_is_not_drawn(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """Of before curves were sealed, one that was cut at a line."""
+    (curve,) = folders[0].glob("flyvsfly/toy-*/history.jsonl")
+    curve.write_text("")
+    assert re.search(
+        r"Not shown: [^<]*history\.jsonl does not reach the last step, 4", page_of(folders, tmp_path)
+    )
+
+
+def test_a_whole_page_says_of_nothing_that_it_is_missing(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    page = tmp_path / "r.html"
+    assert write_report(page, results_dir=folders[0], cache_dir=folders[1], manifest=load_manifest()) == []
+    assert "Not all could be shown" not in page.read_text()

@@ -86,6 +86,7 @@ def test_damage_is_said(stores: list[FeatureStore], tmp_path: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[10] ^= 1
     shard.write_bytes(content)
-    sections, (problem,) = store_sections(stores, tmp_path)
-    assert sections == []
-    assert str(shard) in problem
+    (section,), problems = store_sections(stores, tmp_path)
+    assert (problems, section.layers) == ([], [])
+    assert len(section.splits) == 2
+    assert str(shard) in section.missing[0]

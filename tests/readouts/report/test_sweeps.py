@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from featcache.manifest import load_manifest
+from readouts.report.gaps import Gaps
 from readouts.report.sweeps import CONFIGURATIONS_SHOWN, SweepSection, sweep_sections
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
@@ -44,7 +45,7 @@ def sections(make_row: MakeRow, tmp_path: Path) -> list[SweepSection]:
     (tmp_path / "sweeps" / "later" / "failures.jsonl").touch()
     (tmp_path / "sweeps" / "torn").mkdir()
     (tmp_path / "sweeps" / "torn" / "sweep.json").write_text("{")
-    return sweep_sections(load_task_results(tmp_path, [], load_manifest()), tmp_path)
+    return sweep_sections(load_task_results(tmp_path, [], load_manifest())[0], tmp_path, Gaps())
 
 
 def test_rows_of_a_sweep_are_together(sections: list[SweepSection]) -> None:

@@ -3,6 +3,8 @@
 import csv
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -23,7 +25,7 @@ MakeRow = Callable[..., dict[str, Any]]
 def tasks(make_row: MakeRow, tmp_path: Path) -> list[TaskResults]:
     for seed, val in enumerate((0.2, 0.4)):
         add_run(tmp_path, str(seed), [make_row(run=str(seed), seed=seed, val=val, backbone="a|b")])
-    return load_task_results(tmp_path, [], load_manifest())
+    return load_task_results(tmp_path, [], load_manifest())[0]
 
 
 def test_csv_has_every_row_and_column(tasks: list[TaskResults]) -> None:
@@ -67,6 +69,46 @@ def test_a_full_disk_leaves_what_was_there_and_names_the_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CallError, match=r"page\.html cannot be written \(No space left on device\)"):
+    with pytest.raises(OSError, match=r"No space left on device.*page\.html"):
         put_in_place(tmp_path / "page.html", "new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("page.html", "old")]
+
+
+def test_a_link_leads_to_the_file_that_is_written(tmp_path: Path) -> None:
+    (tmp_path / "public").mkdir()
+    for target in ("public/page.html", "public/deep/new.html"):
+        link = tmp_path / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / target)
+        put_in_place(link, "page")
+        assert link.is_symlink()
+        assert (tmp_path / target).read_text() == "page"
+    assert [file.name for file in (tmp_path / "public/deep").iterdir()] == ["new.html"]
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", str(tmp_path / "pipe")], stdout=subprocess.PIPE) as reader:
+        put_in_place(tmp_path / "pipe", "table")
+        assert reader.communicate(timeout=10)[0] == b"table"
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_device_that_is_full_is_named() -> None:
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        put_in_place(Path("/dev/full"), "table")
+
+
+def test_standard_output_is_written_to_in_its_turn(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from readouts.report.tables import put_in_place as put\n"
+        "print('before'); put(Path('/dev/stdout'), 'table\\n'); print('after')"
+    )
+    with (tmp_path / "log").open("w") as log:
+        subprocess.run([sys.executable, "-c", code], stdout=log, check=True)
+    assert (tmp_path / "log").read_text() == "before\ntable\nafter\n"
+
+
+def test_a_name_that_is_no_text_is_written_as_digits(tmp_path: Path) -> None:
+    put_in_place(tmp_path / "a.csv", "video\udcff.mp4")
+    assert (tmp_path / "a.csv").read_text() == "video\\udcff.mp4"

@@ -20,7 +20,7 @@ MakeRow = Callable[..., dict[str, Any]]
 def section_of(rows: list[dict[str, Any]], results: Path) -> TaskSection:
     for run in {row["run"] for row in rows}:
         add_run(results, run, [row for row in rows if row["run"] == run])
-    (task,) = load_task_results(results, [], load_manifest())
+    (task,), _ = load_task_results(results, [], load_manifest())
     return task_section(task, results)
 
 
@@ -63,7 +63,7 @@ def test_one_command_that_made_two_scores_is_told_with_what_differed(
     ]
     for row in rows:
         add_run(tmp_path, row["run"], [row])
-    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    (task,), _ = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
     assert {one["name"]: one["command"] for one in section.commands} == {
         "toy, layer 1, seed 0: linear 0.250 (val data 0ld0 (6 clips); not to be repeated: the labels of val "
@@ -79,12 +79,14 @@ def test_one_command_that_made_two_scores_is_told_with_what_differed(
 def test_a_backbone_whose_best_row_is_a_probe_has_the_curve_of_its_best_run(
     make_row: MakeRow, tmp_path: Path
 ) -> None:
-    rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7)]
+    rows = [make_row(run="probe", readout="knn", val=0.9), make_row(run="head", seed=7, steps=10)]
     point = {"step": 10, "readout": "linear", "train_loss": 1.0, "mean_AP": 0.5}
     folder = RunFolder.of(tmp_path, rows[1]).path
     folder.mkdir(parents=True)
     (folder / "history.jsonl").write_text(json.dumps(point) + "\n")
-    assert [curve.title for curve in section_of(rows, tmp_path).curves] == ["toy, layer 1, seed 7"]
+    section = section_of(rows, tmp_path)
+    assert section.missing == []
+    assert [curve.title for curve in section.curves] == ["toy, layer 1, seed 7"]
 
 
 def test_without_intervals_the_reason_is_given(
@@ -92,7 +94,7 @@ def test_without_intervals_the_reason_is_given(
 ) -> None:
     val = make_split("val", np.zeros((6, 1, 2, 2, 2, 8)), np.eye(7, dtype=int)[:6])
     add_run(tmp_path, "a", [make_row(val_fingerprint=val.fingerprint)])
-    (task,) = load_task_results(tmp_path, [val], load_manifest())
+    (task,), _ = load_task_results(tmp_path, [val], load_manifest())
     section = task_section(task, tmp_path)
     assert section.independent == ""
     assert section.no_intervals.startswith("run a kept no statistics of single clips of val")

@@ -23,6 +23,7 @@ from readouts.report import figures
 from readouts.report.task_figures import LEADS_SHOWN, VIDEOS_SHOWN, EvaluatedRun, figures_of, strip_frames
 from readouts.results.baselines import score_baselines
 from readouts.results.per_clip import write_predictions
+from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.tasks.forecast import Forecast
@@ -241,8 +242,8 @@ def test_a_scene_is_read_from_what_a_run_left(make_scene: MakeScene, tmp_path: P
     labels = np.eye(4, dtype=np.uint8)[np.arange(6) % 4]
     made = make_scene(task, {"labels": labels}, {"linear": np.zeros((6, 4), np.float32)})
     values = RNG.normal(size=(2, 4)).astype(np.float32)
-    file = tmp_path / "results" / "calms21" / "toy-abc" / "predictions_val.parquet"
-    write_predictions(file, np.array([3, 5]), pa.chunked_array([["x", "y"]]), {"linear": values})
+    folder = RunFolder(tmp_path / "results" / "calms21" / "toy-abc")
+    write_predictions(folder, "val", np.array([3, 5]), pa.chunked_array([["x", "y"]]), {"linear": values})
     row = {
         "task": "calms21", "backbone": "toy", "run": "abc", "readout": "linear",
         "scores": '{"val": {"mean_AP": 0.5}}',

@@ -35,7 +35,7 @@ def test_a_curve_is_read_back(make_row: MakeRow, tmp_path: Path) -> None:
 
     recorded(make_row(), tmp_path / "results")
     for _ in range(2):  # a second call adds nothing
-        assert write_events(tmp_path / "events", results_dir=tmp_path / "results") == 1
+        assert write_events(tmp_path / "events", results_dir=tmp_path / "results") == (1, [])
     events = EventAccumulator(str(tmp_path / "events" / "flyvsfly" / "toy-a" / "linear"))
     events.Reload()
     found = {

@@ -1,6 +1,5 @@
 """Baselines: computed once, read back, and computed anew for other targets or from a damaged file."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from featcache.manifest import load_manifest
 from featcache.store.targets import TargetArray, Targets
+from featcache.system.sealed import json_unsealed
 from readouts.results.baselines import load_baselines, score_baselines
 from readouts.tasks.base import Baseline
 from readouts.tasks.regression import Regression
@@ -74,7 +74,7 @@ def test_rows_are_computed_once_and_read_back(
     rows = load_baselines(task, train, val, np.arange(N_CLIPS), tmp_path)
     assert list(rows) == ["last input value", "training mean"]
     np.testing.assert_allclose(lead_errors(rows, "last input value"), np.arange(1, 13), rtol=1e-4)
-    assert len(json.loads(kept(tmp_path).read_bytes())) == 1
+    assert len(json_unsealed(kept(tmp_path).read_bytes())[0]) == 1
     assert load_baselines(task, train, val, np.arange(N_CLIPS), tmp_path) == rows
     assert len(task.calls) == 1
 
@@ -91,7 +91,7 @@ def test_other_targets_clips_or_tasks_are_computed_anew(
         (replace(task, offset=900.0), train, val, N_CLIPS),
     ]
     found = [load_baselines(*given, np.arange(n), tmp_path) for *given, n in asked]
-    assert len(json.loads(kept(tmp_path).read_bytes())) == len(task.calls) == 5
+    assert len(json_unsealed(kept(tmp_path).read_bytes())[0]) == len(task.calls) == 5
     np.testing.assert_allclose(lead_errors(found[2], "last input value"), 2 * np.arange(1, 13), rtol=1e-4)
     assert lead_errors(found[0], "training mean") != lead_errors(found[3], "training mean")
     again = [load_baselines(*given, np.arange(n), tmp_path) for *given, n in asked]

@@ -46,7 +46,7 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         row["val"] = scores[-1](np.ones(12))
         folder = RunFolder.of(tmp_path, row)
         folder.path.mkdir(parents=True)
-        write_per_clip(folder.per_clip("val"), CLIPS, {"linear": per_clip})
+        write_per_clip(folder, "val", CLIPS, {"linear": per_clip})
     return task, targets, rows, scores
 
 

@@ -1,5 +1,6 @@
 """Kept values: computed once, made anew from a torn file or of another version, refusals are not kept."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,22 @@ def test_nothing_new_writes_nothing_and_a_refusal_passes(tmp_path: Path) -> None
         cache.value({}, refuse)
     cache.keep()
     assert not list(tmp_path.iterdir())
+
+
+def test_one_flipped_bit_of_a_cache_is_noticed_and_its_values_are_made_anew(
+    tmp_path: Path, flips: Callable[..., Iterator[int]]
+) -> None:
+    file = tmp_path / "kept.json"
+    first = JsonCache(file)
+    first.value({}, lambda: {"b": 0.2747, "a": float("nan")})
+    first.keep()
+    for _ in flips(file, 60):
+        assert JsonCache(file).value({}, lambda: "anew") == "anew"
+    assert list(JsonCache(file).value({}, lambda: "anew")) == ["b", "a"]
+
+
+def test_a_value_that_cannot_be_kept_is_still_a_value(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    cache = JsonCache(tmp_path / "file" / "kept.json")
+    assert cache.value({}, lambda: 7) == 7
+    cache.keep()

@@ -1,5 +1,7 @@
 """The results table: rows come back as they went in, a rerun replaces its own, anybody's Parquet reads it."""
 
+import os
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from featcache.errors import StoreError
-from readouts.results.table import SCHEMA, add_run, load_results, load_run, table_path
+from readouts.results.table import (
+    SCHEMA,
+    add_run,
+    load_results,
+    load_run,
+    readable_results,
+    table_path,
+)
 
 
 def row(run: str, second: int, **values: object) -> dict[str, object]:
@@ -63,3 +72,48 @@ def test_a_broken_file_is_named_and_hinders_no_other_run(tmp_path: Path) -> None
         load_results(tmp_path)
     assert [r["val"] for r in load_run(tmp_path, "a")] == [0.5]
     assert load_run(tmp_path, "c") == []
+
+
+def test_one_flipped_bit_of_the_results_is_noticed_and_costs_one_run(
+    tmp_path: Path, flips: Callable[..., Iterator[int]]
+) -> None:
+    add_run(tmp_path, "a", [row("a", 1, val=0.5)])
+    file = add_run(tmp_path, "b", [row("b", 2, val=0.284, scores='{"val": {"mean_AP": 0.284}}')])
+    for at in flips(file, 60):
+        rows, (problem,) = readable_results(tmp_path)
+        assert [found["run"] for found in rows] == ["a"], at
+        assert str(file) in str(problem)
+        with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results .*delete it and give"):
+            load_run(tmp_path, "b")
+    assert [found["val"] for found in load_results(tmp_path)] == [0.5, 0.284]
+
+
+def test_rows_of_another_run_under_this_ones_name_are_refused(tmp_path: Path) -> None:
+    file = add_run(tmp_path, "a", [row("a", 1, val=0.5)])
+    (table_path(tmp_path) / "b.parquet").write_bytes(file.read_bytes())
+    with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results \(holds the run a\)"):
+        load_run(tmp_path, "b")
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "zeros"])
+def test_what_is_no_regular_file_is_no_table(tmp_path: Path, name: str) -> None:
+    add_run(tmp_path, "a", [row("a", 1)])
+    path = table_path(tmp_path) / f"{name}.parquet"
+    make: dict[str, Callable[[], None]] = {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "zeros": lambda: path.symlink_to("/dev/zero"),
+    }
+    make[name]()
+    rows, (problem,) = readable_results(tmp_path)
+    assert [found["run"] for found in rows] == ["a"]
+    assert f"{name}.parquet" in str(problem)
+
+
+@pytest.mark.parametrize("damage", [{"scores": "{"}, {"scores": "3"}, {"task": None}])
+def test_a_row_that_no_version_wrote_is_refused(tmp_path: Path, damage: dict[str, object]) -> None:
+    file = table_path(tmp_path) / "a.parquet"
+    file.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist([row("a", 1) | damage], schema=SCHEMA), file)
+    with pytest.raises(StoreError, match=r"a\.parquet cannot be read as results"):
+        load_results(tmp_path)

@@ -27,7 +27,7 @@ def test_rows_with_their_stores_and_baselines(
     for row in rows:
         add_run(tmp_path, row["run"], [row])
     stores, problems = finished_stores(tmp_path / "features")
-    (found,) = load_task_results(tmp_path, stores, load_manifest())
+    (found,), _ = load_task_results(tmp_path, stores, load_manifest())
     assert (found.best.best["run"], found.role, found.metric, problems) == ("b", "test", "mean_AP", [])
     assert {role: store.path for role, store in stores_of(found.best.best, found.stores).items()} == {
         "train": train.path,
@@ -46,7 +46,7 @@ def test_baselines_are_of_the_clips_that_the_readouts_are_scored_on(
     # Clip 1, the only one of its class, was torn and skipped: a baseline does not see it either.
     val = make_split("val", TOKENS, LABELS, skipped={1: "torn", 4: "torn too"})
     add_run(tmp_path, "a", [make_row(train_fingerprint=train.fingerprint, val_fingerprint=val.fingerprint)])
-    (found,) = load_task_results(tmp_path, [train, val], load_manifest())
+    (found,), _ = load_task_results(tmp_path, [train, val], load_manifest())
     assert found.task is not None and train.targets is not None and val.targets is not None
     usable = np.array([0, 2, 3, 5])
     wanted = score_baselines(found.task, train.targets, val.targets, usable)
@@ -56,7 +56,7 @@ def test_baselines_are_of_the_clips_that_the_readouts_are_scored_on(
 
 def test_an_unknown_task_is_a_problem_and_its_rows_stay(make_row: MakeRow, tmp_path: Path) -> None:
     add_run(tmp_path, "a", [make_row(task="moths", task_spec=None, higher_is_better=False)])
-    (found,) = load_task_results(tmp_path, [], load_manifest())
+    (found,), _ = load_task_results(tmp_path, [], load_manifest())
     assert "moths" in (found.problem or "")
     assert (found.title, found.role, found.higher_is_better, len(found.rows)) == ("moths", "val", False, 1)
     assert (found.baseline_scores(), found.interval(found.rows, "val")) == ({}, None)

@@ -2,11 +2,12 @@ import fcntl
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ import torch
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
-from readouts.results.table import SCHEMA, load_results
+from readouts.results.table import SCHEMA, load_results, table_path
 from readouts.sweeps import run as sweep
 from readouts.sweeps.grid import parse_grid
 from readouts.sweeps.plan import Folders, plan_sweep
-from readouts.sweeps.run import Outcome, run_sweep, summary, sweep_name
+from readouts.sweeps.run import Outcome, known_sweeps, run_sweep, summary, sweep_name
 from readouts.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -325,3 +326,31 @@ def test_two_processes_on_one_sweep_do_not_clash(folders: Folders, tmp_path: Pat
     assert not (results / "sweeps" / "mine" / "failures.jsonl").exists()
     # What one skipped because the other was at it, the other has finished.
     assert len(load_results(results)) == 30
+
+
+def test_damaged_rows_of_one_run_cost_the_sweep_this_run(folders: Folders) -> None:
+    first = swept(folders, TINY + "readout=linear seed=0,1")
+    ours, other = first.rows
+    file = table_path(folders.results_dir) / f"{ours['run']}.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+    again = swept(folders, TINY + "readout=linear seed=0,1,2")
+    assert other in again.rows
+    assert len(again.rows) == 2
+    (failure,) = again.failures
+    assert failure.run == ours["run"]
+    assert f"{file} cannot be read as results" in failure.error
+    file.unlink()
+    assert len(swept(folders, TINY + "readout=linear seed=0,1,2").rows) == 3
+
+
+def test_one_flipped_bit_of_what_a_sweep_was_is_noticed_and_the_others_are_known(
+    tmp_path: Path, folders: Folders, flips: Callable[..., Iterator[int]]
+) -> None:
+    file = folders.results_dir / "sweeps" / "mine" / "sweep.json"
+    swept(folders, TINY + "readout=knn")
+    shutil.copytree(file.parent, file.parent.with_name("other"))
+    for _ in flips(file):
+        known, (problem,) = known_sweeps(folders.results_dir)
+        assert list(known) == ["other"]
+        assert f"{file} cannot be read as a sweep's" in str(problem)
+    assert known_sweeps(folders.results_dir)[0].keys() == {"mine", "other"}

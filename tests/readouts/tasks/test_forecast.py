@@ -33,8 +33,15 @@ def task() -> Forecast:
     return replace(weather, rows=ROWS, columns=COLUMNS, n_frames=LEADS)
 
 
-def fields_of(make_targets: MakeTargets, fields: np.ndarray, places: np.ndarray, folder: str) -> Targets:
+def fields_of(
+    make_targets: MakeTargets,
+    fields: np.ndarray,
+    places: np.ndarray,
+    folder: str,
+    latitude: np.ndarray | None = None,
+) -> Targets:
     """Targets of fields [time, row, column, variable] and the steps of each clip [clip, lead]."""
+    lines = np.linspace(-90, 90, fields.shape[1]) if latitude is None else latitude
     values, steps = fields.astype("<f4"), places.astype("<i4")
     return make_targets(
         len(places),
@@ -46,6 +53,9 @@ def fields_of(make_targets: MakeTargets, fields: np.ndarray, places: np.ndarray,
             blocks=[values],
         ),
         places=TargetArray(shape=steps.shape, dtype=steps.dtype, axes=("clip", "lead"), blocks=[steps]),
+        latitude=TargetArray(
+            shape=lines.shape, dtype=np.dtype("<f4"), axes=("row",), blocks=[lines.astype("<f4")]
+        ),
     )
 
 
@@ -230,3 +240,45 @@ def test_clips_counted_once_give_the_scores(task: Forecast) -> None:
     assert task.scores(per_clip, np.ones(4)) == task.scores(per_clip)
     assert task.scores(per_clip)[task.score] > 0
     assert task.takes == "fields"
+
+
+def persistence_of(task: Forecast, targets: Targets) -> float:
+    return score_baselines(task, targets, targets, numbers(0, 1))["persistence"]["T850/rmwse"]
+
+
+def test_rows_of_the_globe_are_weighted_as_they_always_were(
+    task: Forecast, stepping: Targets, make_targets: MakeTargets
+) -> None:
+    rows = task.select(stepping, numbers(0, 1), numbers(0, 0), None)
+    assert set(rows) == {"last", "future"}
+    values = np.random.default_rng(0).normal(size=(7, ROWS, COLUMNS, 3))
+    places = np.array([[0, 2, 4, 6], [1, 3, 5, 6]])
+    south = fields_of(make_targets, values, places, "south")
+    north = fields_of(make_targets, values[:, ::-1], places, "north", np.linspace(90, -90, ROWS))
+    assert set(task.select(north, numbers(0), numbers(0), None)) == {"last", "future"}
+    assert persistence_of(task, north) == pytest.approx(persistence_of(task, south), rel=1e-12)
+
+
+def test_area_weights_are_of_the_latitudes_on_disk(task: Forecast, make_targets: MakeTargets) -> None:
+    """A region, and rows in no order: the same errors at the same places have the same score."""
+    values = np.random.default_rng(0).normal(size=(7, ROWS, COLUMNS, 3))
+    places = np.array([[0, 2, 4, 6], [1, 3, 5, 6]])
+    region = np.array([30.0, 40, 50, 60, 70])
+    ordered = fields_of(make_targets, values, places, "region", region)
+    order = np.array([3, 0, 4, 1, 2])
+    shuffled = fields_of(make_targets, values[:, order], places, "shuffled", region[order])
+    bands = np.diff(np.sin(np.radians([25, 35, 45, 55, 65, 75])))
+    change = (values[places[:, 1:]] - values[places[:, :1]])[..., 1].astype(np.float32)
+    by_row = (change**2).mean(axis=(0, 3)) @ (bands / bands.sum())
+    assert persistence_of(task, ordered) == pytest.approx(float(np.sqrt(by_row).mean()), rel=1e-5)
+    assert persistence_of(task, shuffled) == pytest.approx(persistence_of(task, ordered), rel=1e-6)
+    globe = fields_of(make_targets, values, places, "globe")
+    assert abs(persistence_of(task, globe) / persistence_of(task, ordered) - 1) > 0.01
+    of = {"globe": globe, "region": ordered, "shuffled": shuffled}
+    losses = {}
+    for name, targets in of.items():
+        selected = task.select(targets, numbers(0, 1), numbers(0, 0), None)
+        rows = {key: torch.from_numpy(values) for key, values in selected.items()}
+        losses[name] = float(task.loss(torch.zeros_like(rows["future"]), rows))
+    assert losses["region"] == pytest.approx(losses["shuffled"], rel=1e-6)
+    assert losses["region"] != pytest.approx(losses["globe"], rel=1e-3)

@@ -165,7 +165,7 @@ def test_its_row_is_what_the_fit_and_the_tasks_scores_say(splits: Splits, tmp_pa
     assert (row["batch"], row["parameters"], row["best_step"], row["together"]) == (None, 0, 0, 1)
     assert json.loads(str(row["readout_config"])) == {"k": 3, "temperature": 0.07}
     assert json.loads(str(row["recipe"])) == {"train_fraction": 1.0, "train_views": 0}
-    _, kept = read_predictions(run.folder(tmp_path).predictions("val"))
+    _, kept = read_predictions(run.folder(tmp_path), "val")
     np.testing.assert_array_equal(kept["knn"], expected)
 
 

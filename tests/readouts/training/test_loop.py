@@ -20,7 +20,7 @@ from featcache.system.console import silent
 from readouts.features.find import open_task_splits
 from readouts.results.per_clip import load_per_clip, read_predictions
 from readouts.results.run_folder import read_curve
-from readouts.results.table import add_run, load_results, load_run
+from readouts.results.table import add_run, load_results, load_run, table_path
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
 from readouts.training.evaluate import score
@@ -231,10 +231,10 @@ def test_dropout_is_drawn_anew_at_every_step(run: Run, tmp_path: Path) -> None:
 def test_as_many_predictions_are_kept_as_the_task_says(run: Run, tmp_path: Path, kept: int) -> None:
     run = replace(run, recipe=replace(run.recipe, steps=2))
     whole = train(run, results_dir=tmp_path / "whole", device=CPU)
-    everything = read_predictions(run.folder(tmp_path / "whole").predictions("val"))[1]
+    everything = read_predictions(run.folder(tmp_path / "whole"), "val")[1]
     few = replace(run, task=replace(run.task, predictions_kept=kept))
     rows = train(few, results_dir=tmp_path / "few", device=CPU)
-    table, outputs = read_predictions(few.folder(tmp_path / "few").predictions("val"))
+    table, outputs = read_predictions(few.folder(tmp_path / "few"), "val")
     assert table.column("id").to_pylist() == [f"val-{i}" for i in range(min(kept, 24))]
     for kind, values in outputs.items():
         np.testing.assert_array_equal(values, everything[kind][:kept], strict=True)
@@ -282,7 +282,7 @@ def test_a_queried_head_learns_where_points_go(tracking: Run, tmp_path: Path) ->
     assert row["readout"] == "tracking"
     assert row["val"] > history[0]["average_over_thresholds"]
     assert history[-1]["train_loss"] < 0.8 * history[1]["train_loss"]
-    table, outputs = read_predictions(folder.predictions("val"))
+    table, outputs = read_predictions(folder, "val")
     assert len(table) == 10
     assert outputs["tracking"].shape == (10, FRAMES, 9, 4)
     # The score in the table is that of the kept predictions.
@@ -455,3 +455,52 @@ def test_statistics_are_kept_of_every_clip(trained: Any) -> None:
         clips, per_clip = load_per_clip(trained.results, row, "val")
         assert clips.tolist() == list(range(24))
         assert trained.run.task.scores(per_clip)["mean_AP"] == row["val"]
+
+
+@pytest.mark.parametrize("role", ["train", "val"])
+def test_a_damaged_list_of_clips_is_noticed_before_the_first_step(
+    run: Run, tmp_path: Path, role: str
+) -> None:
+    (run.splits[role].store.path / "clips.parquet").write_bytes(b"PAR1 cut")
+    steps: list[str] = []
+    with pytest.raises((StoreError, ValueError), match=r"clips\.parquet|Parquet"):
+        train(run, results_dir=tmp_path, device=CPU, progress=lambda what, done, total: steps.append(what))
+    assert steps == []
+
+
+def test_a_run_whose_rows_are_damaged_is_scored_anew_from_its_checkpoint(run: Run, tmp_path: Path) -> None:
+    first = train(run, results_dir=tmp_path, device=CPU)
+    file = table_path(tmp_path) / f"{run.id}.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StoreError, match="delete it and give the run's command again"):
+        train(run, results_dir=tmp_path, device=CPU)
+    file.unlink()
+    steps: list[str] = []
+    again = train(
+        run, results_dir=tmp_path, device=CPU, progress=lambda what, done, total: steps.append(what)
+    )
+    assert "training" not in steps
+    assert [row["val"] for row in again] == [row["val"] for row in first]
+
+
+@pytest.mark.parametrize("name", ["last.safetensors", "history.jsonl"])
+def test_a_run_that_cannot_go_on_is_trained_anew_by_the_way_out_that_is_named(
+    run: Run, tmp_path: Path, name: str
+) -> None:
+    def kill(what: str, done: int, total: int) -> None:
+        if what == "training" and done > 17:
+            raise KeyboardInterrupt
+
+    whole = train(run, results_dir=tmp_path / "whole", device=CPU)
+    with pytest.raises(KeyboardInterrupt):
+        train(run, results_dir=tmp_path, device=CPU, progress=kill)
+    folder = run.folder(tmp_path).path
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(StoreError, match=f"{name} cannot be read"):
+        train(run, results_dir=tmp_path, device=CPU)
+    for file in ("last.safetensors", "history.jsonl") if name == "history.jsonl" else [name]:
+        (folder / file).unlink()
+    rows = train(run, results_dir=tmp_path, device=CPU)
+    assert [(row["val"], row["best_val"]) for row in rows] == [(w["val"], w["best_val"]) for w in whole]

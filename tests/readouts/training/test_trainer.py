@@ -1,6 +1,8 @@
 """A run in training: what it refuses, and that its checkpoint gives back every bit."""
 
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,3 +99,37 @@ def test_a_state_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: 
     save_state(path, {"a": torch.zeros(100)})
     assert (path.stat().st_size, False) in synced  # the bytes
     assert synced[-1][1]  # and then the name
+
+
+def test_one_flipped_bit_of_a_checkpoint_is_noticed(
+    tmp_path: Path, flips: Callable[..., Iterator[int]]
+) -> None:
+    path = tmp_path / "s.safetensors"
+    save_state(path, {"a": torch.arange(12.0)}, step=7)
+    for _ in flips(path, 60):
+        with pytest.raises(StoreError, match=r"s\.safetensors cannot be read as a checkpoint.*Delete it"):
+            load_state(path)
+    assert load_state(path)[1] == {"step": 7}
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "s.safetensors")
+    with pytest.raises(StoreError, match="not a regular file"):
+        load_state(tmp_path / "s.safetensors")
+
+
+def test_a_checkpoint_of_another_run_is_refused(run: Run, tmp_path: Path) -> None:
+    """Its weights fit, and the run would be recorded under this one's name."""
+    other = replace(run, seed=run.seed + 1)
+    for one in (run, other):
+        Trainer(one, one.folder(tmp_path), CPU)._save()
+    shutil.copy(other.folder(tmp_path).state, run.folder(tmp_path).state)
+    with pytest.raises(StoreError, match=f"is the checkpoint of run {other.id}, and this is {run.id}"):
+        Trainer(run, run.folder(tmp_path), CPU)
+
+
+def test_a_checkpoint_without_its_curve_is_refused(run: Run, tmp_path: Path) -> None:
+    """The best point would be the best of those that are to come."""
+    Trainer(run, run.folder(tmp_path), CPU)._save()
+    with pytest.raises(StoreError, match=r"history\.jsonl lacks the points of steps 0"):
+        Trainer(run, run.folder(tmp_path), CPU)

@@ -19,6 +19,8 @@ COLUMNS = ("video", "first_frame", "labels")
 """Columns that must be there; others are the author's own."""
 
 _MOST_DIGITS = 12
+_SHOWN = 100
+"""Characters of a wrong cell that a message repeats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +121,7 @@ class _Names:
     def unknown(self, what: str, name: str) -> str:
         """What to say of a name that is none of these."""
         # Letters of other alphabets, and spaces that do not break, look like those that were meant.
+        name = name[:_SHOWN]
         spelled = "" if name.isascii() else f" (spelled {name!a})"
         return f"no {what} is called {name!r}{spelled}.{did_you_mean(name, self._things)}"
 
@@ -138,7 +141,7 @@ def _clip(row: int, cells: Sequence[str], videos: _Names, names: _Names, classes
         raise _RowError(f"{videos.unknown('video', video)} Give its path in the data folder.") from None
     if not (first_frame.isascii() and first_frame.isdigit() and len(first_frame) <= _MOST_DIGITS):
         raise _RowError(
-            f"first_frame {first_frame[:40]!r} is not a whole number from 0, written in plain digits."
+            f"first_frame {first_frame[:_SHOWN]!r} is not a whole number from 0, written in plain digits."
         )
     return ClipStart(
         row=row, source=source, first_frame=int(first_frame), labels=_labels(labels, names, classes)
@@ -151,13 +154,15 @@ def _labels(text: str, names: _Names, classes: Sequence[str]) -> tuple[int, ...]
     labels = list[int]()
     for name in (part.strip() for part in text.split(";")):
         if not name:
-            raise _RowError(f"labels {text!r} have an empty one; write nothing but names, joined by `;`.")
+            raise _RowError(
+                f"labels {text[:_SHOWN]!r} have an empty one; write nothing but names, joined by `;`."
+            )
         try:
             label = classes.index(names[name])
         except KeyError:
             known = ", ".join(classes) or "none, list `classes` in the manifest"
             raise _RowError(f"{names.unknown('class', name)} Known are {known}.") from None
         if label in labels:
-            raise _RowError(f"labels {text!r} name {name!r} twice; remove one.")
+            raise _RowError(f"labels {text[:_SHOWN]!r} name {name!r} twice; remove one.")
         labels.append(label)
     return tuple(labels)

@@ -24,7 +24,7 @@ def look_through(path: Path, container: str) -> str | None:
         container: what FFmpeg calls its format.
 
     Returns:
-        What cannot be known of it and should be said; None where all is well, or the container is not known.
+        What cannot be known of it and should be said; None where all is well.
 
     Raises:
         IncompleteError: it ends before what it speaks of, or is no such file from some byte on.
@@ -32,13 +32,36 @@ def look_through(path: Path, container: str) -> str | None:
     """
     walk = next((walk for name, walk in _WALKS.items() if name in container.split(",")), None)
     if walk is None:
-        return None
+        is_picture = container.endswith("_pipe") or container in ("image2", "apng")
+        return None if is_picture else f"files of kind {container} do not tell whether all frames are there"
     with path.open("rb") as file:
         return walk(file, path.stat().st_size)
 
 
 _TIFF = {b"II*\0": "<HI", b"MM\0*": ">HI", b"II+\0": "<QQ", b"MM\0+": ">QQ"}
 """How the four first bytes say that the number of a page's entries and the place of the next are written."""
+
+
+_MAGIC = {
+    b"....ftyp": "mp4",
+    b"\x1aE\xdf\xa3": "matroska",
+    b"RIFF....AVI ": "avi",
+    b"GIF8": "gif",
+    b"FLV": "flv",
+    b"OggS": "ogg",
+    b"0&\xb2u\x8ef\xcf\x11": "asf",
+}
+"""How files of some formats begin, a dot for any byte."""
+
+
+def format_of(path: Path) -> str | None:
+    """What a file that FFmpeg cannot open was to be, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    for magic, name in _MAGIC.items():
+        if len(head) == 16 and all(byte in (ord("."), head[i]) for i, byte in enumerate(magic)):
+            return name
+    return None
 
 
 def n_pages(path: Path) -> int:
@@ -92,25 +115,26 @@ def _iso(file: BinaryIO, size: int) -> str | None:
     while position < size:
         head = _read(file, position, 16)
         length, kind = struct.unpack(">I4s", head[:8]) if len(head) >= 8 else (0, head[4:])
-        if kind not in _BOXES:
-            if b"moof" in seen:
-                raise _broken("box", position)
-            break
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack(">Q", head[8:])
-        elif length == 0:
+        elif length == 0 and kind in _BOXES:
             length = size - position
-        if length < 8:
-            raise _broken("box", position)
+        if length < 8 or (kind not in _BOXES and not (kind.isalnum() and position + length <= size)):
+            if kind in _BOXES or b"moof" in seen:
+                raise _broken("box", position)
+            break
         _inside(f"the box {kind.decode()!r}", position, position + length, size)
         seen.add(kind)
         position += length
+    if not seen & {b"moov", b"moof"}:
+        raise IncompleteError("it is not finished: no box 'moov' tells where its frames are")
     if b"moof" in seen and not seen & {b"mfra", b"sidx"}:
         return "no index of its fragments follows them: whether some are missing at its end cannot be told"
     return None
 
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_HEADS = (_EBML.to_bytes(4), _SEGMENT.to_bytes(4))
 _CRC = 0xBF
 _TOP = {
     0x114D9B74,
@@ -131,11 +155,9 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
     """Matroska and WebM: elements in a segment; of what a live writer left open only the ends are known."""
     position, remark = 0, None
     while position < size:
+        if position and _read(file, position, 4) not in _HEADS:
+            break  # Whatever follows the segment is no part of it.
         element, length, data = _element(file, position, size)
-        if element not in (_EBML, _SEGMENT, 0xEC):
-            if position:
-                break  # Whatever follows the segment is no part of it.
-            raise _broken("EBML header", position)
         end = size if length is None else data + length
         _inside("the segment" if element == _SEGMENT else "the header", position, end, size)
         if element == _SEGMENT:
@@ -199,30 +221,27 @@ def _element(file: BinaryIO, position: int, size: int) -> tuple[int, int | None,
 
 
 def _avi(file: BinaryIO, size: int) -> None:
-    """AVI: chunks in lists, in one RIFF or several. An unfinished one has no index behind its frames."""
-    position, indexed, n_parts = 0, False, 0
+    """AVI: chunks in lists, in one RIFF or several, whose sizes are written when it is finished."""
+    position = 0
     while position < size:
-        kind, length, form = _chunk(file, position)
+        kind, length, _ = _chunk(file, position)
         if kind != b"RIFF":
             break  # Whatever follows is no part of it.
         end = min(position + 8 + length, size) if length else size
         for inner, start, stop in _chunks(file, position + 12, end):
             if inner == b"LIST" and _read(file, start + 8, 4) == b"movi":
-                stop = stop if stop > start + 12 else size
+                if stop <= start + 12 < size - 8:
+                    raise IncompleteError("it is not finished: the size of its frames was never written")
                 for frame, first, last in _chunks(file, start + 12, min(stop, size)):
                     if not _is_frame(frame):
                         raise _broken("AVI chunk", first)
                     _inside("a frame", first, last, size)
-            indexed |= inner == b"idx1"
             _inside(f"the chunk {inner.decode('latin-1')!r}", start, stop, size)
-        position, n_parts = max(end, position + 12) + (end & 1), n_parts + 1
-        indexed |= form == b"AVIX"
-    if n_parts and not indexed and b"indx" not in _read(file, 0, 65536):
-        raise IncompleteError("it is not finished: no index follows its frames")
+        position = max(end, position + 12) + (end & 1)
 
 
 def _is_frame(kind: bytes) -> bool:
-    return kind in (b"LIST", b"JUNK", b"idx1") or kind[:2] == b"ix" or kind[:2].isdigit()
+    return kind in (b"LIST", b"JUNK", b"junk", b"idx1") or kind[:2] == b"ix" or kind[:2].isdigit()
 
 
 def _chunk(file: BinaryIO, position: int) -> tuple[bytes, int, bytes]:
@@ -238,10 +257,10 @@ def _chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, in
         if kind == b"LIST" and form == b"rec ":
             position += 12
             continue
-        if not kind.strip(b"\0"):
-            return
         yield kind, position, position + 8 + length
-        position += 8 + length + (length & 1)
+        position += 8 + length
+        if length & 1 and (position + 9 > end or not _is_frame(_read(file, position, 4))):
+            position += 1  # The byte that makes lengths even, which some writers leave out.
 
 
 def _gif(file: BinaryIO, size: int) -> None:
@@ -279,15 +298,12 @@ def _flash(file: BinaryIO, size: int) -> None:
         _inside("a tag", position, position + 11, size)
         length = 11 + int.from_bytes(head[1:4])
         _inside("a tag", position, position + length + 4, size)
-        if head[0] & 31 not in (8, 9, 18) or int.from_bytes(_read(file, position + length, 4)) not in (
-            length,
-            0,
-        ):
+        if head[0] & 31 not in (8, 9, 15, 18):
             raise _broken("FLV tag", position)
         position += length + 4
 
 
-def _ogg(file: BinaryIO, size: int) -> None:
+def _ogg(file: BinaryIO, size: int) -> str | None:
     """Ogg: pages; the last one of each stream says that it is the last."""
     position, is_open = 0, set[bytes]()
     while position < size:
@@ -300,8 +316,7 @@ def _ogg(file: BinaryIO, size: int) -> None:
         _inside("a page", position, end, size)
         (is_open.discard if head[5] & 4 else is_open.add)(head[14:18])
         position = end
-    if is_open:
-        raise IncompleteError("it is cut short: the last page of its streams is missing")
+    return "it has no last page: whether frames are missing at its end cannot be told" if is_open else None
 
 
 _PACK, _END, _PROGRAM_STREAM = 0xBA, 0xB9, 0xBB
@@ -342,8 +357,8 @@ def _windows_media(file: BinaryIO, size: int) -> None:
         position += length
 
 
-def _raw_frames(file: BinaryIO, size: int) -> None:
-    """IVF: a size before each frame, and their number, which is none where the writer did not come back."""
+def _raw_frames(file: BinaryIO, size: int) -> str | None:
+    """IVF: a size before each frame, and in the header their number, or how long they last."""
     position, n_frames = int.from_bytes(_read(file, 6, 2), "little"), 0
     stated = int.from_bytes(_read(file, 24, 4), "little")
     while position < size:
@@ -351,8 +366,8 @@ def _raw_frames(file: BinaryIO, size: int) -> None:
         end = position + 12 + int.from_bytes(_read(file, position, 4), "little")
         _inside("a frame", position, end, size)
         position, n_frames = end, n_frames + 1
-    if n_frames < stated:
-        raise IncompleteError(f"it is cut short: {n_frames} of {stated} frames are there")
+    unknown = stated in (0, 0xFFFFFFFF) or stated <= n_frames
+    return None if unknown else f"its header counts {stated} frames, and {n_frames} are there"
 
 
 _WALKS: dict[str, Callable[[BinaryIO, int], str | None]] = {

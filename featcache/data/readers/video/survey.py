@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featcache.data.readers.base import UnreadableError, WholeFileError
-from featcache.data.readers.video.containers import IncompleteError, look_through, n_pages
+from featcache.data.readers.video.containers import IncompleteError, format_of, look_through, n_pages
 from featcache.data.readers.video.frames import (
     UPRIGHT,
     FrameTimes,
@@ -27,10 +27,15 @@ if TYPE_CHECKING:
     import av
 
 _STREAMS = ("mpegts", "mpeg")
+"""Formats that may begin anywhere."""
+_TIMED = ("asf", "flv", "mxf")
+"""Formats whose header tells how long they are, and whose other bytes do not."""
 _LONG = 300
 """Frames from which on decoding from the start is slow."""
 _STEADY = 0.95
 """Share of equal steps in time from which on longer ones are holes."""
+_MISSED = 5
+"""Frames, and percent of a video, that its header may say too much."""
 _FEW = 20
 """Fewer frames have no usual step."""
 _DIM = 2**14
@@ -66,15 +71,10 @@ def survey(path: Path) -> Survey:
             f"it holds {n} pages, of which FFmpeg shows the first alone: make a video of them"
         )
     seen = _Seen()
-    with opened(path) as (container, stream):
-        kind, stream_id, videos = container.format.name, stream.id, container.streams.video
-        chosen, n_videos = videos.index(stream), len(videos)
-        stream.thread_type = "AUTO"
-        if stream.codec_context.name == "mjpeg":
-            # Else it gives what is left of a damaged picture without a word.
-            stream.codec_context.options = {"err_detect": "explode"}
-        for packet in container.demux(stream):
-            seen.take(packet)
+    try:
+        kind, stream_id, chosen, n_videos = _decode(path, seen)
+    except WholeFileError as problem:
+        raise WholeFileError(_why(path) or str(problem)) from None
     n_frames, remarks = len(seen.pts), list[str]()
     lost = None
     try:
@@ -95,10 +95,38 @@ def survey(path: Path) -> Survey:
     return Survey(
         n_frames=n_frames,
         lost=lost,
-        remarks=(*remarks, *seen.remarks()),
+        remarks=(*remarks, *seen.remarks(whole=lost is None)),
         mapped=mapped,
         changes=(*([f"video {chosen}"] if chosen else []), *seen.changes()),
     )
+
+
+def _decode(path: Path, seen: "_Seen") -> tuple[str, int, int, int]:
+    """All of a video; the file's format, what the video is called in it, which it is of how many."""
+    with opened(path) as (container, stream):
+        kind, videos = container.format.name, container.streams.video
+        if kind in _TIMED and len(container.streams) == 1 and container.duration is not None:
+            seen.announced = container.duration / float(1_000_000 * stream.time_base)
+        stream.thread_type = "AUTO"
+        if stream.codec_context.name in ("mjpeg", "png", "apng"):
+            # Else these give what is left of a damaged picture without a word.
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+        for packet in container.demux(stream):
+            seen.take(packet)
+        return kind, stream.id, videos.index(stream), len(videos)
+
+
+def _why(path: Path) -> str | None:
+    """Why FFmpeg cannot open a file, as far as its bytes tell."""
+    try:
+        kind = format_of(path)
+        if kind is not None:
+            look_through(path, kind)
+    except IncompleteError as problem:
+        return f"{problem}; FFmpeg cannot open what is there"
+    except OSError:
+        pass
+    return None
 
 
 @dataclass(slots=True)
@@ -118,6 +146,8 @@ class _Seen:
     """Of each packet that could not be decoded the frames before it, and whether a keyframe had come."""
     damaged: list[int] = field(default_factory=list)
     n_cut: int = 0
+    announced: float = 0
+    """How long the header says that it is, in the unit of the times."""
     brightest: int = _DIM
 
     def take(self, packet: "av.Packet") -> None:
@@ -163,12 +193,23 @@ class _Seen:
         return 1 if self.times is None else len(self.times.keyframes)
 
     @property
+    def first_packet(self) -> int:
+        """The packet that the first frame is of; 0 where times do not tell."""
+        return self.packet_pts.index(self.pts[0]) if self.pts and self.pts[0] in self.packet_pts else 0
+
+    @property
     def n_leading(self) -> int:
         """Packets before that of the first frame which gave none."""
-        if self.pts[0] not in self.packet_pts:
-            return 0
         shown = set(self.pts)
-        return sum(pts not in shown for pts in self.packet_pts[: self.packet_pts.index(self.pts[0])])
+        return sum(pts not in shown for pts in self.packet_pts[: self.first_packet])
+
+    @property
+    def unshown(self) -> list[int]:
+        """Packets after that of the first frame which gave none, counted from it, where times tell."""
+        if None in self.packet_pts or len(set(self.packet_pts)) < len(self.packet_pts):
+            return []
+        shown, first = set(self.pts), self.first_packet
+        return [i - first for i, pts in enumerate(self.packet_pts) if i > first and pts not in shown]
 
     def refuse_damage(self, *, of_stream: bool) -> None:
         """Raise IncompleteError for what the decoder could not make of packets that are there.
@@ -188,12 +229,25 @@ class _Seen:
         if self.n_cut and not of_stream:
             raise IncompleteError(f"it is cut short: {_so_many(self.n_cut, 'packet')} are not all there")
 
-    def remarks(self) -> Iterator[str]:
+        times = [pts for pts in self.pts if pts is not None]
+        if len(times) > 1 and self.announced:
+            step = (times[-1] - times[0]) / (len(times) - 1)
+            missing = self.announced - (times[-1] - min(0, times[0]) + step)
+            if missing > max(_MISSED * step, _MISSED / 100 * self.announced):
+                share = f"{missing / self.announced:.0%}"
+                raise IncompleteError(f"it is cut short: no frames for {share} of the length in its header")
+
+    def remarks(self, *, whole: bool) -> Iterator[str]:
         """What of the frames should be said."""
         if self.pts and (n := self.n_leading):
             yield (
                 f"it begins between keyframes: its first {_so_many(n, 'frame')} cannot be decoded, and "
                 "frame 0 is the first that can"
+            )
+        if whole and (unshown := self.unshown):
+            yield (
+                f"{_so_many(len(unshown), 'packet')} of it gave no frame, the first around frame "
+                f"{unshown[0]}: hidden ones, or damaged"
             )
         for (width, height), number in list(self.sizes.items())[1:]:
             yield f"from frame {number} on it is {width} x {height}: scaled to the first frame's size"
@@ -249,12 +303,12 @@ def _joints(path: Path, stream_id: int, seen: _Seen) -> set[int | None]:
     """
     joints = set[int | None]()
     of_packet = {position: i for i, position in enumerate(seen.packet_positions)}
-    first = seen.packet_pts.index(seen.pts[0]) if seen.pts and seen.pts[0] in seen.packet_pts else 0
-    begin = seen.packet_positions[first] if seen.packet_positions else None
+    begin = seen.packet_positions[seen.first_packet] if seen.packet_positions else None
     for gap in breaks(path, stream_id):
         if begin is not None and gap.position <= begin:
             continue
-        i = of_packet.get(gap.position)
+        # FFmpeg counts from before a packet's time stamp, where it has one.
+        i = of_packet.get(gap.position, of_packet.get(gap.position - 4))
         if i is None or not (gap.begins and seen.is_key[i] and (gap.afresh or _turned_back(seen, i))):
             raise IncompleteError(f"it is damaged: packets are missing before byte {gap.position:,}")
         joints.add(seen.packet_pts[i])

@@ -6,7 +6,7 @@ read: a copy that stopped half way shows as one, not as weather.
 """
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import product
@@ -20,11 +20,24 @@ import zarr
 from jaxtyping import Float32, Int64
 
 from featcache.data.readers.base import UnreadableError, WholeFileError
+from featcache.data.readers.weather.grid import Axis, grid_of
+from featcache.data.readers.weather.magnitudes import FARTHEST, Magnitude, magnitudes_of
 from featcache.data.readers.weather.windows import hour
 from featcache.manifest import Dataset
 
 _AXES = ("time", "latitude", "longitude")
-_FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zlib.error)
+_FAULTS = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    RuntimeError,
+    zlib.error,
+)
 """What xarray, zarr and the codecs raise for a store or chunk that is not what it should be."""
 _METADATA = (".zarray", ".zattrs", "zarr.json")
 
@@ -44,6 +57,12 @@ class _Field:
     steps_per_file: int
     file_name: Callable[[tuple[int, ...]], str]
     """Gives the name, below the folder, of the file at a position in `grid`."""
+    axes: tuple[Axis, Axis]
+    """Rows and columns."""
+    magnitude: Magnitude | None
+    """Of its values; None where the manifest does not say."""
+    missing: str
+    """Which stored value stands for none, for messages."""
 
     def files(self, step: int) -> list[Path]:
         """The files that hold this step's field."""
@@ -73,7 +92,36 @@ class _Field:
             values: np.ndarray = self.values.isel(time=step).transpose(*_AXES[1:]).values
         except _FAULTS as problem:
             raise WholeFileError(f"{self.files(step)[0]} cannot be decoded ({problem})") from None
+        for axis, lines in enumerate(self.axes):
+            if lines.order is not None:
+                values = values.take(lines.order, axis=axis)
         return values.astype(np.float32, copy=False)
+
+    def require_finite(self, values: Float32[np.ndarray, "Y X"], time: np.datetime64) -> None:
+        """Refuse a field with values that cannot be: NaN, infinite, or far beyond all weather."""
+        most = float(np.finfo(np.float32).max)
+        low, high = self.magnitude.range if self.magnitude else (-most, most)
+        if low <= values.min() and values.max() <= high:
+            return
+        which, n_bad = f"{self.name} at {hour(time)}", np.count_nonzero(~np.isfinite(values))
+        if n_bad:
+            raise UnreadableError(f"{which} has {n_bad} values that are NaN or infinite{self.missing}")
+        beyond = values[(values < low) | (values > high)]
+        raise UnreadableError(
+            f"{which} has {beyond.size} values, such as {beyond[0]:.6g}, that are not between {low:.6g} and "
+            f"{high:.6g}, {FARTHEST:g} standard deviations from the mean in the manifest: a value that "
+            "stands for none, or another unit"
+        )
+
+    def require_magnitude(self, step: int, time: np.datetime64) -> bytes:
+        """Refuse a field of another unit; gives its bytes."""
+        values = self.decode(step)
+        self.require_finite(values, time)
+        if self.magnitude:
+            unit = self.values.attrs.get("units")
+            said = f" (it says {unit!r})" if isinstance(unit, str) else ""
+            self.magnitude.require(f"{self.name} at {hour(time)}", values, said)
+        return values.tobytes()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,8 +133,28 @@ class FieldStore:
     """Format and chunks, for the user."""
     times: np.ndarray
     """Times of the whole series, datetime64[ns]."""
-    latitude: Float32[np.ndarray, " Y"]
-    longitude: Float32[np.ndarray, " X"]
+    rows: Axis
+    columns: Axis
+
+    @property
+    def latitude(self) -> Float32[np.ndarray, " Y"]:
+        """Degrees north of each row."""
+        return self.rows.degrees
+
+    @property
+    def longitude(self) -> Float32[np.ndarray, " X"]:
+        """Degrees east of each column."""
+        return self.columns.degrees
+
+    @property
+    def reordered(self) -> str:
+        """What is read in another order than it is stored in, for the user; nothing where all is in order."""
+        axes = (("rows", "south to north", self.rows), ("columns", "west to east", self.columns))
+        return " and ".join(
+            f"{name} from {order} ({axis.degrees[0]:g} to {axis.degrees[-1]:g} degrees)"
+            for name, order, axis in axes
+            if axis.order is not None
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,14 +163,9 @@ class FieldStore:
 
     def decode(self, step: int) -> Float32[np.ndarray, "Y X C"]:
         """All fields at one step, finite everywhere."""
-        channels = []
-        for variable in self.fields:
-            values = variable.decode(step)
-            n_bad = values.size - np.count_nonzero(np.isfinite(values))
-            if n_bad:
-                which = f"{variable.name} at {hour(self.times[step])}"
-                raise UnreadableError(f"{which} has {n_bad} values that are NaN or infinite")
-            channels.append(values)
+        channels = [variable.decode(step) for variable in self.fields]
+        for variable, values in zip(self.fields, channels, strict=True):
+            variable.require_finite(values, self.times[step])
         return np.stack(channels, axis=-1)
 
     def file_bytes(self, steps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n C"]:
@@ -115,14 +178,18 @@ class FieldStore:
         return sum(sum(variable.bytes_of_rows(steps)[0]) for variable in self.fields)
 
     def digest_of(self, probes: Sequence[int]) -> bytes:
-        """A digest of how the fields are encoded, of the grid, and of all values at these steps."""
+        """A digest of how the fields are encoded, of the grid, and of all values at these steps.
+
+        Raises:
+            UnreadableError: one of these fields is not in the unit of the manifest.
+        """
         digest = blake2b(self.latitude.tobytes() + self.longitude.tobytes())
         for variable in self.fields:
             for name in _METADATA:
                 path = variable.folder / name
                 digest.update(path.read_bytes() if path.is_file() else b"")
             for step in probes:
-                digest.update(variable.decode(step).tobytes())
+                digest.update(variable.require_magnitude(step, self.times[step]))
         return digest.digest()
 
 
@@ -134,32 +201,70 @@ def open_fields(path: Path, dataset: Dataset) -> FieldStore:
         UnreadableError: a variable or axis is missing, or is not of the kind or size that it should be.
     """
     if not path.is_dir():
-        raise WholeFileError(
-            "there is no such folder; if it is in another data folder, name it: SCIVID_DATA_DIR"
-        )
+        what = "it is a file, not a Zarr folder: convert it with xarray.open_dataset(...).to_zarr(...)"
+        if not path.exists():
+            what = "there is no such folder; if it is in another data folder, name it: SCIVID_DATA_DIR"
+        raise WholeFileError(what)
     try:
-        # A consolidated copy of the metadata saves nothing on a disk, and may be older than the arrays.
-        opened = xr.open_zarr(path, chunks=None, consolidated=False)
-        arrays = dict(zarr.open_group(path, mode="r", use_consolidated=False).arrays())
+        return _checked(path, dataset)
+    except UnreadableError:
+        raise
     except _FAULTS as problem:
         raise WholeFileError(f"it cannot be opened as Zarr ({problem})") from None
+
+
+def _checked(path: Path, dataset: Dataset) -> FieldStore:
+    # A consolidated copy of the metadata saves nothing on a disk, and may be older than the arrays.
+    arrays = dict(zarr.open_group(path, mode="r", use_consolidated=False).arrays())
+    opened = _opened(path, arrays)
     _require_axes(opened, dataset)
+    latitude, longitude = opened["latitude"].values, opened["longitude"].values
+    axes = grid_of(latitude, longitude, dataset)
+    fields = [
+        _field(path / name, opened.variables[name], arrays[name], axes, magnitude)
+        for name, magnitude in zip(dataset.variables, magnitudes_of(dataset), strict=True)
+    ]
     first = arrays[dataset.variables[0]]
-    latitude = opened["latitude"].values.astype(np.float32)
     order = "south to north" if latitude[0] < latitude[-1] else "north to south"
     chunks = " x ".join(map(str, first.chunks))
     return FieldStore(
-        fields=tuple(_field(path / name, opened.variables[name], arrays[name]) for name in dataset.variables),
+        fields=tuple(fields),
         layout=f"Zarr v{first.metadata.zarr_format} in chunks of {chunks}, rows from {order}",
         times=opened["time"].values.astype("datetime64[ns]"),
-        latitude=latitude,
-        longitude=opened["longitude"].values.astype(np.float32),
+        rows=axes[0],
+        columns=axes[1],
     )
 
 
-def _field(folder: Path, values: xr.Variable, array: "zarr.Array[Any]") -> _Field:
+def _opened(path: Path, arrays: "Mapping[str, zarr.Array[Any]]") -> xr.Dataset:
+    """The store as xarray decodes it, but for zeros in version 2.
+
+    There xarray takes the value of chunks that were never written for the one that stands for none. It is 0
+    unless the writer chose another, so 0 degrees, an hour 0 and dry air would all be NaN. Packed integers
+    stay as xarray has them: a 0 may be their missing value.
+    """
+    meant = {"_FillValue", "missing_value", "scale_factor", "add_offset"}
+    zeros_kept = {
+        name: False
+        for name, array in arrays.items()
+        if array.metadata.zarr_format == 2 and array.fill_value == 0 and not meant & set(array.attrs)
+    }
+    opened: xr.Dataset = xr.open_zarr(
+        path, chunks=None, consolidated=False, mask_and_scale=zeros_kept or True
+    )
+    return opened
+
+
+def _field(
+    folder: Path,
+    values: xr.Variable,
+    array: "zarr.Array[Any]",
+    axes: tuple[Axis, Axis],
+    magnitude: Magnitude | None,
+) -> _Field:
     per_file = array.shards or array.chunks
     time_axis = values.dims.index("time")
+    fill = values.encoding.get("_FillValue")
     return _Field(
         name=folder.name,
         folder=folder,
@@ -168,6 +273,9 @@ def _field(folder: Path, values: xr.Variable, array: "zarr.Array[Any]") -> _Fiel
         time_axis=time_axis,
         steps_per_file=per_file[time_axis],
         file_name=array.metadata.encode_chunk_key,
+        axes=axes,
+        magnitude=magnitude,
+        missing=f" ({fill} stands for none there)" if fill is not None and fill == fill else "",
     )
 
 

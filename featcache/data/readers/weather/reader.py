@@ -5,8 +5,8 @@ while: a pass over the windows in order decodes each step about once. What is to
 well, so a window has no targets of its own; they are asked for by time step, once each.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
@@ -24,8 +24,8 @@ from featcache.data.readers.base import (
     Scan,
     SplitStatus,
     UnreadableError,
+    UnreadableFileError,
     WholeFileError,
-    named,
     scan_in_blocks,
 )
 from featcache.data.readers.weather.fields import open_fields
@@ -80,12 +80,12 @@ class WeatherZarrReader:
 
     @property
     def latitude(self) -> Float32[np.ndarray, " Y"]:
-        """Degrees north of each row, in the stored order: ERA5 itself goes from north to south."""
+        """Degrees north of each row, from south to north; many files, ERA5's own, have them the other way."""
         return self._store.latitude
 
     @property
     def longitude(self) -> Float32[np.ndarray, " X"]:
-        """Degrees east of each column, in the stored order."""
+        """Degrees east of each column, ascending."""
         return self._store.longitude
 
     def scan(self, *, skip_bad: bool = False, progress: Progress | None = None) -> Scan:
@@ -94,8 +94,8 @@ class WeatherZarrReader:
         Reads only the fields of the first and the last frame, and the size of every file that a window needs;
         a window's digest is of these, of its times, the grid, and the metadata of the arrays. So it notices
         other times, another grid or encoding, and files that were exchanged or cut short, but not values that
-        changed in the middle of the series in files that kept their sizes. A field that is not finite shows
-        when it is read.
+        changed in the middle of the series in files that kept their sizes. These two frames are held against
+        mean and standard deviation in the manifest; a value that cannot be, anywhere, shows when it is read.
         """
         del skip_bad
         starts = self._plan.starts
@@ -183,6 +183,8 @@ class WeatherZarrReader:
         split, plan, name = self._location.split, self._plan, self._location.name
         hours = "hourly" if plan.axis_hours == 1 else f"{plan.axis_hours}-hourly"
         notes = [f"{name}: {self._location.source}, {self._store.layout}, {hours}."]
+        if self._store.reordered:
+            notes.append(f"{name}: {self._store.reordered}, which are stored in another order.")
         begin = self._store.times[plan.begin]
         if split.windows and begin > np.datetime64(split.windows.first):
             notes.append(
@@ -212,16 +214,44 @@ class _Location:
     def name(self) -> str:
         return f"{self.dataset.name}/{self.split.name}"
 
-    @property
-    def way_out(self) -> str:
-        if self.dataset.bucket is None:
-            return f"Copy it again from where it came, or see {self.dataset.source}."
-        official, folder = f"{self.dataset.bucket}/{Path(self.split.files).name}", quote(str(self.path))
-        return f"Get it: mkdir -p {folder} && gcloud storage rsync -r {quote(official)} {folder}"
+    @contextmanager
+    def named(self, what: str = "", or_skip: str = "") -> Iterator[None]:
+        """As `base.named`, for all of the split or the window `what`; the way out is that of the kind."""
+        which = f"{self.path}, {what or self.split.name}"
+        try:
+            yield
+        except WholeFileError as problem:
+            raise UnreadableFileError(f"{which}: {problem}. {self._same_again}") from None
+        except UnreadableError as problem:
+            raise DataError(f"{which}: {problem}. {self._another}{or_skip}") from None
 
-    def named(self, what: str = "", or_skip: str = "") -> AbstractContextManager[None]:
-        """As `base.named`, for all of the split or the window `what`."""
-        return named(f"{self.path}, {what or self.split.name}", self.way_out, or_skip)
+    @property
+    def _official(self) -> str | None:
+        """Where the official store is."""
+        if self.dataset.bucket is None:
+            return None
+        return quote(f"{self.dataset.bucket}/{Path(self.split.files).name}")
+
+    @property
+    def _same_again(self) -> str:
+        """What to do where a store is not there, or not whole."""
+        folder = quote(str(self.path))
+        if self._official is None:
+            return f"Copy it again from where it came, or see {self.dataset.source}."
+        fetch = f"gcloud storage rsync -r {self._official} {folder}"
+        if not self.path.exists():
+            return f"Get it: mkdir -p {folder} && {fetch}"
+        return f"If it is the official store, repair it: {fetch} - and if it is your own, write it again."
+
+    @property
+    def _another(self) -> str:
+        """What to do where a store is whole, but not what the manifest says."""
+        if self._official is None:
+            return "Correct the store or the manifest."
+        return (
+            f"The official store is {self._official}; one of your own is a data set of its own in a manifest "
+            "(--manifest), without `bucket`."
+        )
 
 
 def _find_store(dataset: Dataset, split: Split, data_dir: Path) -> _Location:

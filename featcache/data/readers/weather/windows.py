@@ -76,7 +76,11 @@ def _steps_of_split(times: np.ndarray, windows: Windows) -> Int64[np.ndarray, " 
     back = np.flatnonzero(~(times[1:] > times[:-1]))
     if back.size:
         before, after = times[back[0]], times[back[0] + 1]
-        raise UnreadableError(f"its time axis is not ascending: {hour(after)} follows {hour(before)}")
+        mended = 'drop_duplicates("time")' if after == before else 'sortby("time")'
+        raise UnreadableError(
+            f"its time axis is not ascending: {hour(after)} follows {hour(before)}; write it again in order: "
+            f"xarray.open_zarr(...).{mended}.to_zarr(...)"
+        )
     first, end = np.datetime64(windows.first), np.datetime64(windows.last) + 1
     chosen = np.flatnonzero((times >= first) & (times < end))
     if len(chosen) < 2:

@@ -32,10 +32,12 @@ def write_video(
     gap: int = 0,
     size: tuple[int, int] = (48, 64),
     options: dict[str, str] | None = None,
+    codec: str | None = None,
 ) -> Path:
-    """A video whose frame k is grey of level 2 k; `gap` makes its times uneven."""
-    codec, pixels, usual = KINDS.get(path.name, KINDS["h264.mp4"])
+    """A video whose frame k is grey of level 2 k; `gap` makes its times uneven; `codec` one of RGB."""
+    usual_codec, pixels, usual = KINDS.get(path.name, KINDS["h264.mp4"])
     options = usual if options is None else options
+    codec, pixels = (codec, "rgb24") if codec else (usual_codec, pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
@@ -75,4 +77,17 @@ def remuxed(
             if packet.dts is not None:
                 packet.stream, packet.pts, packet.dts = stream, packet.pts + delay, packet.dts + delay
                 new.mux(packet)
+    return path
+
+
+def picture(path: Path, levels: np.ndarray, n_frames: int = 1) -> Path:
+    """A lossless video in grey whose frames are all the same."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *levels.shape, "gray"
+        for k in range(n_frames):
+            frame = av.VideoFrame.from_ndarray(levels, format="gray")
+            frame.pts, frame.time_base = k, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
     return path

@@ -12,7 +12,7 @@ from featcache.manifest import Dataset
 
 SKY = Dataset(
     name="sky", title="", source="", licence="", citation="", version="1", reader="weather_zarr", splits={},
-    channels=1, variables=("warmth",),
+    channels=1, variables=("warmth",), latitude=(0.0, 3.0), longitude=(0.0, 7.0),
 )  # fmt: skip
 
 

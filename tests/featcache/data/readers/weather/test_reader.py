@@ -22,7 +22,7 @@ from featcache.data.readers import UnreadableFileError, data_status, open_reader
 from featcache.data.readers.weather.fields import FieldStore
 from featcache.data.readers.weather.reader import WeatherZarrReader
 from featcache.errors import CallError, DataError
-from featcache.manifest import Dataset, Split, Windows, load_manifest
+from featcache.manifest import Dataset, Pixels, Split, Windows, load_manifest
 from featcache.resampling import resize_area
 
 VARIABLES = ("height", "warmth", "moisture")
@@ -118,6 +118,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "longitude first": {"dims": "time longitude latitude"},
     "every 6 hours": {"hours": range(24, 24 + 96, 6)},
     "float64": {"dtype": "float64"},
+    "big-endian": {"dtype": ">f4"},
+    "big-endian in v3": {"dtype": ">f8", "zarr_format": 3},
 }
 
 
@@ -141,15 +143,49 @@ def test_values_of_every_window(tmp_path: Path, kind: str) -> None:
         assert reader.times(reader.time_steps(clip, [0])).astype(str).tolist() == [clip.id]
 
 
-def test_rows_keep_the_stored_order(tmp_path: Path) -> None:
-    for north_first, word in ((False, "south to north"), (True, "north to south")):
-        write_store(tmp_path / str(north_first) / "weather" / "era.zarr", north_first=north_first)
-        reader = opened(tmp_path / str(north_first))
-        assert reader.latitude[0] == (90 if north_first else -90)
-        assert reader.longitude.tolist() == list(range(0, 360, 10))
-        assert reader.latitude.dtype == reader.longitude.dtype == np.float32
-        np.testing.assert_array_equal(reader.fields(np.array([3]))[0, :, :, 1], value(27, 1))
-        assert f"rows from {word}" in reader.scan().notes[0]
+def in_other_order(rows: str, columns: str) -> Any:
+    """Changes a store's order of rows and columns, not what lies at a place."""
+
+    def change(fields: xr.Dataset) -> xr.Dataset:
+        shuffled = np.random.default_rng(1)
+        order = {
+            "kept": lambda n: np.arange(n),
+            "reversed": lambda n: np.arange(n)[::-1],
+            "rolled": lambda n: np.roll(np.arange(n), n // 2),
+            "shuffled": shuffled.permutation,
+        }
+        changed = fields.isel(latitude=order[rows](ROWS), longitude=order[columns.split()[0]](COLUMNS))
+        if columns.endswith("about 0"):
+            changed["longitude"] = (changed.longitude + 180) % 360 - 180
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize("rows", ["kept", "reversed", "rolled", "shuffled"])
+@pytest.mark.parametrize(
+    "columns",
+    ["kept", "reversed", "rolled", "shuffled", "kept about 0", "rolled about 0", "reversed about 0"],
+)
+def test_rows_and_columns_in_any_order_are_read_in_one(tmp_path: Path, rows: str, columns: str) -> None:
+    write_store(tmp_path / "weather" / "era.zarr", change=in_other_order(rows, columns))
+    reader = opened(tmp_path)
+    scan = reader.scan()
+    assert reader.latitude.tolist() == list(range(-90, 91, 10))
+    assert reader.longitude.tolist() == list(range(0, 360, 10))
+    assert reader.latitude.dtype == reader.longitude.dtype == np.float32
+    for channel in range(3):
+        np.testing.assert_array_equal(reader.fields(np.array([3]))[0, :, :, channel], value(27, channel))
+    in_order = rows == "kept" and columns in ("kept", "kept about 0")
+    assert ("which are stored in another order" in " ".join(scan.notes)) != in_order
+
+
+@pytest.mark.parametrize(
+    "dims", ["time latitude longitude", "longitude latitude time", "latitude time longitude"]
+)
+def test_axes_in_any_order_and_rows_reversed(tmp_path: Path, dims: str) -> None:
+    write_store(tmp_path / "weather" / "era.zarr", dims=dims, change=in_other_order("reversed", "rolled"))
+    np.testing.assert_array_equal(opened(tmp_path).fields(np.array([3]))[0, :, :, 1], value(27, 1))
 
 
 def test_packed_values_are_unpacked(tmp_path: Path) -> None:
@@ -302,17 +338,25 @@ def test_nothing_there_says_how_to_get_it(tmp_path: Path) -> None:
         opened(tmp_path, bucket=None)
 
 
-@pytest.mark.parametrize("damage", ["no metadata", "no json", "no time units"])
+@pytest.mark.parametrize(
+    "damage", ["no metadata", "no json", "no time units", "chunks of nothing", "a number for names"]
+)
 def test_a_store_that_cannot_be_opened(store: Path, damage: str) -> None:
     if damage == "no metadata":
         (store / ".zgroup").unlink()
     elif damage == "no json":
         (store / "warmth" / ".zarray").write_text("{")
+    elif damage == "chunks of nothing":
+        path = store / "warmth" / ".zarray"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chunks": [1, 19, 0]}))
+    elif damage == "a number for names":
+        path = store / "warmth" / ".zattrs"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"coordinates": 37}))
     else:
         path = store / "time" / ".zattrs"
         path.write_text(path.read_text().replace("hours since", "hours since soon, not"))
     with pytest.raises(
-        UnreadableFileError, match=r"era\.zarr, all: it cannot be opened as Zarr \(.+Get it: mkdir"
+        UnreadableFileError, match=r"era\.zarr, all: it cannot be opened as Zarr \(.+repair it: gcloud"
     ):
         opened(store.parents[1])
 
@@ -338,7 +382,187 @@ def test_a_store_of_another_kind(tmp_path: Path, change: Any, message: str) -> N
     with pytest.raises(DataError, match=message) as problem:
         opened(tmp_path)
     assert not isinstance(problem.value, UnreadableFileError)
-    assert "Get it: mkdir -p" in str(problem.value)
+    assert "The official store is gs://sky/weather/era.zarr; one of your own" in str(problem.value)
+
+
+REGIONS: dict[str, tuple[Any, str]] = {
+    "another region": (
+        lambda fields: fields.assign_coords(latitude=np.linspace(30, 48, ROWS)),
+        (r"latitudes go from 30 to 48 degrees, expected -90 to 90, the whole globe\. If this.*"
+        r"in datasets\.sky: `latitude: \[30, 48\]` and `longitude: \[0, 350\]`"),
+    ),
+    "another region across 0": (
+        lambda fields: fields.assign_coords(
+            latitude=np.linspace(-20, 70, ROWS), longitude=np.linspace(-10, 25, COLUMNS)
+        ),
+        r"`latitude: \[-20, 70\]` and `longitude: \[-10, 25\]`",
+    ),
+    "columns of half the globe": (
+        lambda fields: fields.assign_coords(longitude=np.arange(0, 180, 5)),
+        r"its 36 longitudes go from 0 to 175 degrees, expected 0 to 350",
+    ),
+    "between the rows": (
+        lambda fields: fields.assign_coords(latitude=np.linspace(-85.5, 85.5, ROWS)),
+        r"latitudes go from -85\.5 to 85\.5",
+    ),
+    "columns between": (
+        lambda fields: fields.assign_coords(longitude=fields.longitude + 5), "longitudes go from -5 to 345",
+    ),
+    "in radians": (
+        lambda fields: fields.assign_coords(latitude=np.radians(fields.latitude)), "go from -1.57",
+    ),
+    "a row twice": (
+        lambda fields: fields.isel(latitude=[*range(9), *range(8, 18)]).assign_coords(
+            latitude=[*range(-90, 0, 10), *range(-10, 90, 10)]
+        ),
+        "latitudes (are not even|go from)",
+    ),
+    "a row at another place": (
+        lambda fields: fields.assign_coords(latitude=[*range(-90, 0, 10), 3, *range(10, 91, 10)]),
+        r"its latitudes are not even: -10 is followed by 3, where 19 from -90 to 90 are 10 apart",
+    ),
+    "a meridian twice": (
+        lambda fields: fields.assign_coords(longitude=[*range(0, 350, 10), 360]),
+        "longitudes (are not even|go from)",
+    ),
+    "no number": (
+        lambda fields: fields.assign_coords(latitude=[np.nan, *range(-80, 91, 10)]),
+        "at least two are needed, all finite",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REGIONS)
+def test_a_grid_of_other_places_is_refused(tmp_path: Path, kind: str) -> None:
+    change, message = REGIONS[kind]
+    write_store(tmp_path / "weather" / "era.zarr", change=change)
+    with pytest.raises(DataError, match=message):
+        opened(tmp_path)
+
+
+def test_the_manifest_can_mean_a_region(tmp_path: Path) -> None:
+    """As the message says it, in any order of rows and columns, and Gaussian rows too."""
+    region = {"latitude": np.linspace(-20, 70, ROWS), "longitude": np.linspace(-10, 25, COLUMNS)}
+
+    def change(fields: xr.Dataset) -> xr.Dataset:
+        regional = fields.assign_coords(region)
+        regional["longitude"] = regional.longitude % 360
+        changed: xr.Dataset = regional.isel(latitude=slice(None, None, -1)).sortby("longitude")
+        return changed
+
+    write_store(tmp_path / "weather" / "era.zarr", change=change)
+    reader = opened(tmp_path, latitude=(-20.0, 70.0), longitude=(-10.0, 25.0))
+    np.testing.assert_allclose(reader.latitude, region["latitude"])
+    np.testing.assert_allclose(reader.longitude, region["longitude"], atol=1e-5)
+    np.testing.assert_array_equal(reader.fields(np.array([3]))[0, :, :, 1], value(27, 1))
+    with pytest.raises(DataError, match=r"go from -20 to 70 degrees, expected -20 to 69\. If this region"):
+        opened(tmp_path, latitude=(-20.0, 69.0), longitude=(-10.0, 25.0))
+    gaussian = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(ROWS)[0]))
+    write_store(
+        tmp_path / "b" / "weather/era.zarr", change=lambda fields: fields.assign_coords(latitude=gaussian)
+    )
+    found = opened(tmp_path / "b", latitude=(gaussian[0], gaussian[-1]))
+    np.testing.assert_allclose(found.latitude, gaussian, rtol=1e-6)
+
+
+PIXELS = Pixels(mean=(54000.0, 275.0, 0.0024), std=(3300.0, 15.0, 0.0025))
+
+
+def like_weather(fields: xr.Dataset) -> xr.Dataset:
+    """Fields of the magnitudes that `PIXELS` says."""
+    waves = np.sin(np.linspace(0, 6, COLUMNS)) + np.cos(np.linspace(-3, 3, ROWS))[:, None]
+    for name, mean, std in zip(VARIABLES, PIXELS.mean, PIXELS.std, strict=True):
+        fields[name] = (fields[name].dims, np.full(fields[name].shape, mean + std * waves, np.float32))
+    return fields
+
+
+UNITS: dict[str, tuple[Any, str]] = {
+    "Celsius": (lambda fields: fields.assign(warmth=fields.warmth - 273.15), "warmth at .* has .* of "),
+    "Fahrenheit": (lambda fields: fields.assign(warmth=fields.warmth * 1.8 - 459.67), "warmth at "),
+    "height in metres": (lambda fields: fields.assign(height=fields.height / 9.81), "height at "),
+    "hundreds": (lambda fields: fields.assign(height=fields.height / 100), "height at "),
+    "grams": (lambda fields: fields.assign(moisture=fields.moisture * 1000), "moisture at "),
+    "nothing": (lambda fields: fields.assign(moisture=fields.moisture * 0), "mean of 0 .* about 0.0024"),
+    "two exchanged": (lambda fields: fields.assign(height=fields.warmth, warmth=fields.height), "at "),
+    "anomalies": (lambda fields: fields - fields.mean(), "at "),
+    "reversed sign": (lambda fields: -fields, "at "),
+    "another level": (lambda fields: fields.assign(warmth=fields.warmth - 21), "warmth at .* has a mean of"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_another_unit_or_variable_is_refused(tmp_path: Path, kind: str) -> None:
+    change, message = UNITS[kind]
+    write_store(tmp_path / "weather" / "era.zarr", change=lambda fields: change(like_weather(fields)))
+    with pytest.raises(DataError, match=message) as problem:
+        opened(tmp_path, pixels=PIXELS).scan()
+    assert "in the manifest" in str(problem.value)
+    assert opened(tmp_path).scan().index  # nothing is known of the values
+
+
+@pytest.mark.parametrize("bad", [-9999.0, 9.96921e36, 1e20, 0.0])
+def test_a_value_that_stands_for_none_is_never_weather(tmp_path: Path, bad: float) -> None:
+    def holed(fields: xr.Dataset) -> xr.Dataset:
+        fields = like_weather(fields)
+        fields["warmth"].values[30, 2, 3:5] = bad
+        return fields
+
+    write_store(tmp_path / "weather" / "era.zarr", change=holed)
+    reader = opened(tmp_path, pixels=PIXELS)
+    clip = reader.scan().index.clip(0)
+    with pytest.raises(DataError, match=r"warmth at 2000-01-03T06 has 2 values, such as .*--skip-bad"):
+        reader.read(clip, range(5))
+    assert reader.read(clip, [0, 1]).shape[0] == 2
+
+
+def test_zeros_of_a_store_whose_fill_value_is_0_are_zeros(tmp_path: Path) -> None:
+    """As plain Zarr writes it: 0 stands for chunks that are not there, not for values that are not."""
+    store = tmp_path / "weather" / "era.zarr"
+
+    def dry(fields: xr.Dataset) -> xr.Dataset:
+        fields["moisture"].values[:, 3] = 0
+        return fields
+
+    write_store(store, change=dry)
+    for name in (*VARIABLES, "latitude", "longitude", "time"):
+        path = store / name / ".zarray"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fill_value": 0}))
+    reader = opened(tmp_path)
+    found = reader.fields(np.array([3]))[0]
+    assert (found[3, :, 2] == 0).all()
+    np.testing.assert_array_equal(found[..., 1], value(27, 1))
+    assert (reader.latitude[9], reader.longitude[0], len(reader.scan().index)) == (0, 0, 7)
+
+
+def test_a_fill_value_that_is_meant_is_missing(tmp_path: Path) -> None:
+    def holed(fields: xr.Dataset) -> xr.Dataset:
+        fields["warmth"].values[30, 2, 3:5] = np.nan
+        return fields
+
+    packed = {"dtype": "int16", "scale_factor": 0.5, "add_offset": 1000.0, "_FillValue": 0}
+    write_store(tmp_path / "weather" / "era.zarr", change=holed, **packed)
+    with pytest.raises(DataError, match=r"has 2 values that are NaN or infinite \(0 stands for none there\)"):
+        opened(tmp_path).read(opened(tmp_path).scan().index.clip(0), [2])
+
+
+def test_ones_own_store_is_not_told_to_fetch_the_official_one(tmp_path: Path) -> None:
+    """Where the manifest names other files; and nothing is to be laid over a store that is whole."""
+    manifest = tmp_path / "mine.yaml"
+    manifest.write_text("datasets: {weatherbench2: {splits: {test: {files: my/own.zarr}}}}")
+    own = load_manifest(manifest).dataset("weatherbench2")
+    with pytest.raises(DataError) as problem:
+        open_reader(own, "test", tmp_path)
+    assert "Copy it again from where it came, or see https://weatherbench2" in str(problem.value)
+    assert "gs://" not in str(problem.value)
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "own.zarr").write_text("")
+    with pytest.raises(DataError, match=r"it is a file, not a Zarr folder: convert it with xarray"):
+        open_reader(own, "test", tmp_path)
+    write_store(tmp_path / "weather" / "era.zarr", change=lambda fields: fields.drop_vars("warmth"))
+    with pytest.raises(DataError, match=r"one of your own is a data set of its own in a manifest"):
+        opened(tmp_path)
+    with pytest.raises(DataError, match=r"Correct the store or the manifest\.$"):
+        opened(tmp_path, bucket=None)
 
 
 def test_wrong_manifests(store: Path) -> None:
@@ -377,7 +601,7 @@ def test_a_file_that_is_missing_or_cut_is_never_a_field(tmp_path: Path, zarr_for
     name = "18.0.0" if zarr_format == 2 else "c/18/0/0"
     path = store / "moisture" / name
     os.truncate(path, 40)
-    with pytest.raises(UnreadableFileError, match=rf"{name} cannot be decoded \(.*Get it: mkdir"):
+    with pytest.raises(UnreadableFileError, match=rf"{name} cannot be decoded \(.*repair it: gcloud"):
         reader.read(clip, [1])
     path.unlink()
     for call in (reader.scan, lambda: reader.read(clip, [1])):

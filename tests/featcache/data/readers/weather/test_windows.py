@@ -125,6 +125,8 @@ def test_other_axes_that_cannot_be_used() -> None:
         (times[::-1], "not ascending: 2000-03-24T06 follows 2000-03-24T07"),
         (np.insert(times, 5, times[5]), "not ascending: 2000-01-01T05 follows 2000-01-01T05"),
         (np.append(times, np.datetime64("NaT")), "not ascending: NaT follows"),
+        (times[[1, 0, 2]], "write it again in order: xarray.open_zarr.*sortby"),
+        (times[[0, 1, 1, 2]], "write it again in order: xarray.open_zarr.*drop_duplicates"),
         (times.astype("datetime64[m]") + 30, "not whole hours: 2000-01-01T00:30"),
         (np.datetime64("2000-01-01T00", "m") + 90 * np.arange(900), "not whole hours"),
         (hourly("2001-01-01", 50), "no series from 2000 to 2000, but 2001-01-01T00 to 2001-01-03T01"),
