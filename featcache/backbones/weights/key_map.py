@@ -248,7 +248,8 @@ def _refuse_not_finite(entry: Entry, parameter: Tensor, file: TensorFile) -> Non
             what = "NaN" if n_nan == n_not else "infinity" if not n_nan else "NaN and infinity"
             raise WeightsError(
                 f"{file.part_of.get(key, file.origin)} holds {what} in {key} ({n_not:,} of "
-                f"{tensor.numel():,} numbers): a model that went astray in training, or a damaged file. Get it again, or take an earlier one."
+                f"{tensor.numel():,} numbers): a model that went astray in training, or a damaged file. Get "
+                "it again, or take an earlier one."
             )
     raise WeightsError(
         f"{file.origin}: numbers of {', '.join(filter(None, entry.keys))} do not fit {parameter.dtype}: "
