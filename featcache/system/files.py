@@ -107,8 +107,10 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         OSError: it cannot be read, is no regular file, or is longer.
     """
     with open(path, "rb", opener=open_regular) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        # As much as there is and no more: to read up to the limit would ask for memory up to the limit.
+        n_bytes = os.fstat(file.fileno()).st_size
+        content = file.read(n_bytes) if n_bytes <= limit else b""
+    if n_bytes > limit:
         raise OSError(errno.EFBIG, f"longer than the {limit:,} bytes that it can have", str(path))
     return content
 
