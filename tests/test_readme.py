@@ -96,5 +96,5 @@ def test_rows_of_a_clip_list_are_read(tmp_path: Path) -> None:
     (header,) = re.findall(r"`(video,\S+)` in its first line", TEXT)
     (row,) = re.findall(r"first line: `(\S+)`", TEXT)
     (tmp_path / "train.csv").write_text(f"{header}\n{row}\n")
-    (clip,) = read_clip_list(tmp_path / "train.csv", ["cages/a.mp4"], ["resting", "digging"])
+    (clip,) = read_clip_list(tmp_path / "train.csv", ["cages/a.mp4"], ["resting", "digging"]).clips
     assert (clip.source, clip.first_frame, clip.labels) == ("cages/a.mp4", 250, (1,))

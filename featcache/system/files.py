@@ -107,8 +107,9 @@ def read_regular(path: Path, *, limit: int) -> bytes:
         OSError: it cannot be read, is no regular file, or is longer.
     """
     with open(path, "rb", opener=open_regular) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        # To ask for as much as the limit would take that much memory, however short the file is.
+        content = file.read() if os.fstat(file.fileno()).st_size <= limit else None
+    if content is None or len(content) > limit:
         raise OSError(errno.EFBIG, f"longer than the {limit:,} bytes that it can have", str(path))
     return content
 
@@ -277,18 +278,29 @@ def is_local(path: Path) -> bool:
 
     A file that another machine cuts while it is mapped here ends the process that touches it.
     """
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return False
-    kinds = {}
-    for line in mounts:
-        of_mount, _, of_source = line.partition(" - ")
-        # Blanks and backslashes in names stand there as octal escapes.
-        folder = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), of_mount.split()[4])
-        kinds[Path(folder)] = of_source.split()[0]
-    there = path.resolve()
-    return next((kinds[one] for one in (there, *there.parents) if one in kinds), "") in LOCAL_FILE_SYSTEMS
+    return _is_local(path.stat().st_dev, path)
+
+
+_LOCAL: dict[int, bool] = {}
+"""Device number -> what was found of its file system."""
+
+
+def _is_local(device: int, path: Path) -> bool:
+    if device not in _LOCAL:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
+        except OSError:
+            return False
+        kinds = {}
+        for line in mounts:
+            of_mount, _, of_source = line.partition(" - ")
+            # Blanks and backslashes in names stand there as octal escapes.
+            folder = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), of_mount.split()[4])
+            kinds[Path(folder)] = of_source.split()[0]
+        there = path.resolve()
+        kind = next((kinds[one] for one in (there, *there.parents) if one in kinds), "")
+        _LOCAL[device] = kind in LOCAL_FILE_SYSTEMS
+    return _LOCAL[device]
 
 
 def size(n_bytes: int) -> str:

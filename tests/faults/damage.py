@@ -119,7 +119,7 @@ class Damage:
         self, kind: Kind, touched: Sequence[str], name: str, ended: Ended, calm: Ended, *, anew: bool
     ) -> tuple[str, str]:
         if ended.how == "hang":
-            return "hang", ended.output[-500:]
+            return "hang", ended.message
         if ended.how in ("signal", "traceback"):
             return "crash", ended.message[-1500:]
         said = _new_lines(ended.output, calm.output)

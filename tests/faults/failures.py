@@ -89,7 +89,7 @@ def _with(command: Command, here: World, act: Act) -> dict[str, Any]:
 
 def _verdict(call: Call, ended: Ended, differing: str) -> tuple[str, str]:
     if ended.how == "hang":
-        return "hang", ended.output
+        return "hang", ended.message
     if ended.how in ("traceback", "signal"):
         return "traceback", ended.message[-1200:]
     if differing:

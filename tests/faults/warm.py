@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 
 def world(root: Path, parts: Sequence[str]) -> World:
     """Parts of the undisturbed world, built in a child whose imports are then done here as well."""
-    ended = run(partial(_build, root, parts), seconds=300)
+    ended = run(partial(_build, root, parts), seconds=600, n_bytes=2**40)
     if ended.how != "ok":
         raise RuntimeError(f"the undisturbed world could not be built: {ended}")
     import_all(ended)

@@ -13,6 +13,7 @@ from featcache.system.files import (
     failures_explained,
     make_directory,
     publish,
+    read_regular,
     write_file,
 )
 
@@ -112,3 +113,12 @@ def test_a_full_disk_and_other_refusals_become_messages(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(StoreError, match="Permission denied"), failures_explained(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", "file")
+
+
+def test_a_short_file_takes_no_memory_for_what_it_might_have_been(tmp_path: Path) -> None:
+    file = tmp_path / "short"
+    file.write_bytes(b"0123")
+    assert read_regular(file, limit=2**60) == b"0123"
+    assert read_regular(file, limit=4) == b"0123"
+    with pytest.raises(OSError, match="longer than the 3 bytes"):
+        read_regular(file, limit=3)
