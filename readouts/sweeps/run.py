@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from featcache.errors import CallError, DamagedFileError, ScividError, StoreError
-from featcache.system.console import Progress, extract_command, silent
+from featcache.errors import CallError, DamagedFileError, StoreError
+from featcache.system.console import Progress, extract_command, message_of, silent
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
 from readouts.features import origins
@@ -197,8 +197,8 @@ class _Runner:
             for trial in left:
                 self.train([trial])
         elif left and left[0] not in self.skipped:
-            kind = "" if isinstance(problem, ScividError) else f"{type(problem).__name__}: "
-            self.fail([left[0].cell.label], f"{kind}{problem}", run=left[0].run.id)
+            error = message_of(problem) or f"{type(problem).__name__}: {problem}"
+            self.fail([left[0].cell.label], error, run=left[0].run.id)
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
