@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from featcache.manifest import Manifest
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.run import Outcome
+    from readouts.training.run import Run
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -278,6 +279,7 @@ def extract(
             skip_bad=skip_bad,
             force=force,
             progress=progress,
+            say=lambda line: console.print(line, markup=False),
         ):
             of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
             size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
@@ -472,6 +474,7 @@ def train_readout(
         **where,
     )
     run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed)
+    there = _announced(run, known, extract, results_dir, again=again)
     with reporter(console) as progress:
         rows = train(
             run,
@@ -484,7 +487,25 @@ def train_readout(
         )
     for row in rows:
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
-        console.print(f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}")
+        result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
+        console.print(f"{result}{there}", markup=False)
+
+
+def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
+    """Says what to know before a run is believed; what to add to its scores where they are there already."""
+    from readouts.features.origins import remarks
+    from readouts.results.table import load_run, recorded
+
+    stores = {role: split.store for role, split in run.splits.items()}
+    for line in remarks(stores, known, extract=extract):
+        console.print(f"note: {line}", markup=False)
+    if again or not (rows := load_run(results_dir, run.id)):
+        return ""
+    if recorded(results_dir, run.id, tested_on=run.tested_on):
+        return f" (was in the table since {rows[0]['finished']:%Y-%m-%d %H:%M}: nothing computed)"
+    if any(row["test"] is not None for row in rows):
+        console.print("note: test was scored on other clips or labels before; that score is replaced")
+    return ""
 
 
 @app.command()
@@ -577,14 +598,21 @@ def sweep(
 
 
 def _tell(outcome: "Outcome", n_runs: int) -> None:
-    """Which runs of a sweep others have, and which failed."""
+    """Which runs of a sweep others have, and which failed: with either it is not done."""
+    for note in outcome.notes:
+        console.print(f"note: {note}", markup=False)
     for label in outcome.busy:
-        console.print(f"another process is training {label}: run this again when it has ended", markup=False)
+        console.print(f"another process is training {label}", markup=False)
     for failure in outcome.failures:
         if failure.run:  # what has no store is said with the plan
             console.print(f"failed: {failure.label}: {failure.error}", markup=False)
     if outcome.failures:
         raise TrainingError(f"{len(outcome.failures)} of {n_runs} runs failed, see above.")
+    if outcome.busy:
+        raise TrainingError(
+            f"{len(outcome.busy)} of {n_runs} runs are being trained by other processes, see above: run the "
+            "same command again when they have ended."
+        )
 
 
 @app.command()

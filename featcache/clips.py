@@ -14,9 +14,10 @@ from typing import cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import UInt8
 
-from featcache.errors import DataError
+from featcache.errors import DataError, few
 
 CLIP_SCHEMA = pa.schema(
     [
@@ -112,6 +113,38 @@ class ClipIndex:
                 values = column.slice(start, DIGEST_ROWS).to_pylist()
                 rows.update(json.dumps([name, start, values]).encode())
         return rows.hexdigest()
+
+
+def shared_between(
+    role: str, clips: pa.Table, other: str, others: pa.Table, *, of_videos: bool
+) -> str | None:
+    """What two splits of a task have in common, in a sentence; None where that is nothing.
+
+    Args:
+        role: of the split that is learned from, or selected on.
+        clips: its clip index, or the clip table of its store.
+        other: of the split that is scored.
+        others: as `clips`.
+        of_videos: clips are cut from videos, known by path and content: two that share one are no more
+            independent than its frames. Else a clip is a record, known by its digest.
+    """
+    if not of_videos:
+        same = pc.sum(pc.is_in(others["digest"], value_set=clips["digest"].unique())).as_py() or 0
+        what = f"{same} of the {len(others)} clips of {other} are clips of {role} as well"
+        return f"{what}: {other} says little of clips that were not seen." if same else None
+    videos = [pc.is_in(others[name], value_set=clips[name].unique()) for name in ("source", "digest")]
+    sources = others["source"].filter(pc.or_(*videos)).unique().to_pylist()
+    if not sources:
+        return None
+    seen, asked = (
+        {*zip(of["digest"].to_pylist(), of["record"].to_pylist(), strict=True)} for of in (clips, others)
+    )
+    n_videos = len(others["source"].unique())
+    also = f", and {len(seen & asked)} of the {len(asked)} clips are the same" if seen & asked else ""
+    return (
+        f"{len(sources)} of the {n_videos} videos of {other} are videos of {role} as well "
+        f"({few(sources, 2)}){also}: {other} says little of other videos. Give each video to one split."
+    )
 
 
 def label_matrix(index: ClipIndex, n_classes: int) -> UInt8[np.ndarray, "B O"]:

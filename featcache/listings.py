@@ -87,7 +87,7 @@ def _store_row(path: Path) -> Row:
     return {
         "store": path,
         "complete": "yes" if store.complete else "no: run the same extract again",
-        "what is wrong": misplaced(path, store.header),
+        "what is wrong": misplaced(path, store.header) and "misplaced: `scivid validate` says how",
         "clips": store.spec.n_clips,
         "views": store.spec.n_views,
         "layers": " ".join(layer.name for layer in store.spec.layers),

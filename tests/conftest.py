@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -93,7 +94,7 @@ def make_split_in() -> MakeSplit:
                 record=i,
                 n_source=16,
                 labels=tuple(np.flatnonzero(row).tolist()),
-                digest=f"{i:016x}",
+                digest=blake2b(f"{role} {i}".encode(), digest_size=8).hexdigest(),
             )
             for i, row in enumerate(labels)
         ]

@@ -12,7 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from featcache.clips import ClipIndex
+from featcache.clips import ClipIndex, shared_between
 from featcache.data import readers
 from featcache.data.index_cache import scan_once
 from featcache.data.readers.base import Reader, Scan
@@ -34,6 +34,7 @@ from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import FeatureSpec
 from featcache.store.target_writer import bytes_to_write
+from featcache.system.changes import state_of
 from featcache.system.console import Progress
 from featcache.system.files import require_room
 
@@ -97,7 +98,7 @@ def prepare(
     prepared = []
     for job, reader in zip(jobs, opened, strict=True):
         scan = _scan(job, reader, data_dir, cache_dir, skip_bad, progress)
-        prepared.append(_prepared(job, reader, scan, cache_dir, shard_bytes, progress))
+        prepared.append(_prepared(job, reader, scan, data_dir, cache_dir, shard_bytes, progress))
     _warn_of_shared_clips(prepared)
     return prepared
 
@@ -134,7 +135,13 @@ def _scan(
 
 
 def _prepared(
-    job: Extraction, reader: Reader, scan: Scan, cache_dir: Path, shard_bytes: int, progress: Progress
+    job: Extraction,
+    reader: Reader,
+    scan: Scan,
+    data_dir: Path,
+    cache_dir: Path,
+    shard_bytes: int,
+    progress: Progress,
 ) -> Prepared:
     index, attrs, parts = scan.index, store_attributes(job), fingerprint_parts(job, scan.index)
     targets = targets_of(job, index, reader)
@@ -156,9 +163,16 @@ def _prepared(
         frames=frames,
         spec=spec,
         chunks_per_pass=spec.rows.chunks_per_pass(job.backbone.info.n_frames),
-        provenance=provenance_of(job, scan),
+        provenance=provenance_of(job, scan) | _clip_list_of(job, data_dir),
         attrs=attrs,
     )
+
+
+def _clip_list_of(job: Extraction, data_dir: Path) -> dict[str, Any]:
+    """The list that clips and labels came from, so that stage two notices where it is edited later."""
+    if (name := job.dataset.split(job.split).clips) is None:
+        return {}
+    return {"clip_list": {"name": name, **state_of((data_dir / name).absolute())}}
 
 
 def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
@@ -189,15 +203,11 @@ def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:
 
 
 def _warn_of_shared_clips(prepared: Sequence[Prepared]) -> None:
-    """Scores on clips that were trained on say nothing: a slip of a user's own lists."""
-    of_role = {one.job.role: _frames_of(one) for one in prepared if one.job.dataset.reader == OWN_VIDEOS}
+    """Scores on videos that were trained on say little: a slip of a user's own lists."""
+    ours = [one for one in prepared if one.job.dataset.reader == OWN_VIDEOS]
+    order = ("train", "val", "test")  # what is learned from, selected on, reported: each before the next
+    of_role = {one.job.role: one.index.clips for one in ours}
+    of_role = {role: of_role[role] for role in (*order, *of_role) if role in of_role}
     for (role, clips), (other, others) in combinations(of_role.items(), 2):
-        if n_shared := len(clips & others):
-            logging.getLogger(__name__).warning(
-                f"{n_shared} of the {len(others)} clips of {other} are clips of {role} as well"
-            )
-
-
-def _frames_of(one: Prepared) -> set[tuple[str, int]]:
-    """Digest of the video and first frame of each clip."""
-    return set(zip(*(one.index.clips.column(name).to_pylist() for name in ("digest", "record")), strict=True))
+        if shared := shared_between(role, clips, other, others, of_videos=True):
+            logging.getLogger(__name__).warning(shared)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from featcache.backbones.base import Encoder
 from featcache.data.readers.base import UnreadableFileError
-from featcache.errors import CallError, DataError
+from featcache.errors import CallError, DataError, StoreError
 from featcache.extract.batch_size import chosen_batch
 from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches, Slot
 from featcache.extract.clip_views import ClipViews
@@ -28,12 +28,15 @@ from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import StoreHeader
 from featcache.store.spec import TARGET_SHARD_BYTES
+from featcache.store.targets import open_targets
 from featcache.store.writer import StoreWriter, create_or_resume
 from featcache.system.console import Progress, silent
 from featcache.system.device import device_name
 
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
 """Rows that `skip_bad` skips at the most: so many, or this share of the split's, whichever is more."""
+
+_LOG = logging.getLogger(__name__)
 
 _Slots = tuple[Slot, ...]
 _Tokens = Mapping[Layer, Float16[np.ndarray, "B T H W C"]]
@@ -62,6 +65,7 @@ def extract_all(
     skip_bad: bool = False,
     force: bool = False,
     progress: Progress = silent,
+    say: Callable[[str], None] = _LOG.info,
 ) -> Iterator[FeatureStore]:
     """Extract some splits, one after the other; each store is given when it is complete.
 
@@ -77,6 +81,7 @@ def extract_all(
         skip_bad: skip single bad records, and list them in the store.
         force: begin although the disk would not hold all of it.
         progress: told what is done.
+        say: told of a store that was there, what is new of it.
 
     Raises:
         DataError: files are missing or broken, unless `skip_bad`.
@@ -95,11 +100,16 @@ def extract_all(
         refuse_full_disk(cache_dir, prepared)
     model = _Model(machine.device)
     for one in prepared:
-        yield _extracted(one, machine, model, skip_bad, progress)
+        yield _extracted(one, machine, model, skip_bad, progress, say)
 
 
 def _extracted(
-    one: Prepared, machine: Machine, model: "_Model", skip_bad: bool, progress: Progress
+    one: Prepared,
+    machine: Machine,
+    model: "_Model",
+    skip_bad: bool,
+    progress: Progress,
+    say: Callable[[str], None],
 ) -> FeatureStore:
     if one.header is None or not one.header.complete:
         model.encoder(one.job)  # first, so that weights that cannot be loaded leave nothing behind
@@ -119,13 +129,27 @@ def _extracted(
     )
     with writer:
         if writer.header.complete:
+            say(f"{one.job.role} was there: no feature was computed{_relabelled(one, writer.header)}")
             return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
-            logging.getLogger(__name__).warning(note)
+            _LOG.warning(note)
         worker = _Worker(one, replace(machine, batch=batch), model, writer, skip_bad=skip_bad)
         worker.run(progress)
         worker.write_previews()
         return writer.finish()
+
+
+def _relabelled(one: Prepared, now: StoreHeader) -> str:
+    """What to say of a complete store whose labels were corrected since it was made."""
+    before = None if one.header is None else one.header.targets
+    if before is None or now.targets is None or before.fingerprint == now.targets.fingerprint:
+        return ""
+    try:
+        old, new = (open_targets(one.path / of.path).read("labels") for of in (before, now.targets))
+    except (KeyError, StoreError):  # a task without labels, or those of before are gone
+        return ", its targets are new"
+    changed = f"{(old != new).any(axis=1).sum()} clips" if old.shape == new.shape else "its clips"
+    return f", the labels of {changed} are new"
 
 
 def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
@@ -203,8 +227,8 @@ class _Worker:
         self.skip_bad = skip_bad
         self.skipped: dict[int, str] = {}
         """Row -> why it was skipped, of the shard that is worked on."""
-        self.all_skipped: set[int] = set()
-        """Rows of the whole run; a clip may be asked for again, for its preview, and counts once."""
+        self.all_skipped = set(writer.absent_rows)
+        """Rows of the whole store, those of runs before this one included."""
         self.spec = writer.spec
 
     def _batches_of(self, one: Prepared) -> Batches:
@@ -248,7 +272,7 @@ class _Worker:
             try:
                 strips[number] = self.views.strip(self.index.clip(number))
             except DataError as problem:
-                self._skip(number, problem)
+                self._refuse_unskippable(problem)  # a clip is no row where frames are stored once
         self.writer.write_previews((number, strip) for number, strip in strips.items() if strip)
 
     def _shard_tokens(
@@ -303,10 +327,13 @@ class _Worker:
                 "correct its grid or its encoder."
             )
 
-    def _skip(self, row: int, problem: DataError) -> None:
-        """Single bad records may be skipped; a file that cannot be read, or many records, may not."""
+    def _refuse_unskippable(self, problem: DataError) -> None:
         if not self.skip_bad or isinstance(problem, UnreadableFileError):
             raise problem
+
+    def _skip(self, row: int, problem: DataError) -> None:
+        """Single bad records may be skipped; a file that cannot be read, or many records, may not."""
+        self._refuse_unskippable(problem)
         self.skipped[row] = str(problem)
         self.all_skipped.add(row)
         if len(self.all_skipped) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):

@@ -22,7 +22,7 @@ from featcache.system.locks import Lock
 
 LOCK = ".lock"
 
-OF_THE_SCAN = ("skipped_records", "notes")
+OF_THE_SCAN = ("skipped_records", "notes", "clip_list")
 """Provenance that tells of the source files and their labels, so that the last scan is right about it."""
 
 ROLES = ("train", "val", "test")

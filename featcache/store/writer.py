@@ -132,6 +132,11 @@ class StoreWriter:
         """Shape of the store."""
         return self.header.spec
 
+    @property
+    def absent_rows(self) -> frozenset[int]:
+        """Rows that were skipped in the shards that are on disk."""
+        return frozenset(row for rows in self._absent_of.values() for row in rows)
+
     def todo(self) -> list[int]:
         """The shards still to be written, in order."""
         return [shard for shard in range(self.spec.n_shards) if shard not in self._absent_of]

@@ -100,7 +100,7 @@ def _video_files(targets: Targets) -> Int64[np.ndarray, " n"] | None:
             # A list that cannot be read in one store may be whole in another.
             try:
                 sources = store.clips.column("source")
-            except (StoreError, OSError, ValueError) as problem:
+            except StoreError as problem:
                 damaged.append(DamagedFileError(str(problem)))
             else:
                 return np.unique(sources.to_numpy(), return_inverse=True)[1].astype(np.int64)

@@ -14,6 +14,8 @@ from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
 from featcache.store.feature_store import FeatureStore, find_stores, finished
 from featcache.store.matching import refuse_misplaced
+from featcache.system.console import extract_command
+from readouts.features import origins
 from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.comparability import Grounds, Row, seeds_together
@@ -155,7 +157,7 @@ def _of_task(
     task, intervals, problem = None, None, None
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
     try:
-        task = load_task(rows[-1]["task_spec"] or name, manifest)
+        task = load_task(order[0].best["task_spec"] or name, manifest)
         baselines = _baselines(task, splits, results_dir)
         targets = {role: found for role, store in splits.items() if (found := store.targets) is not None}
         intervals = Intervals(task, targets, results_dir)
@@ -171,8 +173,21 @@ def _of_task(
         baselines=baselines,
         intervals=intervals,
         problem=problem,
-        notes=Grounds(groups=seeds_together(rows)).sentences(),
+        notes=[*Grounds(groups=seeds_together(rows)).sentences(), *_remarks(name, splits, manifest)],
     )
+
+
+def _remarks(task: str, splits: Mapping[str, FeatureStore], manifest: Manifest) -> list[str]:
+    if not splits:
+        return []
+    names = {str(store.attrs["backbone"]) for store in splits.values()}
+    # Where the manifest lies, and the cache, only who calls knows.
+    extract = extract_command(min(names), task)
+    try:
+        stores = {role: splits[role] for role in ROLES if role in splits}
+        return origins.remarks(stores, manifest, extract=extract)
+    except ScividError as refusal:
+        return [str(refusal)]
 
 
 def _baselines(

@@ -14,6 +14,7 @@ from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
+from readouts.features import origins
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
 from readouts.results.comparability import Row
@@ -226,6 +227,12 @@ def _of_one_store(
     for of_layer in grouped(settled, lambda cell: cell.layer).values():
         try:
             splits = open_splits(of_layer[0], task, folders)
+        except StoreError as problem:
+            problems.append(MissingStore(cells=tuple(of_layer), problem=str(problem), command=command))
+            continue
+        stores = {role: split.store for role, split in splits.items()}
+        try:
+            remarks += origins.remarks(stores, folders.manifest, extract=command)
         except StoreError as problem:
             problems.append(MissingStore(cells=tuple(of_layer), problem=str(problem), command=command))
             continue

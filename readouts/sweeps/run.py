@@ -18,10 +18,11 @@ from typing import Any
 
 import torch
 
-from featcache.errors import CallError, DamagedFileError, ScividError, StoreError
-from featcache.system.console import Progress, silent
+from featcache.errors import CallError, DamagedFileError, StoreError
+from featcache.system.console import Progress, extract_command, message_of, silent
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
+from readouts.features import origins
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
@@ -56,6 +57,8 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     """Runs that another process is training."""
+    notes: list[str] = field(default_factory=list)
+    """What to know of the test splits that were scored."""
 
 
 def run_sweep(
@@ -96,7 +99,10 @@ def run_sweep(
     if test:
         runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
     return Outcome(
-        rows=runner.rows(plan.trials), failures=runner.failures, busy=[t.cell.label for t in runner.busy()]
+        rows=runner.rows(plan.trials),
+        failures=runner.failures,
+        busy=[trial.cell.label for trial in runner.busy()],
+        notes=list(dict.fromkeys(runner.notes)),
     )
 
 
@@ -173,6 +179,7 @@ class _Runner:
         self.report = progress
         self.failures: list[Failure] = []
         self.skipped: list[Trial] = []
+        self.notes: list[str] = []
         self.done = 0
         """Steps of the sweep before the current pass."""
 
@@ -190,8 +197,8 @@ class _Runner:
             for trial in left:
                 self.train([trial])
         elif left and left[0] not in self.skipped:
-            kind = "" if isinstance(problem, ScividError) else f"{type(problem).__name__}: "
-            self.fail([left[0].cell.label], f"{kind}{problem}", run=left[0].run.id)
+            error = message_of(problem) or f"{type(problem).__name__}: {problem}"
+            self.fail([left[0].cell.label], error, run=left[0].run.id)
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
@@ -200,6 +207,12 @@ class _Runner:
             task = trial.run.task
             try:
                 splits = open_splits(trial.cell, task, self.folders, test=True)
+                stores = {role: split.store for role, split in splits.items()}
+                extract = extract_command(
+                    trial.cell.backbone, task.name, cache_dir=self.folders.cache_dir,
+                    manifest=self.folders.manifest_file,
+                )  # fmt: skip
+                self.notes += origins.remarks(stores, self.folders.manifest, extract=extract)
             except StoreError as problem:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
             else:

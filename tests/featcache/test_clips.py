@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from featcache import clips as clips_module
-from featcache.clips import Clip, ClipIndex, label_matrix
+from featcache.clips import Clip, ClipIndex, label_matrix, shared_between
 from featcache.errors import DataError
 
 
@@ -119,3 +119,39 @@ def test_a_label_without_a_class_names_the_clip(label: int) -> None:
     index = ClipIndex.from_clips([clip(0), clip(1, labels=(0, label))])
     with pytest.raises(DataError, match=f"clip 00000/1 of a has the label {label}"):
         label_matrix(index, 3)
+
+
+def of_videos(*rows: tuple[str, str, int]) -> pa.Table:
+    """A clip for each path and content of a video, and first frame."""
+    made = (
+        clip(i, id=str(i), source=path, digest=content, record=first)
+        for i, (path, content, first) in enumerate(rows)
+    )
+    return ClipIndex.from_clips(made).clips
+
+
+def test_splits_that_share_a_video_are_told_though_no_clip_is_the_same() -> None:
+    train = of_videos(("a.mp4", "aa", 0), ("a.mp4", "aa", 16), ("b.mp4", "bb", 0))
+    of = {
+        "the same, three frames later": of_videos(("a.mp4", "aa", 3), ("c.mp4", "cc", 0)),
+        "a copy by another name": of_videos(("copy.mp4", "aa", 3), ("c.mp4", "cc", 0)),
+        "written anew in place": of_videos(("a.mp4", "a2", 3), ("c.mp4", "cc", 0)),
+    }
+    for val in of.values():
+        said = shared_between("train", train, "val", val, of_videos=True)
+        assert said is not None
+        assert said.startswith("1 of the 2 videos of val are videos of train as well (")
+        assert "clips are the same" not in said
+    same = shared_between("train", train, "val", train, of_videos=True)
+    assert same is not None and ", and 3 of the 3 clips are the same: " in same
+    apart = of_videos(("c.mp4", "cc", 0))
+    assert shared_between("train", train, "val", apart, of_videos=True) is None
+
+
+def test_records_are_shared_by_content_and_never_by_file() -> None:
+    train = of_videos(("train.rec", "aa", 0), ("train.rec", "bb", 1))
+    assert shared_between("train", train, "val", of_videos(("train.rec", "cc", 0)), of_videos=False) is None
+    said = shared_between("train", train, "val", of_videos(("v", "bb", 7), ("v", "cc", 8)), of_videos=False)
+    assert said == (
+        "1 of the 2 clips of val are clips of train as well: val says little of clips that were not seen."
+    )

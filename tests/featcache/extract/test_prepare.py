@@ -135,7 +135,10 @@ def test_clips_that_run_past_the_end_are_noted(tmp_path: Path) -> None:
 
 
 def test_clips_of_two_splits_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shared = "1 of the 1 videos of val are videos of train as well (a.gif)"
+    says = "val says little of other videos. Give each video to one split."
     own_clips(tmp_path, train="0 2", val="1 3")
-    assert not caplog.messages
+    assert caplog.messages == [f"{shared}: {says}"]
+    caplog.clear()
     own_clips(tmp_path, train="0 2 3", val="2 4")
-    assert caplog.messages == ["1 of the 2 clips of val are clips of train as well"]
+    assert caplog.messages == [f"{shared}, and 1 of the 2 clips are the same: {says}"]

@@ -204,6 +204,50 @@ def test_many_broken_records_are_not_skipped(
         extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, skip_bad=True)
 
 
+def test_the_limit_of_what_is_skipped_goes_on_where_a_run_was_killed(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from featcache.data.readers.sequence_example import reader as sequence_example
+    from featcache.extract import run as module
+
+    original, broken = sequence_example.SequenceExampleReader.read, {0, 1, 9, 10}
+    ids = open_reader(plan().dataset, "val", tiny_data).scan().index.clips["id"].to_pylist()
+
+    def read(self, clip, frames):
+        if ids.index(clip.id) in broken:
+            raise DataError(f"record {clip.record} is no JPEG")
+        return original(self, clip, frames)
+
+    write = StoreWriter.write_shard
+
+    def killed(self: StoreWriter, shard: int, *rest: object) -> None:
+        if shard == 1:
+            raise KeyboardInterrupt
+        write(self, shard, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sequence_example.SequenceExampleReader, "read", read)
+    monkeypatch.setattr(module, "MOST_SKIPPED", 3)
+    monkeypatch.setattr(module, "MOST_SKIPPED_SHARE", 0.0)
+    options = {"data_dir": tiny_data, "cache_dir": tmp_path, "skip_bad": True}
+    small = replace(CPU, shard_bytes=2**20 // 4)
+    broken -= {9, 10}
+    monkeypatch.setattr(StoreWriter, "write_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        extract(plan(), small, **options)
+    monkeypatch.setattr(StoreWriter, "write_shard", write)
+    broken |= {9, 10}
+    # Two were skipped before, two are skipped now: four are more than three, whoever killed it in between.
+    with pytest.raises(DataError, match="4 of 18 clips cannot be read, too many to skip"):
+        extract(plan(), small, **options)
+
+
+def test_a_store_that_was_there_is_said_to_be(tiny_data: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    for _ in range(2):
+        extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, say=said.append)
+    assert said == ["val was there: no feature was computed"]
+
+
 def test_a_full_disk_is_refused_before_the_model_runs(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

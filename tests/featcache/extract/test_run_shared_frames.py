@@ -17,6 +17,7 @@ from featcache.backbones.base import Backbone, Encoder
 from featcache.clips import Clip
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError
+from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
@@ -251,6 +252,29 @@ def test_a_broken_frame_is_left_out_with_all_clips_that_show_it(
         plan(tiny_dinov2), CPU, data_dir=overlapping, cache_dir=tmp_path / "frames", skip_bad=True
     )
     assert again.skipped_clips == store.skipped_clips
+
+
+def test_a_clip_without_preview_is_no_frame_that_was_skipped(
+    written: tuple[FeatureStore, FeatureStore],
+    overlapping: Path,
+    tiny_dinov2: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Previews go by clips and skipped rows by frames: the limit counts the one and not the other."""
+    from featcache.extract import run as module
+
+    def strip(self: ClipViews, clip: Clip) -> bytes:
+        raise DataError("a broken JPEG")
+
+    monkeypatch.setattr(ClipViews, "strip", strip)
+    monkeypatch.setattr(module, "MOST_SKIPPED", 0)
+    monkeypatch.setattr(module, "MOST_SKIPPED_SHARE", 0.0)
+    options = {"data_dir": overlapping, "cache_dir": tmp_path}
+    with pytest.raises(DataError, match="a broken JPEG"):
+        extract(plan(tiny_dinov2), CPU, **options)
+    store = extract(plan(tiny_dinov2), CPU, skip_bad=True, **options)
+    assert (store.skipped_clips, store.skipped_rows) == (frozenset(), frozenset())
 
 
 def _reader(data_dir: Path) -> SequenceExampleReader:

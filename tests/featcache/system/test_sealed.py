@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -118,3 +119,11 @@ def test_a_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "long").write_bytes(bytes(101))
     with pytest.raises(OSError, match="longer than the 100 bytes"):
         read_sealed(tmp_path / "long", limit=100)
+
+
+def test_reading_takes_the_memory_of_the_file_and_not_of_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "short").write_bytes(b"short")
+    tracemalloc.start()
+    assert read_sealed(tmp_path / "short", limit=2**36) == b"short"
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

@@ -1,19 +1,21 @@
 """Intervals against simulated truth, differences against answers known by hand, and what is independent."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from scipy.stats import t as student
 
+from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.manifest import load_manifest
+from featcache.store.clip_table import clip_table_bytes
 from featcache.store.feature_store import FeatureStore
+from featcache.store.header import read_header
 from featcache.store.targets import TargetArray, Targets
 from readouts.metrics.base import Weights
 from readouts.results.bootstrap import (
@@ -27,6 +29,7 @@ from readouts.results.bootstrap import (
     resamples,
 )
 from readouts.tasks import load_task
+from tests.featcache.store.small_header import forge
 
 
 def mean(*values: float) -> WeightedScore:
@@ -241,10 +244,13 @@ def test_clips_of_own_videos_are_of_their_file(make_split: Callable[..., Feature
 
 def as_of_reader(store: FeatureStore, reader: str, sources: list[str]) -> None:
     """Let a store say what decoded its clips, and which file each is from."""
-    header = json.loads((store.path / "zarr.json").read_bytes())
-    about = header["attributes"]["scivid"]
-    about["parts"]["decoding"] = {"reader": reader}
-    about["fingerprint"] = fingerprint(about["parts"])
-    (store.path / "zarr.json").write_text(json.dumps(header))
-    table = store.clips.set_column(1, "source", pa.array(sources))
-    pq.write_table(table, store.path / "clips.parquet")
+    table = store.clips.select(CLIP_SCHEMA.names).set_column(1, "source", pa.array(sources))
+    index = ClipIndex(table.cast(CLIP_SCHEMA))
+
+    def change(document: dict[str, Any]) -> None:
+        about = document["attributes"]["scivid"]
+        about["parts"]["decoding"] = {"reader": reader}
+        about |= {"fingerprint": fingerprint(about["parts"]), "clips_digest": index.digest}
+
+    forge(store.path / "zarr.json", change)
+    (store.path / "clips.parquet").write_bytes(clip_table_bytes(read_header(store.path), index))

@@ -463,7 +463,7 @@ def test_a_damaged_list_of_clips_is_noticed_before_the_first_step(
 ) -> None:
     (run.splits[role].store.path / "clips.parquet").write_bytes(b"PAR1 cut")
     steps: list[str] = []
-    with pytest.raises((StoreError, ValueError), match=r"clips\.parquet|Parquet"):
+    with pytest.raises(StoreError, match=r"clips\.parquet"):
         train(run, results_dir=tmp_path, device=CPU, progress=lambda what, done, total: steps.append(what))
     assert steps == []
 

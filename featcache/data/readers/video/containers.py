@@ -115,16 +115,14 @@ def _iso(file: BinaryIO, size: int) -> str | None:
     while position < size:
         head = _read(file, position, 16)
         length, kind = struct.unpack(">I4s", head[:8]) if len(head) >= 8 else (0, head[4:])
-        if kind not in _BOXES:
-            if b"moof" in seen:
-                raise _broken("box", position)
-            break
         if length == 1 and len(head) == 16:
             (length,) = struct.unpack(">Q", head[8:])
-        elif length == 0:
+        elif length == 0 and kind in _BOXES:
             length = size - position
-        if length < 8:
-            raise _broken("box", position)
+        if length < 8 or (kind not in _BOXES and not (kind.isalnum() and position + length <= size)):
+            if kind in _BOXES or b"moof" in seen:
+                raise _broken("box", position)
+            break
         _inside(f"the box {kind.decode()!r}", position, position + length, size)
         seen.add(kind)
         position += length
@@ -136,6 +134,7 @@ def _iso(file: BinaryIO, size: int) -> str | None:
 
 
 _EBML, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_HEADS = (_EBML.to_bytes(4), _SEGMENT.to_bytes(4))
 _CRC = 0xBF
 _TOP = {
     0x114D9B74,
@@ -156,11 +155,9 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
     """Matroska and WebM: elements in a segment; of what a live writer left open only the ends are known."""
     position, remark = 0, None
     while position < size:
+        if position and _read(file, position, 4) not in _HEADS:
+            break  # Whatever follows the segment is no part of it.
         element, length, data = _element(file, position, size)
-        if element not in (_EBML, _SEGMENT, 0xEC):
-            if position:
-                break  # Whatever follows the segment is no part of it.
-            raise _broken("EBML header", position)
         end = size if length is None else data + length
         _inside("the segment" if element == _SEGMENT else "the header", position, end, size)
         if element == _SEGMENT:
@@ -224,30 +221,29 @@ def _element(file: BinaryIO, position: int, size: int) -> tuple[int, int | None,
 
 
 def _avi(file: BinaryIO, size: int) -> None:
-    """AVI: chunks in lists, in one RIFF or several. An unfinished one has no index behind its frames."""
-    position, indexed, n_parts = 0, False, 0
+    """AVI: chunks in lists, in one RIFF or several, whose sizes are written when it is finished."""
+    position = 0
     while position < size:
-        kind, length, form = _chunk(file, position)
+        kind, length, _ = _chunk(file, position)
         if kind != b"RIFF":
             break  # Whatever follows is no part of it.
         end = min(position + 8 + length, size) if length else size
         for inner, start, stop in _chunks(file, position + 12, end):
             if inner == b"LIST" and _read(file, start + 8, 4) == b"movi":
-                stop = stop if stop > start + 12 else size
+                if stop <= start + 12 < size - 8:
+                    raise IncompleteError("it is not finished: the size of its frames was never written")
                 for frame, first, last in _chunks(file, start + 12, min(stop, size)):
                     if not _is_frame(frame):
                         raise _broken("AVI chunk", first)
                     _inside("a frame", first, last, size)
-            indexed |= inner == b"idx1"
+            if not inner.decode("latin-1").isprintable():
+                raise _broken("AVI chunk", start)
             _inside(f"the chunk {inner.decode('latin-1')!r}", start, stop, size)
-        position, n_parts = max(end, position + 12) + (end & 1), n_parts + 1
-        indexed |= form == b"AVIX"
-    if n_parts and not indexed and b"indx" not in _read(file, 0, 65536):
-        raise IncompleteError("it is not finished: no index follows its frames")
+        position = max(end, position + 12) + (end & 1)
 
 
 def _is_frame(kind: bytes) -> bool:
-    return kind in (b"LIST", b"JUNK", b"idx1") or kind[:2] == b"ix" or kind[:2].isdigit()
+    return kind in (b"LIST", b"JUNK", b"junk", b"idx1") or kind[:2] == b"ix" or kind[:2].isdigit()
 
 
 def _chunk(file: BinaryIO, position: int) -> tuple[bytes, int, bytes]:
@@ -264,7 +260,9 @@ def _chunks(file: BinaryIO, position: int, end: int) -> Iterator[tuple[bytes, in
             position += 12
             continue
         yield kind, position, position + 8 + length
-        position += 8 + length + (length & 1)
+        position += 8 + length
+        if length & 1 and (position + 9 > end or not _is_frame(_read(file, position, 4))):
+            position += 1  # The byte that makes lengths even, which some writers leave out.
 
 
 def _gif(file: BinaryIO, size: int) -> None:
@@ -302,15 +300,12 @@ def _flash(file: BinaryIO, size: int) -> None:
         _inside("a tag", position, position + 11, size)
         length = 11 + int.from_bytes(head[1:4])
         _inside("a tag", position, position + length + 4, size)
-        if head[0] & 31 not in (8, 9, 18) or int.from_bytes(_read(file, position + length, 4)) not in (
-            length,
-            0,
-        ):
+        if head[0] & 31 not in (8, 9, 15, 18):
             raise _broken("FLV tag", position)
         position += length + 4
 
 
-def _ogg(file: BinaryIO, size: int) -> None:
+def _ogg(file: BinaryIO, size: int) -> str | None:
     """Ogg: pages; the last one of each stream says that it is the last."""
     position, is_open = 0, set[bytes]()
     while position < size:
@@ -323,8 +318,7 @@ def _ogg(file: BinaryIO, size: int) -> None:
         _inside("a page", position, end, size)
         (is_open.discard if head[5] & 4 else is_open.add)(head[14:18])
         position = end
-    if is_open:
-        raise IncompleteError("it is cut short: the last page of its streams is missing")
+    return "it has no last page: whether frames are missing at its end cannot be told" if is_open else None
 
 
 _PACK, _END, _PROGRAM_STREAM = 0xBA, 0xB9, 0xBB
@@ -365,8 +359,8 @@ def _windows_media(file: BinaryIO, size: int) -> None:
         position += length
 
 
-def _raw_frames(file: BinaryIO, size: int) -> None:
-    """IVF: a size before each frame, and their number, which is none where the writer did not come back."""
+def _raw_frames(file: BinaryIO, size: int) -> str | None:
+    """IVF: a size before each frame, and in the header their number, or how long they last."""
     position, n_frames = int.from_bytes(_read(file, 6, 2), "little"), 0
     stated = int.from_bytes(_read(file, 24, 4), "little")
     while position < size:
@@ -374,8 +368,8 @@ def _raw_frames(file: BinaryIO, size: int) -> None:
         end = position + 12 + int.from_bytes(_read(file, position, 4), "little")
         _inside("a frame", position, end, size)
         position, n_frames = end, n_frames + 1
-    if n_frames < stated:
-        raise IncompleteError(f"it is cut short: {n_frames} of {stated} frames are there")
+    unknown = stated in (0, 0xFFFFFFFF) or stated <= n_frames
+    return None if unknown else f"its header counts {stated} frames, and {n_frames} are there"
 
 
 _WALKS: dict[str, Callable[[BinaryIO, int], str | None]] = {

@@ -108,9 +108,9 @@ def _decode(path: Path, seen: "_Seen") -> tuple[str, int, int, int]:
         if kind in _TIMED and len(container.streams) == 1 and container.duration is not None:
             seen.announced = container.duration / float(1_000_000 * stream.time_base)
         stream.thread_type = "AUTO"
-        if stream.codec_context.name == "mjpeg":
-            # Else it gives what is left of a damaged picture without a word.
-            stream.codec_context.options = {"err_detect": "explode"}
+        if stream.codec_context.name in ("mjpeg", "png", "apng"):
+            # Else these give what is left of a damaged picture without a word.
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
         for packet in container.demux(stream):
             seen.take(packet)
         return kind, stream.id, videos.index(stream), len(videos)
@@ -307,7 +307,8 @@ def _joints(path: Path, stream_id: int, seen: _Seen) -> set[int | None]:
     for gap in breaks(path, stream_id):
         if begin is not None and gap.position <= begin:
             continue
-        i = of_packet.get(gap.position)
+        # FFmpeg counts from before a packet's time stamp, where it has one.
+        i = of_packet.get(gap.position, of_packet.get(gap.position - 4))
         if i is None or not (gap.begins and seen.is_key[i] and (gap.afresh or _turned_back(seen, i))):
             raise IncompleteError(f"it is damaged: packets are missing before byte {gap.position:,}")
         joints.add(seen.packet_pts[i])

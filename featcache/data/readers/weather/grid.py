@@ -40,12 +40,12 @@ def grid_of(latitude: np.ndarray, longitude: np.ndarray, dataset: Dataset) -> tu
         UnreadableError: they are other places than the manifest means, or not even; says how to mean them.
     """
     rows, columns = latitude.astype(np.float64), longitude.astype(np.float64)
-    region = _region(rows, columns, dataset.name)
     for name, values in (("latitudes", rows), ("longitudes", columns)):
         if len(values) < 2 or not np.isfinite(values).all():
             raise UnreadableError(
                 f"its {name} are {values[:3].tolist()} ...: at least two are needed, all finite"
             )
+    region = _region(rows, columns, dataset.name)
     south, north = dataset.latitude or (-90.0, 90.0)
     found = _axis(latitude, rows, "latitudes", south, north, dataset.latitude is not None, region)
     around = 360.0 - 360.0 / len(columns)

@@ -32,10 +32,12 @@ def write_video(
     gap: int = 0,
     size: tuple[int, int] = (48, 64),
     options: dict[str, str] | None = None,
+    codec: str | None = None,
 ) -> Path:
-    """A video whose frame k is grey of level 2 k; `gap` makes its times uneven."""
-    codec, pixels, usual = KINDS.get(path.name, KINDS["h264.mp4"])
+    """A video whose frame k is grey of level 2 k; `gap` makes its times uneven; `codec` one of RGB."""
+    usual_codec, pixels, usual = KINDS.get(path.name, KINDS["h264.mp4"])
     options = usual if options is None else options
+    codec, pixels = (codec, "rgb24") if codec else (usual_codec, pixels)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)

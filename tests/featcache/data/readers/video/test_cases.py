@@ -89,10 +89,12 @@ def test_frames_are_those_shown_by_each_way_of_reaching_them(case: tuple[str, di
 
 
 def test_whole_files_are_taken_and_others_never_in_silence(case: tuple[str, dict[str, Any]]) -> None:
-    name, _ = case
+    name, truth = case
     reader = open_reader(dataset(files=name), "all", FOLDER)
     if not name.startswith(BROKEN):
-        assert not reader.scan().lenient
+        # Of what FFmpeg complains of, some is whole all the same: a stream that begins between keyframes.
+        scan = reader.scan(skip_bad=bool(truth["ffmpeg_says"]))
+        assert not scan.lenient or "other numbers" in scan.notes[0]
         return
     with pytest.raises(UnreadableFileError, match=rf"{name}: it is (damaged|cut short): .*--skip-bad"):
         reader.scan()

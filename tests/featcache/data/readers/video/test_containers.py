@@ -59,6 +59,35 @@ def test_bytes_overwritten_in_the_middle_are_damage(
         look_through(path, kind)
 
 
+ODD = {
+    "bytes behind the end": ("mp4", lambda content: content + bytes(range(256)) * 9),
+    "zeros behind the end": ("mkv", lambda content: content + bytes(3000)),
+    "noise behind the end": ("avi", lambda content: content + bytes(range(256)) * 9),
+    "a box of a kind of its own": ("mp4", lambda content: content + b"\0\0\0\x10cam1" + bytes(8)),
+    "no index": ("avi", lambda content: content[: content.rindex(b"idx1")]),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_odd_and_whole_is_whole(videos: Callable[[str], Path], tmp_path: Path, what: str) -> None:
+    suffix, change = ODD[what]
+    source, options = FORMATS[suffix]
+    path = remuxed(videos(source), tmp_path / f"odd.{suffix}", **options if suffix != "mp4" else {})
+    path.write_bytes(change(path.read_bytes()))
+    assert look_through(path, kind_of(path)) is None
+
+
+def test_an_avi_whose_frames_are_not_padded_is_whole(tmp_path: Path) -> None:
+    frames = b"".join(struct.pack("<4sI", b"00dc", n) + bytes([n]) * n for n in (3, 4, 5, 7))
+    movi = struct.pack("<4sI4s", b"LIST", 4 + len(frames), b"movi") + frames
+    path = tmp_path / "a.avi"
+    path.write_bytes(struct.pack("<4sI4s", b"RIFF", 4 + len(movi), b"AVI ") + movi)
+    assert look_through(path, "avi") is None
+    path.write_bytes(struct.pack("<4sI4s", b"RIFF", 0, b"AVI ") + movi[:4] + bytes(4) + movi[8:])
+    with pytest.raises(IncompleteError, match="it is not finished"):
+        look_through(path, "avi")
+
+
 def test_what_cannot_be_told_is_said(videos: Callable[[str], Path], tmp_path: Path) -> None:
     path = remuxed(videos("h264.mp4"), tmp_path / "a.mp4", movflags="frag_keyframe+empty_moov")
     content = path.read_bytes()

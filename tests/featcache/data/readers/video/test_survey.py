@@ -28,6 +28,15 @@ def test_a_clock_that_jumps_back_is_not_looked_up(videos: Callable[[str], Path],
     assert (found.n_frames, found.lost, found.mapped) == (2 * N_FRAMES, None, False)
 
 
+@pytest.mark.parametrize("suffix", ["ts", "m2ts"])
+def test_joined_recordings_are_whole(videos: Callable[[str], Path], tmp_path: Path, suffix: str) -> None:
+    one = remuxed(videos("mpeg2.ts"), tmp_path / f"one.{suffix}").read_bytes()
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(one + one)
+    found = survey(path)
+    assert (found.n_frames, found.lost, found.remarks) == (2 * N_FRAMES, None, ())
+
+
 def test_packets_lost_from_a_stream_are_damage(videos: Callable[[str], Path], tmp_path: Path) -> None:
     source = videos("stream.ts").read_bytes()
     middle = len(source) // 376 * 188
@@ -46,6 +55,18 @@ def test_a_frame_that_the_decoder_makes_up_is_damage(videos: Callable[[str], Pat
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     assert "it is damaged" in str(survey(path).lost)
+
+
+def test_a_damaged_picture_is_found_in_a_file_of_pictures(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "motion.mov", 10, codec="png")
+    assert survey(path).lost is None
+    content = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        packet = list(container.demux(video=0))[5]
+        middle = packet.pos + packet.size * 3 // 4
+    content[middle : middle + 8] = bytes(byte ^ 0x55 for byte in content[middle : middle + 8])
+    path.write_bytes(content)
+    assert "it is damaged: 1 packet cannot be decoded" in str(survey(path).lost)
 
 
 def test_a_hole_in_the_times_is_said(videos: Callable[[str], Path], tmp_path: Path) -> None:

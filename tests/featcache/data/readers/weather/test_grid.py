@@ -77,3 +77,14 @@ def test_a_hole_or_a_row_twice_is_refused(stated: bool) -> None:
     ):
         with pytest.raises(UnreadableError, match=message):
             grid_of(rows, COLUMNS, dataset)
+
+
+def test_too_few_rows_or_columns_are_no_grid() -> None:
+    for rows, columns in (
+        (ROWS[:0], COLUMNS),
+        (ROWS[:1], COLUMNS),
+        (ROWS, COLUMNS[:1]),
+        (ROWS, COLUMNS * np.nan),
+    ):
+        with pytest.raises(UnreadableError, match="at least two are needed, all finite"):
+            grid_of(rows, columns, meant())
