@@ -84,7 +84,7 @@ def _with(command: Command, here: World, act: Act) -> dict[str, Any]:
     calls.install()
     command.call(here)
     # Threads make their calls in another order each time; what failed is what counts.
-    Note.facts = calls.made[act.at] if act.at < len(calls.made) else None
+    Note.write(calls.made[act.at] if act.at < len(calls.made) else None)
     return {}
 
 
