@@ -7,9 +7,9 @@ in a file is executed: safetensors, npz without pickled objects, torch pickles o
 import argparse
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class TensorFile:
     """Name -> tensor, on the CPU, in the file's own dtype; memory-mapped where the format allows."""
     origin: str
     """The file's path, as messages name it."""
+    part_of: Mapping[str, str] = field(default_factory=dict)
+    """Name of a tensor -> path of the file that holds it, where there are several."""
 
 
 @contextmanager
@@ -122,7 +124,10 @@ def _indexed(index: Path, opened: ExitStack) -> TensorFile:
         shapes |= names
         home |= dict.fromkeys(names.keys() - home.keys(), path)
     return TensorFile(
-        shapes, lambda name: _reader(home[name], files[home[name]].get_tensor)(name), str(index)
+        shapes,
+        lambda name: _reader(home[name], files[home[name]].get_tensor)(name),
+        str(index),
+        {name: str(path) for name, path in home.items()},
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from featcache.backbones.digests import RELEASED
 from featcache.backbones.weights.shard_index import files_of, is_index
-from featcache.errors import WeightsError
+from featcache.errors import WeightsError, few
 from featcache.system.files import publish
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,7 +38,7 @@ def file_digest(path: Path) -> str:
         WeightsError: there is no regular file, or it cannot be read.
     """
     if is_index(path):
-        lines = [f"{part.name} {file_digest(part)}\n" for part in files_of(path)]
+        lines = [f"{part.name} {file_digest(part)}\n" for part in _files(path)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     return _file_digest(path, _state(path))
 
@@ -49,7 +49,7 @@ def refuse_unlike(path: Path, released: Mapping[str, str], way_out: str) -> None
     Raises:
         WeightsError: names both digests, and ends with `way_out`.
     """
-    for file in files_of(path):
+    for file in _files(path):
         if file.name in released and file_digest(file) != released[file.name]:
             raise WeightsError(
                 f"{file} is not the released file: its sha256 is {file_digest(file)}, not "
@@ -65,7 +65,7 @@ def checked_digest(path: Path) -> str:
     Raises:
         WeightsError: it cannot be read, or is damaged by its own checksums or by its name in the hub's cache.
     """
-    for file in files_of(path):
+    for file in _files(path):
         _check(file, _state(file))
     return file_digest(path)
 
@@ -123,6 +123,17 @@ def _write_note(path: Path, digest: str) -> None:
         with suppress(OSError):
             publish(note, lines.encode())
             return
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """The files that hold the tensors, all of them there."""
+    files = files_of(path)
+    if is_index(path) and (lacking := [file.name for file in files if not file.is_file()]):
+        raise WeightsError(
+            f"{path} names {few(lacking)}, which is not beside it as a regular file: fetch it, or the index "
+            "again."
+        )
+    return files
 
 
 def _tell_of_change(path: Path, digest: str, note: Path, noted: str | None) -> None:

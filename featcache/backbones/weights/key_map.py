@@ -171,7 +171,8 @@ def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> TensorFi
         f"{file.origin}: every key begins with {prefix!r}, the mark of a model that was saved inside a "
         "wrapper: read without it"
     )
-    return TensorFile(shapes, lambda name: file.read(prefix + name), file.origin)
+    part_of = {name: file.part_of[prefix + name] for name in shapes if prefix + name in file.part_of}
+    return TensorFile(shapes, lambda name: file.read(prefix + name), file.origin, part_of)
 
 
 def renamed(model: nn.Module, names: Mapping[str, str | tuple[str, ...]], prefix: str = "") -> Entries:
@@ -246,8 +247,9 @@ def _refuse_not_finite(entry: Entry, parameter: Tensor, file: TensorFile) -> Non
         if n_not:
             what = "NaN" if n_nan == n_not else "infinity" if not n_nan else "NaN and infinity"
             raise WeightsError(
-                f"{file.origin} holds {what} in {key} ({n_not:,} of {tensor.numel():,} numbers): a model "
-                "that went astray in training, or a damaged file. Get it again, or take an earlier one."
+                f"{file.part_of.get(key, file.origin)} holds {what} in {key} ({n_not:,} of "
+                f"{tensor.numel():,} numbers): a model that went astray in training, or a damaged file. Get "
+                "it again, or take an earlier one."
             )
     raise WeightsError(
         f"{file.origin}: numbers of {', '.join(filter(None, entry.keys))} do not fit {parameter.dtype}: "

@@ -236,6 +236,8 @@ def _avi(file: BinaryIO, size: int) -> None:
                     if not _is_frame(frame):
                         raise _broken("AVI chunk", first)
                     _inside("a frame", first, last, size)
+            if not inner.decode("latin-1").isprintable():
+                raise _broken("AVI chunk", start)
             _inside(f"the chunk {inner.decode('latin-1')!r}", start, stop, size)
         position = max(end, position + 12) + (end & 1)
 

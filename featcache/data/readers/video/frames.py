@@ -21,6 +21,9 @@ from featcache.data.readers.base import UnreadableError, WholeFileError
 
 _PIXEL_FORMATS = {1: "gray", 3: "rgb24"}
 
+_OF_ONE_PACKET = (av.InvalidDataError, av.ExternalError, av.PatchWelcomeError, av.BugError)
+"""What decoders say of a packet that they can make nothing of; they go on with the next."""
+
 UPRIGHT = np.array([1, 0, 0, 1], np.int32) << 16
 """The part of a display matrix that turns and mirrors, where it does neither."""
 
@@ -97,7 +100,7 @@ def try_decoding(packet: av.Packet) -> list[av.VideoFrame] | None:
     """The frames that come out of the decoder for a packet; None where it is not one of its codec."""
     try:
         frames: list[av.VideoFrame] = packet.decode()
-    except av.InvalidDataError:
+    except _OF_ONE_PACKET:
         return None
     return frames
 

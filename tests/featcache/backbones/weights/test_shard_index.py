@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from featcache.backbones import load_backbone
 from featcache.backbones.release import INDEX_FILE, Release
 from featcache.backbones.weights.checkpoint import open_tensors, tensor_shapes
-from featcache.backbones.weights.digest import file_digest
+from featcache.backbones.weights.digest import checked_digest, file_digest
+from featcache.backbones.weights.key_map import Entry, KeyMap
 from featcache.backbones.weights.locate import find_weights, folder_weights
 from featcache.backbones.weights.shard_index import files_of, files_of_tensors
 from featcache.errors import WeightsError
@@ -81,6 +82,22 @@ def test_the_digest_is_of_every_file(index: Path) -> None:
     before = file_digest(index)
     save_file({"b.weight": TENSORS["b.weight"] + 1}, files_of(index)[1])
     assert file_digest(index) != before
+
+
+def test_a_file_that_the_index_names_and_is_not_there_is_told_with_both_names(index: Path) -> None:
+    index.write_text(index.read_text().replace("00002-of", "00003-of"))
+    with pytest.raises(WeightsError, match=r"index\.json names model-00003-of-00002\.safetensors, which is"):
+        checked_digest(index)
+
+
+def test_weights_that_are_no_numbers_are_named_with_their_own_file(index: Path) -> None:
+    save_file({"b.weight": torch.full((2, 3), torch.nan)}, files_of(index)[1])
+    key_map = KeyMap({"p": Entry(("b.weight",), (2, 3))})
+    with (
+        open_tensors(index) as file,
+        pytest.raises(WeightsError, match=r"model-00002-of-00002\.safetensors holds NaN in b\.weight"),
+    ):
+        key_map.read(file, {"p": torch.empty(2, 3)}, torch.device("cpu"), lambda _: torch.float32)
 
 
 def test_a_folder_without_all_of_the_files_says_which(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
