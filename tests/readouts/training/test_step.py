@@ -236,7 +236,7 @@ def gradients(head: Readout) -> dict[str, Tensor]:
 
 
 def check_gradients(head: Readout, expected: Readout) -> None:
-    """Equal up to a few roundings of a head's largest gradient: every processor sums in an order of its own."""
+    """Equal up to a few roundings of a head's largest gradient: processors sum in orders of their own."""
     exact = gradients(expected)
     largest = max(grad.abs().max().item() for grad in exact.values())
     for name, grad in gradients(head).items():
