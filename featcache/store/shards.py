@@ -26,7 +26,7 @@ from jaxtyping import Bool, Shaped, UInt32, UInt64
 
 from featcache.errors import StoreError
 from featcache.store.spec import CRC_BYTES, ArraySpec, FeatureSpec
-from featcache.system.files import IrregularFileError, beyond, is_local, open_regular, write_all
+from featcache.system.files import IrregularFileError, beyond, is_local, naming, open_regular, write_all
 
 ABSENT = 2**64 - 1
 """Offset and length, in the index, of a chunk that was never written."""
@@ -144,7 +144,8 @@ class ShardFile:
         """
         self.fd = -1
         self.fd = _opened(path)
-        self.tail = _trusted_tail(self.fd, array, digest) if tail is None else tail
+        with naming(path):
+            self.tail = _trusted_tail(self.fd, array, digest) if tail is None else tail
         self._mapped = mapped
         self._map: mmap.mmap | None = None
 
@@ -331,7 +332,8 @@ def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bo
     """
     fd = _opened(path)
     try:
-        tail, size = read_tail(fd, array), os.fstat(fd).st_size
+        with naming(path):
+            tail, size = read_tail(fd, array), os.fstat(fd).st_size
         present: Bool[np.ndarray, " n"] = tail.index[:, 0] != ABSENT
         if not np.array_equal(tail.index, index_of(present, array)):
             raise DamagedShard("has an index that does not describe chunks of this store")

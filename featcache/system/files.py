@@ -94,9 +94,13 @@ def open_regular(path: str | Path, flags: int) -> int:
     """
     # A pipe without a writer would block the call itself.
     fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        with naming(Path(path)):
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise IrregularFileError(path)
+    except OSError:
         os.close(fd)
-        raise IrregularFileError(path)
+        raise
     return fd
 
 
@@ -106,7 +110,7 @@ def read_regular(path: Path, *, limit: int) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file, or is longer.
     """
-    with open(path, "rb", opener=open_regular) as file:
+    with naming(path), open(path, "rb", opener=open_regular) as file:
         # To ask for as much as the limit would take that much memory, however short the file is.
         content = file.read() if os.fstat(file.fileno()).st_size <= limit else None
     if content is None or len(content) > limit:
@@ -207,6 +211,16 @@ def name_file(problem: OSError, path: Path) -> None:
     """Give an error that came without a file's name the name of `path`; a write has none of its own."""
     if problem.filename is None and problem.errno is not None:
         problem.filename = str(path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Give what the operating system refuses in the block the name of `path`, where it has none."""
+    try:
+        yield
+    except OSError as problem:
+        name_file(problem, path)
+        raise
 
 
 def make_directory(path: Path) -> None:

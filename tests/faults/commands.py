@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.synthetic import generate
+from featcache.system.sealed import KEY
 from tests.faults import world
 from tests.faults.calls import Call, Calls
 from tests.faults.kinds import result_files
@@ -18,6 +19,7 @@ from tests.faults.world import MODEL, RECIPE, TASK, World, copy
 
 SLOW = 90.0
 """Seconds after which a command hangs: a report takes three of a core."""
+LOGS = ("runs.jsonl", "failures.jsonl")
 LEFT_BEHIND = (".partial", ".lock")
 """Endings of what a killed process leaves, and the next but one sweeps up."""
 
@@ -44,11 +46,7 @@ def state(root: Path) -> dict[str, Any]:
     found = {}
     for path in sorted(root.rglob("*")):
         name = str(path.relative_to(root))
-        if (
-            path.is_file()
-            and not path.name.endswith(LEFT_BEHIND)
-            and path.name not in ("runs.jsonl", ".held")
-        ):
+        if path.is_file() and not path.name.endswith(LEFT_BEHIND) and path.name not in LOGS:
             found[name] = _content(path)
     return found
 
@@ -65,9 +63,9 @@ def _content(path: Path) -> Any:
         rows = load_run(path.parents[1], path.stem)
         return [{**row, "command": None} for row in result_files.timeless(rows)]
     if path.name == "certificate.json":
-        return _without(json.loads(path.read_bytes()), ("made", "command", "digest"))
+        return _without(json.loads(path.read_bytes()), ("made", "command", KEY))
     if path.name == "sweep.json":
-        return _without(json.loads(path.read_bytes()), ("command", "digest"))
+        return _without(json.loads(path.read_bytes()), ("command", KEY))
     if path.suffix == ".html":
         # Seconds, the day and folders are in its text: that it is whole is told by its end.
         return path.read_text().rstrip().endswith("</html>")
@@ -118,6 +116,11 @@ def validate(here: World) -> None:
     world.command(here, "validate", *stores)
 
 
+def seal(here: World) -> None:
+    """Of stores of an earlier version."""
+    world.command(here, "validate", "--seal", str(here.earlier))
+
+
 COMMANDS = (
     Command(name="data demo", call=demo),
     Command(name="extract", call=partial(extract, folder="features", objects="CLIPS", roles=("val",))),
@@ -132,6 +135,7 @@ COMMANDS = (
     Command(name="sweep", call=world.scivid_sweep, folders=("features",)),
     Command(name="certify", call=certify, folders=("features",), weight=0.7),
     Command(name="validate", call=validate, folders=("features",)),
+    Command(name="validate --seal", call=seal, folders=("earlier",)),
     Command(name="report", call=world.report, folders=("features", "results"), weight=0.3),
 )
 

@@ -2,6 +2,7 @@
 
 import errno
 import random
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,6 +98,15 @@ def _verdict(call: Call, ended: Ended, differing: str) -> tuple[str, str]:
     if ended.how == "ok":
         return ("done all the same" if ended.facts else "not reached"), ended.output
     text = ended.message or ended.output
-    folder = Path(call.path)
-    named = any(len(part) > 1 and part in text for part in folder.parts[-3:])
-    return ("said" if named and ended.code == 1 else "unnamed"), f"exit {ended.code}: {text}"
+    return (
+        "said" if names_a_part(text, call.path) and ended.code == 1 else "unnamed"
+    ), f"exit {ended.code}: {text}"
+
+
+def names_a_part(text: str, path: str) -> bool:
+    """Whether a message names a file, whatever its temporary name, or the store, group or run it is in."""
+    within = path.rpartition("/scratch/")[2].partition("/")[2] or path
+    if path in text:
+        return True
+    names = {word.strip(".") for word in re.split(r"[^\w.-]+", text)}
+    return any(len(name) > 4 and re.search(r"[._-]", name) and name in within for name in names)

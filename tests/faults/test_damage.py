@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.damage import Damage, Trial, share
+from tests.faults.failures import names_a_part
 from tests.faults.kinds.base import Kind, all_kinds
 from tests.faults.trial import Ended
 from tests.faults.world import World, parts_of
@@ -34,6 +35,14 @@ FILE = "results/results.parquet/0123.parquet"
 def test_verdicts(ended: Ended, name: str, anew: bool, verdict: str) -> None:
     judge = Damage(World(Path(), Path()), Path(), workers=1)
     assert judge._verdict(KIND, [FILE], name, ended, CALM, anew=anew)[0] == verdict
+
+
+def test_a_failure_is_told_by_the_file_or_by_what_it_is_in() -> None:
+    path = "/tmp/faults-1/scratch/fail-8/features/typhoon/.targets-0123.zarr.5.ab.partial/series/c.0.0.0"
+    assert names_a_part("writing /x/targets-0123.zarr failed", path)
+    assert names_a_part("/x/c.0.0.0: Input/output error", path)
+    assert not names_a_part("Input/output error", path)
+    assert not names_a_part("/tmp/faults-1/scratch/fail-8: Input/output error", path)
 
 
 def test_every_kind_gets_its_share() -> None:

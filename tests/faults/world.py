@@ -193,6 +193,11 @@ def command(world: World, name: str, *words: str) -> None:
             raise
 
 
+def build_earlier(world: World) -> None:
+    """Stores of a version that did not seal them."""
+    shutil.copytree(MODEL.parent / "features", world.earlier)
+
+
 def build_weights(world: World) -> None:
     """A tiny model in every format: safetensors, several of them with an index, npz, torch pickle."""
     from safetensors.torch import save_file
@@ -264,6 +269,7 @@ BUILDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data": (("data",), ()),
     "stores": (("features", "int8", "frames", "shuffled"), ("data",)),
     "results": (("results", "half", "killed"), ("data", "stores")),
+    "earlier": (("earlier",), ()),
     "weights": (("weights",), ()),
     "videos": (("videos",), ()),
     "weather": (("weather",), ()),
@@ -286,7 +292,8 @@ def build(root: Path, parts: Sequence[str]) -> World:
     world = World(root, root / "data")
     root.mkdir(parents=True, exist_ok=True)
     functions = {
-        "data": build_data, "stores": build_stores, "results": build_results, "weights": build_weights,
+        "data": build_data, "stores": build_stores, "results": build_results, "earlier": build_earlier,
+        "weights": build_weights,
         "videos": build_videos, "weather": build_weather,
     }  # fmt: skip
     for name in parts:

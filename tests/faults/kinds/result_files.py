@@ -133,6 +133,7 @@ _TEXT = {"*": "a user's own text: another letter is another wish"}
 _RUNS = f"results/{TASK}/small_clips-*"
 _CERTIFIED = f"features/{TASK}/train/small_clips-*.zarr/certificate.json"
 
+_NEVER_MADE = dict.fromkeys(("missing", "dangling", "loop"), "one that was never made")
 _NOT_ENDED = dict.fromkeys(("missing", "dangling", "loop"), "a run that has not ended: it is trained")
 KINDS = (
     Kind(
@@ -191,7 +192,14 @@ KINDS = (
         folders=("results",),
         weight=2,
     ),
-    Kind(name="certificate", files=(_CERTIFIED,), read=certificate, folders=("features",), weight=2),
+    Kind(
+        name="certificate",
+        files=(_CERTIFIED,),
+        read=certificate,
+        folders=("features",),
+        allowed=_NEVER_MADE,
+        weight=2,
+    ),
     Kind(name="sweep record", files=("results/sweeps/*/sweep.json",), read=sweeps, folders=("results",)),
     Kind(name="grid file", files=("results/grids.yaml",), read=grids, folders=("results",), allowed=_TEXT),
     Kind(

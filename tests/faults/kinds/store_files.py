@@ -45,14 +45,11 @@ def opened_for_training(world: World, _: Path, *, folder: str, backbone: str) ->
     }
 
 
-def validated(world: World, damaged: Path) -> Numbers:
-    """As `scivid validate` looks at the store that the file belongs to."""
-    from featcache.store.validation.stores import validate
+def validated(_: World, damaged: Path) -> Numbers:
+    """As `scivid validate` looks at the store, or the group of targets, that the file belongs to."""
+    from featcache.store.validation.caches import validate_any
 
-    store = next(path for path in damaged.parents if path.suffix == ".zarr")
-    if store.name.startswith("targets-"):
-        store = next(path for path in sorted(store.parent.glob("*.zarr")) if not path.match("targets-*"))
-    report = validate(store)
+    report = validate_any(next(path for path in damaged.parents if path.suffix == ".zarr"))
     for line in report.problems:
         print(line)  # noqa: T201  (as the command does)
     return {"problems": report.problems, "chunks": report.n_chunks}

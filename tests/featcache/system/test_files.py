@@ -122,3 +122,16 @@ def test_a_short_file_takes_no_memory_for_what_it_might_have_been(tmp_path: Path
     assert read_regular(file, limit=4) == b"0123"
     with pytest.raises(OSError, match="longer than the 3 bytes"):
         read_regular(file, limit=3)
+
+
+def test_a_file_lost_once_it_is_open_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "there"
+    file.write_bytes(b"0123")
+
+    def lost(fd: int) -> os.stat_result:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="there") as found:
+        disk.setattr(os, "fstat", lost)
+        read_regular(file, limit=4)
+    assert found.value.errno == errno.ESTALE
