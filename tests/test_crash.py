@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -74,6 +75,62 @@ def quietly(arguments: list[str]) -> None:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
         app(arguments)
+
+
+def telling(arguments: list[str], said: Path) -> None:
+    """The same, with what is said to people in a file."""
+    with said.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        app(arguments)
+
+
+def stopped_once(arguments: list[str], said: Path, number: signal.Signals, ready: Callable[[], bool]) -> int:
+    """The exit code of a command that is sent a signal as soon as it is `ready`."""
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(IMPORTED)
+    process = forks.Process(target=telling, args=(arguments, said))
+    process.start()
+    while process.is_alive() and not ready():
+        time.sleep(0.002)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_a_word_and_the_same_command_goes_on(
+    tiny_data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    model = tmp_path / "toy_model.py"
+    model.write_text(TOY_MODEL)
+    calm, cache, said = tmp_path / "calm", tmp_path / "stopped", tmp_path / "said"
+    scivid(*words(model, tiny_data, calm))
+    code = stopped_once(words(model, tiny_data, cache), said, number, lambda: n_shards(cache) > 1)
+    assert code == 128 + number
+    assert "Run the same command again to go on from here." in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert 1 < n_shards(cache) < n_shards(calm)
+    scivid(*words(model, tiny_data, cache))
+    assert contents(cache) == contents(calm)
+
+    scivid(*(word.replace("train", "val") for word in words(model, tiny_data, cache)))
+    results = tmp_path / "results"
+    train = [
+        "train-readout", "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--readout", "linear",
+        "--set", "steps=400", "--set", "warmup=5", "--set", "minival_every=5", "--set", "batch=2",
+        "--cache-dir", str(cache), "--results-dir", str(results), "--device", "cpu",
+    ]  # fmt: skip
+    code = stopped_once(train, said, number, lambda: bool(list(results.glob("*/*/history.jsonl"))))
+    assert code == 128 + number
+    assert "Run the same command again to go on from here." in said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert not list((results / "results.parquet").glob("*.parquet"))
+    scivid(*train)
+    assert len(list((results / "results.parquet").glob("*.parquet"))) == 1
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import DataError
-from featcache.system.files import name_file, publish, remove, remove_leftovers, temporary_beside
+from featcache.system.files import (
+    IrregularFileError,
+    name_file,
+    publish,
+    read_regular,
+    remove,
+    remove_leftovers,
+    temporary_beside,
+)
 from featcache.system.locks import Lock
 
 NOTE, LOCK = "synthetic.json", ".synthetic.lock"
@@ -138,9 +146,9 @@ def _read(path: Path) -> Note | None:
     if not path.exists():
         return None
     try:
-        entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        entries: dict[str, Any] = json.loads(read_regular(path, limit=2**24))
         return Note(**entries)
-    except (ValueError, TypeError):
+    except (IrregularFileError, RecursionError, ValueError, TypeError):
         raise DataError(
             f"{path} is not a note of generated data: remove the folder and generate again."
         ) from None

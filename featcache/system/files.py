@@ -281,9 +281,11 @@ def require_room(
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
+        said = (size(needed), size(free))
+        if said[0] == said[1]:
+            said = (f"{needed:,} bytes", f"{free:,}")
         raise error(
-            f"{what} needs {size(needed)} more and the disk of {path} has {size(free)} free: make room, "
-            f"or {way_out}"
+            f"{what} needs {said[0]} more and the disk of {path} has {said[1]} free: make room, or {way_out}"
         )
 
 

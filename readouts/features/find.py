@@ -1,5 +1,6 @@
 """Which stores there are for a task, a backbone and a role: the one that fits, or a refusal that says why."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores, finished, open_features, store_paths
+from featcache.store.header import read_header
 from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features.splits import FeatureSplit, split_of, view_option
@@ -60,11 +62,28 @@ def evaluated_store(cache_dir: Path, row: Mapping[str, Any], role: str) -> Featu
     )
 
 
+def unreadable_stores(
+    cache_dir: Path | str, task: str = "*", role: str = "*", backbone: str = "*"
+) -> list[str]:
+    """What is wrong with the stores that `find_stores` leaves out, for their headers cannot be read."""
+    problems = []
+    for path in store_paths(cache_dir, task, role, backbone):
+        if not path.name.startswith("targets-"):
+            try:
+                read_header(path)
+            except StoreError as problem:
+                problems.append(str(problem))
+    return problems
+
+
 def _stores_in_place(cache_dir: Path, task: str, role: str, backbone: str) -> tuple[FeatureStore, ...]:
     """The stores that are asked for, each known to be what its place and name say."""
     found = find_stores(cache_dir, task, role, backbone)
     for store in found:
         refuse_misplaced(store.path, store.header)
+    if found:
+        for problem in unreadable_stores(cache_dir, task, role, backbone):
+            logging.getLogger(__name__).warning(f"not considered: {problem}")
     return found
 
 

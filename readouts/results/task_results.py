@@ -16,6 +16,7 @@ from featcache.store.feature_store import FeatureStore, find_stores, finished
 from featcache.store.matching import refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features import origins
+from readouts.features.find import unreadable_stores
 from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.comparability import Grounds, Row, seeds_together
@@ -121,7 +122,7 @@ def load_task_results(
 
 def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
     """The stores that say they are finished, and the messages of those that are broken or misplaced."""
-    stores, problems = [], []
+    stores, problems = [], unreadable_stores(cache_dir)
     for store in find_stores(cache_dir):
         if store.complete:
             try:

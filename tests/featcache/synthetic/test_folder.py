@@ -73,6 +73,14 @@ def test_a_broken_note_is_one_message(tmp_path: Path) -> None:
     fill(tmp_path, [f"full/set/{NOTE}"])
     with pytest.raises(DataError, match=r"synthetic\.json is not a note"):
         claim(tmp_path, note())
+    for damage in (b'{"a": ' * 5000, b"\xff\xfe{", b"[1]"):
+        (tmp_path / NOTE).write_bytes(damage)
+        with pytest.raises(DataError, match=r"synthetic\.json is not a note"):
+            claim(tmp_path, note())
+    (tmp_path / NOTE).unlink()
+    os.mkfifo(tmp_path / NOTE)
+    with pytest.raises(DataError, match=r"synthetic\.json is not a note"):
+        claim(tmp_path, note())
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:

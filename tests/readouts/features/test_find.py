@@ -13,7 +13,7 @@ from featcache.errors import StoreError
 from featcache.listings import store_rows
 from featcache.store.matching import misplaced
 from featcache.store.validation.stores import validate
-from readouts.features.find import evaluated_store, open_task_splits
+from readouts.features.find import evaluated_store, open_task_splits, unreadable_stores
 from readouts.results.task_results import finished_stores
 from tests.readouts.features.numbered import numbered, one_hot
 
@@ -35,6 +35,20 @@ def test_a_damaged_store_is_not_said_to_be_missing(make_split, tmp_path: Path) -
     (store.path / "zarr.json").write_text("{")
     with pytest.raises(StoreError, match=f"{store.path} is not a feature store .* its zarr.json gives"):
         open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
+
+
+def test_a_damaged_store_is_not_passed_over_in_silence(
+    make_split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one that is left is taken, and a line says which one is not."""
+    damaged, left = (make_split("train", numbered(6, 1), one_hot(6), seed=seed) for seed in (0, 1))
+    make_split("val", numbered(6, 1), one_hot(6), seed=1)
+    content = (damaged.path / "zarr.json").read_bytes()
+    (damaged.path / "zarr.json").write_bytes(content.replace(b'"n_clips": 6', b'"n_clips": 5'))
+    splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val"))
+    assert splits["train"].store.path == left.path
+    assert f"not considered: {damaged.path}/zarr.json was changed after it was written" in caplog.text
+    assert finished_stores(tmp_path / "features")[1] == unreadable_stores(tmp_path / "features")
 
 
 def test_several_stores_are_listed_and_a_fingerprint_chooses(make_split, tmp_path: Path) -> None:

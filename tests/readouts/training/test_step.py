@@ -236,11 +236,11 @@ def gradients(head: Readout) -> dict[str, Tensor]:
 
 
 def check_gradients(head: Readout, expected: Readout) -> None:
-    """Equal up to the rounding of a head's largest gradient."""
+    """Equal up to a few roundings of a head's largest gradient: processors sum in orders of their own."""
     exact = gradients(expected)
     largest = max(grad.abs().max().item() for grad in exact.values())
     for name, grad in gradients(head).items():
-        torch.testing.assert_close(grad, exact[name], rtol=0, atol=1e-6 * largest, msg=name)
+        torch.testing.assert_close(grad, exact[name], rtol=0, atol=5e-6 * largest, msg=name)
 
 
 @THREADS
