@@ -19,7 +19,7 @@ def faults(*words: str) -> None:
 @pytest.mark.slow
 def test_damaged_files_are_refused_said_or_made_anew() -> None:
     kinds = ("store header", "shard", "clip table", "targets", "weights", "index cache", "frame keys")
-    faults("--only", "mutations", "--tries", "100", *(word for kind in kinds for word in ("--kind", kind)))
+    faults("--only", "mutations", "--tries", "60", *(word for kind in kinds for word in ("--kind", kind)))
 
 
 @pytest.mark.slow
