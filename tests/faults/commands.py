@@ -148,7 +148,7 @@ def undisturbed(world_: World, command: Command, folder: Path) -> tuple[Ended, l
         calls = Calls.below(here.root, here.data)
         calls.install()
         command.call(here)
-        Note.facts = list(calls.made)
+        Note.write(list(calls.made))
         return {}
 
     ended = run(counted, seconds=120)

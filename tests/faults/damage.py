@@ -66,9 +66,9 @@ def attempt(world: World, scratch: Path, trial: Trial) -> Any:
     name = names[trial.number % len(names)]
     what = mutate(name, damaged, rng)
     before = _state(damaged.path)
-    Note.facts = (str(path), name, what, False)
+    Note.write((str(path), name, what, False))
     found = kind.read(ours, damaged.path)
-    Note.facts = (str(path), name, what, _state(damaged.path) != before)
+    Note.write((str(path), name, what, _state(damaged.path) != before))
     return found
 
 
@@ -109,7 +109,7 @@ class Damage:
         return self._calm[key]
 
     def _judged(self, trial: Trial, ended: Ended) -> Judged:
-        path, name, what, anew = ended.facts or _facts_of(self.world, trial)
+        path, name, what, anew = ended.facts
         calm = self.calm(trial.kind, path)
         touched = [path, what.removeprefix(SWAPPED)] if name == "swap" else [path]
         verdict, detail = self._verdict(trial.kind, touched, name, ended, calm, anew=anew)
@@ -141,14 +141,6 @@ class Damage:
 def _undamaged(world: World, scratch: Path, kind: Kind, path: str) -> Any:
     ours = copy(world, scratch, *kind.folders)
     return kind.read(ours, ours.root / path)
-
-
-def _facts_of(world: World, trial: Trial) -> tuple[str, str, str, bool]:
-    """What a child that was ended from outside was about: drawn once more."""
-    path = trial.rng.choice(trial.kind.damageable(world))
-    names = names_for(trial.kind.damaged(world, path), trial.kind.without)
-    name = names[trial.number % len(names)]
-    return str(path), name, name, False
 
 
 def _is_allowed(kind: Kind, name: str) -> bool:

@@ -84,7 +84,7 @@ def _with(command: Command, here: World, act: Act) -> dict[str, Any]:
     calls.install()
     command.call(here)
     # Threads make their calls in another order each time; what failed is what counts.
-    Note.facts = calls.made[act.at] if act.at < len(calls.made) else None
+    Note.write(calls.made[act.at] if act.at < len(calls.made) else None)
     return {}
 
 
@@ -106,7 +106,7 @@ def _verdict(call: Call, ended: Ended, differing: str) -> tuple[str, str]:
 def names_a_part(text: str, path: str) -> bool:
     """Whether a message names a file, whatever its temporary name, or the store, group or run it is in."""
     within = path.rpartition("/scratch/")[2].partition("/")[2] or path
-    if path in text:
+    if f"/{within}" in text:
         return True
     names = {word.strip(".") for word in re.split(r"[^\w.-]+", text)}
     return any(len(name) > 4 and re.search(r"[._-]", name) and name in within for name in names)

@@ -41,6 +41,7 @@ def test_a_failure_is_told_by_the_file_or_by_what_it_is_in() -> None:
     path = "/tmp/faults-1/scratch/fail-8/features/typhoon/.targets-0123.zarr.5.ab.partial/series/c.0.0.0"
     assert names_a_part("writing /x/targets-0123.zarr failed", path)
     assert names_a_part("/x/c.0.0.0: Input/output error", path)
+    assert names_a_part("/y/features: Input/output error", "/tmp/faults-1/scratch/calm/features")
     assert not names_a_part("Input/output error", path)
     assert not names_a_part("/tmp/faults-1/scratch/fail-8: Input/output error", path)
 

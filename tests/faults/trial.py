@@ -48,9 +48,16 @@ class Ended:
 
 
 class Note:
-    """What a call notes besides its result, so that it is known of a failed one as well."""
+    """What a call notes besides its result: known too of one that failed, hung or was killed."""
 
-    facts: Any = None
+    fd = -1
+
+    @classmethod
+    def write(cls, facts: Any) -> None:
+        """Note facts in the place of those before."""
+        noted = pickle.dumps(facts)
+        os.ftruncate(cls.fd, 0)
+        os.pwrite(cls.fd, noted, 0)
 
 
 Call = Callable[[], Any]
@@ -96,12 +103,12 @@ class _Child:
     def __init__(self, call: Call, seconds: float, n_bytes: int) -> None:
         self.seconds, self.deadline = seconds, time.monotonic() + seconds
         self.more, self.cpu_before = 5, -1
-        self.answer, self.output = os.memfd_create("answer"), os.memfd_create("output")
+        self.answer, self.output, self.notes = map(os.memfd_create, ("answer", "output", "notes"))
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _in_child(call, n_bytes, self.answer, self.output)
+            _in_child(call, n_bytes, self.answer, self.output, self.notes)
         self.pidfd = os.pidfd_open(self.pid)
 
     def left(self) -> float:
@@ -139,16 +146,19 @@ class _Child:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         output, answer = _content(self.output).decode(errors="replace"), _content(self.answer)
-        for fd in (self.pidfd, self.answer, self.output):
+        noted = _content(self.notes)
+        facts = pickle.loads(noted) if noted else None
+        for fd in (self.pidfd, self.answer, self.output, self.notes):
             os.close(fd)
         if hangs:
-            return Ended(how="hang", message=f"took too long: {_where(output)}", output=output)
+            return Ended(how="hang", message=f"took too long: {_where(output)}", output=output, facts=facts)
         if os.WIFSIGNALED(status):
             name = signal.Signals(os.WTERMSIG(status)).name
-            return Ended(how="signal", message=name, output=output, code=-os.WTERMSIG(status))
+            return Ended(how="signal", message=name, output=output, code=-os.WTERMSIG(status), facts=facts)
         if not answer:
-            return Ended(how="signal", message=f"left with {os.WEXITSTATUS(status)}", output=output)
-        how, numbers, message, code, facts = pickle.loads(answer)
+            left = f"left with {os.WEXITSTATUS(status)}"
+            return Ended(how="signal", message=left, output=output, facts=facts)
+        how, numbers, message, code = pickle.loads(answer)
         return Ended(how=how, numbers=numbers, message=message, output=output, code=code, facts=facts)
 
 
@@ -163,7 +173,7 @@ def _content(fd: int) -> bytes:
     return os.pread(fd, os.fstat(fd).st_size, 0)
 
 
-def _in_child(call: Call, n_bytes: int, answer: int, output: int) -> None:
+def _in_child(call: Call, n_bytes: int, answer: int, output: int, notes: int) -> None:
     """Run the call, write down how it ended, and leave without any clean-up of the parent's."""
     try:
         os.setpgid(0, 0)
@@ -174,7 +184,8 @@ def _in_child(call: Call, n_bytes: int, answer: int, output: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + n_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.unraisablehook = lambda _: None
-        os.write(answer, pickle.dumps((*_outcome(call), Note.facts)))
+        Note.fd = notes
+        os.write(answer, pickle.dumps(_outcome(call)))
     finally:
         with suppress(Exception):
             sys.stdout.flush()

@@ -41,5 +41,5 @@ def import_all(ended: Ended) -> None:
 def _build(root: Path, parts: Sequence[str]) -> Any:
     logging.disable(logging.WARNING)
     build(root, parts)
-    Note.facts = [name for name in sys.modules if not name.startswith(("scivid_own", "__", "tests"))]
+    Note.write([name for name in sys.modules if not name.startswith(("scivid_own", "__", "tests"))])
     return {}

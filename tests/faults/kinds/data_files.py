@@ -18,9 +18,9 @@ Numbers = Mapping[str, Any]
 SPLIT = "train"
 _TEXT = {"*": "a user's own text: another letter is another wish"}
 _PAYLOAD = {
-    "bytes": "no checksum covers a codec's payload: other pixels",
-    "peer": "another video under this name: nothing says which it was",
-    "swap": "another video under this name: nothing says which it was",
+    "bytes": "no checksum covers a codec's payload: other numbers",
+    "peer": "another file under this name: nothing says which it was",
+    "swap": "another file under this name: nothing says which it was",
 }
 
 
@@ -108,8 +108,9 @@ KINDS = (
     ),
     Kind(
         name="weather chunk",
-        files=(f"{_ZARR}/height/*.0.0", f"{_ZARR}/moisture/*.0.0"),
+        files=tuple(f"{_ZARR}/{name}/{n}.0.0" for name in ("height", "moisture") for n in range(0, 36, 6)),
         read=weather,
         folders=("weather",),
+        allowed=_PAYLOAD,
     ),
 )

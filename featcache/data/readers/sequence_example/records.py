@@ -19,6 +19,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 from featcache.data.readers.base import UnreadableError, WholeFileError
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
+from featcache.system.files import open_regular
 from featcache.system.recent import Recent
 
 OPEN_SHARDS = 64
@@ -196,7 +197,9 @@ def _require_readable(path: Path) -> None:
 
 def _open(path: Path) -> ArrayRecordReader:
     try:
-        n_bytes = path.stat().st_size
+        # array_record would wait for a pipe's writer without end.
+        with open(path, "rb", opener=open_regular) as file:
+            n_bytes = os.fstat(file.fileno()).st_size
     except OSError as problem:
         raise WholeFileError(f"it cannot be opened ({problem.strerror})") from None
     reader = ArrayRecordReader(str(path), _READER_OPTIONS)

@@ -12,6 +12,7 @@ from hashlib import blake2b
 from itertools import product
 from math import ceil
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -75,9 +76,12 @@ class _Field:
         n_bytes = 0
         for path in self.files(step):
             try:
-                n_bytes += path.stat().st_size
+                found = path.stat()
             except OSError as problem:
                 raise WholeFileError(f"{path} cannot be opened ({problem.strerror})") from None
+            if not S_ISREG(found.st_mode):
+                raise WholeFileError(f"{path} is not a regular file")
+            n_bytes += found.st_size
         return n_bytes
 
     def bytes_of_rows(self, steps: Int64[np.ndarray, " n"]) -> tuple[list[int], Int64[np.ndarray, " n"]]:
@@ -205,12 +209,22 @@ def open_fields(path: Path, dataset: Dataset) -> FieldStore:
         if not path.exists():
             what = "there is no such folder; if it is in another data folder, name it: SCIVID_DATA_DIR"
         raise WholeFileError(what)
+    _refuse_irregular(path)
     try:
         return _checked(path, dataset)
     except UnreadableError:
         raise
     except _FAULTS as problem:
         raise WholeFileError(f"it cannot be opened as Zarr ({problem})") from None
+
+
+def _refuse_irregular(path: Path) -> None:
+    """Refuse pipes and devices among the small files that Zarr opens at once, which would be waited for."""
+    folders = [path, *(below for below in path.iterdir() if below.is_dir())]
+    small = [folder / name for folder in folders for name in (*_METADATA, ".zmetadata", ".zgroup")]
+    for file in (*small, *(file for axis in _AXES for file in (path / axis).rglob("*"))):
+        if file.exists() and not (file.is_file() or file.is_dir()):
+            raise WholeFileError(f"{file} is not a regular file")
 
 
 def _checked(path: Path, dataset: Dataset) -> FieldStore:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from featcache.data.readers.base import UnreadableError
+from featcache.data.readers.base import UnreadableError, WholeFileError
 from featcache.data.readers.sequence_example.records import RecordFiles, find_shards
 from featcache.errors import CallError, DataError
 from featcache.manifest import Split
@@ -120,6 +120,12 @@ def test_files_that_array_record_opens_in_silence_are_refused(shards: Any, damag
         path.write_bytes({"cut": whole[:-1], "empty": b"", "foreign": bytes(len(whole))}[damage])
     with pytest.raises(UnreadableError):
         RecordFiles().n_records(path)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WholeFileError, match="not a regular file"):
+        RecordFiles().n_records(tmp_path / "pipe")
 
 
 def test_a_damaged_record_is_refused_and_the_others_are_read(shards: Any) -> None:

@@ -1,5 +1,6 @@
 """Fields of a store by time step: which files hold them, and which steps are kept."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,13 @@ def test_sizes_are_of_files_not_of_steps(tmp_path: Path) -> None:
     (a, b) = [(tmp_path / f"sky.zarr/warmth/c/{row}/0/0").stat().st_size for row in (0, 1)]
     assert store.file_bytes(np.array([5, 0, 3, 4]))[:, 0].tolist() == [b, a, a, b]
     assert store.n_bytes(np.array([5, 0, 3, 4])) == a + b
+
+
+@pytest.mark.parametrize("name", ["time/0", "warmth/.zarray", "warmth/5.0.0"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "sky.zarr"
+    write(path, 2, (1, 4, 8))
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(WholeFileError, match=rf"{name} is not a regular file"):
+        open_fields(path, SKY).n_bytes(np.arange(6))
