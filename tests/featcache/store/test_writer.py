@@ -26,11 +26,14 @@ LAYERS = (Layer(11), Layer(12, normed=True))
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
-    """Every file's bytes and every folder, but for the log of the runs."""
+    """Every file's bytes and every folder, but for the log of the runs and a lock that nobody holds any more.
+
+    (A kill leaves its file; who finds the targets there takes no lock.)
+    """
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
-        if path.name != "runs.jsonl"
+        if path.name not in ("runs.jsonl", ".targets.lock")
     }
 
 
@@ -129,7 +132,7 @@ def extraction(name, prepare=lambda: None):
     return code
 
 def tree(name):
-    paths = (FOLDER / name).rglob("*")
+    paths = (path for path in (FOLDER / name).rglob("*") if path.name != ".targets.lock")
     return {str(p.relative_to(FOLDER / name)): p.read_bytes() if p.is_file() else None for p in paths}
 
 def at_call(number):
