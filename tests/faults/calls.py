@@ -57,13 +57,15 @@ class Calls:
 
     roots: tuple[str, ...]
     act: Act | None = None
+    note: Callable[[Call], None] = lambda call: None
+    """Told of the call before anything happens to it: threads make theirs in another order each time."""
     made: list[Call] = field(default_factory=list)
     files: dict[int, str] = field(default_factory=dict)
     """Open file descriptor -> its path."""
 
     @classmethod
-    def below(cls, *roots: Path, act: Act | None = None) -> "Calls":
-        return cls(tuple(map(str, roots)), act)
+    def below(cls, *roots: Path, **how: Any) -> "Calls":
+        return cls(tuple(map(str, roots)), **how)
 
     def at(
         self, name: str, path: str, *, by_path: bool = True, half: Callable[[], Any] | None = None
@@ -72,6 +74,7 @@ class Calls:
         call, number = Call(name, path), len(self.made)
         self.made.append(call)
         if self.act is not None and number == self.act.at:
+            self.note(call)
             if half is not None and self.act.half:
                 half()
             self.act.done(call, by_path)

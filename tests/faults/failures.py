@@ -74,17 +74,15 @@ def _failed(
     first = list(run_all(calls_of, workers=workers, seconds=SLOW))
     again = run_all([partial(repeated, command, here) for here in folders], workers=workers, seconds=SLOW)
     for act, here, ended, after in zip(acts, folders, first, again, strict=True):
-        verdict, detail = _verdict(calls[act.at], ended, difference(after, calm))
+        call = ended.facts or calls[act.at]
+        verdict, detail = _verdict(call, ended, difference(after, calm))
         shutil.rmtree(here.root)
-        yield Failed(command=command.name, call=calls[act.at], act=act, verdict=verdict, detail=detail)
+        yield Failed(command=command.name, call=call, act=act, verdict=verdict, detail=detail)
 
 
 def _with(command: Command, here: World, act: Act) -> dict[str, Any]:
-    calls = Calls.below(here.root, here.data, act=act)
-    calls.install()
+    Calls.below(here.root, here.data, act=act, note=Note.write).install()
     command.call(here)
-    # Threads make their calls in another order each time; what failed is what counts.
-    Note.write(calls.made[act.at] if act.at < len(calls.made) else None)
     return {}
 
 
