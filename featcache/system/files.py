@@ -93,7 +93,7 @@ def open_regular(path: str | Path, flags: int) -> int:
         OSError: it cannot be opened.
     """
     # A pipe without a writer would block the call itself.
-    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     try:
         with naming(Path(path)):
             if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -175,7 +175,7 @@ def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
 def append_line(path: Path, line: str) -> None:
     """Append to a log that people read; a line torn by a kill stays a line of its own."""
     torn = path.is_file() and not path.read_bytes().endswith(b"\n")
-    with path.open("ab") as file:
+    with naming(path), open(path, "ab", opener=open_regular) as file:
         file.write(("\n" if torn else "").encode() + line.encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())

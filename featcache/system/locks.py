@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from featcache.errors import StoreError
-from featcache.system.files import name_file
+from featcache.system.files import name_file, naming
 
 NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 """What flock says on a network file system that was mounted without locks, or has none for readers."""
@@ -110,6 +110,7 @@ class Lock:
     def _is_of_the_path(self) -> bool:
         # The holder before us removes the file: then we hold the lock of a file that nobody else can find.
         try:
-            return self.fd >= 0 and os.path.samestat(os.fstat(self.fd), self.path.stat())
+            with naming(self.path):
+                return self.fd >= 0 and os.path.samestat(os.fstat(self.fd), self.path.stat())
         except FileNotFoundError:
             return False

@@ -1,4 +1,4 @@
-"""Seeded shares of `make faults`: files damaged, one command killed and failed, jobs at once."""
+"""Seeded shares of `make faults`: files damaged, one command killed, its calls failing."""
 
 import subprocess
 import sys
@@ -18,13 +18,10 @@ def faults(*words: str) -> None:
 
 @pytest.mark.slow
 def test_damaged_files_are_refused_said_or_made_anew() -> None:
-    kinds = ("store header", "shard", "clip table", "targets", "weights", "index cache", "frame keys")
-    faults("--only", "mutations", "--tries", "100", *(word for kind in kinds for word in ("--kind", kind)))
+    kinds = ("store header", "shard", "clip table", "targets", "weights, npz", "index cache", "frame keys")
+    faults("--only", "mutations", "--tries", "50", *(word for kind in kinds for word in ("--kind", kind)))
 
 
 @pytest.mark.slow
-def test_an_extraction_survives_kills_failures_and_company() -> None:
-    faults(
-        "--only", "kills,failures,together", "--command", "extract, int8", "--kills", "6", "--failures", "8",
-        "--rounds", "1",
-    )  # fmt: skip
+def test_an_extraction_survives_kills_and_failures() -> None:
+    faults("--only", "kills,failures", "--command", "extract, int8", "--kills", "3", "--failures", "6")

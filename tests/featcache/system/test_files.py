@@ -115,6 +115,14 @@ def test_a_full_disk_and_other_refusals_become_messages(tmp_path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "file")
 
 
+def test_a_log_is_a_regular_file_and_named_where_it_is_not(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe"):
+        append_line(tmp_path / "pipe", "a line")
+    append_line(tmp_path / "log", "a line")
+    assert (tmp_path / "log").stat().st_mode & 0o111 == 0
+
+
 def test_a_short_file_takes_no_memory_for_what_it_might_have_been(tmp_path: Path) -> None:
     file = tmp_path / "short"
     file.write_bytes(b"0123")
