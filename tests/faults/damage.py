@@ -125,7 +125,7 @@ class Damage:
         said = _new_lines(ended.output, calm.output)
         if ended.how == "refused":
             message = ended.message or ended.output
-            named = name in GONE or _is_allowed(kind, name) or _names_one(message, touched)
+            named = name in GONE or _allowed(kind, name) is not None or _names_one(message, touched)
             return ("refused" if named else "unnamed"), message
         differing = sorted(
             k for k in ended.numbers | calm.numbers if ended.numbers.get(k) != calm.numbers.get(k)
@@ -134,8 +134,9 @@ class Damage:
             return ("made anew" if anew else "harmless"), ""
         if _names_one(said, touched):
             return "said", said
-        detail = f"{', '.join(differing[:4])} differ; said: {said[-300:]!r}"
-        return ("allowed" if _is_allowed(kind, name) else "silent"), detail
+        if (reason := _allowed(kind, name)) is not None:
+            return "allowed", reason
+        return "silent", f"{', '.join(differing[:4])} differ; said: {said[-300:]!r}"
 
 
 def _undamaged(world: World, scratch: Path, kind: Kind, path: str) -> Any:
@@ -143,9 +144,12 @@ def _undamaged(world: World, scratch: Path, kind: Kind, path: str) -> Any:
     return kind.read(ours, ours.root / path)
 
 
-def _is_allowed(kind: Kind, name: str) -> bool:
-    inside = "bytes" in kind.allowed and (name in BYTES or name in JSON)
-    return inside or "*" in kind.allowed or name in kind.allowed
+def _allowed(kind: Kind, name: str) -> str | None:
+    """Why a mutation may change numbers in silence; None where it may not."""
+    if name in kind.allowed:
+        return kind.allowed[name]
+    inside = kind.allowed.get("bytes") if name in BYTES or name in JSON else None
+    return inside or kind.allowed.get("*")
 
 
 def _names_one(text: str, touched: Sequence[str]) -> bool:

@@ -58,6 +58,8 @@ def mutations(world: World, scratch: Path, asked: Namespace) -> int:
         if len(judged) % 250 == 0:
             say(f"{len(judged)} of {len(trials)} mutations, {time.monotonic() - started:.0f} s")
     say(table(judged))
+    for line in exceptions(judged):
+        say(line)
     return sum(found.verdict in BAD for found in judged)
 
 
@@ -72,6 +74,15 @@ def table(judged: list[Judged]) -> str:
         cells = "".join(f" {counts[verdict] or ''} |" for verdict in VERDICTS)
         lines.append(f"| {name} | {len(ours)} |{cells}")
     return "\n".join(lines)
+
+
+def exceptions(judged: list[Judged]) -> list[str]:
+    """Why other numbers in silence are allowed of some kinds, a line a reason."""
+    kinds: dict[str, list[str]] = {}
+    for one in judged:
+        if one.verdict == "allowed" and one.trial.kind.name not in kinds.setdefault(one.detail, []):
+            kinds[one.detail].append(one.trial.kind.name)
+    return [f"allowed of {', '.join(names)}: {reason}" for reason, names in kinds.items()]
 
 
 def kills(world: World, scratch: Path, asked: Namespace) -> int:
