@@ -67,7 +67,7 @@ SCHEMA = pa.schema(
 NEVER_NULL = ("run", "finished", "task", "readout")
 """Columns that tell rows apart."""
 
-OBJECTS = ("scores", "recipe", "readout_config", "targets", "software")
+OBJECTS = ("scores", "recipe", "readout_config", "targets", "software", "task_identity")
 """Columns that hold a JSON object each."""
 
 

@@ -50,7 +50,9 @@ def test_an_error_is_a_message_a_bug_of_ours_is_none_and_one_of_the_users_own_na
         raise AssertionError
 
     assert message_of(CallError("say which")) == "say which"
-    assert message_of(FileNotFoundError(2, "No such file", "a.bin")) == "No such file: a.bin"
+    assert message_of(FileNotFoundError(2, "No such file", "a.bin")) == (
+        "a.bin: No such file. Is the name right, and the folder mounted?"
+    )
     assert message_of(raised(lambda: 1 / 0)) is None
     own: dict[str, Callable[[], object]] = {"__name__": f"{OWN_MODULE}my_model"}  # type: ignore[dict-item]
     exec(compile("def encode():\n    return 1 / 0", "my_model.py", "exec"), own)

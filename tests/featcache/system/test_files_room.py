@@ -21,10 +21,13 @@ def test_what_does_not_fit_is_refused_with_both_numbers(
     monkeypatch.setattr("shutil.disk_usage", usage)
     folder = tmp_path / "not" / "there"
     require_room(folder, 2_000_000, what="features", way_out="go.")
+    # In bytes, where two figures that read alike would explain nothing.
     with pytest.raises(
-        StoreError, match=r"features needs 2\.00 MB more and .* has 2\.00 MB free: .* or go\."
+        StoreError, match=r"features needs 2,000,001 bytes more and .* has 2,000,000 free: .* or go\."
     ):
         require_room(folder, 2_000_001, what="features", way_out="go.")
+    with pytest.raises(StoreError, match=r"features needs 2\.10 MB more and .* has 2\.00 MB free"):
+        require_room(folder, 2_100_000, what="features", way_out="go.")
     with pytest.raises(WeightsError):
         require_room(folder, 3_000_000, what="w", way_out="", error=WeightsError)
     assert set(asked) == {tmp_path}

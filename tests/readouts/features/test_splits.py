@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
+from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.spec import Layer
+from featcache.store.clip_table import clip_table_bytes
 from featcache.store.feature_store import FeatureStore
 from readouts.features.batches import training_batches
 from readouts.features.draws import Draws
@@ -20,13 +21,13 @@ from tests.readouts.features.numbered import numbered, one_hot
 
 def with_starts(store: FeatureStore, lengths: list[int], views: Mapping[str, object]) -> FeatureSplit:
     """The split, as if its clips had these numbers of frames and its views were these."""
-    table = store.clips
+    table = store.clips.select(CLIP_SCHEMA.names)
     place = table.column_names.index("n_source")
-    pq.write_table(
-        table.set_column(place, "n_source", pa.array(lengths, pa.int64())), store.path / "clips.parquet"
-    )
+    clips = ClipIndex(table.set_column(place, "n_source", pa.array(lengths, pa.int64())).cast(CLIP_SCHEMA))
     parts = {**store.parts, "views": views}
-    return FeatureSplit(store=FeatureStore(store.path, replace(store.header, parts=parts)), layer=Layer(1))
+    header = replace(store.header, parts=parts, clips_digest=clips.digest)
+    (store.path / "clips.parquet").write_bytes(clip_table_bytes(header, clips))
+    return FeatureSplit(store=FeatureStore(store.path, header), layer=Layer(1))
 
 
 TYPHOON = {"n_views": 8, "starts": {"rule": "random_clip", "span": 24, "n_starts": 8}}

@@ -101,7 +101,7 @@ def test_each_split_has_its_own_interval(about: Any, tmp_path: Path, monkeypatch
         outputs = (labels + rng.normal(scale=noise, size=(12, 4))).astype(np.float32)
         per_clip = task.join([task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})])
         row["test"] = task.scores(per_clip)[task.score]
-        write_per_clip(RunFolder.of(tmp_path, row).per_clip("test"), CLIPS, {"linear": per_clip})
+        write_per_clip(RunFolder.of(tmp_path, row), "test", CLIPS, {"linear": per_clip})
     first = Intervals(task, {"val": targets, "test": targets}, tmp_path)
     wanted = {
         role: (first.of(rows, role), first.between(rows[:1], rows[1:], role)) for role in ("val", "test")

@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,10 +60,12 @@ def test_values_that_mean_the_same_are_one_run(folders: Folders) -> None:
 
 
 @pytest.mark.usefixtures("stores")
-def test_a_run_in_the_table_is_not_run_again_and_says_how_long_its_like_takes(folders: Folders) -> None:
+def test_a_run_in_the_table_is_not_run_again_and_says_how_long_its_like_takes(
+    folders: Folders, make_row: Callable[..., dict[str, Any]]
+) -> None:
     one = planned(folders, TINY + "readout=linear").passes[0][0]
-    row = {"run": one.run.id, "task": "flyvsfly", "backbone": "toy", "readout": "linear"}
-    add_run(folders.results_dir, one.run.id, [{**row, "seconds": 8.0, "steps": 4, "together": 2}])
+    row = make_row(run=one.run.id, seconds=8.0, steps=4, together=2)
+    add_run(folders.results_dir, one.run.id, [row])
     plan = planned(folders, TINY + "readout=linear seed=0,1,2")
     assert [trial.cell.seed for trial in plan.recorded] == [0]
     assert [trial.cell.seed for trial in plan.passes[0]] == [1, 2]
