@@ -334,17 +334,17 @@ def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bo
     try:
         with naming(path):
             tail, size = read_tail(fd, array), os.fstat(fd).st_size
-        present: Bool[np.ndarray, " n"] = tail.index[:, 0] != ABSENT
-        if not np.array_equal(tail.index, index_of(present, array)):
-            raise DamagedShard("has an index that does not describe chunks of this store")
-        if size != (wanted := file_bytes(array, int(present.sum()))):
-            raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
-        rows = array.rows
-        n_chunks = rows.n_chunks - shard * array.chunks_per_shard
-        if present[n_chunks:].any():
-            raise DamagedShard(f"holds chunks beyond the {rows.n_rows} {rows.axis}s of the store")
-        held = rearrange(present[:n_chunks], "(b v) -> b v", v=rows.chunks_per_row)
-        return held, tail.with_sums(fd) if sums else tail
+            present: Bool[np.ndarray, " n"] = tail.index[:, 0] != ABSENT
+            if not np.array_equal(tail.index, index_of(present, array)):
+                raise DamagedShard("has an index that does not describe chunks of this store")
+            if size != (wanted := file_bytes(array, int(present.sum()))):
+                raise DamagedShard(f"has {size} bytes where its index describes {wanted}")
+            rows = array.rows
+            n_chunks = rows.n_chunks - shard * array.chunks_per_shard
+            if present[n_chunks:].any():
+                raise DamagedShard(f"holds chunks beyond the {rows.n_rows} {rows.axis}s of the store")
+            held = rearrange(present[:n_chunks], "(b v) -> b v", v=rows.chunks_per_row)
+            return held, tail.with_sums(fd) if sums else tail
     finally:
         os.close(fd)
 
