@@ -214,7 +214,7 @@ def test_one_flipped_byte_is_found_and_named(tiny_data: Path, tmp_path: Path) ->
     (store,) = find_stores(tmp_path)
     shard = store.shard_path(store.spec.layers[0], 0)
     data = bytearray(shard.read_bytes())
-    data[store.spec.grid.nbytes + 4 + 100] ^= 0x10  # inside the second clip
+    data[store.spec.all_arrays[0].stride + 100] ^= 0x10  # inside the second clip
     shard.write_bytes(data)
     code, shown = scivid("validate", store.path)
     assert code == 1
