@@ -6,7 +6,7 @@
     --tries 5000     mutations in all
     --number N       only this trial of each kind: what a line of the findings says
     --only PARTS     of mutations, kills, failures, together
-    --kills 210      of processes; --failures 1000: of calls; --rounds 50: of three jobs at once
+    --kills 260      of processes; --failures 1000: of calls; --rounds 50: of three jobs at once
 
 It ends with 1 where anything was silent, crashed, hung or came out different.
 """
@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tries", type=int, default=5000)
     parser.add_argument("--number", type=int)
-    parser.add_argument("--kills", type=int, default=210)
+    parser.add_argument("--kills", type=int, default=260)
     parser.add_argument("--failures", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
