@@ -107,10 +107,10 @@ def test_a_store_of_some_size_is_planned_within_3_percent_of_all_its_files(
 
 @pytest.mark.parametrize(
     ("task", "published"),
-    # 1,568 tokens of 1,792 float16 numbers a clip and view: 5.62 MB.
-    [("flyvsfly", 1_067_008 * 5_619_712), ("calms21", 26_970 * 5_619_712), ("typhoon", 696 * 8 * 5_619_712),
-     # The last of 8 steps.
-     ("weatherbench2", 56_914 * 5_619_712 // 8)],
+    # 1,568 tokens of 1,792 float16 numbers a clip and view, 5.62 MB, and a checksum: 1,373 times 4,096 bytes.
+    [("flyvsfly", 1_067_008 * 5_623_808), ("calms21", 26_970 * 5_623_808), ("typhoon", 696 * 8 * 5_623_808),
+     # The last of 8 steps: 172 times 4,096 bytes.
+     ("weatherbench2", 56_914 * 704_512)],
 )  # fmt: skip
 def test_published_sizes_by_hand(task: str, published: int) -> None:
     (split,) = planned(jobs(task, roles=("train",))).splits
@@ -149,8 +149,8 @@ def test_int8_is_a_little_more_than_half() -> None:
     halves = [
         planned(jobs("typhoon", roles=("train",), dtype=dtype)).n_bytes for dtype in ("int8", "float16")
     ]
-    # A scale of 4 bytes a token of 1,792 numbers.
-    assert halves[0] / halves[1] == pytest.approx((1792 + 4) / (2 * 1792), rel=1e-3)
+    # 1,568 tokens of 1,792 numbers: 687 times 4,096 bytes of int8; and 2 times of scales, 4 bytes a token.
+    assert halves[0] / halves[1] == pytest.approx((687 + 2) / 1373, rel=1e-4)
 
 
 def test_what_nobody_counted_is_said(data_dir: Path) -> None:
@@ -194,9 +194,11 @@ def test_frames_that_the_starts_of_a_clip_share_are_counted_once() -> None:
     assert whole.passes == 8 * train.n_clips
     assert train.passes == -(-19 * train.n_clips // 16)
     assert train.feature_bytes is not None
-    a_frame, table = 16 * 16 * 768 * 2 + 4, 4 * 8 * 16 * train.n_clips
-    # Beside them a shard has an index of 16 bytes a chunk.
-    assert train.feature_bytes == pytest.approx(19 * train.n_clips * (a_frame + 16) + table, rel=1e-3)
+    # 96 times 4,096 bytes of tokens; a checksum begins the 97th.
+    a_frame, table = 97 * 4096, 4 * 8 * 16 * train.n_clips
+    assert 16 * 16 * 768 * 2 == 96 * 4096
+    # Beside them a shard has an index of 16 bytes a chunk, and its sum once more.
+    assert train.feature_bytes == pytest.approx(19 * train.n_clips * (a_frame + 16 + 4) + table, rel=1e-4)
     assert (train.may_share, val.may_share, whole.may_share) == (False, True, False)
 
 
