@@ -9,10 +9,11 @@ from tests.benchmarks.stores import SMALL
 
 def test_bytes_are_counted() -> None:
     counted, *timed, _, _ = int8_store.measure(small=True)
-    # 24 clips of 2 x 3 x 3 tokens of 64 channels, a checksum each; six shards with an index of four entries.
-    whole, index = 24 * (18 * 64 * 2 + 4), 6 * (4 * 16 + 4)
-    halved = 24 * (18 * 64 + 4) + 24 * (18 * 4 + 4)
-    assert counted.ratio == (whole + index) / (halved + 2 * index)
+    # 24 clips of 2 x 3 x 3 tokens of 64 channels: all of these, and their scales, fit into 4,096 bytes, at
+    # multiples of which chunks begin; six shards with sums and index of four chunks.
+    whole, tail = 24 * 4096, 6 * (4 * 4 + 4 + 4 * 16 + 4)
+    halved = 24 * 4096 + 24 * 4096
+    assert counted.ratio == (whole + tail) / (halved + 2 * tail)
     assert len(timed) == 2
     assert SMALL.n_clips == 24
 

@@ -255,7 +255,7 @@ def test_a_truncated_file_says_so(tmp_path: Path, tiny: dict[str, np.ndarray], k
     np.savez(path, **tiny)  # type: ignore[arg-type]
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(WeightsError, match=r"cut\.npz cannot be read .*fetch the file again"):
+    with pytest.raises(WeightsError, match=r"cut\.npz cannot be read .*get it again"):
         load_tiny(path)
 
 
