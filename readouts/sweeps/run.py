@@ -126,7 +126,8 @@ def sweep_folder(results_dir: Path, name: str) -> Path:
 def known_sweeps(results_dir: Path) -> tuple[dict[str, dict[str, Any]], list[DamagedFileError]]:
     """Name -> what `sweep.json` says of every sweep that was run; and what is to be said of damaged ones."""
     found, damaged = dict[str, dict[str, Any]](), list[DamagedFileError]()
-    for file in sorted((results_dir / "sweeps").glob(f"*/{FILE}")):
+    # By folders: one whose record is gone is no sweep that never was.
+    for file in sorted(folder / FILE for folder in (results_dir / "sweeps").glob("*/")):
         try:
             found[file.parent.name], _ = json_unsealed(read_regular(file, limit=LARGEST))
         except (OSError, ValueError) as problem:

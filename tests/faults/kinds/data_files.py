@@ -20,6 +20,7 @@ _TEXT = {"*": "a user's own text: another letter is another wish"}
 _PAYLOAD = {
     "bytes": "no checksum covers a codec's payload: other numbers",
     "peer": "another file under this name: nothing says which it was",
+    "stranger": "another file under this name: nothing says which it was",
     "swap": "another file under this name: nothing says which it was",
 }
 
@@ -57,7 +58,7 @@ def weather(world: World, _: Path) -> Numbers:
     folder = world.root / "weather"
     reader: Any = open_reader(load_manifest(folder / "manifest.yaml").dataset("sky"), SPLIT, folder)
     scan = reader.scan()
-    found: dict[str, Any] = {"latitude": reader.latitude, "longitude": reader.longitude}
+    found: dict[str, Any] = {name: _places(getattr(reader, name)) for name in ("latitude", "longitude")}
     for line in scan.notes:
         print(line)  # noqa: T201
     for number in range(len(scan.index)):
@@ -65,6 +66,11 @@ def weather(world: World, _: Path) -> Numbers:
         steps = reader.time_steps(clip, range(clip.n_source))
         found[f"fields {clip.id}"] = (reader.fields(steps), reader.times(steps).astype(np.int64))
     return found
+
+
+def _places(degrees: np.ndarray) -> np.ndarray:
+    """Coordinates in tenths of a step: the reader takes for one place what differs by a hundredth."""
+    return np.round(degrees / np.median(np.abs(np.diff(degrees))), 1)
 
 
 def of_container(name: str) -> Kind:

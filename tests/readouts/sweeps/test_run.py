@@ -354,3 +354,14 @@ def test_one_flipped_bit_of_what_a_sweep_was_is_noticed_and_the_others_are_known
         assert list(known) == ["other"]
         assert f"{file} cannot be read as a sweep's" in str(problem)
     assert known_sweeps(folders.results_dir)[0].keys() == {"mine", "other"}
+
+
+def test_a_sweep_whose_record_is_gone_is_told(tmp_path: Path) -> None:
+    assert known_sweeps(tmp_path) == ({}, [])
+    folder = tmp_path / "sweeps" / "gone"
+    folder.mkdir(parents=True)
+    for damage in (lambda: None, lambda: (folder / "sweep.json").symlink_to("sweep.json")):
+        damage()
+        found, (problem,) = known_sweeps(tmp_path)
+        assert found == {}
+        assert f"{folder}/sweep.json cannot be read as a sweep's" in str(problem)
