@@ -10,8 +10,9 @@ whatever other rows say, as long as that is one thing.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -57,8 +58,7 @@ class Ground:
     @property
     def said(self) -> tuple[Any, ...]:
         """All of it, in the order of the fields."""
-        numbers = (self.n_train, self.n_val, self.n_test)
-        return self.task, self.train, self.val, self.test, *numbers, self.test_fingerprint
+        return astuple(self)
 
     def agrees(self, other: "Ground") -> bool:
         """Whether nothing that both say differs."""
@@ -66,8 +66,8 @@ class Ground:
 
     def filled(self, other: "Ground") -> "Ground":
         """With what the other says where this one does not."""
-        both = zip(self.__slots__, self.said, other.said, strict=True)
-        return Ground(**{name: b if a is None else a for name, a, b in both})
+        mine = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(other, **mine)
 
     def data(self, role: str) -> tuple[str | None, int | None]:
         """The targets, and how many clips, that the rows have of a split.
@@ -132,8 +132,8 @@ class Grounds:
     def marks(self, ground: Ground) -> dict[str, str]:
         """What tells rows of `ground` from others of the table: a name in words -> a value."""
         marks = {}
-        if len(self._tasks()) > 1 and ground.task is not None:
-            marks["task"] = self._tasks()[ground.task]
+        if len(self._tasks) > 1 and ground.task is not None:
+            marks["task"] = self._tasks[ground.task]
         for role in ROLES:
             known = self.data(role)
             if len(known) > 1 and (named := _known(ground.data(role), known)) is not None:
@@ -146,8 +146,16 @@ class Grounds:
         named = _known(ground.data("val"), known)
         return known.index(named) if named is not None else len(known)
 
-    def data(self, role: str) -> dict[tuple[str | None, int | None], int]:
+    def data(self, role: str) -> Mapping[tuple[str | None, int | None], int]:
         """Clips and labels of a split that rows stand on -> how many do, those of the newest rows first."""
+        return self._data[role]
+
+    @cached_property
+    def _data(self) -> dict[str, dict[tuple[str | None, int | None], int]]:
+        # Once: every configuration of a table asks for its rank and its marks.
+        return {role: self._counted(role) for role in ROLES}
+
+    def _counted(self, role: str) -> dict[tuple[str | None, int | None], int]:
         said = [(ground.data(role), rows) for ground, rows in self.groups if any(ground.data(role))]
         newest: dict[tuple[str | None, int | None], datetime] = {}
         counted: dict[tuple[str | None, int | None], int] = {}
@@ -162,7 +170,7 @@ class Grounds:
     def sentences(self) -> list[str]:
         """A line for each thing in which rows of the table differ; none where all of them compare."""
         lines = []
-        if len(tasks := self._tasks()) > 1:
+        if len(tasks := self._tasks) > 1:
             lines.append(
                 f"Not all rows are of the same task: {'; '.join(tasks.values())}. Their scores compare only "
                 "where these count alike."
@@ -182,6 +190,7 @@ class Grounds:
                 lines.append(f"Not all rows {text}: {listed.replace(';', first + ';', 1)}.{only}")
         return lines
 
+    @cached_property
     def _tasks(self) -> dict[str, str]:
         """Digest of each task -> what it is called, with digits where two have one name."""
         specs = {
