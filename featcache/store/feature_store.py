@@ -8,7 +8,6 @@ is verified when it is first read. The same files open in any Zarr client (`to_x
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from glob import escape
@@ -220,15 +219,16 @@ class FeatureStore:
 
         The others are looked at in the same way when they are first read.
         """
+        shards = sorted({i * (self.spec.n_shards - 1) // (LOOKED_AT - 1) for i in range(LOOKED_AT)})
         for layer, reader in self._readers.items():
             for number, array in enumerate(self.spec.arrays(layer)):
-                for shard in np.unique(np.linspace(0, self.spec.n_shards - 1, LOOKED_AT, dtype=np.int64)):
+                for shard in shards:
                     try:
-                        reader.opened(number, int(shard))
+                        reader.opened(number, shard)
                     except FileNotFoundError:
                         continue
                     except DamagedShard as problem:
-                        yield f"{self.path / shard_key(array, int(shard))} {problem}"
+                        yield f"{self.path / shard_key(array, shard)} {problem}"
 
     def to_xarray(self) -> "xarray.Dataset":
         """The store as a lazy Dataset: one array per layer, one chunk per clip and view, clip ids beside.
@@ -279,14 +279,7 @@ class FeatureStore:
         path = self.path / shard_key(found.array, row // self.spec.clips_per_shard)
         what = f"{self.describe_row(row)}, view {view}, layer {layer.name}"
         if found.problem is not None:
-            way_out = (
-                "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
-            )
-            if not found.damaged:
-                way_out = (
-                    "What is in it may be right: see to the disk or the file's permissions, and try again."
-                )
-            return f"{path} {found.problem}; {what} was being read. {way_out}"
+            return f"{path} {found.problem}; {what} was being read. {found.way_out}"
         reason = "was never written: run the same `scivid extract` again"
         if (why := self.header.skipped_rows.get(row)) is not None:
             reason = f"was skipped at extraction ({why}): skip it, `skipped_clips` lists them"
@@ -375,11 +368,19 @@ def find_stores(
     cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
 ) -> tuple[FeatureStore, ...]:
     """The stores in a cache by path, finished or not; what cannot be read as a store is skipped."""
-    found = []
-    for path in store_paths(cache_dir, task, split, backbone):
-        with suppress(StoreError):
-            found.append(FeatureStore(path, read_header(path)))
-    return tuple(found)
+    return tuple(readable_stores(cache_dir, task, split, backbone)[0])
+
+
+def readable_stores(cache_dir: Path | str, *names: str) -> tuple[list[FeatureStore], list[str]]:
+    """As `find_stores`, by task, split and backbone; and what is wrong with those that it skips."""
+    stores, problems = list[FeatureStore](), list[str]()
+    for path in store_paths(cache_dir, *names):
+        try:
+            stores.append(FeatureStore(path, read_header(path)))
+        except StoreError as problem:
+            if not path.name.startswith("targets-"):
+                problems.append(str(problem))
+    return stores, problems
 
 
 def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:

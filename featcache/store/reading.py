@@ -24,6 +24,9 @@ from featcache.store.zarr_format import shard_key
 
 MAX_THREADS = 32
 
+AGAIN = "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
+UNREADABLE = "What is in it may be right: see to the disk or the file's permissions, and try again."
+
 Work = tuple[int, int, int, bool]
 """Row of the batch, shard, slot in the shard's index, whether to verify."""
 
@@ -36,8 +39,7 @@ class UnreadableChunk(Exception):  # noqa: N818 - the name of a finding
         self.array, self.chunk = array, chunk
         self.problem = problem
         """The end of a sentence that begins with the shard's path; None where there simply is no chunk."""
-        self.damaged = damaged
-        """Whether the file is to be made anew; not where the system could not read it this time."""
+        self.way_out = AGAIN if damaged else UNREADABLE
 
 
 @runtime_checkable

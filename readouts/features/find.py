@@ -7,8 +7,14 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore, find_stores, finished, open_features, store_paths
-from featcache.store.header import read_header
+from featcache.store.feature_store import (
+    FeatureStore,
+    find_stores,
+    finished,
+    open_features,
+    readable_stores,
+    store_paths,
+)
 from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features.splits import FeatureSplit, split_of, view_option
@@ -53,36 +59,23 @@ def evaluated_store(cache_dir: Path, row: Mapping[str, Any], role: str) -> Featu
         StoreError: it is no longer there, or is a store of another split, backbone or fingerprint.
     """
     stores = find_stores(cache_dir, str(row["task"]), role)
-    for store in [store for store in stores if store.fingerprint == row[f"{role}_fingerprint"]]:
-        refuse_misplaced(store.path, store.header)
-        return store
-    raise StoreError(
-        f"the {role} store of run {row['run']}, {row[f'{role}_store']}, is not in {cache_dir}: give the "
-        "folder it was trained from with --cache-dir."
-    )
+    found = next((store for store in stores if store.fingerprint == row[f"{role}_fingerprint"]), None)
+    if found is None:
+        raise StoreError(
+            f"the {role} store of run {row['run']}, {row[f'{role}_store']}, is not in {cache_dir}: give the "
+            "folder it was trained from with --cache-dir."
+        )
+    refuse_misplaced(found.path, found.header)
+    return found
 
 
-def unreadable_stores(
-    cache_dir: Path | str, task: str = "*", role: str = "*", backbone: str = "*"
-) -> list[str]:
-    """What is wrong with the stores that `find_stores` leaves out, for their headers cannot be read."""
-    problems = []
-    for path in store_paths(cache_dir, task, role, backbone):
-        if not path.name.startswith("targets-"):
-            try:
-                read_header(path)
-            except StoreError as problem:
-                problems.append(str(problem))
-    return problems
-
-
-def _stores_in_place(cache_dir: Path, task: str, role: str, backbone: str) -> tuple[FeatureStore, ...]:
+def _stores_in_place(cache_dir: Path, task: str, role: str, backbone: str) -> list[FeatureStore]:
     """The stores that are asked for, each known to be what its place and name say."""
-    found = find_stores(cache_dir, task, role, backbone)
+    found, problems = readable_stores(cache_dir, task, role, backbone)
     for store in found:
         refuse_misplaced(store.path, store.header)
     if found:
-        for problem in unreadable_stores(cache_dir, task, role, backbone):
+        for problem in problems:
             logging.getLogger(__name__).warning(f"not considered: {problem}")
     return found
 

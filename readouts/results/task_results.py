@@ -12,11 +12,10 @@ import numpy as np
 
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
-from featcache.store.feature_store import FeatureStore, find_stores, finished
+from featcache.store.feature_store import FeatureStore, finished, readable_stores
 from featcache.store.matching import refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features import origins
-from readouts.features.find import unreadable_stores
 from readouts.results.baselines import load_baselines
 from readouts.results.bootstrap import Difference, Interval
 from readouts.results.comparability import Grounds, Row, seeds_together
@@ -122,8 +121,9 @@ def load_task_results(
 
 def finished_stores(cache_dir: Path) -> tuple[list[FeatureStore], list[str]]:
     """The stores that say they are finished, and the messages of those that are broken or misplaced."""
-    stores, problems = [], unreadable_stores(cache_dir)
-    for store in find_stores(cache_dir):
+    stores = []
+    found, problems = readable_stores(cache_dir)
+    for store in found:
         if store.complete:
             try:
                 refuse_misplaced(store.path, store.header)
