@@ -3,7 +3,6 @@
 `complete` is the promise everything else rests on: it is written last, after every shard was found on disk.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from featcache.store.shards import DIGEST_DIGITS
 from featcache.store.spec import ALIGNMENT, ArraySpec, FeatureSpec, TokenDtype
 from featcache.store.zarr_format import array_metadata, group_metadata, json_bytes
 from featcache.system.files import read_regular
+from featcache.system.json_files import parse_json
 from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_seal, seal
 
 STORE_VERSION = 2
@@ -238,7 +238,7 @@ def read_root(path: Path) -> tuple[StoreHeader, Mapping[str, Any]]:
     try:
         content = read_regular(path / "zarr.json", limit=MOST_HEADER_BYTES)
         check_seal(content)
-        document = json.loads(content)
+        document = parse_json(content)
         return StoreHeader.from_metadata(document), document
     except FileNotFoundError:
         raise StoreError(
@@ -248,9 +248,8 @@ def read_root(path: Path) -> tuple[StoreHeader, Mapping[str, Any]]:
         raise StoreError(
             f"{path}/zarr.json {problem}. Put back the file as it was, or delete the store and extract again."
         ) from None
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as problem:
-        why = "is nested too deeply" if isinstance(problem, RecursionError) else f"gives {problem!r}"
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as problem:
         raise StoreError(
-            f"{path} is not a feature store that this version reads: its zarr.json {why}. "
+            f"{path} is not a feature store that this version reads: its zarr.json gives {problem!r}. "
             "`scivid list stores` shows those there are; a damaged one has to be deleted and extracted again."
         ) from problem

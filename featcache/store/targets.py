@@ -6,7 +6,6 @@ of another place or group passes for the one that was written. The group is writ
 name that is renamed when all of it is on disk.
 """
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from featcache.store.shards import DamagedShard, checksum, read_chunk_into
 from featcache.store.spec import CRC_BYTES
 from featcache.store.zarr_format import chunk_key, plain_metadata
 from featcache.system.files import IrregularFileError, open_regular, read_regular
+from featcache.system.json_files import parse_json
 from featcache.system.sealed import BrokenSealError, check_seal
 
 AGAIN = "Delete {} and run the same `scivid extract` again: it makes the targets anew."
@@ -212,10 +212,10 @@ def open_targets(path: Path, *, expected: str | None = None, digest: str | None 
     try:
         content = read_regular(path / "zarr.json", limit=MOST_ROOT_BYTES)
         sealed = check_seal(content)
-        found = _group_from(path, json.loads(content), sealed=sealed)
+        found = _group_from(path, parse_json(content), sealed=sealed)
     except FileNotFoundError:
         raise StoreError(f"the targets {path} are missing. Run the same `scivid extract` again.") from None
-    except (OSError, AttributeError, ValueError, KeyError, TypeError, RecursionError) as problem:
+    except (OSError, AttributeError, ValueError, KeyError, TypeError) as problem:
         why = str(problem) if isinstance(problem, BrokenSealError) else f"({problem!r})"
         raise StoreError(f"{path} cannot be read as a group of targets: it {why}. {again}") from problem
     if expected is not None and found.fingerprint != expected:

@@ -12,18 +12,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from featcache.errors import DataError
 from featcache.system.files import (
     IrregularFileError,
     name_file,
     publish,
-    read_regular,
     remove,
     remove_leftovers,
     temporary_beside,
 )
+from featcache.system.json_files import read_json
 from featcache.system.locks import Lock
 
 NOTE, LOCK = "synthetic.json", ".synthetic.lock"
@@ -146,9 +145,8 @@ def _read(path: Path) -> Note | None:
     if not path.exists():
         return None
     try:
-        entries: dict[str, Any] = json.loads(read_regular(path, limit=2**24))
-        return Note(**entries)
-    except (IrregularFileError, RecursionError, ValueError, TypeError):
+        return Note(**read_json(path))
+    except (IrregularFileError, ValueError, TypeError):
         raise DataError(
             f"{path} is not a note of generated data: remove the folder and generate again."
         ) from None

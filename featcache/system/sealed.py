@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featcache.system.files import open_regular, read_regular
+from featcache.system.json_files import parse_json
 
 _MARK = b"scivid-sha256:"
 _ZEROS = b"0" * 64
@@ -80,16 +81,6 @@ def check_seal(content: bytes | mmap.mmap, *, required: bool = False) -> bool:
     return True
 
 
-def seal_file(path: Path) -> None:
-    """Fill in the seal of a file that was just written, in place, and sync it to the disk."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as content:
-        start, found = _seal_of(content)
-        assert found == _ZEROS, "sealed already"
-        content[start : start + len(_ZEROS)] = sha256(content).hexdigest().encode()
-        content.flush()
-        os.fsync(file.fileno())
-
-
 def check_file(path: Path) -> bool:
     """As `check_seal`, of a file that may be larger than memory.
 
@@ -102,18 +93,6 @@ def check_file(path: Path) -> bool:
             return False
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
             return check_seal(content)
-
-
-def read_sealed(path: Path, *, limit: int = 2**32) -> bytes:
-    """The bytes of a regular file, which has the digest that it carries, if it carries one.
-
-    Raises:
-        BrokenSealError: it has not.
-        OSError: it cannot be read, is no regular file, or is longer than `limit` bytes.
-    """
-    content = read_regular(path, limit=limit)
-    check_seal(content)
-    return content
 
 
 def json_sealed(document: Mapping[str, Any], **options: Any) -> bytes:
@@ -135,15 +114,25 @@ def json_unsealed(content: bytes) -> tuple[dict[str, Any], bool]:
         ValueError: the seal is broken, or it is not a JSON object.
     """
     sealed = check_seal(content)
-    try:
-        document = json.loads(content)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    document = parse_json(content)
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
-    if document.pop(KEY, None) is not None and not sealed:
-        raise BrokenSealError  # what was changed is the seal itself, and perhaps more
+    drop_seal(document, sealed=sealed)
     return document, sealed
+
+
+def drop_seal(entries: dict[str, Any], *, sealed: bool) -> None:
+    """Remove the entry of the seal from what a file says.
+
+    Args:
+        entries: of the file; changed in place.
+        sealed: whether a seal was found and is right (`check_seal`).
+
+    Raises:
+        BrokenSealError: there is such an entry and no seal: it was changed itself, and perhaps more.
+    """
+    if entries.pop(KEY, None) is not None and not sealed:
+        raise BrokenSealError
 
 
 def parquet_sealed(table: pa.Table) -> bytes:
@@ -168,8 +157,7 @@ def read_parquet(path: Path, *, required: bool = False, **options: Any) -> pa.Ta
     content = read_regular(path, limit=_PARQUET_LIMIT)
     sealed = check_seal(content, required=required)
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        if not sealed and KEY.encode() in (file.metadata.metadata or {}):
+        if not sealed and KEY.encode() in (pq.read_metadata(pa.BufferReader(content)).metadata or {}):
             raise BrokenSealError  # as in JSON
         return pq.read_table(pa.BufferReader(content), **options)
     except (pa.ArrowException, OSError) as problem:  # of the bytes: they were read before

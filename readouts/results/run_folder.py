@@ -21,7 +21,7 @@ from typing import Any
 from featcache.errors import DamagedFileError, StoreError, few
 from featcache.system.files import make_directory, open_regular, publish, read_regular
 from featcache.system.locks import Lock
-from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_seal, seal
+from featcache.system.sealed import KEY, UNSEALED, check_seal, drop_seal, seal
 
 _LOCK = ".lock"
 _CURVE_LIMIT = 2**30
@@ -183,8 +183,7 @@ def _points(content: bytes, run: str) -> list[dict[str, Any]]:
     for point in points:
         if not isinstance(point, dict) or not isinstance(point.get("step"), int):
             raise ValueError(f"{str(point)[:60]} is no point of a curve")
-        if point.pop(KEY, None) is not None and not sealed:
-            raise BrokenSealError
+        drop_seal(point, sealed=sealed)
         if point.pop("run", run) != run:
             raise ValueError("is of another run")
     return points

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from featcache.errors import StoreError, TrainingError
 from featcache.system.files import Staged, write_all
-from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_file, sealed_pieces
+from featcache.system.sealed import KEY, UNSEALED, check_file, drop_seal, sealed_pieces
 from readouts.results.run_folder import Curve, RunFolder
 from readouts.training.evaluate import Scored
 from readouts.training.optim import ReferenceAdamW
@@ -49,8 +49,7 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         sealed = check_file(path)
         with safe_open(path, framework="pt") as file:
             about = dict(json.loads((file.metadata() or {}).get("about", "{}")))
-            if about.pop(KEY, None) is not None and not sealed:
-                raise BrokenSealError
+            drop_seal(about, sealed=sealed)
             return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
     except Exception as problem:  # safetensors raises its own, undocumented kinds
         raise StoreError(f"{path} cannot be read as a checkpoint ({problem}). {DELETE}") from None

@@ -32,9 +32,9 @@ from featcache.backbones.weights.key_map import Entries, Entry, KeyMap
 from featcache.backbones.weights.locate import folder_weights
 from featcache.backbones.weights.pixels import saved_pixels
 from featcache.backbones.weights.random import random_tensors, tensors_digest
-from featcache.backbones.weights.small_json import read_json
 from featcache.errors import WeightsError
 from featcache.spec import Layer
+from featcache.system.json_files import read_json
 
 SKIPPED = ("mask_token", "encoder_to_decoder.", "decoder.", "fc_norm.", "classifier.")
 """Beginnings of released keys that tokens do not need: the decoder, and the head of fine-tuned models."""

@@ -19,9 +19,9 @@ from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import KeyMap, renamed
-from featcache.backbones.weights.small_json import read_json
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer
+from featcache.system.json_files import read_json
 
 SKIPPED = ("predictor.",)
 """Beginnings of keys that tokens do not need."""

@@ -10,8 +10,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from featcache.backbones.weights.small_json import read_json
 from featcache.errors import WeightsError
+from featcache.system.json_files import read_json
 
 Triple = tuple[float, float, float]
 

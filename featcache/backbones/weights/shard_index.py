@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from featcache.backbones.weights.small_json import read_json
 from featcache.errors import WeightsError
+from featcache.system.json_files import read_json
 
 _ENDING = ".index.json"
 

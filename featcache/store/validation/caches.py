@@ -1,17 +1,15 @@
 """Whatever a user names to be validated: a store, a group of targets, a split's folder, a whole cache."""
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from featcache.errors import StoreError
 from featcache.store.header import MOST_HEADER_BYTES
 from featcache.store.validation.report import Progress, Report
 from featcache.store.validation.sealing import seal_store, seal_targets
 from featcache.store.validation.stores import validate
 from featcache.store.validation.targets import validate_targets
-from featcache.system.files import read_regular
+from featcache.system.json_files import read_json
 
 
 def named(paths: Sequence[Path]) -> list[Path]:
@@ -43,7 +41,7 @@ def seal_any(path: Path, progress: Progress | None = None) -> tuple[Report, bool
 
 def _holds_targets(path: Path) -> bool:
     """By its metadata; by its name where these cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, StoreError):
-        root = json.loads(read_regular(path / "zarr.json", limit=MOST_HEADER_BYTES))
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        root = read_json(path / "zarr.json", limit=MOST_HEADER_BYTES)
         return bool(root["attributes"]["scivid"]["kind"] == "targets")
     return path.name.startswith("targets-")

@@ -33,7 +33,8 @@ from featcache.store.spec import ArraySpec
 from featcache.store.validation.report import Progress, Report
 from featcache.store.validation.targets import array_problems
 from featcache.store.zarr_format import shard_key
-from featcache.system.files import open_regular, read_regular
+from featcache.system.files import open_regular
+from featcache.system.json_files import read_json
 
 THREADS = 4
 
@@ -203,8 +204,8 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
     for name, wanted in document["consolidated_metadata"]["metadata"].items():
         path = store.path / name / "zarr.json"
         try:
-            found = json.loads(read_regular(path, limit=MOST_HEADER_BYTES))
-        except (OSError, ValueError, RecursionError) as problem:
+            found = read_json(path, limit=MOST_HEADER_BYTES)
+        except (OSError, ValueError) as problem:
             yield f"{path} cannot be read: {problem}. Other Zarr clients need it."
             continue
         if unlike := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):

@@ -1,6 +1,5 @@
 """Is a group of targets what it claims to be: its metadata, every chunk, finite numbers."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 from featcache.errors import StoreError
 from featcache.store.targets import MOST_ROOT_BYTES, Targets, open_targets
 from featcache.store.validation.report import Progress, Report
-from featcache.system.files import read_regular
+from featcache.system.json_files import read_json
 
 
 def validate_targets(path: Path, progress: Progress | None = None) -> Report:
@@ -67,8 +66,8 @@ _UNSEALED = (
 def _metadata_problems(targets: Targets, name: str) -> Iterator[str]:
     path = targets.path / name / "zarr.json"
     try:
-        found = json.loads(read_regular(path, limit=MOST_ROOT_BYTES))
-    except (OSError, ValueError, RecursionError) as problem:
+        found = read_json(path, limit=MOST_ROOT_BYTES)
+    except (OSError, ValueError) as problem:
         yield f"{path} cannot be read: {problem}. Other Zarr clients need it."
         return
     if found != targets.metadata[name]:

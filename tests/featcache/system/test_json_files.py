@@ -1,11 +1,11 @@
-"""JSON beside weights that is too large, too deep, or no file."""
+"""JSON that is too large, too deep, or no file."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from featcache.backbones.weights.small_json import MOST_BYTES, read_json
+from featcache.system.json_files import MOST_BYTES, read_json
 
 
 def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
