@@ -205,6 +205,8 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
         path = store.path / name / "zarr.json"
         try:
             found = read_json(path, limit=MOST_HEADER_BYTES)
+            if not isinstance(found, dict):
+                raise ValueError("it is not a JSON object")
         except (OSError, ValueError) as problem:
             yield f"{path} cannot be read: {problem}. Other Zarr clients need it."
             continue

@@ -223,6 +223,9 @@ def test_metadata_that_would_mislead_other_clients(made) -> None:
     assert only(validate(made.path)) == (f"{path} was edited: fill_value, shape do not describe this store.")
     path.unlink()
     assert f"{path} cannot be read" in only(validate(made.path))
+    for other in (b"[]", b"null", b'"text"', b'{"a":' * 5000):
+        path.write_bytes(other)
+        assert f"{path} cannot be read: it is n" in only(validate(made.path))
     path.write_bytes(good)
     arrays = lambda document: document["consolidated_metadata"]["metadata"]  # noqa: E731
     forge(made.path / "zarr.json", lambda document: arrays(document)["tokens_11"].update(shape=[1]))
