@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from featcache.errors import CallError
+from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.system.console import command_line
 from readouts.features.splits import FeatureSplit
@@ -42,10 +42,14 @@ def configure(
     Raises:
         CallError: no such readout, or one for other tasks; a setting that nothing reads, or a value of the
             wrong kind or out of range; a probe beside other readouts, as each is a run of its own.
-        StoreError: a split's labels have another number of columns than the task has outputs.
+        StoreError: a split's labels have another number of columns than the task has outputs, or one split
+            has targets and another has none.
     """
     if not 0 <= seed < MAX_SEED:
         raise CallError(f"--seed {seed} must be from 0 to {MAX_SEED - 1}.")
+    bare = [split.store.path for split in splits.values() if split.targets is None]
+    if bare and len(bare) < len(splits):
+        raise StoreError(f"{bare[0]} has no targets, another split has: run the same `scivid extract` again.")
     for split in splits.values():
         if split.targets is not None:
             # One row, so that a store of other classes is refused before anything is trained.

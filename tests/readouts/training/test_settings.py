@@ -6,6 +6,7 @@ import pytest
 
 from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
+from featcache.store.feature_store import FeatureStore
 from readouts.tasks import load_task
 from readouts.training.probes import PROBES
 from readouts.training.run import Run
@@ -23,6 +24,14 @@ def test_labels_of_another_task_are_refused(run: Run) -> None:
     mouse = load_task("calms21", load_manifest())
     with pytest.raises(StoreError, match=r"have 7 columns, but task calms21 has 4 outputs"):
         configure(mouse, run.splits)
+
+
+def test_a_split_without_targets_beside_one_with_them_is_refused(run: Run) -> None:
+    bare = run.splits["val"].store
+    header = replace(bare.header, targets=None)
+    split = replace(run.splits["val"], store=FeatureStore(bare.path, header))
+    with pytest.raises(StoreError, match=f"{bare.path} has no targets, another split has: run the same"):
+        configure(run.task, {**run.splits, "val": split})
 
 
 @pytest.mark.parametrize("seed", [-1, 2**31])
