@@ -71,7 +71,7 @@ def _obtain(offer: _Offer, folder: Path, progress: Progress, say: Say) -> Path:
     if not was_there:
         forget(path)
     if offer.sha256 is not None:
-        remember(path)
+        remember(path, digest=offer.sha256)
     return path
 
 

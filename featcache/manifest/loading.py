@@ -67,12 +67,7 @@ def _others(changes: Mapping[str, Any], official: Mapping[str, Any]) -> bool:
     """Whether changes of a shipped data set are of what its files hold, or of where they are."""
     inside = {"reader", "features", "variables", "frame_size", "channels", "latitude", "longitude"}
     known, named = (
-        {
-            str(split[key])
-            for split in _mappings(entry.get("splits"))
-            for key in ("files", "also")
-            if key in split
-        }
+        {str(split[key]) for split in _mappings(entry.get("splits")) for key in _PLACES if key in split}
         for entry in (official, changes)
     )
     return bool(inside & set(changes)) or not named <= known

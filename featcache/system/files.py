@@ -20,7 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from featcache.errors import ScividError, StoreError
-from featcache.system.refusals import no_room, refusal
+from featcache.system.refusals import nearest_folder, no_room, refusal
 
 PARTIAL = ".partial"
 """Ending of a temporary name, which also begins with a dot."""
@@ -163,11 +163,9 @@ def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
     make_directory(path.parent)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
-        write_all(fd, pieces)
-        os.fsync(fd)
-    except OSError as problem:
-        name_file(problem, path)
-        raise
+        with naming(path):
+            write_all(fd, pieces)
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -278,8 +276,7 @@ def require_room(
     Raises:
         ScividError: of class `error`; names what is needed and what is free.
     """
-    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(nearest_folder(path)).free
     if needed > free:
         said = (size(needed), size(free))
         if said[0] == said[1]:
@@ -294,29 +291,28 @@ def is_local(path: Path) -> bool:
 
     A file that another machine cuts while it is mapped here ends the process that touches it.
     """
-    return _is_local(path.stat().st_dev, path)
+    device = path.stat().st_dev
+    if device not in _LOCAL:
+        kinds, there = _mounted(), path.resolve()
+        kind = next((kinds[one] for one in (there, *there.parents) if one in kinds), "")
+        _LOCAL[device] = kind in LOCAL_FILE_SYSTEMS
+    return _LOCAL[device]
 
 
 _LOCAL: dict[int, bool] = {}
-"""Device number -> what was found of its file system."""
+"""Device number -> what was found of its file system: stores are opened by the hundred."""
 
 
-def _is_local(device: int, path: Path) -> bool:
-    if device not in _LOCAL:
-        try:
-            mounts = Path("/proc/self/mountinfo").read_text(errors="replace").splitlines()
-        except OSError:
-            return False
-        kinds = {}
-        for line in mounts:
+def _mounted() -> dict[Path, str]:
+    """Where a file system is mounted -> its kind; nothing where the system does not tell as Linux does."""
+    kinds = {}
+    with suppress(OSError):
+        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
             of_mount, _, of_source = line.partition(" - ")
             # Blanks and backslashes in names stand there as octal escapes.
             folder = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), of_mount.split()[4])
             kinds[Path(folder)] = of_source.split()[0]
-        there = path.resolve()
-        kind = next((kinds[one] for one in (there, *there.parents) if one in kinds), "")
-        _LOCAL[device] = kind in LOCAL_FILE_SYSTEMS
-    return _LOCAL[device]
+    return kinds
 
 
 def size(n_bytes: int) -> str:

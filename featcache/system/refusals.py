@@ -66,11 +66,15 @@ def no_room(problem: OSError, path: Path | None, needed: str = "") -> str:
     return f"the disk{of} is full{there}. Make room, or use another folder; then {AGAIN}."
 
 
+def nearest_folder(path: Path) -> Path:
+    """The path, or the folder above it that is there: what is not made yet will be on its disk."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
 def _room(path: Path) -> tuple[int | None, bool]:
     """Bytes that are free, if that is known, and whether another file may be made."""
     try:
-        there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        found = os.statvfs(there)
+        found = os.statvfs(nearest_folder(path))
     except (OSError, StopIteration):
         return None, True
     return found.f_bavail * found.f_frsize, found.f_favail > 0 or not found.f_files

@@ -12,7 +12,7 @@ import numpy as np
 from readouts.report import figures
 from readouts.report.gaps import Gaps, pictures_of
 from readouts.report.task_figures import EvaluatedRun, figures_of
-from readouts.results.comparability import Row
+from readouts.results.comparability import Row, identity_text
 from readouts.results.configurations import Configuration
 from readouts.results.formatting import (
     configuration_cells,
@@ -196,7 +196,7 @@ def _not_again(results: TaskResults, row: Row, marks: Mapping[str, str]) -> str:
         and targets.get(role) not in (None, store.header.targets.fingerprint)
     ]
     if results.task is not None and row["task_spec"] == results.task.spec:
-        now = json.dumps(dict(results.task.identity()), sort_keys=True)
+        now = identity_text(results.task.identity())
         changed += ["the task is another now"] if row["task_identity"] not in (None, now) else []
     told = [f"{name} {value}" for name, value in marks.items()]
     told += [f"not to be repeated: {', '.join(changed)}"] if changed else []

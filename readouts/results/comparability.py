@@ -92,6 +92,11 @@ def ground_of(row: Row) -> Ground:
     )
 
 
+def identity_text(identity: Mapping[str, Any]) -> str:
+    """What a row keeps of `Task.identity`: the same text for the same task."""
+    return json.dumps(dict(identity), sort_keys=True)
+
+
 def task_digest(row: Row) -> str | None:
     """The digest of what defines a row's loss and score; None where an older version did not write it.
 

@@ -13,6 +13,7 @@ import torch
 from featcache.system.device import device_name
 from featcache.system.versions import version_of
 from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
+from readouts.results.comparability import identity_text
 from readouts.results.per_clip import write_per_clip, write_predictions
 from readouts.results.table import add_run, load_run
 from readouts.training.evaluate import Scored
@@ -125,7 +126,7 @@ def _of_scores(run: Run, kind: str, scores: Mapping[str, Mapping[str, float]]) -
         "finished": datetime.now(UTC),
         "task": task.name,
         "task_spec": task.spec,
-        "task_identity": json.dumps(dict(task.identity()), sort_keys=True),
+        "task_identity": identity_text(task.identity()),
         "readout": kind,
         "metric": task.score,
         "higher_is_better": task.higher_is_better,

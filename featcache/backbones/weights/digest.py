@@ -70,15 +70,19 @@ def checked_digest(path: Path) -> str:
     return file_digest(path)
 
 
-def remember(path: Path) -> None:
+def remember(path: Path, *, digest: str | None = None) -> None:
     """Note the digest of a file that was loaded, or came whole, unless it is noted or known anyway.
 
     Where nothing can be written, nothing is noted.
+
+    Args:
+        path: of the file, or of an index, which stands for all that it names.
+        digest: of `path`, which is then one file, where it was just computed.
     """
     for file in files_of(path):
-        digest = file_digest(file)
-        if digest not in RELEASED and _blob(file) is None and _note_of(file) is None:
-            _write_note(file, digest)
+        found = digest or file_digest(file)
+        if found not in RELEASED and _blob(file) is None and _note_of(file) is None:
+            _write_note(file, found)
 
 
 def forget(path: Path) -> None:

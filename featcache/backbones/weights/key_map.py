@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile
-from featcache.errors import WeightsError
+from featcache.errors import WeightsError, few
 
 _MOST_LISTED = 6
 
@@ -95,7 +95,7 @@ class KeyMap:
         """
         problems = self._problems(found)
         if any(problems.values()):
-            listed = "; ".join(f"{_some(keys)} {what}" for what, keys in problems.items() if keys)
+            listed = "; ".join(f"{few(keys, _MOST_LISTED)} {what}" for what, keys in problems.items() if keys)
             raise WeightsError(
                 f"{origin} does not fit its model{_common(found)}: {listed}. Use the files as they were "
                 "released."
@@ -223,11 +223,6 @@ def flax_dense(ours: str, theirs: str, n_in: int, n_out: int) -> Entries:
         f"{ours}.weight": Entry((f"{theirs}/kernel",), (n_in, n_out), "i o -> o i"),
         f"{ours}.bias": Entry((f"{theirs}/bias",), (n_out,)),
     }
-
-
-def _some(keys: list[str]) -> str:
-    rest = f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else ""
-    return ", ".join(keys[:_MOST_LISTED]) + rest
 
 
 def _common(found: Shapes) -> str:
