@@ -251,7 +251,9 @@ def extract(
     store_dtype: Annotated[str, typer.Option(help="float16, or int8 with a scale a token.")] = "float16",
     precision: Annotated[str, typer.Option(help="float32, bfloat16; auto: bfloat16 on a GPU.")] = "auto",
     device: Device = "auto",
-    decode_threads: Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the model.")] = 4,
+    decode_threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode ahead; left out: by the cores there are.")
+    ] = None,
     shard_mb: Annotated[int, typer.Option(min=1, help="MiB a shard: the most that a crash can lose.")] = 256,
     skip_bad: Annotated[
         bool, typer.Option(help="Leave broken records out and list them in the store.")

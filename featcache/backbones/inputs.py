@@ -7,7 +7,7 @@ from torch import Tensor
 
 from featcache.backbones.base import BackboneInfo
 from featcache.errors import CallError
-from featcache.resampling import resize_area
+from featcache.resampling import per_channel, resize_area
 
 
 def model_input(
@@ -32,5 +32,5 @@ def model_input(
 def _normalise(frames: Float[Tensor, "F rgb Y X"], info: BackboneInfo) -> Float[Tensor, "F rgb Y X"]:
     if info.mean is None or info.std is None:
         return frames
-    mean, std = (rearrange(frames.new_tensor(v), "c -> 1 c 1 1") for v in (info.mean, info.std))
+    mean, std = (per_channel(values, frames.device) for values in (info.mean, info.std))
     return (frames - mean) / std

@@ -1,9 +1,12 @@
-"""Which device to run on and in which precision, from what a user wrote; and memory given back."""
+"""Which device to run on and in which precision, from what a user wrote; and memory on its way to and fro."""
 
 import ctypes
+from collections.abc import Sequence
 from contextlib import suppress
 
 import torch
+from jaxtyping import Shaped
+from torch import Tensor
 
 from featcache.errors import CallError
 
@@ -58,3 +61,15 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 def device_name(device: torch.device) -> str:
     """The device as results tables name it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def host_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Shaped[Tensor, "..."]:
+    """Uninitialised memory of the host that a GPU copies from and to while both go on; plain for a CPU.
+
+    Pinning takes long: keep what this gives.
+    """
+    if device.type != "cuda":
+        return torch.empty(tuple(shape), dtype=dtype)
+    # Left alone, torch would make a context on the first GPU, half a GB, whichever is used.
+    with torch.cuda.device(device):
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)

@@ -1,5 +1,6 @@
 """Extraction end to end on generated records: stored is what the model gives for each clip and view."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,7 +194,7 @@ def test_many_broken_records_are_not_skipped(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featcache.data.readers.sequence_example import reader as sequence_example
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     def read(self, clip, frames):
         raise DataError(f"{clip.source}, record {clip.record} is no JPEG")
@@ -208,7 +209,7 @@ def test_the_limit_of_what_is_skipped_goes_on_where_a_run_was_killed(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featcache.data.readers.sequence_example import reader as sequence_example
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     original, broken = sequence_example.SequenceExampleReader.read, {0, 1, 9, 10}
     ids = open_reader(plan().dataset, "val", tiny_data).scan().index.clips["id"].to_pylist()
@@ -245,7 +246,9 @@ def test_a_store_that_was_there_is_said_to_be(tiny_data: Path, tmp_path: Path) -
     said: list[str] = []
     for _ in range(2):
         extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, say=said.append)
-    assert said == ["val was there: no feature was computed"]
+    assert len(said) == 2
+    assert re.fullmatch(r"val took \d+ s, \d+% of it bound by the (model|pixels|disk) \(.*\)", said[0])
+    assert said[1] == "val was there: no feature was computed"
 
 
 def test_a_full_disk_is_refused_before_the_model_runs(
@@ -279,7 +282,7 @@ def test_a_clip_left_out_counts_once_although_its_preview_asks_again(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featcache.data.readers.sequence_example import reader as sequence_example
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     original = sequence_example.SequenceExampleReader.read
 
