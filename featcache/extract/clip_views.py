@@ -23,7 +23,7 @@ class Shown:
 
     frames: Frames
     """All that were read of the clip; views of one clip have the same array."""
-    indexes: Int[np.ndarray, " F"]
+    indexes: Int[np.ndarray, " input"]
     """Those of the input's frames, in their order."""
     view: View
 

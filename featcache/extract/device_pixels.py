@@ -28,11 +28,6 @@ ALIGNMENT = 16
 """Arrays begin at multiples of so many bytes, as torch asks of every number format."""
 
 
-def makes_pixels(device: torch.device) -> bool:
-    """Whether a device makes pixels faster than the threads that decode."""
-    return device.type != "cpu"
-
-
 @dataclass(frozen=True, slots=True)
 class _Group:
     """Views that are made in one go: all that differ in their frames alone, or one that was drawn."""

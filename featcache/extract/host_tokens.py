@@ -15,7 +15,6 @@ from torch import Tensor
 
 from featcache.spec import Layer
 from featcache.store.dtypes import quantized_tensor
-from featcache.store.spec import TokenDtype
 from featcache.system.device import host_buffer
 
 Arrays = tuple[Shaped[np.ndarray, "B ..."], ...]
@@ -39,10 +38,9 @@ class Arriving:
 class HostTokens:
     """Takes the tokens of one pass after the other."""
 
-    def __init__(self, device: torch.device, dtype: TokenDtype) -> None:
-        self.device = device
-        self.quantised = dtype == "int8" and quantises(device)
-        """Whether tokens arrive as levels and scales, or else in float16."""
+    def __init__(self, device: torch.device, *, quantised: bool) -> None:
+        """`quantised` tokens arrive as levels and scales, others in float16."""
+        self.device, self.quantised = device, quantised
         self._turns: deque[dict[tuple[Layer, int], Tensor]] = deque([{}, {}])
 
     def begin(self, tokens: Mapping[Layer, Float[Tensor, "B T H W C"]]) -> Arriving:
@@ -78,8 +76,3 @@ class HostTokens:
             dtype = values.dtype if self.quantised else torch.float16
             kept[key] = host_buffer(values.shape, dtype, self.device)
         return kept[key]
-
-
-def quantises(device: torch.device) -> bool:
-    """Whether a device has the time to quantise; a CPU leaves it to the thread that writes."""
-    return device.type == "cuda"

@@ -17,7 +17,7 @@ from featcache.data.readers.base import UnreadableFileError
 from featcache.errors import CallError, DataError
 from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches
 from featcache.extract.clip_views import ClipViews
-from featcache.extract.device_pixels import DevicePixels, makes_pixels
+from featcache.extract.device_pixels import DevicePixels
 from featcache.extract.host_pixels import HostPixels
 from featcache.extract.host_tokens import Arrays, Arriving, HostTokens
 from featcache.extract.prepare import Prepared
@@ -29,6 +29,15 @@ from featcache.system.device import device_name
 
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
 """Rows that `skip_bad` skips at the most: so many, or this share of the split's, whichever is more."""
+
+
+def is_apart(device: torch.device) -> bool:
+    """Whether a device has processors and memory of its own.
+
+    Then it makes pixels and quantises, which is left to other threads on a CPU, and is given its next pass
+    before the tokens of the last are waited for.
+    """
+    return device.type != "cpu"
 
 
 class Pipeline:
@@ -73,8 +82,10 @@ class Pipeline:
         self.job, self.index, self.device, self.writer = one.job, one.index, device, writer
         self.batch, self.encoder = batch, encoder
         self.views = ClipViews(one.job, one.reader)
+        self.apart = is_apart(device)
         self.batches = self._batches_of(one, decode_threads)
-        self.tokens = HostTokens(device, writer.spec.dtype)
+        self.quantised = self.apart and writer.spec.dtype == "int8"
+        self.tokens = HostTokens(device, quantised=self.quantised)
         self.skip_bad = skip_bad
         self.skipped: dict[int, str] = {}
         """Row -> why this run skipped it."""
@@ -86,8 +97,7 @@ class Pipeline:
 
     def _batches_of(self, one: Prepared, threads: int) -> Batches[Any, Any]:
         size, skip = self.batch * one.chunks_per_pass, self._skip
-        on_device = makes_pixels(self.device)
-        pixels = DevicePixels(self.views, self.device) if on_device else HostPixels(self.views)
+        pixels = DevicePixels(self.views, self.device) if self.apart else HostPixels(self.views)
         if one.frames is None:
             return ClipBatches(self.views, one.index, size=size, threads=threads, skip=skip, pixels=pixels)
         return FrameBatches(
@@ -109,7 +119,7 @@ class Pipeline:
         if not shards:
             return None
         encoder, started = self.encoder(), time.monotonic()
-        with WriteBehind(self.writer, quantised=self.tokens.quantised) as behind:
+        with WriteBehind(self.writer, quantised=self.quantised) as behind:
             for batch, tokens in self._encoded(encoder, shards):
                 behind.fill(batch, tokens)
                 if batch.slots:
@@ -138,10 +148,9 @@ class Pipeline:
     ) -> Iterator[tuple[Batch, Mapping[Layer, Arrays]]]:
         """Batches with their tokens; a GPU works on the next one while the last is copied away."""
         begun: deque[tuple[Batch, Arriving]] = deque()
-        most = 1 if self.device.type == "cuda" else 0
         for batch in self._awaited(shards):
             begun.append((batch, self._start(encoder, batch)))
-            if len(begun) > most:
+            if len(begun) > self.apart:
                 first, arriving = begun.popleft()
                 yield first, arriving.arrived()
         for last, arriving in begun:

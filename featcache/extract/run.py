@@ -6,13 +6,14 @@ What happens to the clips of one store in between is in `pipeline`.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 
 from featcache.backbones.base import Encoder
 from featcache.errors import StoreError
-from featcache.extract.batch_size import chosen_batch
+from featcache.extract.batch_size import chosen_batch, useful_batch
 from featcache.extract.job import Extraction, cut_for
 from featcache.extract.pipeline import Pipeline
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
@@ -30,6 +31,9 @@ FEWEST_THREADS, MOST_THREADS = 4, 16
 """Bounds of the threads that decode where they are left to us: some wait for the disk, so that few cores have
 work for more; and each holds frames.
 """
+
+BATCHES_MADE = 2
+"""Whose pixels a device holds while it works on another."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -170,16 +174,18 @@ def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
 
 
 def _fitting_batch(one: Prepared, model: "_Model") -> int:
-    """As many inputs as the device's memory and one shard hold, found by trial passes."""
-    info = one.job.backbone.info
-    pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=model.device)
+    """As many inputs as are of use and the device's memory holds, found by trial passes."""
+    info, spec = one.job.backbone.info, one.job.clip_spec
+    shape = info.n_frames, 3, *(one.job.resized_to or (spec.height, spec.width))
 
     def encode(batch: int) -> object:
+        # As in an extraction there are those of the next passes too.
+        pixels = [torch.zeros(batch, *shape, device=model.device) for _ in range(BATCHES_MADE + 1)]
         with torch.inference_mode():
-            return model.encoder(one.job)(torch.stack([pixels] * batch))
+            return model.encoder(one.job)(pixels[0])
 
-    chunks = one.spec.all_arrays[0].chunks_per_shard
-    return chosen_batch(encode, model.device, most=max(1, chunks // one.chunks_per_pass))
+    inputs = one.spec.all_arrays[0].chunks_per_shard // one.chunks_per_pass
+    return chosen_batch(encode, model.device, most=useful_batch(inputs, prod(info.grid.shape[:-1])))
 
 
 class _Model:

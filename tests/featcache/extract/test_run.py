@@ -15,6 +15,7 @@ from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
 from featcache.errors import CallError, DataError, StoreError, WeightsError
 from featcache.extract.job import Extraction, cut_for, feature_spec, fingerprint_parts, plan_extraction
+from featcache.extract.pipeline import Pipeline
 from featcache.extract.run import Machine
 from featcache.fingerprint import differences, fingerprint
 from featcache.manifest import load_manifest
@@ -360,3 +361,21 @@ def test_a_shard_ends_where_a_batch_does(tiny_data: Path) -> None:
     assert cut_for(feature_spec(job, 1000, 12 * clip), 32).clips_per_shard == 7
     assert cut_for(feature_spec(job, 1000, 64 * clip), 32).clips_per_shard == 64
     assert cut_for(feature_spec(job, 5, 12 * clip), 32).clips_per_shard == 5
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 4), (8, 8), (64, 16)])
+def test_clips_are_decoded_by_as_many_threads_as_there_are_cores(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    asked = []
+
+    class Counting(Pipeline):
+        def __init__(self, *given: object, decode_threads: int, **more: object) -> None:
+            asked.append(decode_threads)
+            super().__init__(*given, decode_threads=1, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr("featcache.extract.run.Pipeline", Counting)
+    extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    extract(plan("train"), replace(CPU, decode_threads=7), data_dir=tiny_data, cache_dir=tmp_path)
+    assert asked == [threads, 7]

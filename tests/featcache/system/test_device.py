@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from featcache.errors import CallError
-from featcache.system.device import choose_device, choose_precision, device_name
+from featcache.system.device import choose_device, choose_precision, device_name, host_buffer
 
 
 def test_the_cpu_computes_in_float32_and_a_gpu_in_bfloat16() -> None:
@@ -42,3 +42,13 @@ large.clear()
 assert resident() - before < 40e6, resident() - before
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_memory_for_a_cpu_is_plain() -> None:
+    buffer = host_buffer((2, 3), torch.int8, torch.device("cpu"))
+    assert (buffer.shape, buffer.dtype, buffer.is_pinned()) == ((2, 3), torch.int8, False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_memory_for_a_gpu_is_pinned() -> None:
+    assert host_buffer((2, 3), torch.int8, torch.device("cuda")).is_pinned()
