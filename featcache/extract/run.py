@@ -140,7 +140,9 @@ def _extracted(
             return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             _LOG.warning(note)
-        worker = _Worker(one, replace(machine, batch=batch, attention_kernel=kernel), model, writer, skip_bad=skip_bad)
+        worker = _Worker(
+            one, replace(machine, batch=batch, attention_kernel=kernel), model, writer, skip_bad=skip_bad
+        )
         worker.run(progress)
         worker.write_previews()
         return writer.finish()
