@@ -207,7 +207,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_explained(path: Path) -> Iterator[None]:
-    """Tell as a DownloadError what the operating system refuses; what the network does is told where it is."""
+    """Tell as a DownloadError what the operating system refuses; what the network does is told there."""
     try:
         yield
     except OSError as problem:

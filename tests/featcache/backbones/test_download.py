@@ -231,7 +231,9 @@ def test_the_hub_s_file_goes_on_where_it_stopped(
     content = hashlib.shake_256(b"weights").digest(1_000_000)
     (folder / "model.safetensors").write_bytes(content)
     site.cut = 400_000
-    with pytest.raises(DownloadError, match=r"ended after 400,000 of 1,000,000 bytes\. What has come is kept"):
+    with pytest.raises(
+        DownloadError, match=r"ended after 400,000 of 1,000,000 bytes\. What has come is kept"
+    ):
         run("videomaev2_b", tmp_path)
     site.cut = None
     site.asked.clear()

@@ -20,8 +20,8 @@ from urllib import request
 
 import pytest
 
-from featcache.system.fetch import fetch, fetch_small, sha256_of
 from featcache.errors import DownloadError
+from featcache.system.fetch import fetch, fetch_small, sha256_of
 from featcache.system.locks import Lock
 
 CONTENT = hashlib.shake_256(b"weights").digest(3_000_000)
@@ -219,7 +219,7 @@ def test_a_part_of_another_digest_is_not_built_upon(site: Site, tmp_path: Path) 
 KILLED = """
 import sys
 from pathlib import Path
-from featcache.system.fetch import fetch, fetch_small, sha256_of
+from featcache.system.fetch import fetch
 told = {"progress": lambda *n: print(*n, flush=True), "say": print}
 fetch(sys.argv[1], Path(sys.argv[2]), about=3_000_000, sha256=None, **told)
 """
@@ -548,7 +548,9 @@ def test_a_small_file_comes_into_memory(site: Site) -> None:
     with pytest.raises(DownloadError, match=r"sends more than 2,999,999 bytes: it is some other thing"):
         fetch_small(site.url(), most=len(CONTENT) - 1)
     site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF)
-    with pytest.raises(DownloadError, match=r"ended after 1,500,000 of 3,000,000 bytes\. The same call begins"):
+    with pytest.raises(
+        DownloadError, match=r"ended after 1,500,000 of 3,000,000 bytes\. The same call begins"
+    ):
         fetch_small(site.url(), most=len(CONTENT))
     with pytest.raises(DownloadError, match=r"the server says 404"):
         fetch_small(site.url("/other"), most=len(CONTENT))
