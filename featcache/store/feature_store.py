@@ -10,25 +10,26 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float16, Float32, Int8, Int64, Integer
+from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
 
 from featcache.errors import CallError, StoreError
-from featcache.fingerprint import SHORT
 from featcache.spec import Layer
 from featcache.store.clip_table import read_clip_table, read_previews, refuse_other_clip_table
 from featcache.store.frame_table import read_frame_table
 from featcache.store.header import StoreHeader, read_header
 from featcache.store.matching import refuse_other, unfinished
-from featcache.store.reading import AsStored, Destination, LayerReader, Threads, UnreadableChunk, buffer_for
+from featcache.store.reading.destinations import AsStored, Destination, buffer_for
+from featcache.store.reading.layer_reader import LayerReader, UnreadableChunk
+from featcache.store.reading.shard_file import OpenShards
+from featcache.store.reading.threads import READ_THREADS, Threads
 from featcache.store.rows import Rows
-from featcache.store.shards import DamagedShard, OpenShards, file_bytes
+from featcache.store.shards import DamagedShard, file_bytes
 from featcache.store.spec import ArraySpec, FeatureSpec
 from featcache.store.targets import Targets, open_targets
 from featcache.store.zarr_format import shard_key
@@ -41,9 +42,6 @@ LOOKED_AT = 4
 
 MOST_BROKEN = 99
 """Broken shards that are counted before a store is refused."""
-
-READ_THREADS = 4
-"""Enough to keep a local disk or the page cache busy."""
 
 
 class FeatureStore:
@@ -206,6 +204,34 @@ class FeatureStore:
         self._read(layer, chunks, lambda: AsStored(*buffers), verify, threads)
         return levels, scales
 
+    def read_mapped(
+        self,
+        clips: Sequence[int] | Integer[np.ndarray, " B"],
+        *,
+        views: int | Sequence[int] | Integer[np.ndarray, " B"] = 0,
+        layer: Layer | None = None,
+        verify: bool = True,
+        threads: int = READ_THREADS,
+    ) -> tuple[list[Shaped[np.ndarray, "t H W *C"]], ...] | None:
+        """What `read` (of int8, `read_quantized`) gives, where it lies: the pages of mapped files, no copy.
+
+        A list of tokens, and of int8 one of scales; in each as many pieces for every clip, in order: all of
+        its steps in one, or a step each where frames are stored once. They last as long as they are held,
+        are in memory when this returns, and are read-only. None where files may not be mapped, as those of
+        network file systems. Arguments and errors: as `read`.
+        """
+        chunks, layer = self._chunks(clips, views), self._layer(layer)
+        try:
+            found = self._readers[layer].pages(chunks, verify=verify, threads=threads, pool=self._threads)
+        except UnreadableChunk as problem:
+            raise StoreError(self._unreadable(layer, problem)) from problem.__cause__
+        if found is None:
+            return None
+        pairs = zip(self.spec.arrays(layer), found, strict=True)
+        return tuple(
+            [np.ndarray(array.of_a_piece, array.dtype, piece) for piece in of] for array, of in pairs
+        )
+
     def previews(self) -> dict[int, bytes]:
         """Clip number -> JPEG strip of a few clips as the backbone was given them; empty if none are kept.
 
@@ -259,8 +285,6 @@ class FeatureStore:
         verify: bool,
         threads: int,
     ) -> None:
-        if not len(chunks):
-            return
         try:
             self._readers[layer].read(chunks, destination, verify=verify, threads=threads, pool=self._threads)
         except UnreadableChunk as found:
@@ -356,31 +380,6 @@ def finished(store: FeatureStore) -> FeatureStore:
             "it makes only these shards anew. `scivid validate` finds all damage."
         )
     return store
-
-
-def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:
-    """What is named as a store in a cache, readable or not; of all backbones, `targets` are among them."""
-    names = (name if name == "*" else escape(name) for name in (task, split, backbone))
-    return sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr"))
-
-
-def find_stores(
-    cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
-) -> tuple[FeatureStore, ...]:
-    """The stores in a cache by path, finished or not; what cannot be read as a store is skipped."""
-    return tuple(readable_stores(cache_dir, task, split, backbone)[0])
-
-
-def readable_stores(cache_dir: Path | str, *names: str) -> tuple[list[FeatureStore], list[str]]:
-    """As `find_stores`, by task, split and backbone; and what is wrong with those that it skips."""
-    stores, problems = list[FeatureStore](), list[str]()
-    for path in store_paths(cache_dir, *names):
-        try:
-            stores.append(FeatureStore(path, read_header(path)))
-        except StoreError as problem:
-            if not path.name.startswith("targets-"):
-                problems.append(str(problem))
-    return stores, problems
 
 
 def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:

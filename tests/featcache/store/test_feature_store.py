@@ -5,7 +5,6 @@ import os
 import pickle
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from hypothesis import strategies as st
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
-from featcache.store import shards
-from featcache.store.feature_store import find_stores, open_features
+from featcache.store.feature_store import open_features
+from featcache.store.reading import shard_file
 from tests.featcache.store.small_header import forge
 
 SKIPPED = {1: "broken JPEG", 6: "too short"}
@@ -101,6 +100,16 @@ def test_batches_in_any_order_into_one_buffer(example) -> None:
             assert same(out, tokens[clips, views])
             out[...] = 7
     assert same(store.read([], layer=layer), tokens[:0, 0])
+
+
+def test_mapped_batches_are_those_that_are_read(example) -> None:
+    made = example(skipped=SKIPPED)
+    store, clips, views = made.write(), [5, 0, 3, 3], [1, 0, 0, 1]
+    for layer in made.spec.layers:
+        (pieces,) = store.read_mapped(clips, views=views, layer=layer)
+        assert same(np.stack(pieces), store.read(clips, views=views, layer=layer))
+    with pytest.raises(StoreError, match=r"it was skipped at extraction"):
+        store.read_mapped([next(iter(SKIPPED))], layer=made.spec.layers[0])
 
 
 def test_the_only_layer_need_not_be_named(example) -> None:
@@ -284,7 +293,7 @@ def test_previews_come_back(example) -> None:
 
 
 def test_reading_from_many_threads_with_few_files_open(example, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr(shard_file, "MAX_OPEN_SHARDS", 2)
     made = example(n_clips=24, clips_per_shard=2)
     store = made.write()
     wrong: list[str] = []
@@ -331,22 +340,6 @@ def test_a_store_goes_to_other_processes(example) -> None:
         # The parent's reading threads do not exist here.
         os._exit(0 if same(store.read(range(7), views=1, layer=Layer(11)), wanted) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def test_stores_are_found_by_task_split_and_backbone(example, tmp_path: Path) -> None:
-    made = example()
-    made.write()
-    other = replace(made, path=tmp_path / "features/task/val/tiny_b-11111111.zarr")
-    other.start().close()
-    (tmp_path / "features/task/val/tiny-22222222.zarr").mkdir()
-    cache = tmp_path / "features"
-    assert [store.path for store in find_stores(cache)] == [made.path, other.path]
-    assert [store.path for store in find_stores(cache, "task", "train", "tiny")] == [made.path]
-    assert find_stores(cache, "task", "val", "tiny") == ()
-    (unfinished,) = find_stores(cache, backbone="tiny_b")
-    assert not unfinished.complete
-    assert unfinished.spec == made.spec
-    assert find_stores(tmp_path / "none") == ()
 
 
 def test_an_edited_zarr_json_is_refused(example) -> None:
@@ -423,6 +416,14 @@ def test_an_int8_store_is_read_dequantised_and_as_it_is(int8) -> None:
         store.read_quantized([2], layer=layer)[0], by_definition(made.tokens(layer)[[2], 0])[0]
     )
     assert np.abs(tokens - made.tokens(layer)[clips, views]).max() <= scales.max() * 0.51
+
+
+def test_mapped_int8_batches_are_those_that_are_read(int8, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, quantized = int8
+    for pieces, wanted in zip(quantized.read_mapped([2, 0]), quantized.read_quantized([2, 0]), strict=True):
+        assert np.array_equal(np.stack(pieces), wanted)
+    monkeypatch.setattr(shard_file, "is_local", lambda path: False)
+    assert open_features(quantized.path).read_mapped([2]) is None
 
 
 def test_zarr_clients_read_an_int8_store(int8) -> None:
