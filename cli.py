@@ -817,7 +817,7 @@ def demo(
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
-    from featcache.store.finding import find_stores
+    from featcache.store.feature_store import find_stores
     from readouts.report.page import comparison
     from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
 

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from featcache.manifest import load_manifest
-    from featcache.store.feature_store import FeatureStore, open_features
-    from featcache.store.finding import find_stores
+    from featcache.store.feature_store import FeatureStore, find_stores, open_features
 
 __all__ = ["FeatureStore", "find_stores", "load_manifest", "open_features"]
 
-_HOMES = {"load_manifest": "manifest", "find_stores": "store.finding"}
+_HOMES = {"load_manifest": "manifest"}
 """Name -> module, where it is not `store.feature_store`."""
 
 

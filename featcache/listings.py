@@ -10,8 +10,7 @@ from featcache.backbones import backbone_table
 from featcache.data.readers import data_status
 from featcache.errors import StoreError
 from featcache.manifest import Manifest
-from featcache.store.feature_store import open_features
-from featcache.store.finding import store_paths
+from featcache.store.feature_store import open_features, store_paths
 from featcache.store.matching import misplaced
 
 Row = dict[str, object]

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import app
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 from readouts.results.table import load_results
 
 runner = CliRunner()

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from cli import app
 from featcache import synthetic
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 from readouts.certify.certificate import read_certificate
 from readouts.results.table import load_results
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cli import app
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 
 ROOT = Path(__file__).resolve().parents[1]
 N_KILLS = 20

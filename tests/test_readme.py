@@ -11,7 +11,7 @@ from cli import app, extract
 from featcache import synthetic
 from featcache.data.readers.video.clip_list import read_clip_list
 from featcache.manifest import load_manifest
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()

@@ -30,8 +30,7 @@ from featcache.data.readers.base import FieldReader, Reader
 from featcache.data.views import View, clip_pixels
 from featcache.manifest import Dataset, Manifest, load_manifest
 from featcache.spec import ClipSpec
-from featcache.store.feature_store import FeatureStore, open_features
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import FeatureStore, find_stores, open_features
 from featcache.synthetic.records import encode_sequence_example, encode_tensor, write_records
 from readouts.heads.tracking import as_tracks
 from readouts.metrics.area import latitude_weights

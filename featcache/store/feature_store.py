@@ -5,12 +5,11 @@ from shard files into the caller's buffer, one chunk for each clip and view (or 
 is verified when it is first read. The same files open in any Zarr client (`to_xarray`).
 """
 
-import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from glob import escape
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
 
 from featcache.errors import CallError, StoreError
+from featcache.fingerprint import SHORT
 from featcache.spec import Layer
 from featcache.store.clip_table import read_clip_table, read_previews, refuse_other_clip_table
 from featcache.store.frame_table import read_frame_table
@@ -26,11 +26,10 @@ from featcache.store.header import StoreHeader, read_header
 from featcache.store.matching import refuse_other, unfinished
 from featcache.store.reading.destinations import AsStored, Destination, buffer_for
 from featcache.store.reading.layer_reader import LayerReader, UnreadableChunk
-from featcache.store.reading.shard_file import OpenShards
+from featcache.store.reading.shard_file import OpenShards, misshapen
 from featcache.store.reading.threads import READ_THREADS, Threads
 from featcache.store.rows import Rows
-from featcache.store.shards import DamagedShard, file_bytes
-from featcache.store.spec import ArraySpec, FeatureSpec
+from featcache.store.spec import FeatureSpec
 from featcache.store.targets import Targets, open_targets
 from featcache.store.zarr_format import shard_key
 
@@ -246,15 +245,7 @@ class FeatureStore:
         The others are looked at in the same way when they are first read.
         """
         shards = sorted({i * (self.spec.n_shards - 1) // (LOOKED_AT - 1) for i in range(LOOKED_AT)})
-        for layer, reader in self._readers.items():
-            for number, array in enumerate(self.spec.arrays(layer)):
-                for shard in shards:
-                    try:
-                        reader.opened(number, shard)
-                    except FileNotFoundError:
-                        continue
-                    except DamagedShard as problem:
-                        yield f"{self.path / shard_key(array, shard)} {problem}"
+        return chain.from_iterable(reader.strange(shards) for reader in self._readers.values())
 
     def to_xarray(self) -> "xarray.Dataset":
         """The store as a lazy Dataset: one array per layer, one chunk per clip and view, clip ids beside.
@@ -371,8 +362,10 @@ def finished(store: FeatureStore) -> FeatureStore:
         raise StoreError(unfinished(store.path, store.header))
     # First, for its length bounds what else is looked at.
     refuse_other_clip_table(store.path, store.header)
-    misshapen = (problem for array in spec.all_arrays for problem in _misshapen(store, array))
-    if broken := list(islice(misshapen, MOST_BROKEN + 1)) or list(store.strange_shards()):
+    problems = chain.from_iterable(
+        misshapen(store.path, array, store.skipped_rows) for array in spec.all_arrays
+    )
+    if broken := list(islice(problems, MOST_BROKEN + 1)) or list(store.strange_shards()):
         n = len(broken) - 1
         more = f" (and {n if n < MOST_BROKEN else f'{n} or'} more)" if n else ""
         raise StoreError(
@@ -382,18 +375,26 @@ def finished(store: FeatureStore) -> FeatureStore:
     return store
 
 
-def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
-    """Shard files that are missing or not of the one size they can have, from a `stat` each."""
-    skipped = Counter(row // store.spec.clips_per_shard for row in store.skipped_rows)
-    for shard in range(store.spec.n_shards):
-        kept = len(store.spec.rows_of_shard(shard)) - skipped[shard]
-        path = f"{store.path}/{shard_key(array, shard)}"
+def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:
+    """What is named as a store in a cache, readable or not; of all backbones, `targets` are among them."""
+    names = (name if name == "*" else escape(name) for name in (task, split, backbone))
+    return sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr"))
+
+
+def find_stores(
+    cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*"
+) -> tuple[FeatureStore, ...]:
+    """The stores in a cache by path, finished or not; what cannot be read as a store is skipped."""
+    return tuple(readable_stores(cache_dir, task, split, backbone)[0])
+
+
+def readable_stores(cache_dir: Path | str, *names: str) -> tuple[list[FeatureStore], list[str]]:
+    """As `find_stores`, by task, split and backbone; and what is wrong with those that it skips."""
+    stores, problems = list[FeatureStore](), list[str]()
+    for path in store_paths(cache_dir, *names):
         try:
-            size = os.stat(path).st_size  # noqa: PTH116 - of thousands, each a name of a dozen parts
-        except FileNotFoundError:
-            yield f"{path} is missing"
-        except OSError as problem:
-            yield f"{path} cannot be looked at ({problem.strerror})"
-        else:
-            if size != (wanted := file_bytes(array, kept * array.rows.chunks_per_row)):
-                yield f"{path} has {size} bytes instead of {wanted}"
+            stores.append(FeatureStore(path, read_header(path)))
+        except StoreError as problem:
+            if not path.name.startswith("targets-"):
+                problems.append(str(problem))
+    return stores, problems

@@ -7,8 +7,14 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore, finished, open_features
-from featcache.store.finding import find_stores, readable_stores, store_paths
+from featcache.store.feature_store import (
+    FeatureStore,
+    find_stores,
+    finished,
+    open_features,
+    readable_stores,
+    store_paths,
+)
 from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features.splits import FeatureSplit, split_of, view_option

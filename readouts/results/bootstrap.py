@@ -27,7 +27,7 @@ from jaxtyping import Float64, Int64
 
 from featcache.errors import CallError, DamagedFileError, StoreError
 from featcache.manifest import OWN_VIDEOS
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 from featcache.store.targets import CLIP_UNITS, Targets
 from readouts.metrics.base import PerClip, Weights
 from readouts.tasks.base import Task

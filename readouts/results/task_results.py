@@ -12,8 +12,7 @@ import numpy as np
 
 from featcache.errors import ScividError
 from featcache.manifest import Manifest, Published
-from featcache.store.feature_store import FeatureStore, finished
-from featcache.store.finding import readable_stores
+from featcache.store.feature_store import FeatureStore, finished, readable_stores
 from featcache.store.matching import refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features import origins

@@ -12,8 +12,7 @@ from typing import Any
 from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.spec import Layer
-from featcache.store.feature_store import FeatureStore
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
 from readouts.features import origins
 from readouts.features.find import open_task_splits

@@ -25,7 +25,7 @@ from statistics import median
 from featcache import synthetic
 from featcache.data.readers.sequence_example.records import find_shards
 from featcache.manifest import Dataset, Manifest, Split, load_manifest
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 from readouts.sweeps.demo import DEMO
 
 BACKBONE = "resize"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from featcache.backbones import load_backbone
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 from tests.benchmarks import extraction
 
 

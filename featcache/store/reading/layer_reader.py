@@ -7,7 +7,7 @@ copied at all: who only looks at chunks is given the mapped pages themselves.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -72,6 +72,17 @@ class LayerReader:
         """
         array = self.arrays[number]
         return self._shards.get(self._path(array, shard), array, self._digests(array, shard))
+
+    def strange(self, shards: Iterable[int]) -> Iterator[str]:
+        """What is wrong with the tails of some shards, if these are there: the end of a look at few bytes."""
+        for number, array in enumerate(self.arrays):
+            for shard in shards:
+                try:
+                    self.opened(number, shard)
+                except FileNotFoundError:
+                    continue
+                except DamagedShard as problem:
+                    yield f"{self._path(array, shard)} {problem}"
 
     def read(
         self,

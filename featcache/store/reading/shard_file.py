@@ -3,8 +3,8 @@
 import errno
 import mmap
 import os
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -12,8 +12,17 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from featcache.store.shards import DamagedShard, Tail, checksum, open_shard, read_chunk_into, read_tail
+from featcache.store.shards import (
+    DamagedShard,
+    Tail,
+    checksum,
+    file_bytes,
+    open_shard,
+    read_chunk_into,
+    read_tail,
+)
 from featcache.store.spec import CRC_BYTES, ArraySpec
+from featcache.store.zarr_format import shard_key
 from featcache.system.files import is_local, naming
 
 MAX_OPEN_SHARDS = 128
@@ -207,3 +216,24 @@ def _trusted_tail(fd: int, array: ArraySpec, digest: str | None) -> Tail:
     tail = tail.with_sums(fd)
     tail.refuse_other(digest)
     return tail
+
+
+def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterator[str]:
+    """Shard files of a finished store that are missing or not of the one size they can have.
+
+    From a `stat` each; `skipped` are the rows that were not written.
+    """
+    n_skipped = Counter(row // array.rows_per_shard for row in skipped)
+    n_rows = array.rows.n_rows
+    for shard, first in enumerate(range(0, n_rows, array.rows_per_shard)):
+        kept = min(array.rows_per_shard, n_rows - first) - n_skipped[shard]
+        file = f"{path}/{shard_key(array, shard)}"
+        try:
+            size = os.stat(file).st_size  # noqa: PTH116 - of thousands, each a name of a dozen parts
+        except FileNotFoundError:
+            yield f"{file} is missing"
+        except OSError as problem:
+            yield f"{file} cannot be looked at ({problem.strerror})"
+        else:
+            if size != (wanted := file_bytes(array, kept * array.rows.chunks_per_row)):
+                yield f"{file} has {size} bytes instead of {wanted}"

@@ -14,7 +14,7 @@ from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.prepare import Prepared, _refuse_uncuttable, prepare
 from featcache.extract.run import Machine, extract_all
 from featcache.manifest import load_manifest
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores
 from featcache.store.writer import StoreWriter
 from featcache.system.console import silent
 from tests.featcache.one_split import extract

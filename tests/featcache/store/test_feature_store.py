@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
-from featcache.store.feature_store import open_features
+from featcache.store.feature_store import find_stores, open_features
 from featcache.store.reading import shard_file
 from tests.featcache.store.small_header import forge
 
@@ -342,6 +342,22 @@ def test_a_store_goes_to_other_processes(example) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_stores_are_found_by_task_split_and_backbone(example, tmp_path: Path) -> None:
+    made = example()
+    made.write()
+    other = replace(made, path=tmp_path / "features/task/val/tiny_b-11111111.zarr")
+    other.start().close()
+    (tmp_path / "features/task/val/tiny-22222222.zarr").mkdir()
+    cache = tmp_path / "features"
+    assert [store.path for store in find_stores(cache)] == [made.path, other.path]
+    assert [store.path for store in find_stores(cache, "task", "train", "tiny")] == [made.path]
+    assert find_stores(cache, "task", "val", "tiny") == ()
+    (unfinished,) = find_stores(cache, backbone="tiny_b")
+    assert not unfinished.complete
+    assert unfinished.spec == made.spec
+    assert find_stores(tmp_path / "none") == ()
+
+
 def test_an_edited_zarr_json_is_refused(example) -> None:
     made = example()
     root = made.write().path / "zarr.json"
@@ -419,11 +435,14 @@ def test_an_int8_store_is_read_dequantised_and_as_it_is(int8) -> None:
 
 
 def test_mapped_int8_batches_are_those_that_are_read(int8, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, quantized = int8
-    for pieces, wanted in zip(quantized.read_mapped([2, 0]), quantized.read_quantized([2, 0]), strict=True):
+    made, quantized = int8
+    layer = made.spec.layers[0]
+    for pieces, wanted in zip(
+        quantized.read_mapped([2, 0], layer=layer), quantized.read_quantized([2, 0], layer=layer), strict=True
+    ):
         assert np.array_equal(np.stack(pieces), wanted)
     monkeypatch.setattr(shard_file, "is_local", lambda path: False)
-    assert open_features(quantized.path).read_mapped([2]) is None
+    assert open_features(quantized.path).read_mapped([2], layer=layer) is None
 
 
 def test_zarr_clients_read_an_int8_store(int8) -> None:

@@ -7,8 +7,7 @@ import pytest
 
 from featcache.errors import CallError, StoreError
 from featcache.store import header as header_module
-from featcache.store.feature_store import open_features
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import find_stores, open_features
 from featcache.store.header import header_if_begun, read_header
 from featcache.store.validation.stores import validate
 from featcache.store.zarr_format import json_bytes

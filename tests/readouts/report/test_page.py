@@ -10,8 +10,7 @@ import torch
 
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
-from featcache.store.feature_store import FeatureStore
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.targets import TargetArray, Targets
 from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report

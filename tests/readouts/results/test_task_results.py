@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from featcache.manifest import load_manifest
-from featcache.store.feature_store import FeatureStore
-from featcache.store.finding import find_stores
+from featcache.store.feature_store import FeatureStore, find_stores
 from readouts.results.baselines import score_baselines
 from readouts.results.table import add_run
 from readouts.results.task_results import finished_stores, load_task_results, stores_of
