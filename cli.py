@@ -395,12 +395,23 @@ def validate(
     seal: Annotated[
         bool, typer.Option(help="Add the digests that stores of an earlier version lack, where all is right.")
     ] = False,
+    golden: Annotated[
+        str | None, typer.Option(help="A bundle: hold the tokens of its clips against yours, too.")
+    ] = None,
 ) -> None:
     """Is a store what it claims to be: complete, the shards that were written, values finite."""
     from featcache.store.validation.caches import named
 
     paths = named(store)
     _refuse(_broken(paths, seal=seal), len(paths))
+    if golden is not None:
+        from featcache.sharing.golden import compare, golden_for
+        from featcache.sharing.sources import read_bundle
+        from featcache.store.feature_store import open_features
+
+        bundle = read_bundle(golden)
+        for opened in (open_features(path) for path in paths if not path.name.startswith("targets-")):
+            console.print(f"{opened.path}: {compare(opened, golden_for(opened, bundle))}", markup=False)
 
 
 def _broken(paths: list[Path], *, seal: bool = False) -> int:

@@ -1,7 +1,8 @@
-"""A store of some of another's layers and views: the store that an extraction of only these would make.
+"""A store of some of another's layers and views, under the name that an extraction of only these gives it.
 
 View v of a clip is drawn alike however many there are, and a layer's tokens do not depend on which others are
-kept. So a part has a fingerprint of its own, which names what is in it, and chunks that are copied.
+kept. So a part has a fingerprint of its own, which names what is in it, and chunks that are copied. (An
+extraction of only these may round the last bit of a token otherwise, for clips are encoded in other company.)
 """
 
 import os
@@ -18,7 +19,8 @@ from featcache.sharing.private import without_places
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import StoreHeader
-from featcache.store.shards import ABSENT, DamagedShard, ShardFile, examine, write_chunks
+from featcache.store.reading.shard_file import ShardFile
+from featcache.store.shards import ABSENT, DamagedShard, examine, write_chunks
 from featcache.store.spec import ArraySpec
 from featcache.store.zarr_format import shard_key
 

@@ -1,7 +1,7 @@
 """A few numbers that tell whether two stores hold the same tokens, for whoever has one of them alone.
 
 A bundle has those of its stores. Its receiver compares what came; who has weights and data too, extracts and
-compares that: on a CPU the bits are the same, on other hardware the numbers are as near as its rounding.
+compares that: the same bits from the same batches on the same kind of processor, else as near as rounding is.
 """
 
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ from hashlib import sha256
 
 import numpy as np
 
-from featcache.errors import StoreError
-from featcache.sharing.bundle import Golden
+from featcache.errors import CallError, StoreError, few
+from featcache.sharing.bundle import Bundle, Golden
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 
@@ -37,6 +37,25 @@ def golden_of(store: FeatureStore) -> tuple[Golden, ...]:
         for layer in store.spec.layers
         for clip, view in zip(chosen, views, strict=True)
     )
+
+
+def golden_for(store: FeatureStore, bundle: Bundle) -> tuple[Golden, ...]:
+    """The golden values that a bundle has for the split and backbone of a store, at the layers it holds.
+
+    Raises:
+        CallError: it has none.
+    """
+    task, role, backbone = (store.attrs.get(name) for name in ("task", "role", "backbone"))
+    beginning, layers = f"{task}/{role}/{backbone}-", {layer.name for layer in store.spec.layers}
+    folders = [folder for folder in bundle.folders if folder.path.startswith(beginning)]
+    # Of several the very one; an extraction in another precision has another name than the bundle's.
+    folders = [one for one in folders if one.path.endswith(f"/{store.path.name}")] or folders
+    found = tuple(one for folder in folders for one in folder.golden if one.layer in layers)
+    if not found:
+        raise CallError(
+            f"the bundle has no golden values for {store.path}: {few(f.path for f in bundle.folders)}."
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,11 +3,11 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from featcache.errors import CallError, DamagedFileError, StoreError
-from featcache.sharing.bundle import INDEX, MOST_INDEX_BYTES, SharedFile
+from featcache.sharing.bundle import INDEX, MOST_INDEX_BYTES, Bundle, SharedFile, bundle_from
 from featcache.system.fetch import Say, fetch, fetch_small, sha256_of
 from featcache.system.files import Staged, open_regular, read_regular, write_all
 
@@ -17,6 +17,7 @@ Bytes = Callable[[int], None]
 """Called with how many bytes of a file are here."""
 
 
+@runtime_checkable
 class Source(Protocol):
     """A bundle to import from."""
 
@@ -50,6 +51,18 @@ def open_source(place: str) -> Source:
         raise CallError(f"{place}: bundles come from a folder, or from http:// and https://.")
     path = Path(place)
     return _Folder(path.parent if path.name == INDEX else path)
+
+
+def read_bundle(place: str) -> Bundle:
+    """The index of the bundle in a folder, or at an http or https address.
+
+    Raises:
+        CallError: there is none.
+        DownloadError: it did not come.
+        DamagedFileError: it was changed, or is no index.
+    """
+    source = open_source(place)
+    return bundle_from(source.index(), source.origin)
 
 
 def copy_file(source: Path, to: Path, progress: Bytes = lambda done: None) -> str:
