@@ -251,6 +251,10 @@ def extract(
     store_dtype: Annotated[str, typer.Option(help="float16, or int8 with a scale a token.")] = "float16",
     precision: Annotated[str, typer.Option(help="float32, bfloat16; auto: bfloat16 on a GPU.")] = "auto",
     device: Device = "auto",
+    attention_kernel: Annotated[
+        str | None,
+        typer.Option(help="torch, flash, cudnn, efficient or math; a store keeps that of its first run."),
+    ] = None,
     decode_threads: Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the model.")] = 4,
     shard_mb: Annotated[int, typer.Option(min=1, help="MiB a shard: the most that a crash can lose.")] = 256,
     skip_bad: Annotated[
@@ -264,12 +268,19 @@ def extract(
 ) -> None:
     """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
     from featcache.extract.run import Machine, extract_all
+    from featcache.system.device import choose_attention_kernel
 
     chosen, jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
         weights_dir, _manifest(manifest),
     )  # fmt: skip
-    machine = Machine(device=chosen, batch=batch, decode_threads=decode_threads, shard_bytes=shard_mb * 2**20)
+    machine = Machine(
+        device=chosen,
+        batch=batch,
+        attention_kernel=None if attention_kernel is None else choose_attention_kernel(attention_kernel),
+        decode_threads=decode_threads,
+        shard_bytes=shard_mb * 2**20,
+    )
     with reporter(console) as progress:
         for store in extract_all(
             jobs,

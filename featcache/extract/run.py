@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.targets import open_targets
 from featcache.store.writer import StoreWriter, create_or_resume
 from featcache.system.console import Progress, silent
-from featcache.system.device import device_name
+from featcache.system.device import AttentionKernel, attention_kernel, device_name
 
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
 """Rows that `skip_bad` skips at the most: so many, or this share of the split's, whichever is more."""
@@ -51,6 +52,8 @@ class Machine:
     """Clip views in one forward pass; the last batch of a shard is padded to it. None: as many as fit, and
     those that a store was begun with where it goes on on the same device.
     """
+    attention_kernel: AttentionKernel | None = None
+    """Who computes attention. None: torch chooses, or the one that a store was begun with, as its batch."""
     decode_threads: int = 4
     shard_bytes: int = TARGET_SHARD_BYTES
     """What a crash may lose, and the size of the files; a store keeps the one it was begun with."""
@@ -116,13 +119,17 @@ def _extracted(
     targets = None
     if one.targets is not None:
         targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)
-    batch = machine.batch or _batch_of(one.header, machine.device) or _fitting_batch(one, model)
+    begun = _begun(one.header, machine.device)
+    kernel = machine.attention_kernel or begun.get("attention_kernel", "torch")
+    batch = machine.batch or begun.get("clip_views") or _fitting_batch(one, model, kernel)
+    passes = {"clip_views": batch, "device": device_name(machine.device)}
     writer = create_or_resume(
         one.path,
         spec=cut_for(one.spec, batch * one.chunks_per_pass),
         parts=one.parts,
         clips=one.index,
-        provenance=one.provenance | {"batch": {"clip_views": batch, "device": device_name(machine.device)}},
+        provenance=one.provenance
+        | {"batch": passes | ({} if kernel == "torch" else {"attention_kernel": kernel})},
         attrs=one.attrs | {"targets": targets},
         frames=one.frames,
         found=one.header,
@@ -133,7 +140,9 @@ def _extracted(
             return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             _LOG.warning(note)
-        worker = _Worker(one, replace(machine, batch=batch), model, writer, skip_bad=skip_bad)
+        worker = _Worker(
+            one, replace(machine, batch=batch, attention_kernel=kernel), model, writer, skip_bad=skip_bad
+        )
         worker.run(progress)
         worker.write_previews()
         return writer.finish()
@@ -152,22 +161,21 @@ def _relabelled(one: Prepared, now: StoreHeader) -> str:
     return f", the labels of {changed} are new"
 
 
-def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
-    """The batch that a store was begun with, on this kind of device where it is to go on."""
+def _begun(header: StoreHeader | None, device: torch.device) -> Mapping[str, Any]:
+    """The batch and kernel that a store was begun with, on this kind of device where it is to go on."""
     if header is None:
-        return None
-    begun = header.provenance.get("batch", {})
-    same = header.complete or begun.get("device") == device_name(device)
-    return begun.get("clip_views") if same else None
+        return {}
+    begun: Mapping[str, Any] = header.provenance.get("batch", {})
+    return begun if header.complete or begun.get("device") == device_name(device) else {}
 
 
-def _fitting_batch(one: Prepared, model: "_Model") -> int:
+def _fitting_batch(one: Prepared, model: "_Model", kernel: AttentionKernel) -> int:
     """As many inputs as the device's memory and one shard hold, found by trial passes."""
     info = one.job.backbone.info
     pixels = torch.zeros(info.n_frames, 3, *info.input_size, device=model.device)
 
     def encode(batch: int) -> object:
-        with torch.inference_mode():
+        with torch.inference_mode(), attention_kernel(kernel):
             return model.encoder(one.job)(torch.stack([pixels] * batch))
 
     chunks = one.spec.all_arrays[0].chunks_per_shard
@@ -221,7 +229,7 @@ class _Worker:
     ) -> None:
         assert machine.batch is not None
         self.job, self.index, self.machine, self.writer = one.job, one.index, machine, writer
-        self.batch, self.model = machine.batch, model
+        self.batch, self.model, self.kernel = machine.batch, model, machine.attention_kernel or "torch"
         self.views = ClipViews(one.job, one.reader, machine.device)
         self.batches = self._batches_of(one)
         self.skip_bad = skip_bad
@@ -305,7 +313,7 @@ class _Worker:
     ) -> tuple[dict[Layer, Tensor], torch.cuda.Event | None]:
         """One forward pass of exactly `batch` inputs, so that a resumed shard meets the same kernels."""
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), attention_kernel(self.kernel):
                 features = encoder(pixels)
         except torch.OutOfMemoryError:
             raise CallError(

@@ -1,13 +1,26 @@
-"""Which device to run on and in which precision, from what a user wrote; and memory given back."""
+"""Which device to run on, in which precision and by which attention kernel; and memory given back."""
 
 import ctypes
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal, get_args
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featcache.errors import CallError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+AttentionKernel = Literal["torch", "flash", "cudnn", "efficient", "math"]
+"""Who computes `scaled_dot_product_attention`; `torch` leaves it to torch, by device, dtype and shape."""
+
+_BACKENDS: dict[AttentionKernel, SDPBackend] = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
 
 M_MMAP_THRESHOLD = -3
 """The number of glibc's option (malloc.h)."""
@@ -53,6 +66,33 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in PRECISIONS:
         raise CallError(f"--precision {name}: write {', '.join(PRECISIONS)} or auto.")
     return PRECISIONS[name]
+
+
+@contextmanager
+def attention_kernel(name: AttentionKernel) -> Iterator[None]:
+    """Attention by this kernel first, by the others where it refuses a shape or a dtype (flash: float32).
+
+    Kernels differ in last bits. On a CPU torch has flash and math only.
+    """
+    if name == "torch":
+        yield
+        return
+    # Math takes everything, and a CPU looks at what is allowed, not at the order.
+    others = () if name == "math" else (backend for other, backend in _BACKENDS.items() if other != name)
+    with sdpa_kernel([_BACKENDS[name], *others], set_priority=True):
+        yield
+
+
+def choose_attention_kernel(name: str) -> AttentionKernel:
+    """The attention kernel called `name`.
+
+    Raises:
+        CallError: there is none.
+    """
+    known: dict[str, AttentionKernel] = {one: one for one in get_args(AttentionKernel)}
+    if name not in known:
+        raise CallError(f"--attention-kernel {name}: write {', '.join(known)}.")
+    return known[name]
 
 
 def device_name(device: torch.device) -> str:

@@ -203,7 +203,7 @@ class _Runner:
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
-        ready = []
+        ready, remarked = [], origins.Remarked(self.folders.manifest)
         for trial in trials:
             task = trial.run.task
             try:
@@ -213,7 +213,7 @@ class _Runner:
                     trial.cell.backbone, task.name, cache_dir=self.folders.cache_dir,
                     manifest=self.folders.manifest_file,
                 )  # fmt: skip
-                self.notes += origins.remarks(stores, self.folders.manifest, extract=extract)
+                self.notes += remarked.new(stores, extract=extract)
             except StoreError as problem:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
             else:
