@@ -515,7 +515,7 @@ def train_readout(
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
     resident: Annotated[
-        str, typer.Option(help="Keep the training split in the device's memory: auto (on a GPU), yes, no.")
+        str, typer.Option(help="Keep training and val in the device's memory: auto (on a GPU), yes, no.")
     ] = "auto",
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
@@ -525,7 +525,7 @@ def train_readout(
     from featcache.backbones import store_name
     from featcache.system.device import choose_device
     from readouts.features.find import open_task_splits
-    from readouts.features.preloaded import preload_choice
+    from readouts.features.preloading import preload_choice
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of
