@@ -42,7 +42,7 @@ def import_bundle(
 ) -> Arrival:
     """Bring the stores of a bundle into a cache, with their targets; those that are there are left alone.
 
-    `say` is told the licences before anything but the index is asked for.
+    `say` is told what made the bundle, and the licences, before anything but the index is asked for.
 
     Args:
         place: a folder, or the http or https address of one.
@@ -59,8 +59,8 @@ def import_bundle(
     source = open_source(place)
     content = source.index()
     bundle = bundle_from(content, source.origin)
-    for one in bundle.terms:
-        say(str(one))
+    for line in (bundle.origin, *map(str, bundle.terms)):
+        say(line)
     _refuse_unaccepted(bundle, accepted)
     coming = cache_dir / f"{HIDDEN}{sha256(content).hexdigest()[:16]}"
     with failures_explained(cache_dir, needed=bundle.n_bytes):

@@ -129,10 +129,18 @@ class Bundle:
     """When, in ISO 8601, UTC."""
 
     def __post_init__(self) -> None:
+        if not self.origin.isprintable():
+            raise CallError("what made it holds what no terminal should be sent.")
         if self.format != FORMAT:
             raise CallError(f"it has the format {self.format}: another version of scivid made it.")
         if len({folder.path.casefold() for folder in self.folders}) != len(self.folders) or not self.folders:
             raise CallError("it lists no store, or one of them twice.")
+
+    @property
+    def origin(self) -> str:
+        """What made it and when, in a line."""
+        versions = ", ".join(f"{name} {version}" for name, version in self.software.items())
+        return f"exported {self.made} ({versions}) by: {self.command}"
 
     @property
     def n_bytes(self) -> int:

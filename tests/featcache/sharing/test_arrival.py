@@ -41,6 +41,7 @@ def test_all_of_it_comes_once(web: bool, bundle: Path, site: Site, tmp_path: Pat
     assert tree(cache) == without_index(bundle)
     assert [path.parent.name for path in came.paths] == ["train", "val"] and came.n_there == 0
     assert came.n_bytes == sum(map(len, without_index(bundle).values()))
+    assert said.pop(0).endswith(") by: scivid export features bundle")
     assert said[0].startswith("weights a tiny model: licence MIT") and said[1].startswith(
         "data Flies: licence CC0"
     )

@@ -86,6 +86,7 @@ def _file(**changes: object) -> Callable[[dict[str, Any]], object]:
         _file(n_bytes=1e400),
         _file(sha256="ab"), _file(sha256="g" * 64), _file(link="/etc/passwd"),
         lambda index: index.update(format=2),
+        lambda index: index.update(command="\x1b[2J"),
         lambda index: index.update(folders=[]),
         lambda index: index["folders"].append(index["folders"][0]),
         lambda index: index["folders"][0].update(files=[]),
