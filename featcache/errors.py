@@ -29,6 +29,10 @@ class WeightsError(ScividError):
     """A backbone's weights are missing or do not fit; says which file, whose, and where to put it."""
 
 
+class DownloadError(ScividError):
+    """A file did not come from its server, or not whole and right; says what to do."""
+
+
 class StoreError(ScividError):
     """A feature store is incomplete, corrupt, or not the one that was asked for."""
 

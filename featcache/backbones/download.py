@@ -15,10 +15,10 @@ from huggingface_hub.errors import EntryNotFoundError
 from featcache.backbones import BACKBONES, backbone_info
 from featcache.backbones.release import WEIGHT_FILES, Release
 from featcache.backbones.weights.digest import forget, remember
-from featcache.backbones.weights.fetch import Say, fetch
 from featcache.backbones.weights.locate import how_to_get
 from featcache.errors import CallError, WeightsError
 from featcache.system.console import Progress
+from featcache.system.fetch import Say, fetch
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -32,7 +32,8 @@ def download_weights(
 
     Raises:
         CallError: no such backbone, or one of the user's own, or no folder given.
-        WeightsError: not to be had without asking, or at all; or it did not come; says what to do.
+        WeightsError: not to be had without asking, or at all; says what to do.
+        DownloadError: it did not come, or not whole and right.
     """
     release = _release_of(name)
     if release is None:

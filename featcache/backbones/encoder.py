@@ -120,8 +120,7 @@ class PretrainedBackbone:
         model = meta(self.model, n_blocks, normed)
         wanted = model.state_dict()
         with self.weights() as found:
-            file = unwrapped(found, self.key_map)
-            key_map = self.key_map(file.shapes)
+            file, key_map = unwrapped(found, self.key_map)
             key_map.check(file.shapes, file.origin)
             if not key_map.entries.keys() >= wanted.keys():
                 raise WeightsError(

@@ -4,12 +4,16 @@ What happens to the clips of one store in between is in `pipeline`.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from featcache.backbones.base import Encoder
 from featcache.errors import StoreError
@@ -18,14 +22,14 @@ from featcache.extract.job import Extraction, cut_for
 from featcache.extract.pipeline import Pipeline
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.target_builders import write_split_targets
+from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import StoreHeader
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.targets import open_targets
 from featcache.store.writer import create_or_resume
 from featcache.system.console import Progress, silent
-from featcache.system.device import device_name
-from featcache.system.threads import usable_cores
+from featcache.system.device import AttentionKernel, attention_kernel, device_name
 
 FEWEST_THREADS, MOST_THREADS = 4, 16
 """Bounds of the threads that decode where they are left to us: some wait for the disk, so that few cores have
@@ -47,6 +51,8 @@ class Machine:
     """Clip views in one forward pass; the last batch of a shard is padded to it. None: as many as fit, and
     those that a store was begun with where it goes on on the same device.
     """
+    attention_kernel: AttentionKernel | None = None
+    """Who computes attention. None: torch chooses, or the one that a store was begun with, as its batch."""
     decode_threads: int | None = None
     """None: as many as there are cores for this process, within bounds."""
     shard_bytes: int = TARGET_SHARD_BYTES
@@ -113,13 +119,17 @@ def _extracted(
     targets = None
     if one.targets is not None:
         targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)
-    batch = machine.batch or _batch_of(one.header, machine.device) or _fitting_batch(one, model)
+    begun = _begun(one.header, machine.device)
+    kernel = machine.attention_kernel or begun.get("attention_kernel", "torch")
+    batch = machine.batch or begun.get("clip_views") or _fitting_batch(one, model, kernel)
+    passes = {"clip_views": batch, "device": device_name(machine.device)}
     writer = create_or_resume(
         one.path,
         spec=cut_for(one.spec, batch * one.chunks_per_pass),
         parts=one.parts,
         clips=one.index,
-        provenance=one.provenance | {"batch": {"clip_views": batch, "device": device_name(machine.device)}},
+        provenance=one.provenance
+        | {"batch": passes | ({} if kernel == "torch" else {"attention_kernel": kernel})},
         attrs=one.attrs | {"targets": targets},
         frames=one.frames,
         found=one.header,
@@ -132,7 +142,7 @@ def _extracted(
             _LOG.warning(note)
         pipeline = Pipeline(
             one,
-            lambda: model.encoder(one.job),
+            lambda: _attending(model.encoder(one.job), kernel),
             writer,
             batch=batch,
             device=machine.device,
@@ -148,7 +158,8 @@ def _extracted(
 
 
 def _threads_by_cores() -> int:
-    return min(max(usable_cores(), FEWEST_THREADS), MOST_THREADS)
+    """By those that this process may use, which a cluster's scheduler may make fewer than there are."""
+    return min(max(len(os.sched_getaffinity(0)), FEWEST_THREADS), MOST_THREADS)
 
 
 def _relabelled(one: Prepared, now: StoreHeader) -> str:
@@ -164,16 +175,15 @@ def _relabelled(one: Prepared, now: StoreHeader) -> str:
     return f", the labels of {changed} are new"
 
 
-def _batch_of(header: StoreHeader | None, device: torch.device) -> int | None:
-    """The batch that a store was begun with, on this kind of device where it is to go on."""
+def _begun(header: StoreHeader | None, device: torch.device) -> Mapping[str, Any]:
+    """The batch and kernel that a store was begun with, on this kind of device where it is to go on."""
     if header is None:
-        return None
-    begun = header.provenance.get("batch", {})
-    same = header.complete or begun.get("device") == device_name(device)
-    return begun.get("clip_views") if same else None
+        return {}
+    begun: Mapping[str, Any] = header.provenance.get("batch", {})
+    return begun if header.complete or begun.get("device") == device_name(device) else {}
 
 
-def _fitting_batch(one: Prepared, model: "_Model") -> int:
+def _fitting_batch(one: Prepared, model: "_Model", kernel: AttentionKernel) -> int:
     """As many inputs as are of use and the device's memory holds, found by trial passes."""
     info, spec = one.job.backbone.info, one.job.clip_spec
     shape = info.n_frames, 3, *(one.job.resized_to or (spec.height, spec.width))
@@ -182,7 +192,7 @@ def _fitting_batch(one: Prepared, model: "_Model") -> int:
         # As in an extraction there are those of the next passes too.
         pixels = [torch.zeros(batch, *shape, device=model.device) for _ in range(BATCHES_MADE + 1)]
         with torch.inference_mode():
-            return model.encoder(one.job)(pixels[0])
+            return _attending(model.encoder(one.job), kernel)(pixels[0])
 
     inputs = one.spec.all_arrays[0].chunks_per_shard // one.chunks_per_pass
     return chosen_batch(encode, model.device, most=useful_batch(inputs, prod(info.grid.shape[:-1])))
@@ -205,3 +215,11 @@ class _Model:
         encoder = job.backbone.load(job.layers, self.device, job.dtype)
         self._loaded = (job, encoder)
         return encoder
+
+
+def _attending(encoder: Encoder, kernel: AttentionKernel) -> Encoder:
+    def encode(pixels: Float[Tensor, "B F rgb Y X"]) -> dict[Layer, Float[Tensor, "B T H W C"]]:
+        with attention_kernel(kernel):
+            return encoder(pixels)
+
+    return encode

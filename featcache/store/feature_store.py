@@ -5,19 +5,17 @@ from shard files into the caller's buffer, one chunk for each clip and view (or 
 is verified when it is first read. The same files open in any Zarr client (`to_xarray`).
 """
 
-import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from glob import escape
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float16, Float32, Int8, Int64, Integer
+from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
 
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT
@@ -26,10 +24,12 @@ from featcache.store.clip_table import read_clip_table, read_previews, refuse_ot
 from featcache.store.frame_table import read_frame_table
 from featcache.store.header import StoreHeader, read_header
 from featcache.store.matching import refuse_other, unfinished
-from featcache.store.reading import AsStored, Destination, LayerReader, Threads, UnreadableChunk, buffer_for
+from featcache.store.reading.destinations import AsStored, Destination, buffer_for
+from featcache.store.reading.layer_reader import LayerReader, UnreadableChunk
+from featcache.store.reading.shard_file import OpenShards, misshapen
+from featcache.store.reading.threads import READ_THREADS, Threads
 from featcache.store.rows import Rows
-from featcache.store.shards import DamagedShard, OpenShards, file_bytes
-from featcache.store.spec import ArraySpec, FeatureSpec
+from featcache.store.spec import FeatureSpec
 from featcache.store.targets import Targets, open_targets
 from featcache.store.zarr_format import shard_key
 
@@ -41,9 +41,6 @@ LOOKED_AT = 4
 
 MOST_BROKEN = 99
 """Broken shards that are counted before a store is refused."""
-
-READ_THREADS = 4
-"""Enough to keep a local disk or the page cache busy."""
 
 
 class FeatureStore:
@@ -206,6 +203,34 @@ class FeatureStore:
         self._read(layer, chunks, lambda: AsStored(*buffers), verify, threads)
         return levels, scales
 
+    def read_mapped(
+        self,
+        clips: Sequence[int] | Integer[np.ndarray, " B"],
+        *,
+        views: int | Sequence[int] | Integer[np.ndarray, " B"] = 0,
+        layer: Layer | None = None,
+        verify: bool = True,
+        threads: int = READ_THREADS,
+    ) -> tuple[list[Shaped[np.ndarray, "t H W *C"]], ...] | None:
+        """What `read` (of int8, `read_quantized`) gives, where it lies: the pages of mapped files, no copy.
+
+        A list of tokens, and of int8 one of scales; in each as many pieces for every clip, in order: all of
+        its steps in one, or a step each where frames are stored once. They last as long as they are held,
+        are in memory when this returns, and are read-only. None where files may not be mapped, as those of
+        network file systems. Arguments and errors: as `read`.
+        """
+        chunks, layer = self._chunks(clips, views), self._layer(layer)
+        try:
+            found = self._readers[layer].pages(chunks, verify=verify, threads=threads, pool=self._threads)
+        except UnreadableChunk as problem:
+            raise StoreError(self._unreadable(layer, problem)) from problem.__cause__
+        if found is None:
+            return None
+        pairs = zip(self.spec.arrays(layer), found, strict=True)
+        return tuple(
+            [np.ndarray(array.of_a_piece, array.dtype, piece) for piece in of] for array, of in pairs
+        )
+
     def previews(self) -> dict[int, bytes]:
         """Clip number -> JPEG strip of a few clips as the backbone was given them; empty if none are kept.
 
@@ -220,15 +245,7 @@ class FeatureStore:
         The others are looked at in the same way when they are first read.
         """
         shards = sorted({i * (self.spec.n_shards - 1) // (LOOKED_AT - 1) for i in range(LOOKED_AT)})
-        for layer, reader in self._readers.items():
-            for number, array in enumerate(self.spec.arrays(layer)):
-                for shard in shards:
-                    try:
-                        reader.opened(number, shard)
-                    except FileNotFoundError:
-                        continue
-                    except DamagedShard as problem:
-                        yield f"{self.path / shard_key(array, shard)} {problem}"
+        return chain.from_iterable(reader.strange(shards) for reader in self._readers.values())
 
     def to_xarray(self) -> "xarray.Dataset":
         """The store as a lazy Dataset: one array per layer, one chunk per clip and view, clip ids beside.
@@ -259,8 +276,6 @@ class FeatureStore:
         verify: bool,
         threads: int,
     ) -> None:
-        if not len(chunks):
-            return
         try:
             self._readers[layer].read(chunks, destination, verify=verify, threads=threads, pool=self._threads)
         except UnreadableChunk as found:
@@ -347,8 +362,10 @@ def finished(store: FeatureStore) -> FeatureStore:
         raise StoreError(unfinished(store.path, store.header))
     # First, for its length bounds what else is looked at.
     refuse_other_clip_table(store.path, store.header)
-    misshapen = (problem for array in spec.all_arrays for problem in _misshapen(store, array))
-    if broken := list(islice(misshapen, MOST_BROKEN + 1)) or list(store.strange_shards()):
+    problems = chain.from_iterable(
+        misshapen(store.path, array, store.skipped_rows) for array in spec.all_arrays
+    )
+    if broken := list(islice(problems, MOST_BROKEN + 1)) or list(store.strange_shards()):
         n = len(broken) - 1
         more = f" (and {n if n < MOST_BROKEN else f'{n} or'} more)" if n else ""
         raise StoreError(
@@ -381,20 +398,3 @@ def readable_stores(cache_dir: Path | str, *names: str) -> tuple[list[FeatureSto
             if not path.name.startswith("targets-"):
                 problems.append(str(problem))
     return stores, problems
-
-
-def _misshapen(store: FeatureStore, array: ArraySpec) -> Iterator[str]:
-    """Shard files that are missing or not of the one size they can have, from a `stat` each."""
-    skipped = Counter(row // store.spec.clips_per_shard for row in store.skipped_rows)
-    for shard in range(store.spec.n_shards):
-        kept = len(store.spec.rows_of_shard(shard)) - skipped[shard]
-        path = f"{store.path}/{shard_key(array, shard)}"
-        try:
-            size = os.stat(path).st_size  # noqa: PTH116 - of thousands, each a name of a dozen parts
-        except FileNotFoundError:
-            yield f"{path} is missing"
-        except OSError as problem:
-            yield f"{path} cannot be looked at ({problem.strerror})"
-        else:
-            if size != (wanted := file_bytes(array, kept * array.rows.chunks_per_row)):
-                yield f"{path} has {size} bytes instead of {wanted}"

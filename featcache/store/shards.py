@@ -10,14 +10,11 @@ and of the index for every shard: one small read tells whether a file is the sha
 every chunk is then held against a sum that is known to be its own. Stores of version 1 have neither.
 """
 
-import mmap
 import os
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 from einops import rearrange
@@ -26,13 +23,10 @@ from jaxtyping import Bool, Shaped, UInt32, UInt64
 
 from featcache.errors import StoreError
 from featcache.store.spec import CRC_BYTES, ArraySpec, FeatureSpec
-from featcache.system.files import IrregularFileError, beyond, is_local, naming, open_regular, write_all
+from featcache.system.files import IrregularFileError, beyond, naming, open_regular, write_all
 
 ABSENT = 2**64 - 1
 """Offset and length, in the index, of a chunk that was never written."""
-
-MAX_OPEN_SHARDS = 128
-"""Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
 
 DAMAGED = ".damaged"
 """Ending of a shard file set aside: not a chunk key, so no Zarr client sees it."""
@@ -115,121 +109,6 @@ class Tail:
         return Tail(self.index, sums)
 
 
-class ShardFile:
-    """An open shard and its tail; closed when the last thread that reads from it lets go."""
-
-    __slots__ = ("_bytes", "_map", "_mapped", "fd", "tail")
-
-    def __init__(
-        self,
-        path: Path,
-        array: ArraySpec,
-        *,
-        digest: str | None = None,
-        tail: Tail | None = None,
-        mapped: bool = True,
-    ) -> None:
-        """Open a shard.
-
-        Args:
-            path: of the file.
-            array: whose shard it is.
-            digest: the one that its tail must have; None asks for none.
-            tail: its tail, where that was read and compared before.
-            mapped: whether `copy_into` may map the file.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            DamagedShard: its tail cannot be trusted, or has another digest.
-        """
-        self.fd = -1
-        self.fd = _opened(path)
-        with naming(path):
-            self.tail = _trusted_tail(self.fd, array, digest) if tail is None else tail
-        self._mapped = mapped
-        self._map: mmap.mmap | None = None
-
-    def read_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
-        """Read chunk number `slot` of the index into `out` with one system call, and compare its checksum.
-
-        Raises:
-            DamagedShard: the file ends too early, or the chunk has another checksum.
-        """
-        offset, sums = int(self.tail.index[slot, 0]), self.tail.sums
-        read_chunk_into(self.fd, offset, out, expected=None if sums is None else int(sums[slot]))
-
-    def copy_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
-        """Copy chunk number `slot` to `out`, unverified: from the mapped file, where it may be mapped.
-
-        A copy between memories takes half the processor's time of `preadv`, which goes page by page; but it
-        cannot report a disk that fails, so a chunk that was never read comes by `read_into`. Nor can it
-        report a server that has cut the file: then the process ends, so files of network file systems are
-        never mapped (`featcache.system.files.is_local`).
-
-        Raises:
-            DamagedShard: the file ends too early.
-        """
-        offset = int(self.tail.index[slot, 0])
-        if not self._mapped:
-            read_chunk_into(self.fd, offset, out, verify=False)
-            return
-        end, size = offset + out.nbytes, os.fstat(self.fd).st_size
-        # Asked each time: to touch a page that is no more is the end of the process.
-        if size < end:
-            raise DamagedShard(f"is truncated: {size} bytes, the chunk at byte {offset} ends at {end}")
-        if self._map is None or len(self._map) < end:
-            mapped = mmap.mmap(self.fd, 0, prot=mmap.PROT_READ)
-            # The order matters to other threads: who sees the map finds the bytes.
-            self._bytes, self._map = np.frombuffer(mapped, np.uint8), mapped
-        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        # Pages that have left the cache come in one go, not as they are touched.
-        self._map.madvise(mmap.MADV_WILLNEED, start, end - start)
-        np.copyto(out.ravel().view(np.uint8), self._bytes[offset:end])
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-
-class OpenShards:
-    """Shards kept open between reads, the least recently used closed first; for any number of threads.
-
-    Tails are small and are all kept: random reads of ten thousand shards find few of them still open.
-    """
-
-    def __init__(self) -> None:
-        self._mapped: bool | None = None
-        self._files: OrderedDict[Path, ShardFile] = OrderedDict()
-        self._tails: dict[Path, Tail] = {}
-        self._lock = Lock()
-
-    def held(self, paths: Iterable[Path]) -> list[ShardFile | None]:
-        """The open shards at `paths`, None where one is to be opened first: one lock for a whole batch."""
-        with self._lock:
-            return [self._used(path) for path in paths]
-
-    def get(self, path: Path, array: ArraySpec, digest: str | None = None) -> ShardFile:
-        """The open shard of `array` at `path`; arguments and errors are those of `ShardFile`."""
-        with self._lock:
-            if (held := self._used(path)) is not None:
-                return held
-            tail = self._tails.get(path)
-        if self._mapped is None:
-            self._mapped = is_local(path)
-        file = ShardFile(path, array, digest=digest, tail=tail, mapped=self._mapped)
-        with self._lock:
-            self._files[path], self._tails[path] = file, file.tail
-            if len(self._files) > MAX_OPEN_SHARDS:
-                self._files.popitem(last=False)
-        return file
-
-    def _used(self, path: Path) -> ShardFile | None:
-        file = self._files.get(path)
-        if file is not None:
-            self._files.move_to_end(path)
-        return file
-
-
 def write_chunks(
     fds: Sequence[int],
     chunks: Iterable[tuple[Shaped[np.ndarray, "..."], ...] | None],
@@ -284,16 +163,6 @@ def read_tail(fd: int, array: ArraySpec) -> Tail:
     return Tail(index, sums if _has_sums(array) else None)
 
 
-def _trusted_tail(fd: int, array: ArraySpec, digest: str | None) -> Tail:
-    """The tail of an open shard, once it was found to have `digest`, if one is given."""
-    tail = read_tail(fd, array)
-    if digest is None:
-        return tail
-    tail = tail.with_sums(fd)
-    tail.refuse_other(digest)
-    return tail
-
-
 def read_chunk_into(
     fd: int, offset: int, out: Shaped[np.ndarray, "..."], *, verify: bool = True, expected: int | None = None
 ) -> None:
@@ -330,7 +199,7 @@ def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bo
         FileNotFoundError: there is no such file.
         DamagedShard: truncated, too long, or with an index that is damaged or not ours.
     """
-    fd = _opened(path)
+    fd = open_shard(path)
     try:
         with naming(path):
             tail, size = read_tail(fd, array), os.fstat(fd).st_size
@@ -349,8 +218,13 @@ def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bo
         os.close(fd)
 
 
-def _opened(path: Path) -> int:
-    """A file descriptor of the regular file at `path`."""
+def open_shard(path: Path) -> int:
+    """A file descriptor of the shard at `path`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        DamagedShard: it is no regular file.
+    """
     try:
         return open_regular(path, os.O_RDONLY)
     except IrregularFileError:

@@ -54,6 +54,11 @@ class ArraySpec:
         return (1, *(1 for _ in self.rows.view_shape), *self.of_a_chunk)
 
     @property
+    def of_a_piece(self) -> tuple[int, ...]:
+        """Shape of a chunk with its steps in front: (step, row, column, ...), a frame's is one step."""
+        return self.of_a_chunk if self.rows.axis == "clip" else (1, *self.of_a_chunk)
+
+    @property
     def shard_shape(self) -> tuple[int, ...]:
         """All chunks of `rows_per_shard` rows: the unit of writing."""
         return (self.rows_per_shard, *self.rows.view_shape, *self.of_a_chunk)

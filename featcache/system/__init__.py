@@ -1,1 +1,1 @@
-"""The machine: devices, threads, files that appear whole, and the console."""
+"""The machine: devices, threads, files that appear whole, what comes from the web, and the console."""

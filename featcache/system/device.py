@@ -1,16 +1,29 @@
-"""Which device to run on and in which precision, from what a user wrote; and memory on its way to and fro."""
+"""Which device to run on, in which precision and by which attention kernel; its memory, and the host's for it."""
 
 import ctypes
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featcache.errors import CallError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+AttentionKernel = Literal["torch", "flash", "cudnn", "efficient", "math"]
+"""Who computes `scaled_dot_product_attention`; `torch` leaves it to torch, by device, dtype and shape."""
+
+_BACKENDS: dict[AttentionKernel, SDPBackend] = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
 
 M_MMAP_THRESHOLD = -3
 """The number of glibc's option (malloc.h)."""
@@ -58,9 +71,48 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
+@contextmanager
+def attention_kernel(name: AttentionKernel) -> Iterator[None]:
+    """Attention by this kernel first, by the others where it refuses a shape or a dtype (flash: float32).
+
+    Kernels differ in last bits. On a CPU torch has flash and math only.
+    """
+    if name == "torch":
+        yield
+        return
+    # Math takes everything, and a CPU looks at what is allowed, not at the order.
+    others = () if name == "math" else (backend for other, backend in _BACKENDS.items() if other != name)
+    with sdpa_kernel([_BACKENDS[name], *others], set_priority=True):
+        yield
+
+
+def choose_attention_kernel(name: str) -> AttentionKernel:
+    """The attention kernel called `name`.
+
+    Raises:
+        CallError: there is none.
+    """
+    known: dict[str, AttentionKernel] = {one: one for one in get_args(AttentionKernel)}
+    if name not in known:
+        raise CallError(f"--attention-kernel {name}: write {', '.join(known)}.")
+    return known[name]
+
+
 def device_name(device: torch.device) -> str:
     """The device as results tables name it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device; of the host, what the page cache can give up is among them."""
+    if device.type == "cuda":
+        # What torch holds for later is free to us: after a sweep's first pass that is nearly everything.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    raise OSError("/proc/meminfo does not say what memory is available")
 
 
 def host_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Shaped[Tensor, "..."]:

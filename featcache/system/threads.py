@@ -1,6 +1,5 @@
 """Threads for work that is already split among them, where torch would split each piece once more."""
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,11 +10,6 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-def usable_cores() -> int:
-    """The cores that this process may run on, which a cluster's scheduler may make fewer than there are."""
-    return len(os.sched_getaffinity(0))
 
 
 def single_threaded_pool(n_threads: int, name: str) -> ThreadPoolExecutor:

@@ -6,6 +6,7 @@ Stage two sees no data, but it sees what stores say of theirs; where the files a
 import shlex
 from collections.abc import Iterator, Mapping
 from itertools import combinations
+from pathlib import Path
 
 from featcache.clips import shared_between
 from featcache.errors import StoreError
@@ -30,6 +31,23 @@ def remarks(stores: Mapping[str, FeatureStore], manifest: Manifest, *, extract: 
         *(line for role, store in stores.items() for line in _changes(role, store, manifest, extract)),
         *shared(stores),
     ]
+
+
+class Remarked:
+    """The remarks on the stores of many runs; each set of stores is looked at once: that reads all clips."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._seen: set[tuple[tuple[str, Path], ...]] = set()
+
+    def new(self, stores: Mapping[str, FeatureStore], *, extract: str) -> list[str]:
+        """As `remarks`; nothing where these very stores had theirs before."""
+        these = tuple((role, store.path) for role, store in stores.items())
+        if these in self._seen:
+            return []
+        found = remarks(stores, self._manifest, extract=extract)
+        self._seen.add(these)
+        return found
 
 
 def shared(stores: Mapping[str, FeatureStore]) -> list[str]:

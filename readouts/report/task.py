@@ -70,7 +70,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         with gaps.around(f"pictures of {results.title}"):
             drawn = figures_of(results.task, run)
         with gaps.around(f"clips of {results.title}"):
-            clips = _clips(run, results.task, pictures_of(run.store, gaps))
+            clips = _clips(run, results.task)
     shown = _shown(every)
     intervals = [found for one in shown if (found := results.interval(one.rows, results.role))]
     differences = _differences(results)
@@ -213,17 +213,18 @@ def _evaluated_run(results: TaskResults, results_dir: Path, gaps: Gaps) -> Evalu
             if (targets := store.targets) is not None:
                 ours = [row for row in results.rows if row["run"] == best["run"]]
                 run = sorted(ours, key=lambda row: str(row["readout"]))
-                return EvaluatedRun.of(run, store, targets, results.baselines.get("val", {}), results_dir)
+                baselines = results.baselines.get("val", {})
+                return EvaluatedRun.of(run, targets, pictures_of(store, gaps), baselines, results_dir)
     return None
 
 
-def _clips(run: EvaluatedRun, task: Task, pictures: Mapping[int, bytes]) -> list[dict[str, Any]]:
+def _clips(run: EvaluatedRun, task: Task) -> list[dict[str, Any]]:
     """A few clips with the probability of every class, for tasks of one yes or no an output."""
     names, targets = task.output_names, run.targets
     if "labels" not in targets or targets.shape("labels")[1:] != (len(names),):
         return []
     shown = []
-    for index, frames in run.positions(pictures)[:CLIPS_SHOWN]:
+    for index, frames in run.pictured[:CLIPS_SHOWN]:
         labels = targets.rows("labels", run.clips[index : index + 1])[0]
         classes = [
             {

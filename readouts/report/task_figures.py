@@ -15,14 +15,12 @@ from einops import rearrange
 from jaxtyping import Float, Int64, UInt8
 from PIL import Image
 
-from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import CLIP_UNITS, Targets
 from readouts.features.draws import evenly
 from readouts.heads.tracking import as_tracks
 from readouts.metrics.tracking import nearest_endpoint_error
 from readouts.report import figures
 from readouts.report.figures import PageFigure
-from readouts.report.gaps import Gaps, pictures_of
 from readouts.results.per_clip import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
@@ -47,10 +45,11 @@ class EvaluatedRun:
 
     row: Mapping[str, Any]
     """The row of one of its readouts, in the results table."""
-    store: FeatureStore
     targets: Targets
     clips: Int64[np.ndarray, " n"]
     """The clips whose predictions were kept."""
+    pictures: Mapping[int, bytes]
+    """Clip number -> its JPEG strip, of a few clips of the split."""
     ids: Sequence[str]
     outputs: Outputs
     """Readout -> its outputs, a row for each of `clips`."""
@@ -63,8 +62,8 @@ class EvaluatedRun:
     def of(
         cls,
         rows: Sequence[Mapping[str, Any]],
-        store: FeatureStore,
         targets: Targets,
+        pictures: Mapping[int, bytes],
         baselines: Mapping[str, Mapping[str, float]],
         results_dir: Path,
     ) -> "EvaluatedRun":
@@ -77,19 +76,20 @@ class EvaluatedRun:
         table, outputs = read_predictions(RunFolder.of(results_dir, row), "val")
         return cls(
             row=row,
-            store=store,
             targets=targets,
             clips=np.asarray(table.column("clip"), np.int64),
+            pictures=pictures,
             ids=table.column("id").cast(pa.string()).to_pylist(),
             outputs=outputs,
             scores={r["readout"]: json.loads(r["scores"])["val"] for r in rows},
             baselines=baselines,
         )
 
-    def positions(self, pictures: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
-        """Position among `clips`, and the picture, of those that are among them."""
+    @property
+    def pictured(self) -> list[tuple[int, bytes]]:
+        """Position among `clips`, and the picture, of those that have one."""
         positions = {clip: i for i, clip in enumerate(self.clips.tolist())}
-        return [(positions[clip], frames) for clip, frames in pictures.items() if clip in positions]
+        return [(positions[clip], frames) for clip, frames in self.pictures.items() if clip in positions]
 
     def name_of(self, index: int) -> str:
         """A clip as people know it: by its sequence or video where the data say which, else by its id."""
@@ -159,8 +159,7 @@ def _videos(
     marked: np.ndarray,
 ) -> list[PageFigure]:
     shown = []
-    # Those that cannot be shown are said beside the clips.
-    for index, strip in run.positions(pictures_of(run.store, Gaps()))[:VIDEOS_SHOWN]:
+    for index, strip in run.pictured[:VIDEOS_SHOWN]:
         frames = strip_frames(strip)
         image = figures.end_points(
             frames[0], frames[-1], chosen["queries"][index], predicted[index], chosen["ends"][index],

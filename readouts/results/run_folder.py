@@ -112,8 +112,9 @@ class Curve:
         self.path = path
         # Of a run that begins nothing is taken over: then nothing that is there can be in the way.
         points = read_curve(path) if steps else []
-        self.points = [point for point in points if point["step"] in set(steps)]
-        if missing := sorted(set(steps) - {point["step"] for point in self.points}):
+        kept = set(steps)
+        self.points = [point for point in points if point["step"] in kept]
+        if missing := sorted(kept - {point["step"] for point in self.points}):
             raise StoreError(
                 f"{path} lacks the points of steps {few(missing)}, and the checkpoint beside it is of step "
                 f"{steps[-1]}. {_DELETE_BOTH}"

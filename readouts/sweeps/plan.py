@@ -223,7 +223,7 @@ def _of_one_store(
         for cell in cells
         for layer in (layers if cell.layer == EVERY_LAYER else [cell.layer])
     ]
-    trials, problems = [], []
+    trials, problems, remarked = [], [], origins.Remarked(folders.manifest)
     for of_layer in grouped(settled, lambda cell: cell.layer).values():
         try:
             splits = open_splits(of_layer[0], task, folders)
@@ -232,7 +232,7 @@ def _of_one_store(
             continue
         stores = {role: split.store for role, split in splits.items()}
         try:
-            remarks += origins.remarks(stores, folders.manifest, extract=command)
+            remarks += remarked.new(stores, extract=command)
         except StoreError as problem:
             problems.append(MissingStore(cells=tuple(of_layer), problem=str(problem), command=command))
             continue

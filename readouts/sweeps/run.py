@@ -23,6 +23,7 @@ from featcache.system.console import Progress, extract_command, message_of, sile
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
 from readouts.features import origins
+from readouts.features.preloading import Preloads
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
@@ -181,6 +182,7 @@ class _Runner:
         self.failures: list[Failure] = []
         self.skipped: list[Trial] = []
         self.notes: list[str] = []
+        self.preloads = Preloads(device)
         self.done = 0
         """Steps of the sweep before the current pass."""
 
@@ -203,7 +205,7 @@ class _Runner:
 
     def score_test(self, trials: Sequence[Trial]) -> None:
         """Score test of runs that have ended."""
-        ready = []
+        ready, remarked = [], origins.Remarked(self.folders.manifest)
         for trial in trials:
             task = trial.run.task
             try:
@@ -213,7 +215,7 @@ class _Runner:
                     trial.cell.backbone, task.name, cache_dir=self.folders.cache_dir,
                     manifest=self.folders.manifest_file,
                 )  # fmt: skip
-                self.notes += origins.remarks(stores, self.folders.manifest, extract=extract)
+                self.notes += remarked.new(stores, extract=extract)
             except StoreError as problem:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
             else:
@@ -246,9 +248,12 @@ class _Runner:
                 device=self.device,
                 commands={trial.run.id: trial.command for trial in trials},
                 sweep_name=self.name,
+                preloads=self.preloads,
                 progress=self._progress,
             )
         except Exception as problem:
+            if isinstance(problem, torch.OutOfMemoryError):
+                self.preloads.drop()
             # Its frames hold all heads of the pass, and what it lacked may have been memory.
             clear_frames(problem.__traceback__)
             return problem

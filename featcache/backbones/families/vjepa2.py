@@ -1,15 +1,18 @@
 """V-JEPA 2's encoder: transformers' layers, its files' keys one by one, its positions at the size of the run.
 
-The library takes positions from its config's `crop_size`, not from the frames, and runs other sizes silently
-wrong; so the config is made here, from the size that the frames are brought to. The predictor that the files
-hold beside the encoder is skipped.
+The library takes positions from its config's `crop_size`, not from the frames, runs other sizes silently
+wrong, and makes the angles in every layer, in the model's own precision (in bfloat16 one of step 15 is off by
+0.03 rad). Here they are made once a pass, of the run's grid, in float32. The predictor that the files hold
+beside the encoder is skipped.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from einops import rearrange
+import torch
+from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,8 +22,8 @@ from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.backbones.weights.key_map import KeyMap, renamed
-from featcache.errors import CallError, WeightsError
-from featcache.spec import Layer
+from featcache.errors import WeightsError
+from featcache.spec import Layer, TokenGrid
 from featcache.system.json_files import read_json
 
 SKIPPED = ("predictor.",)
@@ -35,7 +38,7 @@ class Vjepa2Model(nn.Module):
 
     def __init__(self, size: ViTSize, *, n_blocks: int, normed: bool) -> None:
         super().__init__()
-        self.grid = size.grid
+        self.grid, self.head_width = size.grid, size.block.width // size.block.heads
         self.patches = PatchEmbedding(size.patch, size.block.width)
         self.layer = nn.ModuleList(_library_layers(size, n_blocks))
         self.layernorm = nn.LayerNorm(size.block.width, eps=size.block.eps) if normed else None
@@ -45,7 +48,9 @@ class Vjepa2Model(nn.Module):
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
         state = rearrange(self.patches(frames), "b t n d -> b (t n) d")
-        return tokens_after(self.layer, self.layernorm, state, layers, self.grid)
+        angles = rotation(self.grid, self.head_width, like=state)
+        blocks = (partial(layer, position_mask=angles) for layer in self.layer)
+        return tokens_after(blocks, self.layernorm, state, layers, self.grid)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,11 +95,40 @@ def _refuse_other_config(path: Path, name: str, size: ViTSize) -> None:
         raise WeightsError(f"{path} is not {name}: {', '.join(differing)}. Give the model by its own name.")
 
 
+def rotation(
+    grid: TokenGrid, head_width: int, like: Float[Tensor, "*axes"]
+) -> tuple[Float[Tensor, "S D"], Float[Tensor, "S D"]]:
+    """Cosine and sine that turn each token's queries and keys, in float32 until they are as `like`.
+
+    A third of the D channels, rounded down to an even number d, is for each of step, row and column: the
+    d / 2 angles n * 10000^(-2 i / d) of place n, and then all of them once more. So two neighbours, which are
+    turned together, have different angles: the models were trained that way. Channels left over stay.
+    """
+    each = 2 * (head_width // 3 // 2)
+    frequency = 1 / 10000 ** (torch.arange(each // 2, device=like.device) / (each / 2))
+    places = torch.cartesian_prod(
+        *(torch.arange(n, device=like.device) for n in (grid.steps, grid.rows, grid.columns))
+    )
+    angles = [repeat(place[:, None] * frequency, "s d -> s (two d)", two=2) for place in places.unbind(1)]
+    left_over = torch.zeros(len(places), head_width - 3 * each, device=like.device)
+    turned = torch.cat([*angles, left_over], dim=1)
+    return turned.cos().to(like.dtype), turned.sin().to(like.dtype)
+
+
+def _turned(
+    channels: Float[Tensor, "B h S D"], angles: tuple[Float[Tensor, "S D"], Float[Tensor, "S D"]]
+) -> Float[Tensor, "B h S D"]:
+    """Queries or keys, each pair of neighbouring channels turned."""
+    cosine, sine = angles
+    first, second = rearrange(channels, "b h s (d two) -> two b h s d", two=2)
+    across = rearrange([-second, first], "two b h s d -> b h s (d two)")
+    turned: Tensor = channels * cosine + across * sine
+    return turned
+
+
 def _library_layers(size: ViTSize, n_blocks: int) -> list[nn.Module]:
     config_class, layer_class = _library_classes()
-    block, (rows, columns), (tubelet, patch_rows, patch_columns) = size.block, size.input_size, size.patch
-    if rows != columns or patch_rows != patch_columns:
-        raise CallError(f"V-JEPA 2 takes square frames and patches, not {rows} x {columns} pixels.")
+    block = size.block
     # Half a channel more than a whole number survives the library's rounding down.
     ratio = (block.mlp + 0.5) / block.width
     config = config_class(
@@ -105,16 +139,17 @@ def _library_layers(size: ViTSize, n_blocks: int) -> list[nn.Module]:
         layer_norm_eps=block.eps,
         hidden_act="gelu",
         qkv_bias=True,
-        patch_size=patch_rows,
-        tubelet_size=tubelet,
-        crop_size=rows,
-        frames_per_clip=size.n_frames,
         attn_implementation="sdpa",
     )
-    return [
+    layers = [
         layer_class(config, hidden_size=block.width, num_attention_heads=block.heads, mlp_ratio=ratio)
         for _ in range(n_blocks)
     ]
+    for layer in layers:
+        # What the layer is given as masks becomes the positions, by which queries and keys are turned.
+        layer.attention.get_position_ids = lambda _, masks: masks
+        layer.attention.apply_rotary_embeddings = _turned
+    return layers
 
 
 def _library_classes() -> tuple[Any, Any]:

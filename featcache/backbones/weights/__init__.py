@@ -1,1 +1,1 @@
-"""Weight files: where they are, what is in them, and how they get here."""
+"""Weight files: where they are, what is in them, and whether they are what they were."""

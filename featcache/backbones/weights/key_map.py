@@ -139,10 +139,11 @@ class KeyMap:
         return parameters
 
 
-def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> TensorFile:
+def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> tuple[TensorFile, KeyMap]:
     """The file under the keys of its model, where a wrapper of training put its own name before all of them.
 
     That is told in one line. A file that fits as it is stays as it is, and so does one that fits in no way.
+    The table of what is given comes with it: to make one takes the whole model's names.
 
     Args:
         file: of any keys.
@@ -152,14 +153,16 @@ def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> TensorFi
         WeightsError: it would fit without a word that is no wrapper's, as `teacher`: perhaps another model.
     """
     words, shapes = [], file.shapes
-    while not key_map(shapes).fits(shapes):
+    table = as_it_is = key_map(shapes)
+    while not table.fits(shapes):
         first = {key.partition(".")[0] for key in shapes}
         if len(first) != 1 or any("." not in key for key in shapes):
-            return file
+            return file, as_it_is
         words.append(first.pop())
         shapes = {key.partition(".")[2]: shape for key, shape in shapes.items()}
+        table = key_map(shapes)
     if not words:
-        return file
+        return file, table
     prefix = "".join(f"{word}." for word in words)
     if strange := [word for word in words if word not in _WRAPPERS]:
         raise WeightsError(
@@ -172,7 +175,7 @@ def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> TensorFi
         "wrapper: read without it"
     )
     part_of = {name: file.part_of[prefix + name] for name in shapes if prefix + name in file.part_of}
-    return TensorFile(shapes, lambda name: file.read(prefix + name), file.origin, part_of)
+    return TensorFile(shapes, lambda name: file.read(prefix + name), file.origin, part_of), table
 
 
 def renamed(model: nn.Module, names: Mapping[str, str | tuple[str, ...]], prefix: str = "") -> Entries:

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from featcache.backbones import BACKBONES, backbone_table, download, load_backbone
 from featcache.backbones.download import download_weights
 from featcache.backbones.weights.locate import find_weights
-from featcache.errors import CallError, WeightsError
+from featcache.errors import CallError, DownloadError, WeightsError
 
 REVISION = "0" * 40
 
@@ -176,7 +176,7 @@ def test_a_digest_that_is_known_is_checked(
         "4ds_e", monkeypatch, files=("m.npz",), url=f"{url}/m.npz", n_bytes=7, digests={"m.npz": "0" * 64}
     )
     (folder / "m.npz").write_bytes(b"weights")
-    with pytest.raises(WeightsError, match="is wrong, and removed"):
+    with pytest.raises(DownloadError, match="is wrong, and removed"):
         run("4ds_e", tmp_path)
     assert not (tmp_path / "4ds_e").exists()
 
@@ -204,7 +204,7 @@ def test_from_the_hub_the_licence_comes_first_and_what_is_right_is_left_alone(
     assert "licence CC-BY-NC-4.0, NOT FOR COMMERCIAL USE" in said[0]
     assert {command for command, _, _ in site.asked} == {"HEAD"}
     paths[1].write_bytes(b"my own")
-    with pytest.raises(WeightsError, match=r"model\.safetensors has a sha256 other than .*: move it away"):
+    with pytest.raises(DownloadError, match=r"model\.safetensors has a sha256 other than .*: move it away"):
         run("videomae_l", tmp_path)
     assert paths[1].read_bytes() == b"my own"
 
@@ -231,7 +231,9 @@ def test_the_hub_s_file_goes_on_where_it_stopped(
     content = hashlib.shake_256(b"weights").digest(1_000_000)
     (folder / "model.safetensors").write_bytes(content)
     site.cut = 400_000
-    with pytest.raises(WeightsError, match=r"ended after 400,000 of 1,000,000 bytes\. What has come is kept"):
+    with pytest.raises(
+        DownloadError, match=r"ended after 400,000 of 1,000,000 bytes\. What has come is kept"
+    ):
         run("videomaev2_b", tmp_path)
     site.cut = None
     site.asked.clear()
@@ -247,7 +249,7 @@ def test_a_file_of_the_hub_that_is_not_what_it_says_is_removed(
     elsewhere("videomaev2_b", monkeypatch, revision=REVISION)
     (folder / "model.safetensors").write_bytes(b"weights")
     site.lie = True
-    with pytest.raises(WeightsError, match="is wrong, and removed"):
+    with pytest.raises(DownloadError, match="is wrong, and removed"):
         run("videomaev2_b", tmp_path)
     assert not (tmp_path / "videomaev2_b").exists()
 

@@ -1,6 +1,6 @@
 """A model of one file: its digest is the file's, it is cut where it may be, layers are checked."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -47,12 +47,14 @@ class Shift(nn.Module):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shifting(PretrainedBackbone):
     made: list[tuple[int, bool]]
+    tables: list[Shapes] = field(default_factory=list)
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
         self.made.append((n_blocks, normed))
         return Shift(n_blocks)
 
     def key_map(self, found: Shapes) -> KeyMap:
+        self.tables.append(found)
         return KeyMap({"shift": Entry(("by",), (1,))})
 
 
@@ -65,7 +67,7 @@ def backbone(tmp_path: Path) -> Shifting:
 def test_only_what_the_deepest_layer_needs_is_made_and_loaded(backbone: Shifting) -> None:
     layers = (Layer(2), Layer(1))
     encoder = backbone.load(layers, torch.device("cpu"), torch.float32)
-    assert backbone.made == [(2, False)]
+    assert backbone.made == [(2, False)] and len(backbone.tables) == 1
     tokens = encoder(torch.zeros(1, 1, 3, 2, 2))
     assert {layer: float(values.max()) for layer, values in tokens.items()} == {Layer(2): 1.0, Layer(1): 0.5}
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from einops import rearrange
 
+from featcache.backbones import parts
 from featcache.backbones.parts import PatchEmbedding, attend, sinusoid, stretched, tokens_after
 from featcache.spec import Layer, TokenGrid
 
@@ -65,3 +66,20 @@ def test_attention_by_hand() -> None:
     # Two heads of one channel: queries of 0 attend to both tokens alike.
     qkv = torch.tensor([[[0.0, 0, 5, 5, 1, 3], [0, 0, 7, 9, 2, 5]]])
     assert attend(qkv, heads=2).tolist() == [[[1.5, 4.0], [1.5, 4.0]]]
+
+
+def test_capped_attention_is_the_same_a_few_sequences_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    qkv = 8 * torch.randn(5, 6, 3 * 8, generator=torch.Generator().manual_seed(0))
+    whole = attend(qkv, 2, soft_cap=2.0)
+    # Two sequences of 6 x 6 logits of 2 heads, in float32, and not a third.
+    monkeypatch.setattr(parts, "CACHED_LOGIT_BYTES", 3 * 4 * 2 * 36 - 1)
+    sizes: list[int] = []
+    capped = parts._capped_attention
+    monkeypatch.setattr(
+        parts, "_capped_attention", lambda some, *rest: [sizes.append(len(some)), capped(some, *rest)][1]
+    )
+    assert torch.equal(attend(qkv, 2, soft_cap=2.0), whole)
+    assert sizes == [2, 2, 1]
+    q, k, v = rearrange(qkv, "b s (qkv h d) -> qkv b h s d", qkv=3, h=2)
+    by_hand = (2 * torch.tanh(q @ k.mT / 2 / 2)).softmax(-1) @ v
+    torch.testing.assert_close(whole, rearrange(by_hand, "b h s d -> b s (h d)"))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend
 
 from featcache.backbones import load_backbone
 from featcache.data.readers import open_reader
@@ -319,10 +320,12 @@ def test_another_backbone_or_a_resume_lists_no_clip_again(
     assert first.clips.equals(second.clips)
 
 
-def test_a_store_goes_on_with_the_batch_it_was_begun_with(
+def test_a_store_goes_on_with_the_batch_and_the_kernel_it_was_begun_with(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
+    kernels: list[int] = []
+    some = torch.rand(1, 1, 2, 8)
 
     class Counting(Wrong):
         def load(self, *given: object) -> object:
@@ -330,12 +333,13 @@ def test_a_store_goes_on_with_the_batch_it_was_begun_with(
 
             def encode(pixels: torch.Tensor) -> object:
                 sizes.append(len(pixels))
+                kernels.append(torch._fused_sdp_choice(some, some, some))
                 return encoder(pixels)
 
             return encode
 
     job, write = replace(plan(), backbone=Counting(())), StoreWriter.write_shard
-    few = Machine(device=torch.device("cpu"), batch=3, shard_bytes=8 * 24_576)
+    few = Machine(device=torch.device("cpu"), batch=3, attention_kernel="math", shard_bytes=8 * 24_576)
 
     def killed(self: StoreWriter, shard: int, *rest: object) -> None:
         if shard == 1:
@@ -347,9 +351,11 @@ def test_a_store_goes_on_with_the_batch_it_was_begun_with(
         with pytest.raises(KeyboardInterrupt):
             extract(job, few, data_dir=tiny_data, cache_dir=tmp_path)
     sizes.clear()
-    store = extract(job, replace(few, batch=None), data_dir=tiny_data, cache_dir=tmp_path)
-    assert set(sizes) == {3}
-    assert store.provenance["batch"] == {"clip_views": 3, "device": "cpu"}
+    goes_on = replace(few, batch=None, attention_kernel=None)
+    store = extract(job, goes_on, data_dir=tiny_data, cache_dir=tmp_path)
+    assert set(sizes) == {3} and set(kernels) == {SDPBackend.MATH.value}
+    begun = {"clip_views": 3, "device": "cpu", "attention_kernel": "math"}
+    assert store.provenance["batch"] == begun
     assert "resumed_with" not in store.provenance
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
-from featcache.store import shards
 from featcache.store.feature_store import find_stores, open_features
+from featcache.store.reading import shard_file
 from tests.featcache.store.small_header import forge
 
 SKIPPED = {1: "broken JPEG", 6: "too short"}
@@ -101,6 +101,16 @@ def test_batches_in_any_order_into_one_buffer(example) -> None:
             assert same(out, tokens[clips, views])
             out[...] = 7
     assert same(store.read([], layer=layer), tokens[:0, 0])
+
+
+def test_mapped_batches_are_those_that_are_read(example) -> None:
+    made = example(skipped=SKIPPED)
+    store, clips, views = made.write(), [5, 0, 3, 3], [1, 0, 0, 1]
+    for layer in made.spec.layers:
+        (pieces,) = store.read_mapped(clips, views=views, layer=layer)
+        assert same(np.stack(pieces), store.read(clips, views=views, layer=layer))
+    with pytest.raises(StoreError, match=r"it was skipped at extraction"):
+        store.read_mapped([next(iter(SKIPPED))], layer=made.spec.layers[0])
 
 
 def test_the_only_layer_need_not_be_named(example) -> None:
@@ -284,7 +294,7 @@ def test_previews_come_back(example) -> None:
 
 
 def test_reading_from_many_threads_with_few_files_open(example, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MAX_OPEN_SHARDS", 2)
+    monkeypatch.setattr(shard_file, "MAX_OPEN_SHARDS", 2)
     made = example(n_clips=24, clips_per_shard=2)
     store = made.write()
     wrong: list[str] = []
@@ -423,6 +433,17 @@ def test_an_int8_store_is_read_dequantised_and_as_it_is(int8) -> None:
         store.read_quantized([2], layer=layer)[0], by_definition(made.tokens(layer)[[2], 0])[0]
     )
     assert np.abs(tokens - made.tokens(layer)[clips, views]).max() <= scales.max() * 0.51
+
+
+def test_mapped_int8_batches_are_those_that_are_read(int8, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, quantized = int8
+    layer = made.spec.layers[0]
+    for pieces, wanted in zip(
+        quantized.read_mapped([2, 0], layer=layer), quantized.read_quantized([2, 0], layer=layer), strict=True
+    ):
+        assert np.array_equal(np.stack(pieces), wanted)
+    monkeypatch.setattr(shard_file, "is_local", lambda path: False)
+    assert open_features(quantized.path).read_mapped([2], layer=layer) is None
 
 
 def test_zarr_clients_read_an_int8_store(int8) -> None:

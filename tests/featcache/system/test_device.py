@@ -1,13 +1,24 @@
 """Devices and precisions from words."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend
 
 from featcache.errors import CallError
-from featcache.system.device import choose_device, choose_precision, device_name, host_buffer
+from featcache.system.device import (
+    attention_kernel,
+    choose_attention_kernel,
+    choose_device,
+    choose_precision,
+    device_name,
+    free_memory,
+    host_buffer,
+)
 
 
 def test_the_cpu_computes_in_float32_and_a_gpu_in_bfloat16() -> None:
@@ -23,8 +34,21 @@ def test_wrong_words_are_named() -> None:
         choose_device("tpu9")
     with pytest.raises(CallError, match=f"torch sees {torch.cuda.device_count()} GPUs"):
         choose_device("cuda:63")
+    with pytest.raises(CallError, match="--attention-kernel fast: write torch, flash, cudnn"):
+        choose_attention_kernel("fast")
     with pytest.raises(CallError, match="--precision half: write float32, bfloat16 or auto"):
         choose_precision("half", torch.device("cpu"))
+
+
+def test_attention_goes_to_the_kernel_that_is_asked_for_and_to_another_where_that_refuses() -> None:
+    q, k, v = torch.rand(3, 1, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    by_itself, exact = torch._fused_sdp_choice(q, k, v), (q @ k.mT * 8**-0.5).softmax(-1) @ v
+    for name in ("torch", "flash", "cudnn", "efficient", "math"):
+        with attention_kernel(choose_attention_kernel(name)):
+            found = torch._fused_sdp_choice(q, k, v)
+            torch.testing.assert_close(F.scaled_dot_product_attention(q, k, v), exact)
+        assert (found == SDPBackend.MATH.value) == (name == "math"), name
+    assert torch._fused_sdp_choice(q, k, v) == by_itself != SDPBackend.MATH.value
 
 
 def test_freed_buffers_go_back_to_the_system() -> None:
@@ -42,6 +66,18 @@ large.clear()
 assert resident() - before < 40e6, resident() - before
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_torch_holds_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"mem_get_info": (10, 80), "memory_reserved": 60, "memory_allocated": 5}
+    for name, value in facts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_memory(torch.device("cuda")) == 10 + 60 - 5
+
+
+def test_of_the_host_what_the_page_cache_holds_is_free() -> None:
+    pages = os.sysconf("SC_PHYS_PAGES")
+    assert 0 < free_memory(torch.device("cpu")) < pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_memory_for_a_cpu_is_plain() -> None:

@@ -1,13 +1,12 @@
 """Threads that torch does not split further, and that change nothing for others."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from threading import current_thread
 
 import pytest
 import torch
 
-from featcache.system.threads import parallel_map, single_threaded_pool, usable_cores
+from featcache.system.threads import parallel_map, single_threaded_pool
 
 
 @pytest.fixture
@@ -52,13 +51,3 @@ def test_one_thread_maps_by_itself() -> None:
         assert set(parallel_map(lambda _: current_thread(), range(3))) == {current_thread()}
     finally:
         torch.set_num_threads(before)
-
-
-def test_cores_are_those_that_the_process_was_given() -> None:
-    given = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(given)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, given)
-    assert usable_cores() == len(given)

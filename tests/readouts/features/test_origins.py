@@ -12,7 +12,7 @@ from featcache.errors import StoreError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from featcache.system.changes import state_of
-from readouts.features.origins import remarks
+from readouts.features.origins import Remarked, remarks
 from tests.readouts.features.numbered import numbered, one_hot
 
 MakeSplit = Callable[..., FeatureStore]
@@ -100,3 +100,14 @@ def test_splits_that_share_clips_are_told_of_every_run(make_split: MakeSplit) ->
     }
     (line,) = remarks(videos, manifest, extract="")
     assert line.startswith("1 of the 1 videos of test are videos of train as well (train.bin)")
+
+
+def test_the_stores_of_many_runs_are_looked_at_once(listed: Any) -> None:
+    file, store, manifest = listed
+    file.write_text(file.read_text().replace("rest", "jump"))
+    os.utime(file, ns=(0, 0))
+    remarked = Remarked(manifest)
+    assert len(remarked.new({"val": store}, extract="scivid extract")) == 1
+    assert remarked.new({"val": store}, extract="scivid extract") == []
+    # In another role it is another set of stores.
+    assert len(remarked.new({"test": store}, extract="scivid extract")) == 1

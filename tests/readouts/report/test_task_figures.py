@@ -9,14 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from featcache.clips import Clip, ClipIndex
 from featcache.manifest import load_manifest
-from featcache.store.feature_store import FeatureStore
-from featcache.store.header import TargetsReference
 from featcache.store.target_writer import write_targets
 from featcache.store.targets import TargetArray, Targets, open_targets
 from readouts.report import figures
@@ -34,8 +31,8 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture
-def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeScene:
-    """The val split of a run: made-up features, targets of any kind, predictions of some clips."""
+def make_scene(tmp_path: Path) -> MakeScene:
+    """The val split of a run: targets of any kind, predictions of some clips."""
 
     def make(
         task: Task,
@@ -44,25 +41,19 @@ def make_scene(make_split: Callable[..., FeatureStore], tmp_path: Path) -> MakeS
         strips: Mapping[int, np.ndarray] | None = None,
     ) -> EvaluatedRun:
         n_clips = max(len(next(iter(outputs.values()))), 6)
-        store = make_split(
-            "val", RNG.normal(size=(n_clips, 1, 1, 2, 2, 4)), np.eye(7)[np.arange(n_clips) % 7]
-        )
         clips = ClipIndex.from_clips(
             Clip(id=f"clip {i}", source="s", record=i, n_source=16, digest="0" * 16) for i in range(n_clips)
         )
         targets = open_targets(write_targets(tmp_path / "targets", clips, arrays, {}))
-        if strips:
-            frames = {number: np.concatenate(list(strip), axis=1) for number, strip in strips.items()}
-            previews = {"clip": list(frames), "jpeg": [jpeg(image) for image in frames.values()]}
-            pq.write_table(pa.table(previews), store.path / "previews.parquet")
-        reference = TargetsReference(path=str(targets.path), fingerprint=targets.fingerprint)
-        store = FeatureStore(store.path, replace(store.header, targets=reference))
+        pictures = {
+            number: jpeg(np.concatenate(list(strip), axis=1)) for number, strip in (strips or {}).items()
+        }
         kept = np.arange(len(next(iter(outputs.values()))))
         return EvaluatedRun(
             row={},
-            store=store,
             targets=targets,
             clips=kept,
+            pictures=pictures,
             ids=[f"clip {i}" for i in kept],
             outputs=outputs,
             scores={kind: dict.fromkeys(keys_of(task, targets), 1.0) for kind in outputs},
@@ -248,8 +239,9 @@ def test_a_scene_is_read_from_what_a_run_left(make_scene: MakeScene, tmp_path: P
         "task": "calms21", "backbone": "toy", "run": "abc", "readout": "linear",
         "scores": '{"val": {"mean_AP": 0.5}}',
     }  # fmt: skip
-    scene = EvaluatedRun.of([row], made.store, made.targets, made.baselines, tmp_path / "results")
+    scene = EvaluatedRun.of([row], made.targets, {5: b"jpeg"}, made.baselines, tmp_path / "results")
     assert scene.clips.tolist() == [3, 5]
     assert scene.ids == ["x", "y"]
+    assert scene.pictured == [(1, b"jpeg")]
     np.testing.assert_array_equal(scene.outputs["linear"], values)
     assert scene.scores == {"linear": {"mean_AP": 0.5}}

@@ -111,6 +111,20 @@ def test_the_rule_for_positions_is_part_of_the_architecture(
         assert expected in str(part["positions"])
 
 
+def test_a_wrapper_s_name_before_the_keys_changes_neither_the_rule_nor_a_token(
+    golden_models: ReadGolden, last_tokens: LastTokens, tmp_path: Path
+) -> None:
+    for golden in golden_models("dinov2_*"):
+        plain = saved(golden, tmp_path)
+        found = plain.architecture(), last_tokens(plain, golden.clip)
+        state = {f"module.{key}": tensor for key, tensor in golden.released[""].items()}
+        path = tmp_path / f"{golden.name}_wrapped.pth"
+        torch.save(state, path)
+        wrapped = replace(plain, file=lambda path=path: path)
+        assert wrapped.architecture() == found[0]
+        assert torch.equal(last_tokens(wrapped, golden.clip), found[1])
+
+
 def cubic(distance: float) -> float:
     """Keys's kernel with torch's a = -0.75."""
     d = abs(distance)

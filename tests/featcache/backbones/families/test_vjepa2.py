@@ -6,8 +6,7 @@ Every classic mistake moves the tokens by far more than the tolerance; the tests
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from math import prod
+from math import cos, prod, sin
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,17 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from einops import rearrange
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featcache.backbones import BACKBONES, load_backbone
+from featcache.backbones import load_backbone
 from featcache.backbones.base import resolve_layers
 from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import vjepa2
 from featcache.backbones.families.vjepa2 import Vjepa2
+from featcache.backbones.inputs import model_input
 from featcache.backbones.sizes import BlockSize, ViTSize
-from featcache.errors import CallError, WeightsError
-from featcache.spec import Layer
+from featcache.errors import WeightsError
+from featcache.spec import Layer, TokenGrid
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -95,19 +96,43 @@ def test_positions_are_those_of_the_size_that_is_run(
         assert (distance(found, reference) < TOLERANCE) == right
 
 
-@pytest.mark.parametrize("wrong", [{"crop_size": 256}, {"hidden_act": "gelu_pytorch_tanh"}], ids=str)
-def test_golden_notices_another_config(
+def test_angles_are_the_library_s_bit_for_bit_in_float32_and_keep_it_in_bfloat16(
+    golden_models: ReadGolden, last_tokens: LastTokens, tmp_path: Path
+) -> None:
+    golden = golden_models("vjepa2*")[0]
+    backbone = saved(golden, tmp_path)
+    found: Any = backbone.load((backbone.info.last_layer,), CPU, torch.float32)
+    ours = found(golden.clip)[backbone.info.last_layer]
+    state = rearrange(
+        found.model.patches(model_input(golden.clip, backbone.info, CPU)), "b t n d -> b (t n) d"
+    )
+    for layer in found.model.layer:
+        del layer.attention.get_position_ids, layer.attention.apply_rotary_embeddings
+        layer.attention.grid_size = backbone.info.grid.rows
+        state = layer(state)[0]
+    theirs = found.model.layernorm(state).reshape(ours.shape)
+    assert torch.equal(ours, theirs)
+    # Step 15 at the second frequency, which bfloat16 does not hold as an angle.
+    grid = TokenGrid(steps=16, rows=1, columns=1, channels=1)
+    cosine, sine = vjepa2.rotation(grid, 64, like=torch.empty(0, dtype=torch.bfloat16))
+    angle = 15 * 10000 ** (-1 / 10)
+    assert cosine.dtype == torch.bfloat16 and cosine.shape == (16, 64)
+    assert float(cosine[15, 1]) == pytest.approx(cos(angle), abs=2**-9)
+    assert float(sine[15, 11]) == pytest.approx(sin(angle), abs=2**-9)
+    assert (cosine[:, 60:] == 1).all() and (sine[:, 60:] == 0).all()
+
+
+def test_golden_notices_the_tanh_gelu(
     golden_models: ReadGolden,
     last_tokens: LastTokens,
     distance: Distance,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    wrong: dict[str, Any],
 ) -> None:
     config_class, layer_class = vjepa2._library_classes()
 
     def changed(**fields: Any) -> Any:
-        return config_class(**{**fields, **wrong})
+        return config_class(**{**fields, "hidden_act": "gelu_pytorch_tanh"})
 
     monkeypatch.setattr(vjepa2, "_library_classes", lambda: (changed, layer_class))
     for golden in golden_models("vjepa2*"):
@@ -204,12 +229,6 @@ def test_a_transformers_without_the_model_says_which_has_it(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "transformers.models.vjepa2.modeling_vjepa2", None)
     with pytest.raises(WeightsError, match=r"no V-JEPA 2: pip install 'transformers>=4\.53'"):
         Vjepa2.named("vjepa2_l", None).whole()
-
-
-def test_frames_that_are_not_square_are_refused() -> None:
-    size = replace(BACKBONES["vjepa2_l"].size, input_size=(256, 128))
-    with pytest.raises(CallError, match="square"):
-        vjepa2.Vjepa2Model(size, n_blocks=1, normed=False)
 
 
 def test_registered_name(tmp_path: Path) -> None:

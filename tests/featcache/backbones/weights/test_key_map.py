@@ -117,13 +117,13 @@ def test_keys_inside_a_wrapper_of_training_are_read_and_told(
     def key_map(_: object) -> KeyMap:
         return KeyMap({"p": Entry(("net.a",), (2,))}, ("head.",))
 
-    found = unwrapped(file, key_map)
-    assert found.shapes == {"net.a": (2,), "head.b": (1,)}
+    found, table = unwrapped(file, key_map)
+    assert table == key_map(file) and found.shapes == {"net.a": (2,), "head.b": (1,)}
     assert torch.equal(found.read("net.a"), torch.ones(2))
     (said,) = caplog.messages
     assert said.startswith(f"file.pth: every key begins with {prefix!r}, ") and "read without it" in said
     caplog.clear()
-    assert unwrapped(found, key_map) is found and not caplog.messages, "what fits stays as it is"
+    assert unwrapped(found, key_map)[0] is found and not caplog.messages, "what fits stays as it is"
 
 
 @pytest.mark.parametrize("keys", [("module.a", "a"), ("module.c",), ("module",), ()])
@@ -135,9 +135,10 @@ def test_keys_that_no_wrapper_explains_are_refused_as_they_are(
     def key_map(_: object) -> KeyMap:
         return KeyMap({"p": Entry(("a",), (2,))})
 
-    assert unwrapped(file, key_map) is file and not caplog.messages
+    found, table = unwrapped(file, key_map)
+    assert found is file and not caplog.messages
     with pytest.raises(WeightsError, match="does not fit its model"):
-        key_map(file.shapes).check(file.shapes, "file")
+        table.check(file.shapes, "file")
 
 
 def test_keys_below_a_word_that_may_be_another_model_s_are_refused_in_one_line() -> None:

@@ -2,33 +2,36 @@
 
 A batch is planned at once: sorted as the files are, its shards looked up under one lock. Every thread, the
 calling one among them, then takes the next chunk until none is left, so a slow one holds nobody up. A chunk
-is verified by the first read, one system call; from then on it is copied from the mapped file.
+is verified by the first read, one system call; from then on it is copied from the mapped file. Or nothing is
+copied at all: who only looks at chunks is given the mapped pages themselves.
 """
 
-import os
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import Protocol, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Int64, Shaped
+from jaxtyping import Bool, Int64, UInt8
 
-from featcache.errors import CallError
-from featcache.store.shards import ABSENT, DamagedShard, OpenShards, ShardFile
+from featcache.store.reading.destinations import Destination
+from featcache.store.reading.shard_file import OpenShards, ShardFile
+from featcache.store.reading.threads import Threads
+from featcache.store.shards import ABSENT, DamagedShard
 from featcache.store.spec import CRC_BYTES, ArraySpec
 from featcache.store.zarr_format import shard_key
-
-MAX_THREADS = 32
 
 AGAIN = "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
 UNREADABLE = "What is in it may be right: see to the disk or the file's permissions, and try again."
 
 Work = tuple[int, int, int, bool]
 """Row of the batch, shard, slot in the shard's index, whether to verify."""
+
+Files = dict[int, list[ShardFile | None]]
+"""Shard -> its file for each array, None where it is not open yet."""
+
+Found = TypeVar("Found")
 
 
 class UnreadableChunk(Exception):  # noqa: N818 - the name of a finding
@@ -40,64 +43,6 @@ class UnreadableChunk(Exception):  # noqa: N818 - the name of a finding
         self.problem = problem
         """The end of a sentence that begins with the shard's path; None where there simply is no chunk."""
         self.way_out = AGAIN if damaged else UNREADABLE
-
-
-@runtime_checkable
-class Destination(Protocol):
-    """Where one thread puts the chunks that it reads."""
-
-    def pieces(self, row: int) -> Sequence[Shaped[np.ndarray, "..."]]:
-        """What to fill for a row of the batch, C-contiguous, one piece per array."""
-        ...
-
-    def arrived(self, row: int) -> None:
-        """The pieces of `row` are filled, and verified if that was asked for."""
-        ...
-
-
-class AsStored:
-    """A `Destination` of bytes as they are on disk: one buffer per array, one row per chunk."""
-
-    def __init__(self, *buffers: Shaped[np.ndarray, "B ..."]) -> None:
-        self._buffers = buffers
-
-    def pieces(self, row: int) -> Sequence[Shaped[np.ndarray, "..."]]:
-        """The row of every buffer."""
-        return [buffer[row] for buffer in self._buffers]
-
-    def arrived(self, row: int) -> None:
-        """Nothing is left to do."""
-
-
-class Threads:
-    """Threads that outlive a batch; a forked child makes its own."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
-
-    def share(self, work: deque[Work], drain: Callable[[], None], threads: int) -> None:
-        """Call `drain` in up to `threads` threads, one of them this one; all are done when it returns.
-
-        Raises:
-            what `drain` raises, after the others emptied the list: nobody fills a buffer after the call.
-        """
-        helpers = min(threads, len(work)) - 1
-        futures = [self._executor().submit(drain) for _ in range(helpers)]
-        try:
-            drain()
-        finally:
-            # Of the helpers that have not begun none is needed any more, unless this thread gave up.
-            running = [future for future in futures if work or not future.cancel()]
-            failed = [problem for future in running if (problem := future.exception()) is not None]
-        if failed:
-            raise failed[0]
-
-    def _executor(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None or self._pool[0] != os.getpid():
-                self._pool = (os.getpid(), ThreadPoolExecutor(MAX_THREADS, "read features"))
-            return self._pool[1]
 
 
 class LayerReader:
@@ -128,6 +73,17 @@ class LayerReader:
         array = self.arrays[number]
         return self._shards.get(self._path(array, shard), array, self._digests(array, shard))
 
+    def strange(self, shards: Iterable[int]) -> Iterator[str]:
+        """What is wrong with the tails of some shards, if these are there: the end of a look at few bytes."""
+        for number, array in enumerate(self.arrays):
+            for shard in shards:
+                try:
+                    self.opened(number, shard)
+                except FileNotFoundError:
+                    continue
+                except DamagedShard as problem:
+                    yield f"{self._path(array, shard)} {problem}"
+
     def read(
         self,
         chunks: Int64[np.ndarray, " B"],
@@ -149,6 +105,56 @@ class LayerReader:
         Raises:
             UnreadableChunk: of the chunk it happened at; the others of the batch were read.
         """
+
+        def drain(work: deque[Work], files: Files) -> None:
+            ours = destination()
+            for row, shard, slot, check in _taken_from(work):
+                for number, piece in enumerate(ours.pieces(row)):
+
+                    def fill(file: ShardFile, slot: int = slot, piece: np.ndarray = piece) -> None:
+                        (file.read_into if check else file.copy_into)(slot, piece)  # noqa: B023
+
+                    self._use_chunk(files, number, shard, slot, fill)
+                ours.arrived(row)
+
+        self._share(chunks, drain, verify=verify, threads=threads, pool=pool)
+
+    def pages(
+        self, chunks: Int64[np.ndarray, " B"], *, verify: bool, threads: int, pool: Threads
+    ) -> list[list[UInt8[np.ndarray, " n"]]] | None:
+        """The bytes of chunks where their files are mapped, nothing copied; arguments as of `read`.
+
+        Returns, for each array, a row of bytes per chunk: all there, in memory, and not to be written to.
+        None where files may not be mapped.
+
+        Raises:
+            UnreadableChunk: as `read`.
+        """
+        if not self._shards.may_map(self.path):
+            return None
+        found: list[list[UInt8[np.ndarray, " n"]]] = [[_NO_BYTES] * len(chunks) for _ in self.arrays]
+
+        def drain(work: deque[Work], files: Files) -> None:
+            for row, shard, slot, check in _taken_from(work):
+                for number, array in enumerate(self.arrays):
+                    found[number][row] = self._use_chunk(
+                        files, number, shard, slot,
+                        lambda file: file.pages_of(slot, array.chunk_bytes, verify=check),  # noqa: B023
+                    )  # fmt: skip
+
+        self._share(chunks, drain, verify=verify, threads=threads, pool=pool)
+        return found
+
+    def _share(
+        self,
+        chunks: Int64[np.ndarray, " B"],
+        drain: Callable[[deque[Work], Files], None],
+        *,
+        verify: bool,
+        threads: int,
+        pool: Threads,
+    ) -> None:
+        """Have threads empty the list of a batch's chunks, sorted as files are; note what they verified."""
         order = np.argsort(chunks, kind="stable")
         shards, slots = np.divmod(chunks[order], self.arrays[0].chunks_per_shard)
         check = ~self._verified[chunks[order]] & verify
@@ -156,53 +162,36 @@ class LayerReader:
         work: deque[Work] = deque(
             zip(order.tolist(), shards.tolist(), slots.tolist(), check.tolist(), strict=True)
         )
-        pool.share(work, lambda: self._drain(work, files, destination()), threads)
+        pool.share(work, lambda: drain(work, files), threads)
         self._verified[chunks[order[check]]] = True
 
-    def _files(self, shards: Int64[np.ndarray, " B"]) -> dict[int, list[ShardFile | None]]:
+    def _files(self, shards: Int64[np.ndarray, " B"]) -> Files:
         """The files of every shard of a batch, as far as they are open."""
         numbers = np.unique(shards).tolist()
         paths = (self._path(array, shard) for shard in numbers for array in self.arrays)
         held, n = self._shards.held(paths), len(self.arrays)
         return {shard: held[n * i : n * (i + 1)] for i, shard in enumerate(numbers)}
 
-    def _drain(
-        self, work: deque[Work], files: dict[int, list[ShardFile | None]], destination: Destination
-    ) -> None:
-        while work:
-            try:
-                row, shard, slot, check = work.popleft()
-            except IndexError:
-                return
-            for number, piece in enumerate(destination.pieces(row)):
-                self._read_chunk(files[shard], number, shard, slot, piece, check)
-            destination.arrived(row)
+    def _use_chunk(
+        self, files: Files, number: int, shard: int, slot: int, use: Callable[[ShardFile], Found]
+    ) -> Found:
+        """What `use` makes of the file of a chunk that is there.
 
-    def _read_chunk(
-        self,
-        files: list[ShardFile | None],
-        number: int,
-        shard: int,
-        slot: int,
-        out: Shaped[np.ndarray, "..."],
-        check: bool,
-    ) -> None:
+        Raises:
+            UnreadableChunk: it is not, or `use` finds it damaged.
+        """
         array = self.arrays[number]
         chunk = shard * array.chunks_per_shard + slot
         try:
-            file = files[number]
+            file = files[shard][number]
             if file is None:
-                file = files[number] = self.opened(number, shard)
+                file = files[shard][number] = self.opened(number, shard)
             offset, length = file.tail.index[slot].tolist()
             if offset == ABSENT:
                 raise UnreadableChunk(array, chunk, None)
-            if length != out.nbytes + CRC_BYTES:
-                wanted = out.nbytes + CRC_BYTES
+            if length != (wanted := array.chunk_bytes + CRC_BYTES):
                 raise DamagedShard(f"has an index entry of {length} bytes for a chunk of {wanted}")
-            if check:
-                file.read_into(slot, out)
-            else:
-                file.copy_into(slot, out)
+            return use(file)
         except FileNotFoundError as problem:
             raise UnreadableChunk(array, chunk, "is missing") from problem
         except DamagedShard as problem:
@@ -215,17 +204,13 @@ class LayerReader:
         return self.path / shard_key(array, shard)
 
 
-def buffer_for(
-    name: str, out: np.ndarray | None, dtype: type[np.generic], shape: tuple[int, ...]
-) -> Shaped[np.ndarray, "..."]:
-    """The caller's buffer `out`, or a new one.
+def _taken_from(work: deque[Work]) -> Iterator[Work]:
+    """The next piece of work until none is left; other threads take from the same list."""
+    while work:
+        try:
+            yield work.popleft()
+        except IndexError:
+            return
 
-    Raises:
-        CallError: it does not fit; `name` is what the caller calls it.
-    """
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not (out.flags.c_contiguous and out.flags.writeable):
-        wanted = f"{np.dtype(dtype)} array {list(shape)}"
-        raise CallError(f"{name} is {out.dtype}{list(out.shape)}: give a C-contiguous {wanted}.")
-    return out
+
+_NO_BYTES = np.empty(0, np.uint8)

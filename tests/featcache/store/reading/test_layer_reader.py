@@ -1,18 +1,19 @@
 """A batch shared by threads: every chunk once, into its own row; problems are told when all have stopped."""
 
 import os
-import threading
-import time
-from collections import deque
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featcache.spec import TokenGrid
-from featcache.store.reading import AsStored, LayerReader, Threads, UnreadableChunk
+from featcache.store.reading import shard_file
+from featcache.store.reading.destinations import AsStored
+from featcache.store.reading.layer_reader import LayerReader, UnreadableChunk
+from featcache.store.reading.shard_file import OpenShards
+from featcache.store.reading.threads import Threads
 from featcache.store.rows import Rows
-from featcache.store.shards import OpenShards, write_chunks
+from featcache.store.shards import write_chunks
 from featcache.store.spec import ArraySpec
 from featcache.store.zarr_format import shard_key
 
@@ -86,38 +87,6 @@ def test_a_checksum_that_was_right_is_not_asked_again(reader: LayerReader, flip)
     assert read(reader, [8])[0].tolist() == [[8 ^ 0x10, 8, 8]]
 
 
-def test_the_calling_thread_takes_part_and_all_stop_before_a_problem_is_told() -> None:
-    work, done = deque((n, 0, 0, False) for n in range(50)), []
-    both, caller = threading.Barrier(2, timeout=10), threading.get_ident()
-
-    def drain() -> None:
-        both.wait()
-        if threading.get_ident() == caller:
-            raise UnreadableChunk(ARRAYS[0], 7, "is missing")
-        while work:
-            time.sleep(0.001)
-            done.append(work.popleft())
-
-    with pytest.raises(UnreadableChunk, match="is missing"):
-        Threads().share(work, drain, threads=2)
-    assert len(done) == 50
-
-
-def test_helpers_problems_are_told_too() -> None:
-    work = deque((n, 0, 0, False) for n in range(2))
-    both = threading.Barrier(2, timeout=10)
-    caller = threading.get_ident()
-
-    def drain() -> None:
-        both.wait()
-        work.popleft()
-        if threading.get_ident() != caller:
-            raise UnreadableChunk(ARRAYS[0], 3, "is missing")
-
-    with pytest.raises(UnreadableChunk, match="is missing"):
-        Threads().share(work, drain, threads=2)
-
-
 def test_a_forked_child_has_threads_of_its_own(reader: LayerReader) -> None:
     pool, buffers = Threads(), [np.zeros((4, *array.of_a_chunk), array.dtype) for array in ARRAYS]
 
@@ -131,3 +100,54 @@ def test_a_forked_child_has_threads_of_its_own(reader: LayerReader) -> None:
         go()
         os._exit(0 if buffers[0][:, 0].tolist() == [0, 1, 2, 3] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def pages(reader: LayerReader, chunks: list[int], *, verify: bool = True) -> list[list[list[int | float]]]:
+    found = reader.pages(np.array(chunks, np.int64), verify=verify, threads=3, pool=Threads())
+    assert found is not None
+    return [
+        [piece.view(array.dtype).tolist() for piece in of] for array, of in zip(ARRAYS, found, strict=True)
+    ]
+
+
+def test_pages_are_the_bytes_that_are_read(reader: LayerReader) -> None:
+    chunks = [11, 0, 7, 7, 3]
+    assert pages(reader, chunks) == [[[n] * 3 for n in chunks], [[n / 2] for n in chunks]]
+
+
+def test_what_cannot_be_mapped_is_named_as_what_cannot_be_read(reader: LayerReader, flip) -> None:
+    path = reader.path / shard_key(ARRAYS[1], 2)
+    flip(path, 8)
+    for chunk, problem in (
+        (ABSENT_CHUNK, None),
+        (14, "is missing"),
+        (9, "fails the checksum of the chunk at byte 8"),
+    ):
+        with pytest.raises(UnreadableChunk) as found:
+            pages(reader, [1, chunk])
+        assert (found.value.chunk, found.value.problem) == (chunk, problem)
+    assert pages(reader, [9], verify=False)[0] == [[9, 9, 9]]
+
+
+def test_pages_are_verified_once_as_reads_are(reader: LayerReader, flip) -> None:
+    pages(reader, [8])
+    flip(reader.path / shard_key(ARRAYS[0], 2), 0)
+    assert read(reader, [8])[0].tolist() == pages(reader, [8])[0] == [[8 ^ 0x10, 8, 8]]
+
+
+def test_pages_of_a_cut_file_are_refused_and_those_handed_out_before_it_stay(reader: LayerReader) -> None:
+    path = reader.path / shard_key(ARRAYS[0], 0)
+    before = reader.pages(np.array([0]), verify=True, threads=1, pool=Threads())
+    # A new file of the same name, as extraction leaves one: what is mapped is the old one's.
+    other = path.with_name("other")
+    other.write_bytes(b"")
+    other.replace(path)
+    assert before is not None and before[0][0].tolist() == [0, 0, 0]
+    os.truncate(path := reader.path / shard_key(ARRAYS[0], 1), 9)
+    with pytest.raises(UnreadableChunk, match="is truncated"):
+        pages(reader, [5, 6, 7])
+
+
+def test_nothing_is_mapped_where_it_may_not_be(reader: LayerReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_file, "is_local", lambda path: False)
+    assert reader.pages(np.array([1]), verify=True, threads=1, pool=Threads()) is None

@@ -7,12 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,117 +15,15 @@ from urllib import request
 
 import pytest
 
-from featcache.backbones.weights.fetch import fetch
-from featcache.errors import WeightsError
+from featcache.errors import DownloadError
+from featcache.system.fetch import fetch, fetch_small, sha256_of
 from featcache.system.locks import Lock
+from tests.featcache.system.site import Page, Site
+from tests.featcache.system.site import site as site
 
 CONTENT = hashlib.shake_256(b"weights").digest(3_000_000)
 OTHER = hashlib.shake_256(b"other weights").digest(3_000_000)
 HALF = 1_500_000
-
-
-@dataclass(kw_only=True)
-class Page:
-    """What the server has under one path, and how it behaves."""
-
-    content: bytes = b""
-    etag: str | None = '"one"'
-    modified: str | None = None
-    ranges: bool = True
-    stop: int | None = None
-    """Bytes after which the connection ends."""
-    hang: bool = False
-    """Whether it stays open without a byte more, instead of ending."""
-    deaf: bool = False
-    """Whether it gives the range asked for, of whatever file it has by now."""
-    status: int = 200
-    length: bool = True
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-class Site:
-    """A server on 127.0.0.1, its pages, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.pages: dict[str, Page] = {}
-        self.asked: list[tuple[str, Message]] = []
-        self.free = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self.thread.start()
-
-    @property
-    def ranges(self) -> list[str | None]:
-        return [headers["Range"] for _, headers in self.asked]
-
-    def url(self, path: str = "/model.npz") -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}{path}"
-
-    def close(self) -> None:
-        self.free.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-    def _handler(site) -> type[BaseHTTPRequestHandler]:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.asked.append((self.path, self.headers))
-                site._answer(self, site.pages.get(self.path, Page(status=404)))
-
-            def log_message(self, *_: object) -> None: ...
-
-        return Handler
-
-    def _answer(self, to: BaseHTTPRequestHandler, page: Page) -> None:
-        start, size = self._start(to, page), len(page.content)
-        to.send_response(206 if start else page.status)
-        for name, value in page.headers.items():
-            to.send_header(name, value)
-        if page.etag:
-            to.send_header("ETag", page.etag)
-        if page.modified:
-            to.send_header("Last-Modified", page.modified)
-        if start:
-            to.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-        if page.length:
-            to.send_header("Content-Length", str(size - start))
-        to.end_headers()
-        body = page.content[start : page.stop]
-        with suppress(ConnectionError):  # of a client that has read enough, or was killed
-            to.wfile.write(body)
-        if page.hang:
-            self.free.wait(20)
-
-    def _start(self, to: BaseHTTPRequestHandler, page: Page) -> int:
-        asked, same = to.headers["Range"], to.headers["If-Range"]
-        if (
-            asked is None
-            or page.status != 200
-            or not page.ranges
-            or not (page.deaf or same in (None, page.etag, page.modified))
-        ):
-            return 0
-        return int(asked.removeprefix("bytes=").removesuffix("-"))
-
-
-@pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """The server; no other machine can be reached, whatever proxy is set."""
-    connect = socket.socket.connect
-
-    def only_here(self: socket.socket, address: Any) -> None:
-        assert address[0] == "127.0.0.1", f"the real network was asked: {address}"
-        connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", only_here)
-    monkeypatch.setenv("no_proxy", "*")
-    server = Site()
-    try:
-        yield server
-    finally:
-        server.close()
 
 
 @dataclass
@@ -166,7 +59,7 @@ def half_done(site: Site, path: Path, **page: Any) -> None:
     """Leaves the first half of CONTENT as a part, and the page without the fault."""
     site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF, **page)
     with pytest.raises(
-        WeightsError, match=r"connection ended after 1,500,000 of 3,000,000 bytes\. (What has|The same)"
+        DownloadError, match=r"connection ended after 1,500,000 of 3,000,000 bytes\. (What has|The same)"
     ):
         get(site, path)
     assert names(path.parent) == [f"{path.name}.part", f"{path.name}.part.json"]
@@ -197,7 +90,7 @@ def test_only_the_rest_is_asked_for(site: Site, tmp_path: Path, validator: dict[
 
 def test_a_digest_known_beforehand_does_not_hinder_going_on(site: Site, tmp_path: Path) -> None:
     site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF)
-    with pytest.raises(WeightsError, match="connection ended"):
+    with pytest.raises(DownloadError, match="connection ended"):
         get(site, tmp_path / "model.npz", sha256=sha(CONTENT))
     # The hub's servers give one file different ETags.
     site.pages["/model.npz"] = Page(content=CONTENT, etag='"another server"')
@@ -209,7 +102,7 @@ def test_a_digest_known_beforehand_does_not_hinder_going_on(site: Site, tmp_path
 def test_a_part_of_another_digest_is_not_built_upon(site: Site, tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     site.pages["/model.npz"] = Page(content=OTHER, stop=HALF)
-    with pytest.raises(WeightsError, match="connection ended"):
+    with pytest.raises(DownloadError, match="connection ended"):
         get(site, path, sha256=sha(OTHER))
     site.pages["/model.npz"] = Page(content=CONTENT)
     get(site, path, sha256=sha(CONTENT))
@@ -219,7 +112,7 @@ def test_a_part_of_another_digest_is_not_built_upon(site: Site, tmp_path: Path) 
 KILLED = """
 import sys
 from pathlib import Path
-from featcache.backbones.weights.fetch import fetch
+from featcache.system.fetch import fetch
 told = {"progress": lambda *n: print(*n, flush=True), "say": print}
 fetch(sys.argv[1], Path(sys.argv[2]), about=3_000_000, sha256=None, **told)
 """
@@ -284,7 +177,7 @@ def test_a_part_larger_than_the_file_begins_anew(site: Site, tmp_path: Path) -> 
     path = tmp_path / "model.npz"
     half_done(site, path)
     site.pages["/model.npz"] = Page(content=b"", status=416)
-    with pytest.raises(WeightsError, match="the server says 416"):
+    with pytest.raises(DownloadError, match="the server says 416"):
         get(site, path)
     assert site.ranges == [f"bytes={HALF}-", None]
 
@@ -319,14 +212,14 @@ def test_bytes_of_unknown_origin_are_not_built_upon(site: Site, tmp_path: Path) 
 
 def test_a_wrong_size_is_refused_before_a_byte(site: Site, tmp_path: Path) -> None:
     site.pages["/model.npz"] = Page(content=CONTENT)
-    with pytest.raises(WeightsError, match="perhaps a page that wants you to log in"):
+    with pytest.raises(DownloadError, match="perhaps a page that wants you to log in"):
         get(site, tmp_path / "model.npz", about=15_000_000_000)
     assert names(tmp_path) == []
 
 
 def test_a_wrong_digest_is_removed(site: Site, tmp_path: Path) -> None:
     site.pages["/model.npz"] = Page(content=OTHER)
-    with pytest.raises(WeightsError, match=rf"is wrong, and removed: its sha256 is not {sha(CONTENT)}"):
+    with pytest.raises(DownloadError, match=rf"is wrong, and removed: its sha256 is not {sha(CONTENT)}"):
         get(site, tmp_path / "model.npz", sha256=sha(CONTENT))
     assert names(tmp_path) == []
 
@@ -341,10 +234,10 @@ def test_a_wrong_digest_is_removed(site: Site, tmp_path: Path) -> None:
 )
 def test_what_a_server_refuses(site: Site, tmp_path: Path, status: int, message: str) -> None:
     site.pages["/model.npz"] = Page(status=status)
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(DownloadError, match=message):
         get(site, tmp_path / "model.npz")
     assert names(tmp_path) == []
-    with pytest.raises(WeightsError, match=message):
+    with pytest.raises(DownloadError, match=message):
         get(site, tmp_path / "folder/model.npz")
     assert names(tmp_path) == []  # a folder that is there, and empty, is one that loaders complain of
 
@@ -353,21 +246,21 @@ def test_nobody_answers(site: Site, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/model.npz"
-        with pytest.raises(WeightsError, match=r"gave no answer: .*refused\. The same call begins"):
+        with pytest.raises(DownloadError, match=r"gave no answer: .*refused\. The same call begins"):
             fetch(url, tmp_path / "m", about=1, sha256=None, progress=lambda *_: None, say=print)
 
 
 def test_a_server_falls_silent(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("featcache.backbones.weights.fetch.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("featcache.system.fetch.TIMEOUT_SECONDS", 0.2)
     site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF, hang=True)
-    with pytest.raises(WeightsError, match=r"the connection broke: timed out\. What has come is kept"):
+    with pytest.raises(DownloadError, match=r"the connection broke: timed out\. What has come is kept"):
         get(site, tmp_path / "model.npz")
     assert (tmp_path / "model.npz.part").stat().st_size >= 1 << 20
 
 
 def test_a_length_that_nobody_tells(site: Site, tmp_path: Path) -> None:
     site.pages["/model.npz"] = Page(content=CONTENT, length=False)
-    with pytest.raises(WeightsError, match="does not say how much is to come"):
+    with pytest.raises(DownloadError, match="does not say how much is to come"):
         get(site, tmp_path / "model.npz")
     assert names(tmp_path) == []
 
@@ -377,7 +270,7 @@ def test_a_disk_too_small_for_the_rest(site: Site, tmp_path: Path, monkeypatch: 
     half_done(site, path)
     free = HALF - 1
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
-    with pytest.raises(WeightsError, match=r"model\.npz needs 1,500,000 bytes more .* has 1,499,999"):
+    with pytest.raises(DownloadError, match=r"model\.npz needs 1,500,000 bytes more .* has 1,499,999"):
         get(site, path)
     free = HALF
     get(site, path)
@@ -393,7 +286,7 @@ def test_a_disk_that_fills_meanwhile(site: Site, tmp_path: Path, monkeypatch: py
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", lambda fd: full(fd) if _is_part(fd) else None)
         with pytest.raises(
-            WeightsError, match=r"writing .*\.part failed: No space left .*: make room, .*kept"
+            DownloadError, match=r"writing .*\.part failed: No space left .*: make room, .*kept"
         ):
             get(site, tmp_path / "model.npz")
     site.asked.clear()
@@ -421,9 +314,9 @@ def test_a_file_of_the_user_s_is_not_written_over(site: Site, tmp_path: Path) ->
     path = tmp_path / "model.npz"
     path.write_bytes(b"mine")
     site.pages["/model.npz"] = Page(content=CONTENT)
-    with pytest.raises(WeightsError, match=r"model\.npz has 4 bytes instead of 3,000,000, .*: move it away"):
+    with pytest.raises(DownloadError, match=r"model\.npz has 4 bytes instead of 3,000,000, .*: move it away"):
         get(site, path)
-    with pytest.raises(WeightsError, match=rf"a sha256 other than {sha(CONTENT)}"):
+    with pytest.raises(DownloadError, match=rf"a sha256 other than {sha(CONTENT)}"):
         get(site, path, sha256=sha(CONTENT))
     assert path.read_bytes() == b"mine" and names(tmp_path) == ["model.npz"]
 
@@ -431,7 +324,7 @@ def test_a_file_of_the_user_s_is_not_written_over(site: Site, tmp_path: Path) ->
 def test_one_at_a_time(site: Site, tmp_path: Path) -> None:
     site.pages["/model.npz"] = Page(content=CONTENT)
     lock = Lock(tmp_path / "model.npz.part.lock", wait=False, busy="")
-    with pytest.raises(WeightsError, match=r"another process is downloading .*model\.npz: wait for it"):
+    with pytest.raises(DownloadError, match=r"another process is downloading .*model\.npz: wait for it"):
         get(site, tmp_path / "model.npz")
     assert site.asked == []
     lock.release()
@@ -442,14 +335,14 @@ def test_one_at_a_time(site: Site, tmp_path: Path) -> None:
 def test_redirects_stay_with_their_protocol(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featcache.backbones.weights.fetch.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("featcache.system.fetch.TIMEOUT_SECONDS", 0.2)
     site.pages["/model.npz"] = Page(status=302, headers={"Location": "/there"})
     site.pages["/there"] = Page(content=CONTENT)
     get(site, tmp_path / "model.npz")
     assert (tmp_path / "model.npz").read_bytes() == CONTENT
     for address in ("file:///etc/hostname", f"ftp://127.0.0.1:{site.server.server_address[1]}/x"):
         site.pages["/model.npz"] = replace(site.pages["/model.npz"], headers={"Location": address})
-        with pytest.raises(WeightsError):
+        with pytest.raises(DownloadError):
             get(site, tmp_path / "other")
     assert names(tmp_path) == ["model.npz"]
 
@@ -460,7 +353,7 @@ def test_an_answer_by_another_protocol_is_not_taken(
     site.pages["/model.npz"] = Page(content=CONTENT)
     here = request.urlopen
     monkeypatch.setattr(request, "urlopen", lambda *_, **__: here(site.url()))
-    with pytest.raises(WeightsError, match=r"leads to http://.* which is another protocol: not followed"):
+    with pytest.raises(DownloadError, match=r"leads to http://.* which is another protocol: not followed"):
         fetch("https://x.org/m", tmp_path / "m", about=1, sha256=None, progress=print, say=print)
 
 
@@ -470,7 +363,7 @@ def test_a_length_that_is_no_number_or_has_thousands_of_digits(
 ) -> None:
     headers = {"Content-Length": length.encode().decode("latin-1")}
     site.pages["/model.npz"] = Page(content=CONTENT, length=False, headers=headers)
-    with pytest.raises(WeightsError, match="does not say how much is to come"):
+    with pytest.raises(DownloadError, match="does not say how much is to come"):
         get(site, tmp_path / "model.npz")
     assert names(tmp_path) == []
 
@@ -480,7 +373,7 @@ def test_a_range_of_thousands_of_digits(site: Site, tmp_path: Path) -> None:
     half_done(site, path)
     headers = {"Content-Range": f"bytes {HALF}-2/{'9' * 5000}"}
     site.pages["/model.npz"] = Page(content=CONTENT, status=206, headers=headers)
-    with pytest.raises(WeightsError, match="does not say how much is to come"):
+    with pytest.raises(DownloadError, match="does not say how much is to come"):
         get(site, path)
 
 
@@ -492,7 +385,7 @@ def test_a_body_longer_than_promised_is_not_written_to_its_end(site: Site, tmp_p
         "Content-Length": "1000000000",
     }
     site.pages["/model.npz"] = Page(content=bytes(9_000_000), status=206, length=False, headers=endless)
-    with pytest.raises(WeightsError, match=r"sends more than the 3,000,000 bytes .*removed"):
+    with pytest.raises(DownloadError, match=r"sends more than the 3,000,000 bytes .*removed"):
         get(site, path)
     assert names(tmp_path) == []
 
@@ -501,11 +394,11 @@ def test_a_body_longer_than_promised_is_not_written_to_its_end(site: Site, tmp_p
 def test_kept_is_said_only_where_something_is_kept(site: Site, tmp_path: Path, tells: bool) -> None:
     came = {"stop": 0} if tells else {"stop": HALF, "etag": None}
     site.pages["/model.npz"] = Page(content=CONTENT, **came)  # type: ignore[arg-type]
-    with pytest.raises(WeightsError, match=r"connection ended after .*\. The same call begins"):
+    with pytest.raises(DownloadError, match=r"connection ended after .*\. The same call begins"):
         get(site, tmp_path / "model.npz")
     half_done(site, tmp_path / "other/model.npz")
     site.pages["/model.npz"] = Page(status=503)
-    with pytest.raises(WeightsError, match=r"Try again later\. What has come is kept"):
+    with pytest.raises(DownloadError, match=r"Try again later\. What has come is kept"):
         get(site, tmp_path / "other/model.npz")
 
 
@@ -521,11 +414,11 @@ def test_a_disk_that_refuses_at_any_call_is_named_with_the_way_out(
 
     with monkeypatch.context() as patched:
         if call == "publish":
-            patched.setattr("featcache.backbones.weights.fetch.publish", full)
+            patched.setattr("featcache.system.fetch.publish", full)
         else:
             patched.setattr(Path, call, full)
         with pytest.raises(
-            WeightsError, match=r"writing .*model\.npz\.part failed: No space left.*make room"
+            DownloadError, match=r"writing .*model\.npz\.part failed: No space left.*make room"
         ):
             get(site, path)
     get(site, path)
@@ -537,6 +430,28 @@ def test_a_pipe_or_a_folder_in_the_place_is_not_replaced(site: Site, tmp_path: P
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "folder.npz").mkdir()
     for name in ("pipe.npz", "folder.npz"):
-        with pytest.raises(WeightsError, match=f"{name} is not a regular file: move it away"):
+        with pytest.raises(DownloadError, match=f"{name} is not a regular file: move it away"):
             get(site, tmp_path / name)
     assert site.asked == []
+
+
+def test_a_small_file_comes_into_memory(site: Site) -> None:
+    site.pages["/model.npz"] = Page(content=CONTENT)
+    assert fetch_small(site.url(), most=len(CONTENT)) == CONTENT
+    with pytest.raises(DownloadError, match=r"sends more than 2,999,999 bytes: it is some other thing"):
+        fetch_small(site.url(), most=len(CONTENT) - 1)
+    site.pages["/model.npz"] = Page(content=CONTENT, stop=HALF)
+    with pytest.raises(
+        DownloadError, match=r"ended after 1,500,000 of 3,000,000 bytes\. The same call begins"
+    ):
+        fetch_small(site.url(), most=len(CONTENT))
+    with pytest.raises(DownloadError, match=r"the server says 404"):
+        fetch_small(site.url("/other"), most=len(CONTENT))
+
+
+def test_the_digest_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    assert sha256_of(tmp_path / "file") == sha(CONTENT)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="not a regular file"):
+        sha256_of(tmp_path / "pipe")

@@ -6,11 +6,12 @@ the file's own name appears once its size, and its digest where one is known, ar
 """
 
 import errno
+import hashlib
 import http.client
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -19,9 +20,8 @@ from urllib import request
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
-from featcache.backbones.weights.digest import file_digest
-from featcache.errors import StoreError, WeightsError
-from featcache.system.files import make_directory, publish, require_room, sync_directory
+from featcache.errors import DownloadError, StoreError
+from featcache.system.files import make_directory, open_regular, publish, require_room, sync_directory
 from featcache.system.locks import Lock
 
 Say = Callable[[str], None]
@@ -32,6 +32,7 @@ TIMEOUT_SECONDS = 60.0
 """Of silence, not of the whole download."""
 
 AGAIN = "What has come is kept: the same call goes on from there."
+ANEW = "The same call begins anew."
 
 _CHUNK = 1 << 20
 _LENGTH = re.compile(r"[0-9]{1,18}")
@@ -60,12 +61,12 @@ def fetch(
         say: told what a user should know although nothing failed.
 
     Raises:
-        WeightsError: another file is there, or it did not come; what has come is kept for the next call,
+        DownloadError: another file is there, or it did not come; what has come is kept for the next call,
             unless it proved wrong.
     """
     with _disk_explained(path), _alone(path):
         if path.exists() and not path.is_file():
-            raise WeightsError(f"{path} is not a regular file: move it away.")
+            raise DownloadError(f"{path} is not a regular file: move it away.")
         if path.is_file():
             if sha256 is None:
                 response, promise, _ = _ask(url, _Part(path), about, None, say)
@@ -79,9 +80,9 @@ def fetch(
             response, promise, done = _ask(url, part, about, sha256, say)
             with response:
                 _receive(response, promise, done, part, progress, say)
-        if sha256 is not None and file_digest(part.path) != sha256:
+        if sha256 is not None and sha256_of(part.path) != sha256:
             part.discard()
-            raise WeightsError(
+            raise DownloadError(
                 f"what came from {url} is wrong, and removed: its sha256 is not {sha256}. Try once more; if "
                 "it happens again, the file was changed there."
             )
@@ -91,20 +92,54 @@ def fetch(
     return path
 
 
+def fetch_small(url: str, *, most: int) -> bytes:
+    """What a server has at an address, whole and in memory.
+
+    Args:
+        url: of http or https.
+        most: bytes; more is refused.
+
+    Raises:
+        DownloadError: it did not come, or there is more of it.
+    """
+    response = _request(url, {}, lambda: ANEW)
+    with response:
+        pieces, n_bytes = list[bytes](), 0
+        for chunk in _chunks(response, lambda: ANEW):
+            pieces.append(chunk)
+            if (n_bytes := n_bytes + len(chunk)) > most:
+                raise DownloadError(f"{url} sends more than {most:,} bytes: it is some other thing.")
+        length = response.headers.get("Content-Length")
+        if length is not None and _LENGTH.fullmatch(length) and n_bytes != int(length):
+            came = f"{n_bytes:,} of {int(length):,} bytes"
+            raise DownloadError(f"{url}: the connection ended after {came}. {ANEW}")
+    return b"".join(pieces)
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open(path, "rb", opener=open_regular) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _refuse_other(path: Path, n_bytes: int | None, sha256: str | None) -> None:
     """Refuse a file that is not the one offered, which has that many bytes and that digest, where known.
 
     Raises:
-        WeightsError: says how the two differ.
+        DownloadError: says how the two differ.
     """
     size = path.stat().st_size
     if n_bytes is not None and size != n_bytes:
         differs = f"{size:,} bytes instead of {n_bytes:,}"
-    elif sha256 is not None and file_digest(path) != sha256:
+    elif sha256 is not None and sha256_of(path) != sha256:
         differs = f"a sha256 other than {sha256}"
     else:
         return
-    raise WeightsError(f"{path} has {differs}, so it is not the file that is offered: move it away.")
+    raise DownloadError(f"{path} has {differs}, so it is not the file that is offered: move it away.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +171,7 @@ class _Part:
     @property
     def again(self) -> str:
         """What the next call has of it."""
-        return AGAIN if self.size else "The same call begins anew."
+        return AGAIN if self.size else ANEW
 
     def begin(self, promise: _Promise) -> None:
         self.discard()
@@ -159,7 +194,7 @@ def _alone(path: Path) -> Iterator[None]:
     try:
         lock = Lock(path.with_name(f"{path.name}.part.lock"), wait=False, busy=busy)
     except StoreError as taken:
-        raise WeightsError(str(taken)) from taken
+        raise DownloadError(str(taken)) from taken
     try:
         yield
     finally:
@@ -172,15 +207,15 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_explained(path: Path) -> Iterator[None]:
-    """Tell as a WeightsError what the operating system refuses; what the network does is told where it is."""
+    """Tell as a DownloadError what the operating system refuses; what the network does is told there."""
     try:
         yield
     except OSError as problem:
         again, part = _Part(path).again, path.with_name(f"{path.name}.part")
         why = problem.strerror or str(problem)
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            why += ": make room, or give another folder with --weights-dir"
-        raise WeightsError(f"writing {part} failed: {why}. {again}") from problem
+            why += ": make room, or give another folder"
+        raise DownloadError(f"writing {part} failed: {why}. {again}") from problem
 
 
 def _ask(
@@ -194,14 +229,14 @@ def _ask(
         length = (span and span[2]) if is_rest else response.headers.get("Content-Length")
         if length is None or not _LENGTH.fullmatch(length):
             response.close()
-            raise WeightsError(f"{url}: the server does not say how much is to come: get it by hand.")
+            raise DownloadError(f"{url}: the server does not say how much is to come: get it by hand.")
         promise = _Promise(n_bytes=int(length), validator=sha256 or _validator(response.headers))
         if not is_rest or (span and int(span[1]) == part.size and promise == part.promise):
             _refuse_other_size(url, promise, about)
             return response, promise, part.size if is_rest else 0
         response.close()
     if not part.size:
-        raise WeightsError(f"{url} answers with a piece that nobody asked for: get the file by hand.")
+        raise DownloadError(f"{url} answers with a piece that nobody asked for: get the file by hand.")
     say(f"{part.path.name}: the file has changed on the server since, so all of it is downloaded again.")
     part.discard()
     return _ask(url, part, about, sha256, say)
@@ -209,39 +244,50 @@ def _ask(
 
 def _open(url: str, part: _Part, *, conditional: bool) -> http.client.HTTPResponse | None:
     """The server's answer; none where it cannot go on from where `part` ends."""
-    headers = {"User-Agent": USER_AGENT, "Accept": "*/*"}
+    headers = {}
     if part.size and part.promise is not None and part.promise.validator is not None:
         headers["Range"] = f"bytes={part.size}-"
         # Not where a digest is known: the ETags of the hub's servers differ for one file.
         if conditional:
             headers["If-Range"] = part.promise.validator
     try:
-        response: http.client.HTTPResponse = request.urlopen(
-            request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS
-        )
+        return _request(url, headers, lambda: part.again)
+    except _UnsatisfiableRangeError:
+        return None
+
+
+class _UnsatisfiableRangeError(Exception):
+    """The server has no bytes from where it was asked for them."""
+
+
+def _request(url: str, headers: Mapping[str, str], again: Callable[[], str]) -> http.client.HTTPResponse:
+    """The server's answer; `again` says what the next call has of what came."""
+    asked = request.Request(url, headers={"User-Agent": USER_AGENT, "Accept": "*/*", **headers})
+    try:
+        response: http.client.HTTPResponse = request.urlopen(asked, timeout=TIMEOUT_SECONDS)
     except HTTPError as problem:
         problem.close()
-        if problem.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and part.size:
-            return None
-        raise _refused(url, problem, part) from problem
+        if problem.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers:
+            raise _UnsatisfiableRangeError from problem
+        raise _refused(url, problem, again()) from problem
     except (OSError, http.client.HTTPException) as problem:
         reason = getattr(problem, "reason", None) or str(problem) or type(problem).__name__
-        raise WeightsError(f"{url} gave no answer: {reason}. {part.again}") from problem
+        raise DownloadError(f"{url} gave no answer: {reason}. {again()}") from problem
     if urlsplit(response.url).scheme != urlsplit(url).scheme:
         response.close()
-        raise WeightsError(f"{url} leads to {response.url}, which is another protocol: not followed.")
+        raise DownloadError(f"{url} leads to {response.url}, which is another protocol: not followed.")
     return response
 
 
-def _refused(url: str, problem: HTTPError, part: _Part) -> WeightsError:
+def _refused(url: str, problem: HTTPError, again: str) -> DownloadError:
     what = f"{url}: the server says {problem.code} {problem.reason}"
     if problem.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         way_out = "The file has moved or was withdrawn: look for it at its authors', and put it by hand."
     elif problem.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         way_out = "It wants an account, or the file is withdrawn: get it by hand, with a browser."
     else:
-        way_out = f"Try again later. {part.again}"
-    return WeightsError(f"{what}. {way_out}")
+        way_out = f"Try again later. {again}"
+    return DownloadError(f"{what}. {way_out}")
 
 
 def _validator(headers: http.client.HTTPMessage) -> str | None:
@@ -251,7 +297,7 @@ def _validator(headers: http.client.HTTPMessage) -> str | None:
 
 def _refuse_other_size(url: str, promise: _Promise, about: int) -> None:
     if not about / 2 - _CHUNK <= promise.n_bytes <= about * 2 + _CHUNK:
-        raise WeightsError(
+        raise DownloadError(
             f"{url} answers with {promise.n_bytes:,} bytes where about {about:,} are expected: perhaps a "
             "page that wants you to log in. Open it in a browser, and put the file by hand."
         )
@@ -272,15 +318,15 @@ def _receive(
         part.begin(promise)
     what, way_out = part.path.stem, f"give another folder. {part.again}"
     missing = promise.n_bytes - done
-    require_room(part.path.parent, missing, what=what, way_out=way_out, error=WeightsError)
+    require_room(part.path.parent, missing, what=what, way_out=way_out, error=DownloadError)
     progress(done, promise.n_bytes)
     try:
         with part.path.open("r+b" if done else "wb") as file:
             file.seek(done)
-            for chunk in _chunks(response, part):
+            for chunk in _chunks(response, lambda: part.again):
                 if (done := done + len(chunk)) > promise.n_bytes:
                     part.discard()
-                    raise WeightsError(
+                    raise DownloadError(
                         f"{response.url} sends more than the {promise.n_bytes:,} bytes that it promised, so "
                         "it is some other file: what came is removed. Get it by hand."
                     )
@@ -293,13 +339,13 @@ def _receive(
         raise
     if done < promise.n_bytes:
         came = f"{done:,} of {promise.n_bytes:,} bytes"
-        raise WeightsError(f"{response.url}: the connection ended after {came}. {part.again}")
+        raise DownloadError(f"{response.url}: the connection ended after {came}. {part.again}")
 
 
-def _chunks(response: http.client.HTTPResponse, part: _Part) -> Iterator[bytes]:
+def _chunks(response: http.client.HTTPResponse, again: Callable[[], str]) -> Iterator[bytes]:
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
     except (OSError, http.client.HTTPException) as problem:
         reason = str(problem) or type(problem).__name__
-        raise WeightsError(f"{response.url}: the connection broke: {reason}. {part.again}") from problem
+        raise DownloadError(f"{response.url}: the connection broke: {reason}. {again()}") from problem

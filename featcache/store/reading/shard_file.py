@@ -1,0 +1,239 @@
+"""Open shard files: chunks by one system call, or from the mapped file; few files open, all tails kept."""
+
+import errno
+import mmap
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from featcache.store.shards import (
+    DamagedShard,
+    Tail,
+    checksum,
+    file_bytes,
+    open_shard,
+    read_chunk_into,
+    read_tail,
+)
+from featcache.store.spec import CRC_BYTES, ArraySpec
+from featcache.store.zarr_format import shard_key
+from featcache.system.files import is_local, naming
+
+MAX_OPEN_SHARDS = 128
+"""Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
+
+
+MADV_POPULATE_READ = 22
+"""Linux 5.14 and later: bring pages into memory and say what the disk refuses (asm-generic/mman-common.h)."""
+
+
+@cache
+def can_populate() -> bool:
+    """Whether this system knows `MADV_POPULATE_READ`."""
+    with mmap.mmap(-1, mmap.PAGESIZE) as page:
+        try:
+            page.madvise(MADV_POPULATE_READ)
+        except OSError as problem:
+            assert problem.errno == errno.EINVAL
+            return False
+    return True
+
+
+class ShardFile:
+    """An open shard and its tail; closed when the last thread that reads from it lets go."""
+
+    __slots__ = ("_bytes", "_map", "_mapped", "fd", "tail")
+
+    def __init__(
+        self,
+        path: Path,
+        array: ArraySpec,
+        *,
+        digest: str | None = None,
+        tail: Tail | None = None,
+        mapped: bool = True,
+    ) -> None:
+        """Open a shard.
+
+        Args:
+            path: of the file.
+            array: whose shard it is.
+            digest: the one that its tail must have; None asks for none.
+            tail: its tail, where that was read and compared before.
+            mapped: whether `copy_into` may map the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            DamagedShard: its tail cannot be trusted, or has another digest.
+        """
+        self.fd = -1
+        self.fd = open_shard(path)
+        with naming(path):
+            self.tail = _trusted_tail(self.fd, array, digest) if tail is None else tail
+        self._mapped = mapped
+        self._map: mmap.mmap | None = None
+
+    def read_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
+        """Read chunk number `slot` of the index into `out` with one system call, and compare its checksum.
+
+        Raises:
+            DamagedShard: the file ends too early, or the chunk has another checksum.
+        """
+        offset, sums = int(self.tail.index[slot, 0]), self.tail.sums
+        read_chunk_into(self.fd, offset, out, expected=None if sums is None else int(sums[slot]))
+
+    def copy_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
+        """Copy chunk number `slot` to `out`, unverified: from the mapped file, where it may be mapped.
+
+        A copy between memories takes half the processor's time of `preadv`, which goes page by page; but it
+        cannot report a disk that fails, so a chunk that was never read comes by `read_into`. Nor can it
+        report a server that has cut the file: then the process ends, so files of network file systems are
+        never mapped (`featcache.system.files.is_local`).
+
+        Raises:
+            DamagedShard: the file ends too early.
+        """
+        offset = int(self.tail.index[slot, 0])
+        if not self._mapped:
+            read_chunk_into(self.fd, offset, out, verify=False)
+            return
+        self._map_to(offset, out.nbytes)
+        # Pages that have left the cache come in one go, not as they are touched.
+        self._advise(mmap.MADV_WILLNEED, offset, out.nbytes)
+        np.copyto(out.ravel().view(np.uint8), self._bytes[offset : offset + out.nbytes])
+
+    def pages_of(self, slot: int, n_bytes: int, *, verify: bool) -> UInt8[np.ndarray, " n_bytes"]:
+        """The bytes of chunk number `slot` where the file is mapped, brought into memory, nothing copied.
+
+        They last as long as the array, whatever becomes of this object; they are not to be written to. What
+        the disk refuses is refused here, and not when a page is touched, which would end the process.
+
+        Raises:
+            DamagedShard: the file ends too early or (with `verify`) the chunk has another checksum.
+            OSError: the disk fails.
+        """
+        offset = int(self.tail.index[slot, 0])
+        self._map_to(offset, n_bytes + CRC_BYTES)
+        try:
+            self._advise(MADV_POPULATE_READ, offset, n_bytes + CRC_BYTES)
+        except OSError:
+            # The call does not say what was wrong, a read does.
+            read_chunk_into(self.fd, offset, np.empty(n_bytes, np.uint8), verify=False)
+            raise
+        pages = self._bytes[offset : offset + n_bytes]
+        if verify:
+            sums, end = self.tail.sums, offset + n_bytes
+            behind = self._bytes[end : end + CRC_BYTES].tobytes()
+            if checksum(pages) != (behind if sums is None else sums[slot].tobytes()):
+                raise DamagedShard(f"fails the checksum of the chunk at byte {offset}")
+        return pages
+
+    def _map_to(self, offset: int, n_bytes: int) -> None:
+        """Map the file as far as the end of these bytes, if that was not done yet.
+
+        Raises:
+            DamagedShard: it ends before.
+        """
+        end, size = offset + n_bytes, os.fstat(self.fd).st_size
+        # Asked each time: to touch a page that is no more is the end of the process.
+        if size < end:
+            raise DamagedShard(f"is truncated: {size} bytes, the chunk at byte {offset} ends at {end}")
+        if self._map is None or len(self._map) < end:
+            mapped = mmap.mmap(self.fd, 0, prot=mmap.PROT_READ)
+            # The order matters to other threads: who sees the map finds the bytes.
+            self._bytes, self._map = np.frombuffer(mapped, np.uint8), mapped
+
+    def _advise(self, advice: int, offset: int, n_bytes: int) -> None:
+        assert self._map is not None
+        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        self._map.madvise(advice, start, offset + n_bytes - start)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class OpenShards:
+    """Shards kept open between reads, the least recently used closed first; for any number of threads.
+
+    Tails are small and are all kept: random reads of ten thousand shards find few of them still open.
+    """
+
+    def __init__(self) -> None:
+        self._mapped: bool | None = None
+        self._files: OrderedDict[Path, ShardFile] = OrderedDict()
+        self._tails: dict[Path, Tail] = {}
+        self._lock = Lock()
+
+    def held(self, paths: Iterable[Path]) -> list[ShardFile | None]:
+        """The open shards at `paths`, None where one is to be opened first: one lock for a whole batch."""
+        with self._lock:
+            return [self._used(path) for path in paths]
+
+    def get(self, path: Path, array: ArraySpec, digest: str | None = None) -> ShardFile:
+        """The open shard of `array` at `path`; arguments and errors are those of `ShardFile`."""
+        with self._lock:
+            if (held := self._used(path)) is not None:
+                return held
+            tail = self._tails.get(path)
+        file = ShardFile(path, array, digest=digest, tail=tail, mapped=self._is_local(path))
+        with self._lock:
+            self._files[path], self._tails[path] = file, file.tail
+            if len(self._files) > MAX_OPEN_SHARDS:
+                self._files.popitem(last=False)
+        return file
+
+    def may_map(self, path: Path) -> bool:
+        """Whether files below `path` may be handed out as mapped pages.
+
+        That is where nobody else can cut them, and a disk that fails is an error, not the end of the process.
+        """
+        return can_populate() and self._is_local(path)
+
+    def _is_local(self, path: Path) -> bool:
+        if self._mapped is None:
+            self._mapped = is_local(path)
+        return self._mapped
+
+    def _used(self, path: Path) -> ShardFile | None:
+        file = self._files.get(path)
+        if file is not None:
+            self._files.move_to_end(path)
+        return file
+
+
+def _trusted_tail(fd: int, array: ArraySpec, digest: str | None) -> Tail:
+    """The tail of an open shard, once it was found to have `digest`, if one is given."""
+    tail = read_tail(fd, array)
+    if digest is None:
+        return tail
+    tail = tail.with_sums(fd)
+    tail.refuse_other(digest)
+    return tail
+
+
+def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterator[str]:
+    """Shard files of a finished store that are missing or not of the one size they can have.
+
+    From a `stat` each; `skipped` are the rows that were not written.
+    """
+    n_skipped = Counter(row // array.rows_per_shard for row in skipped)
+    n_rows = array.rows.n_rows
+    for shard, first in enumerate(range(0, n_rows, array.rows_per_shard)):
+        kept = min(array.rows_per_shard, n_rows - first) - n_skipped[shard]
+        file = f"{path}/{shard_key(array, shard)}"
+        try:
+            size = os.stat(file).st_size  # noqa: PTH116 - of thousands, each a name of a dozen parts
+        except FileNotFoundError:
+            yield f"{file} is missing"
+        except OSError as problem:
+            yield f"{file} cannot be looked at ({problem.strerror})"
+        else:
+            if size != (wanted := file_bytes(array, kept * array.rows.chunks_per_row)):
+                yield f"{file} has {size} bytes instead of {wanted}"
