@@ -1,4 +1,4 @@
-"""Which device to run on, in which precision and by which attention kernel; its memory, and the host's for it."""
+"""Which device to run on, in which precision and by which attention kernel; its memory, and the host's."""
 
 import ctypes
 from collections.abc import Iterator, Sequence
