@@ -37,8 +37,9 @@ from readouts.features.draws import Draws, evenly
 from readouts.metrics.base import PerClip
 from readouts.results.bootstrap import Clusters, mean_score, resamples
 from readouts.tasks.base import Task
+from readouts.training.arithmetic import training_arithmetic
 from readouts.training.run import Run
-from readouts.training.step import TrainState, build_preparation, take_step, training_arithmetic
+from readouts.training.step import TrainState, build_preparation, take_step
 
 STEPS, VAL_CLIPS = 20, 64
 """Training steps and evaluated clips: enough to see a difference, and little enough for a CPU."""

@@ -6,7 +6,8 @@ query and applying W_v after pooling is the same function of the same parameters
 multiplications per token and query instead of 2 x C x width per token. LayerNorm's scale and bias and the
 temporal embedding fold in the same way, its statistics and the resize in time do so in
 `readouts.tokens.implicit`, and `readouts.tokens.pooling` takes the folded queries through the tokens.
-Queries from outside are many and differ by clip: they meet projected keys.
+Queries from outside are many and differ by clip: they meet projected keys. The projection commutes with the
+resize in time as well, so the T native steps are projected and their projections resized.
 
 In shapes, heads and dim are the attention's own: width = heads * dim.
 """
@@ -19,7 +20,8 @@ from torch import Generator, Tensor, nn
 from featcache.errors import CallError
 from readouts.heads.base import Readout
 from readouts.heads.layers import Dropout, dense, layer_norm, mlp, normal_parameter
-from readouts.tokens.pooling import Pooled, PoolingQuery
+from readouts.tokens.implicit import ImplicitTokens
+from readouts.tokens.pooling import Pooled, PoolingQuery, pool_projected
 from readouts.tokens.prepared import Native, PreparedTokens, prepared
 
 
@@ -27,7 +29,7 @@ class CrossAttention(nn.Module):
     """Scaled dot-product attention over the tokens `scale * x + shift[step]`, its output by head.
 
     Queries of all clips are folded (`pooling_query`, then `read`), queries that differ by clip meet projected
-    keys (`forward`): one function of the same parameters, at two costs.
+    keys (`find`; `forward` is its plain form): one function of the same parameters, at three costs.
     """
 
     def __init__(
@@ -51,6 +53,26 @@ class CrossAttention(nn.Module):
         )
         found = F.scaled_dot_product_attention(rearrange(query, "b q h d -> b h q d"), keys, values)
         return rearrange(found, "b h q d -> b q h d")
+
+    def find(
+        self,
+        tokens: ImplicitTokens,
+        query: Float[Tensor, "B Q heads dim"],
+        *,
+        scale: Float[Tensor, "C"],
+        shift: Float[Tensor, "U C"],
+    ) -> Float[Tensor, "B Q heads dim"]:
+        """What each query finds in standardised tokens, whose scale and shift are those of projections."""
+        keys, values = (
+            rearrange(
+                tokens.projected(project.weight * scale) + project(shift)[:, None],
+                "b u n (h d) -> b h (u n) d",
+                h=self.heads,
+            )
+            for project in (self.key, self.value)
+        )
+        scaled = rearrange(query * query.shape[-1] ** -0.5, "b q h d -> b h q d")
+        return rearrange(pool_projected(scaled, keys, values), "b h q d -> b q h d")
 
     def pooling_query(
         self, query: Float[Tensor, "Q heads dim"], *, scale: Float[Tensor, "C"], shift: Float[Tensor, "U C"]
@@ -108,8 +130,10 @@ class Trunk(nn.Module):
         self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """Queries that differ by clip to what each makes of what it finds."""
-        normed = tokens.standardised.written() * self.norm.weight + self._shift(tokens.steps)[:, None]
-        return self._refined(self.attention(normed, query), query)
+        found = self.attention.find(
+            tokens.standardised, query, scale=self.norm.weight, shift=self._shift(tokens.steps)
+        )
+        return self._refined(found, query)
 
     def pooling_query(self, tokens: PreparedTokens, query: Float[Tensor, "Q heads dim"]) -> PoolingQuery:
         """What queries of all clips pool of the tokens."""

@@ -180,12 +180,16 @@ class CorrelationReadout(Readout):
 def similarities(
     maps: Float[Tensor, "B D F H W"], queries: Float[Tensor, "B Q 2"]
 ) -> Float[Tensor, "B Q F H W"]:
-    """Cosine of each query's feature, bilinear in frame 0's map, with every token; maps have norm 1."""
-    grid = rearrange(2.0 * queries - 1.0, "b q c -> b q 1 c")
-    sampled = F.grid_sample(maps[:, :, 0], grid, padding_mode="border", align_corners=False)
-    asked = F.normalize(rearrange(sampled, "b d q 1 -> b q d"), dim=-1)
+    """Cosine of each query's feature, bilinear in frame 0's map, with every token; maps have norm 1.
+
+    Beyond the outermost centres the map goes on as its edge.
+    """
+    _, _, f, h, w = maps.shape
+    along_x, along_y = (_near(queries[..., i], size) for i, size in enumerate((w, h)))
+    weights = rearrange(along_y, "b q h -> b q h 1") * rearrange(along_x, "b q w -> b q 1 w")
+    first = rearrange(maps[:, :, 0], "b d h w -> b (h w) d")
+    asked = F.normalize(torch.bmm(rearrange(weights, "b q h w -> b q (h w)"), first), dim=-1)
     found = torch.bmm(asked, rearrange(maps, "b d f h w -> b d (f h w)"))
-    _, _, f, h, _ = maps.shape
     return rearrange(found, "b q (f h w) -> b q f h w", f=f, h=h)
 
 
@@ -193,14 +197,19 @@ def patches(
     alike: Float[Tensor, "B Q F H W"], centres: Int64[Tensor, "B Q F 2"], radius: int
 ) -> Float[Tensor, "B Q F P P"]:
     """The values up to `radius` tokens about a column and row, the frame's edges repeated beyond them."""
-    h, w = alike.shape[-2:]
     reach = torch.arange(-radius, radius + 1, device=alike.device)
-    columns = (centres[..., 0, None] + reach).clamp(0, w - 1)
-    rows = (centres[..., 1, None] + reach).clamp(0, h - 1)
-    index = rearrange(rows * w, "b q f y -> b q f y 1") + rearrange(columns, "b q f x -> b q f 1 x")
-    flat = rearrange(alike, "b q f h w -> b q f (h w)")
-    taken = flat.gather(-1, rearrange(index, "b q f y x -> b q f (y x)"))
-    return rearrange(taken, "b q f (y x) -> b q f y x", y=len(reach))
+
+    def chosen(middle: Int64[Tensor, "B Q F"], n: int) -> Float[Tensor, "M P {n}"]:
+        """1 at the place of each token that is taken of an axis of `n`."""
+        places = (middle[..., None] + reach).clamp(0, n - 1)
+        all_places = torch.arange(n, device=alike.device)
+        return rearrange(places[..., None] == all_places, "b q f p n -> (b q f) p n").to(alike.dtype)
+
+    # Products, where torch's `gather` would add up the gradients of an edge by atomics.
+    rows, columns = chosen(centres[..., 1], alike.shape[-2]), chosen(centres[..., 0], alike.shape[-1])
+    taken = torch.bmm(torch.bmm(rows, rearrange(alike, "b q f h w -> (b q f) h w")), columns.mT)
+    b, q, _, _, _ = alike.shape
+    return rearrange(taken, "(b q f) y x -> b q f y x", b=b, q=q)
 
 
 def soft_argmax(scores: Float[Tensor, "B Q F P P"], offsets: Float[Tensor, "P"]) -> Float[Tensor, "B Q F 2"]:
@@ -208,6 +217,13 @@ def soft_argmax(scores: Float[Tensor, "B Q F P P"], offsets: Float[Tensor, "P"])
     flat = rearrange(scores, "b q f y x -> b q f (y x)").softmax(dim=-1)
     weights = rearrange(flat, "b q f (y x) -> b q f y x", y=len(offsets))
     return torch.stack([weights.sum(dim=-2) @ offsets, weights.sum(dim=-1) @ offsets], dim=-1)
+
+
+def _near(position: Float[Tensor, "B Q"], n: int) -> Float[Tensor, "B Q {n}"]:
+    """How much of each of `n` tokens along an axis there is at a position in [0, 1]."""
+    from_first = (position * n - 0.5).clamp(0.0, n - 1.0)
+    distance = from_first[..., None] - torch.arange(n, device=position.device)
+    return (1.0 - distance.abs()).clamp(min=0.0)
 
 
 def _logits(points: Float[Tensor, "B Q F 2"]) -> Float[Tensor, "B Q F 2"]:

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from featcache.errors import CallError
 from readouts.heads.base import Readout
 from readouts.heads.convolution import SameConv, SameConvTranspose, same_conv
+from readouts.heads.resize import resize_maps
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, prepared
 
 LEVELS = (32, 16, 8, 4)
@@ -80,7 +81,7 @@ class Fusion(nn.Module):
             own = coarser + self.lateral(own)
         # The reference enlarges first: a quarter of the work this way, and the same function.
         refined = self.project(self.refine(own))
-        return F.interpolate(refined, scale_factor=2, mode="bilinear", align_corners=False)
+        return resize_maps(refined, 2 * refined.shape[2], 2 * refined.shape[3])
 
 
 class DensePrediction(nn.Module):
@@ -128,15 +129,9 @@ class DensePrediction(nn.Module):
         maps = _composed(self.head, self.output, fused)
         frames = rearrange(maps, "b (f c) y x -> (b f) c y x", f=self.n_frames)
         # Ordered by variable while small: the large result then lies in memory as losses walk over it.
-        resized = self._resized(frames.contiguous(memory_format=torch.channels_last))
+        channels_last = frames.contiguous(memory_format=torch.channels_last)
+        resized = resize_maps(channels_last, self.out_rows, self.out_columns)
         return rearrange(resized, "(b f) c y x -> b f y x c", f=self.n_frames)
-
-    def _resized(self, maps: Float[Tensor, "M C Y X"]) -> Float[Tensor, "M C Y2 X2"]:
-        """`jax.image.resize`: bilinear, with antialias along the axes that shrink."""
-        size = (self.out_rows, self.out_columns)
-        # torch's antialias leaves axes that grow alone but is slower, and rounds its weights elsewhere.
-        shrinks = any(new < old for new, old in zip(size, maps.shape[2:], strict=True))
-        return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def _composed(

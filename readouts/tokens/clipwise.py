@@ -4,8 +4,9 @@ A clip of 8 x 196 tokens is 4.8 MB in float32, a batch 154 MB: written down it w
 A clip stays on one thread, so results do not depend on how many threads there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,25 @@ from featcache.system.threads import parallel_map
 _DEVICE_TILE_BYTES = 2**28
 """How much of a batch a GPU takes at once: a call costs it microseconds, worth many megabytes."""
 
+Part = TypeVar("Part")
 Work = Callable[[slice, Tensor], None]
 """What to do with some clips of a batch, given a tile [b T N C] of float32 to cast them into."""
+
+
+def each(work: Callable[[Part], None], parts: Sequence[Part], device: torch.device) -> None:
+    """Call `work` for all parts of a batch, without autograd: on a CPU side by side, each on one thread."""
+    inferring = torch.is_inference_mode_enabled()
+
+    def one(part: Part) -> None:
+        # Modes belong to a thread.
+        with torch.inference_mode(inferring), torch.no_grad():
+            work(part)
+
+    if device.type == "cpu":
+        parallel_map(one, parts)
+    else:
+        for part in parts:
+            one(part)
 
 
 class Workspace:
@@ -35,23 +53,16 @@ class Workspace:
         free: SimpleQueue[Tensor] = SimpleQueue()
         for tile in self._tiles_for((at_once, *clip), torch.get_num_threads() if on_cpu else 1, device):
             free.put(tile)
-        inferring = torch.is_inference_mode_enabled()
 
         def one(clips: slice) -> None:
             tile = free.get()
             try:
-                # Modes belong to a thread.
-                with torch.inference_mode(inferring), torch.no_grad():
-                    work(clips, tile[: clips.stop - clips.start])
+                work(clips, tile[: clips.stop - clips.start])
             finally:
                 # Another thread may wait for it.
                 free.put(tile)
 
-        if on_cpu:
-            parallel_map(one, chunks)
-        else:
-            for clips in chunks:
-                one(clips)
+        each(one, chunks, device)
 
     def buffer(self, shape: torch.Size, device: torch.device) -> Float[Tensor, "B ..."]:
         """Memory for a whole batch in float32, overwritten by whoever calls next."""

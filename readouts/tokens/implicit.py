@@ -8,6 +8,7 @@ the resize and the deviations fold into small tensors: see `ImplicitTokens`.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -57,11 +58,18 @@ class ImplicitTokens:
         return torch.bmm(by_native.flatten(2), self.native.flatten(1, 2))
 
     def written(self) -> Float[Tensor, "B U N C"]:
-        """The tokens written down, for heads that project each."""
-        resized = self.native
+        """The tokens written down."""
+        return self.resized(self.native)
+
+    def projected(self, weight: Float[Tensor, "D C"]) -> Float[Tensor, "B U N D"]:
+        """The products of every token with the rows of `weight`, written down: native ones are projected."""
+        return self.resized(F.linear(self.native, weight))
+
+    def resized(self, native: Float[Tensor, "B T N D"]) -> Float[Tensor, "B U N D"]:
+        """What the native tokens were mapped to linearly, as the tokens would have been."""
         if self.matrix is not None:
-            resized = einsum(self.matrix, resized, "u t, b t n c -> b u n c")
-        return resized * self.gain[..., None]
+            native = einsum(self.matrix, native, "u t, b t n d -> b u n d")
+        return native * self.gain[..., None]
 
 
 def _mixed(matrix: Float[Tensor, "O I"] | None, values: Float[Tensor, "B K I N"]) -> Float[Tensor, "B K O N"]:

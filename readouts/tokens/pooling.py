@@ -1,13 +1,21 @@
-"""Attention pooling of cached tokens: the queries of many heads in one pass over a batch.
+"""Attention pooling of cached tokens: `pool` for queries that all clips share, `pool_projected` for others.
 
 With its query and key matrix folded into keys (see `readouts.heads.attention`), all that a head needs of the
 tokens is the softmax of their products with a few keys, and their sums under it. Tokens that need no gradient
 are gone through clip by clip, forward and backward: a clip is cast once per pass, and all heads' keys meet it
 together while it is in cache. The backward pass casts again, as that costs a tenth of keeping float32 would.
+
+Queries of each clip (points to track) are hundreds: they meet tokens that were projected to an attention
+head's few channels. Their softmax weights are more than all else together, so they are made again in the
+backward pass, some clips and heads at a time.
+
+All sums are products or one kernel's, none is gathered by atomics: on a GPU too a repeated pass has the same
+bits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,8 +24,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from readouts.tokens.clipwise import each
 from readouts.tokens.implicit import ImplicitTokens
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens
+
+_DEVICE_WEIGHT_BYTES = 2**30
+"""Softmax weights that a GPU holds at once: far above what keeps it busy, far below its memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,3 +122,64 @@ class _Pooling(torch.autograd.Function):
 
         ctx.tokens.visit_standardised(work)
         return None, d_keys.sum(dim=0), d_offset.sum(dim=0)
+
+
+def pool_projected(
+    query: Float[Tensor, "B heads Q dim"],
+    keys: Float[Tensor, "B heads S dim"],
+    values: Float[Tensor, "B heads S dim"],
+) -> Float[Tensor, "B heads Q dim"]:
+    """The sums of `values` under the softmax, over all S tokens, of each query's products with `keys`."""
+    found: Tensor = _ProjectedPooling.apply(query, keys, values)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _ProjectedPooling(torch.autograd.Function):
+    """Attention by its products, some clips and heads at a time: torch's fused kernels add by atomics."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        found = torch.empty_like(query)
+
+        def work(here: _Here) -> None:
+            weights = torch.matmul(query[here], keys[here].mT).softmax(dim=-1)
+            found[here] = torch.matmul(weights, values[here])
+
+        _visit_heads(work, query, keys)
+        ctx.save_for_backward(query, keys, values)
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_found: Tensor) -> tuple[Tensor, ...]:
+        query, keys, values = ctx.saved_tensors
+        d_query, d_keys, d_values = (torch.empty_like(part) for part in (query, keys, values))
+
+        def work(here: _Here) -> None:
+            weights = torch.matmul(query[here], keys[here].mT).softmax(dim=-1)
+            d_values[here] = torch.matmul(weights.mT, d_found[here])
+            d_weights = torch.matmul(d_found[here], values[here].mT)
+            d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_query[here] = torch.matmul(d_scores, keys[here])
+            d_keys[here] = torch.matmul(d_scores.mT, query[here])
+
+        _visit_heads(work, query, keys)
+        return d_query, d_keys, d_values
+
+
+_Here = tuple[slice, slice]
+"""Some clips, and some attention heads."""
+
+
+def _visit_heads(work: Callable[[_Here], None], query: Tensor, keys: Tensor) -> None:
+    """Call `work` for all clips and heads: one of each at a time on a CPU, some clips on a GPU."""
+    n_clips, n_heads, n_queries, _ = query.shape
+    on_cpu = query.device.type == "cpu"
+    at_once = max(1, _DEVICE_WEIGHT_BYTES // (4 * n_heads * n_queries * keys.shape[2]))
+    heads = [slice(h, h + 1) for h in range(n_heads)] if on_cpu else [slice(None)]
+    clips = (
+        [slice(b, b + 1) for b in range(n_clips)]
+        if on_cpu
+        else [slice(b, b + at_once) for b in range(0, n_clips, at_once)]
+    )
+    each(work, list(product(clips, heads)), query.device)

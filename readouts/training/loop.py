@@ -20,11 +20,12 @@ from featcache.system.files import remove_leftovers
 from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
 from readouts.results.table import load_run, recorded
+from readouts.training.arithmetic import training_arithmetic
 from readouts.training.evaluate import Scored, score
 from readouts.training.fitting import fit_run
 from readouts.training.record import Cost, Learned, record
 from readouts.training.run import Run
-from readouts.training.step import build_preparation, take_step, training_arithmetic
+from readouts.training.step import build_preparation, take_step
 from readouts.training.trainer import Trainer
 
 

@@ -9,8 +9,7 @@ Splitting each of those among threads gains little, so on a CPU a head has one t
 it: what it learns from pooled tokens does not depend on how many threads a machine has.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -47,16 +46,23 @@ def backward(
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    losses = {
-        name: loss_of(name, head(tokens, **inputs)) for name, head in heads.items() if name not in leaves
-    }
-    # One backward for all, so that the tokens are gone through once and not once per head.
-    ends: list[tuple[Tensor, Tensor | None]] = [(loss, None) for loss in losses.values()]
+    losses: dict[Name, Float[Tensor, ""]] = {}
+    ends: list[tuple[Tensor, Tensor | None]] = []
+    for name, head in heads.items():
+        if name not in leaves:
+            losses[name] = loss_of(name, head(tokens, **inputs))
+            if tokens.differentiable is None:
+                # At once, so that no two heads hold what their backward passes need.
+                losses[name].backward()  # type: ignore[no-untyped-call]
+            else:
+                ends.append((losses[name], None))
     losses |= zip(leaves, for_each(backward_to_leaf, leaves, tokens.native.device), strict=True)
+    # One backward for all, so that the tokens are gone through once and not once per head.
     for name, leaf in leaves.items():
         parts = (pooled[name].tokens, leaf.tokens.grad), (pooled[name].mass, leaf.mass.grad)
         ends += [(part, grad) for part, grad in parts if grad is not None]
-    torch.autograd.backward([end for end, _ in ends], [grad for _, grad in ends])
+    if ends:
+        torch.autograd.backward([end for end, _ in ends], [grad for _, grad in ends])
     return {name: losses[name].detach() for name in heads}
 
 
@@ -117,13 +123,6 @@ def take_step(
     losses = backward(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
     for_each(TrainState.update, states, device)
     return [{kind: losses[i, kind] for kind in state.readouts} for i, state in enumerate(states)]
-
-
-@contextmanager
-def training_arithmetic() -> Iterator[None]:
-    """Make convolutions as exact as products: by default a GPU rounds their inputs to ten bits."""
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
 
 
 def schedule_of(recipe: Recipe) -> WarmupCosine:

@@ -23,6 +23,7 @@ MEASUREMENTS = (
     "reading",
     "writing",
     "attention_step",
+    "tracking_step",
     "many_heads",
     "training",
     "resident",

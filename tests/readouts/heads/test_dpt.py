@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
 from readouts.heads.dpt import DPTReadout, add_residual
+from readouts.heads.resize import resize_maps
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens, prepared
 
@@ -60,13 +61,12 @@ def test_the_cheap_order_is_the_same_function(out_rows: int, out_columns: int) -
 
 def test_the_widest_map_is_never_resized(monkeypatch: pytest.MonkeyPatch) -> None:
     widths: list[int] = []
-    resize = F.interpolate
 
-    def spy(maps: Tensor, **how: Any) -> Tensor:
+    def spy(maps: Tensor, rows: int, columns: int) -> Tensor:
         widths.append(maps.shape[1])
-        return resize(maps, **how)
+        return resize_maps(maps, rows, columns)
 
-    monkeypatch.setattr("readouts.heads.dpt.F.interpolate", spy)
+    monkeypatch.setattr("readouts.heads.dpt.resize_maps", spy)
     trained(n_frames=1)(draw(1, 1, 8, 6))
     assert widths == [4, 4, 4, 4, 3], "four levels of `features`, then 1 frame of 3 variables: never the 5"
 

@@ -1,6 +1,6 @@
 """A run at one step: what its seed decides, and what a step does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -10,6 +10,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -122,6 +123,66 @@ def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
                     optimizer.step()
                     optimizer.zero_grad()
             yield kind, losses[kind]
+
+
+ADDS_BY_ATOMICS = """
+    upsample_linear1d_backward upsample_bilinear2d_backward upsample_bicubic2d_backward
+    upsample_trilinear3d_backward _upsample_bilinear2d_aa_backward _upsample_bicubic2d_aa_backward
+    grid_sampler_2d_backward grid_sampler_3d_backward scatter_add scatter_add_ scatter_reduce
+    scatter_reduce_ index_add index_add_ index_put index_put_ _index_put_impl_ put_ index_reduce
+    embedding_dense_backward _embedding_bag_backward _embedding_bag_dense_backward avg_pool3d_backward
+    _adaptive_avg_pool2d_backward _adaptive_avg_pool3d_backward max_pool2d_with_indices_backward
+    max_pool3d_with_indices_backward adaptive_max_pool2d_backward adaptive_max_pool3d_backward
+    fractional_max_pool2d_backward fractional_max_pool3d_backward max_unpool2d max_unpool3d
+    reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward
+    replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward nll_loss2d_forward
+    nll_loss2d_backward _ctc_loss_backward histc bincount kthvalue median cumsum
+    _scaled_dot_product_efficient_attention_backward _scaled_dot_product_flash_attention_backward
+    _scaled_dot_product_flash_attention_for_cpu_backward _scaled_dot_product_cudnn_attention_backward
+    _efficient_attention_backward _flash_attention_backward _cdist_backward _safe_softmax
+"""
+"""Kernels that torch's `use_deterministic_algorithms` replaces, refuses or warns of on CUDA; convolutions
+have a fixed order where cuDNN is told so, as it is in training. The last one is what the meta device makes of
+torch's fused attention."""
+
+
+class Recorded(TorchDispatchMode):
+    """The names of all kernels that were called on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if any(isinstance(x, Tensor) and x.is_meta for x in tree_leaves((args, found))):
+            self.names.add(func._schema.name.removeprefix("aten::"))
+        return found
+
+
+def test_no_kernel_of_a_step_adds_in_an_order_of_its_own() -> None:
+    with Recorded() as recorded:
+        kinds = {kind for kind, _ in steps_of_all_heads(torch.device("meta"))}
+    assert kinds == HEADS.keys()
+    assert {"convolution_backward", "_softmax_backward_data", "_fused_adamw_"} <= recorded.names
+    assert recorded.names & {*ADDS_BY_ATOMICS.split()} == set()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda maps: F.interpolate(maps, scale_factor=2, mode="bilinear"),
+        lambda maps: F.interpolate(maps, size=(2, 2), mode="bilinear", antialias=True),
+        lambda maps: F.grid_sample(maps, maps.new_zeros(2, 1, 1, 2), align_corners=False),
+        lambda maps: maps.gather(-1, torch.zeros(2, 3, 4, 1, dtype=torch.int64, device="meta")),
+        lambda maps: maps[:, torch.zeros(2, dtype=torch.int64, device="meta")],
+        lambda maps: F.scaled_dot_product_attention(maps, maps, maps),
+    ],
+)
+def test_the_record_would_show_those_that_do(function: Callable[[Tensor], Tensor]) -> None:
+    with Recorded() as recorded:
+        function(torch.zeros(2, 3, 4, 4, device="meta", requires_grad=True)).sum().backward()
+    assert recorded.names & {*ADDS_BY_ATOMICS.split()}
 
 
 class Watch(TorchDispatchMode):
@@ -294,6 +355,25 @@ def test_heads_that_read_the_tokens_themselves_have_their_inputs() -> None:
     queries = torch.rand(B, 3, 2, generator=seeded(1))
     backward({"tracking": head}, tokens(), {"queries": queries}, loss_of)
     assert gradients(head)
+
+
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_head_that_reads_the_tokens_is_done_before_the_next_one_begins(learns: bool) -> None:
+    """So that many hold no more than one does; tokens that learn are gone through backwards once."""
+    order: list[str] = []
+    heads = {
+        name: TrackingReadout(channels=C, steps=2 * T, n_frames=4, temporal_tiles=2, width=16, heads=2)
+        for name in ("first", "second")
+    }
+    for name, head in heads.items():
+        head.register_forward_hook(lambda *_, name=name: order.append(f"{name} forward"))
+        head.point_mlp.register_full_backward_hook(lambda *_, name=name: order.append(f"{name} backward"))
+    queries = torch.rand(B, 3, 2, generator=seeded(1)).requires_grad_()
+    native = PreparedTokens(torch.randn(B, 2 * T, N, C).requires_grad_()) if learns else tokens()
+    backward(heads, native, {"queries": queries}, loss_of)
+    forward_first = ["first forward", "second forward"]
+    assert order[:2] == (forward_first if learns else ["first forward", "first backward"])
+    assert len(order) == 4
 
 
 def test_an_error_of_one_head_is_raised() -> None:
