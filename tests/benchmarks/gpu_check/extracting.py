@@ -5,8 +5,11 @@ with as many threads, and of the bytes at the disk's speed.
 """
 
 import hashlib
+import json
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,10 +49,12 @@ def measure(check: Check) -> None:
     with TemporaryDirectory() as folder:
         data, cache = Path(folder) / "data", Path(folder) / "features"
         n_clips = 8 if check.small else N_CLIPS
-        synthetic.generate(TASK, data, profile={"train": n_clips}, seed=0)
+        synthetic.generate(TASK, data, profile={"train": n_clips}, seed=0, workers=os.cpu_count() or 2)
         check.note("clips", n_clips)
         decoding = {n: _decoding(data, n, 8 if check.small else 48 * n) for n in THREADS}
-        check.note("clips a second, decoding alone", {f"{n} threads": round(of, 1) for n, of in decoding.items()})
+        check.note(
+            "clips a second, decoding alone", {f"{n} threads": round(of, 1) for n, of in decoding.items()}
+        )
         small = "videomae_random"
         for name, seconds in {small: 5.0, **({} if check.small else MODELS)}.items():
             if not check.has(seconds):
@@ -72,7 +77,9 @@ def job_of(name: str, device: torch.device, dtype: torch.dtype, role: str = "tra
 
 def machine_of(check: Check) -> Machine:
     """As it comes; in small sizes with several shards all the same."""
-    return Machine(device=check.device, **({"batch": 2, "shard_bytes": SMALL_SHARD_BYTES} if check.small else {}))
+    return Machine(
+        device=check.device, **({"batch": 2, "shard_bytes": SMALL_SHARD_BYTES} if check.small else {})
+    )
 
 
 def _decoding(data: Path, threads: int, n_clips: int) -> float:
@@ -121,38 +128,44 @@ class Timed:
     @property
     def seconds(self) -> float:
         """Of all passes."""
-        return sum(one if isinstance(one, float) else one[0].elapsed_time(one[1]) / 1e3 for one in self.passes)
+        return sum(
+            one if isinstance(one, float) else one[0].elapsed_time(one[1]) / 1e3 for one in self.passes
+        )
 
 
-def _extraction(check: Check, name: str, data: Path, cache: Path, decoded_a_second: float) -> dict[str, object]:
+def _extraction(
+    check: Check, name: str, data: Path, cache: Path, decoded_a_second: float
+) -> dict[str, object]:
     job = job_of(name, check.device, check.dtype)
     timed = Timed(job.backbone)
     row: dict[str, Any] = {}
     with check.peak_into(row):
-        store = extract(_with(job, timed), machine_of(check), data_dir=data, cache_dir=cache)
+        store = extract(replace(job, backbone=timed), machine_of(check), data_dir=data, cache_dir=cache)
     check.wait()
-    n_clips, seconds = store.spec.n_clips, store.runs[-1]["seconds"]
+    n_clips, seconds = store.spec.n_clips, seconds_of(store)
     times = {"model": timed.seconds, "decoding": n_clips / decoded_a_second}
-    if speed := check.found.get("machine", {}).get("disk, written and synced, GB/s"):
+    speed = check.found.get("machine", {}).get("disk, written and synced, GB/s")
+    if speed:
         times["disk"] = store.spec.payload_bytes / 1e9 / speed
     gflop = (job.backbone.info.gflop or 0.0) * job.layers[0].block / job.backbone.info.n_blocks
-    row |= {"clips a second": round(n_clips / seconds, 1), "s": round(seconds, 2), "passes": len(timed.passes),
-            "clips at once": store.provenance["batch"]["clip_views"],
-            **{f"{what}, s": round(of, 2) for what, of in times.items()},
-            "bound by": max(times, key=times.__getitem__),
-            "over the bound": round(seconds / max(times.values()), 2)}  # fmt: skip
+    row |= {
+        "clips a second": round(n_clips / seconds, 1),
+        "s": round(seconds, 2),
+        "passes": len(timed.passes),
+        "clips at once": store.provenance["batch"]["clip_views"],
+        **{f"{what}, s": round(of, 2) for what, of in times.items()},
+        "bound by": max(times, key=times.__getitem__),
+        "over the bound": round(seconds / max(times.values()), 2),
+    }
     if check.peak_tflops:
         share = gflop * n_clips / seconds / 1e3 / check.peak_tflops
         row["of the matrix product"] = round(share, 3)
         if name in HELD_TO_THE_PEAK or check.small:
             target = 0.5 if name in HELD_TO_THE_PEAK else None
-            check.compare(f"extraction with {name}, of the matrix product", share, target=target, detail=row["bound by"])
+            check.compare(
+                f"extraction with {name}, of the matrix product", share, target=target, detail=row["bound by"]
+            )
     return row
-
-
-def _with(job: Extraction, backbone: Any) -> Extraction:
-    """The same extraction through another object."""
-    return Extraction(**{one.name: getattr(job, one.name) for one in fields(job)} | {"backbone": backbone})
 
 
 def _resumed(check: Check, name: str, data: Path, cache: Path) -> None:
@@ -168,19 +181,25 @@ def _resumed(check: Check, name: str, data: Path, cache: Path) -> None:
         if 2 * done >= total and "extracting" in what:
             raise KeyboardInterrupt
 
-    try:
+    with suppress(KeyboardInterrupt):
         run(cache_dir=cache / "killed", progress=stop)
-    except KeyboardInterrupt:
-        pass
     resumed = shards_of(run(cache_dir=cache / "killed"))
     check.note("stopped after clips", told[-1])
     check.compare("shards of a resumed extraction that are the same", _same(whole, resumed), target=1.0)
 
 
+def seconds_of(store: FeatureStore) -> float:
+    """What the last run that extracted took, as the store keeps it."""
+    seconds: float = json.loads((store.path / "runs.jsonl").read_text().splitlines()[-1])["seconds"]
+    return seconds
+
+
 def shards_of(store: FeatureStore) -> dict[str, str]:
     """Shard file -> digest of its bytes."""
     files = (path for path in sorted(store.path.rglob("c.*")) if path.is_file())
-    return {str(path.relative_to(store.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(store.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
 
 
 def _same(one: Mapping[str, str], other: Mapping[str, str]) -> float:

@@ -55,7 +55,9 @@ def _row(check: Check, name: str) -> dict[str, object]:
     one = smooth_clips(1, info, check.device)
     batch = 1
     if check.on_gpu:
-        batch = chosen_batch(lambda n: encoder(one.expand(n, -1, -1, -1, -1)), check.device, most=MOST_AT_ONCE)
+        batch = chosen_batch(
+            lambda n: encoder(one.expand(n, -1, -1, -1, -1)), check.device, most=MOST_AT_ONCE
+        )
     many, row = smooth_clips(batch, info, check.device), {"clips at once": batch}
     with check.peak_into(row):
         once = check.each_ms(lambda: encoder(many), n=1, warm_up=1)
@@ -69,10 +71,13 @@ def _row(check: Check, name: str) -> dict[str, object]:
     row["launching, ms a pass"] = check.launch_ms(lambda: encoder(many), n=1)
     for kernel in KERNELS:
         with attention_kernel(kernel):
-            row[f"ms a clip, {kernel} first"] = round(check.row_ms(lambda: encoder(many), n=n, warm_up=1) / batch, 4)
-    tokens = backbone.load((layer,), check.device, torch.bfloat16)(one)[layer]
+            row[f"ms a clip, {kernel} first"] = round(
+                check.row_ms(lambda: encoder(many), n=n, warm_up=1) / batch, 4
+            )
+    rounded = encoder if check.on_gpu else backbone.load((layer,), check.device, torch.bfloat16)
+    tokens = rounded(one)[layer]
     row["finite"] = bool(tokens.isfinite().all())
-    del encoder
+    del encoder, rounded
     if info.params_m < EXACT_PARAMS_M:
         exact = backbone.load((layer,), check.device, torch.float32)(one)[layer]
         row["bfloat16 off float32, rms / std"] = round(

@@ -7,15 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from tests.benchmarks.gpu_check.check import Check
+from tests.benchmarks.gpu_check.check import Check, float32_products
 
 ROOT = Path(__file__).parents[3]
 FAMILIES = "tests/featcache/backbones/families"
@@ -37,22 +35,11 @@ def measure(check: Check) -> None:
     if folder is None:
         check.note("golden files", "not at hand: set SCIVID_SHARED to the folder that holds golden/")
         return
-    for name, exact in (("float32", True), ("tf32", False)):
-        with check.guarded(f"heads, {name}"), _products(exact):
+    for name in ("float32", "tf32"):
+        with check.guarded(f"heads, {name}"), float32_products(tf32=name == "tf32"):
             _heads(check, name, folder / "golden" / "reference")
     with check.guarded("backbones"):
         _backbones(check, folder)
-
-
-@contextmanager
-def _products(exact: bool) -> Iterator[None]:
-    """Products and convolutions of float32 in full, or of inputs rounded to ten bits."""
-    torch.backends.cuda.matmul.allow_tf32 = not exact
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=not exact):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _heads(check: Check, name: str, folder: Path) -> None:
@@ -82,7 +69,9 @@ def _head(device: torch.device, file: Path) -> tuple[float, float] | None:
         return None
     module: nn.Module = reference.load(golden).to(device)
     outputs, inputs = reference.outputs_of(module, golden, device)
-    off = max(reference.error(found.detach().cpu(), golden.arrays[f"out/{name}"]) for name, found in outputs.items())
+    off = max(
+        reference.error(found.detach().cpu(), golden.arrays[f"out/{name}"]) for name, found in outputs.items()
+    )
     cotangents = golden.under("ct/")
     if not cotangents:
         return off, 0.0
@@ -92,7 +81,9 @@ def _head(device: torch.device, file: Path) -> tuple[float, float] | None:
     expected = {f"param/{name}": (ours[name], grad) for name, grad in golden.under("grad/param/").items()}
     expected |= {name: (inputs[name].grad.cpu(), grad) for name, grad in golden.under("grad/in/").items()}
     # A shift of all scores, which the softmax ignores: its gradient is rounding alone.
-    told = [reference.error(*pair) for name, pair in expected.items() if not name.endswith("key_embedding/bias")]
+    told = [
+        reference.error(*pair) for name, pair in expected.items() if not name.endswith("key_embedding/bias")
+    ]
     return off, max(told, default=0.0)
 
 

@@ -7,13 +7,15 @@ import os
 from typing import Any
 
 import pytest
-import torch
-
-from featcache.backbones.encoder import ClipEncoder, PretrainedBackbone
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Move every model that is loaded."""
+    # Here, for the suite's own shape checks must come before the first import of what they check.
+    import torch
+
+    from featcache.backbones.encoder import ClipEncoder, PretrainedBackbone
+
     device = torch.device(os.environ["GPU_CHECK_DEVICE"])
     load, call = PretrainedBackbone.load, ClipEncoder.__call__
 
