@@ -17,7 +17,7 @@ from featcache.spec import TokenGrid
 from featcache.system.console import Progress
 from readouts.certify.compare import certify
 from readouts.features.find import open_task_splits
-from readouts.features.preloaded import PreloadChoice
+from readouts.features.preloading import PreloadChoice
 from readouts.features.splits import FeatureSplit, split_of
 from readouts.tasks import load_task
 from readouts.training.loop import train
