@@ -6,6 +6,7 @@ It reads options, calls the library, shows progress, and turns errors into one m
 """
 
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -394,12 +395,23 @@ def validate(
     seal: Annotated[
         bool, typer.Option(help="Add the digests that stores of an earlier version lack, where all is right.")
     ] = False,
+    golden: Annotated[
+        str | None, typer.Option(help="A bundle: hold the tokens of its clips against yours, too.")
+    ] = None,
 ) -> None:
     """Is a store what it claims to be: complete, the shards that were written, values finite."""
     from featcache.store.validation.caches import named
 
     paths = named(store)
     _refuse(_broken(paths, seal=seal), len(paths))
+    if golden is not None:
+        from featcache.sharing.golden import compare, golden_for
+        from featcache.sharing.sources import read_bundle
+        from featcache.store.feature_store import open_features
+
+        bundle = read_bundle(golden)
+        for opened in (open_features(path) for path in paths if not path.name.startswith("targets-")):
+            console.print(f"{opened.path}: {compare(opened, golden_for(opened, bundle))}", markup=False)
 
 
 def _broken(paths: list[Path], *, seal: bool = False) -> int:
@@ -427,6 +439,69 @@ def _refuse(n_broken: int, of: int) -> None:
         raise StoreError(f"{n_broken} of {of} stores are not what they claim to be, see above.")
 
 
+@app.command()
+def export(
+    paths: Annotated[list[Path], typer.Argument(help="Stores, or folders of them; last the new folder.")],
+    backbone: Annotated[str | None, typer.Option(help="Instead of stores: all of this backbone's.")] = None,
+    task: Annotated[str | None, typer.Option(help="Instead of stores: all of this task's.")] = None,
+    split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
+    layers: Annotated[
+        str | None, typer.Option(help="Some of the stores' layers, as `scivid list stores` names them.")
+    ] = None,
+    views: Annotated[
+        int | None, typer.Option(min=1, help="The first views of a training clip alone.")
+    ] = None,
+    cache_dir: CacheDir = CACHE_DIR,
+) -> None:
+    """Write a bundle: stores that another lab imports, and trains from, without data and weights."""
+    from featcache.sharing.cut import Cut, parse_layers
+    from featcache.sharing.export import export as write
+    from featcache.sharing.parts import parse_roles, parts_of, stores_of
+
+    *named, out = paths
+    cut = Cut(layers=None if layers is None else parse_layers(layers), n_views=views)
+    stores = stores_of(named, cache_dir=cache_dir, backbone=backbone, task=task)
+    parts = parts_of(stores, cut=cut, roles=parse_roles(split))
+    names = [str(Path(part.path).parent / part.store.path.name) for part in parts]
+    options = command_line("export", split=split, layers=layers, views=views)
+    with reporter(console) as progress:
+        bundle, notes = write(
+            parts, out, command=f"{options} {shlex.join([*names, out.name])}", progress=progress
+        )
+    for folder in bundle.folders:
+        console.print(f"{folder.path}  ({len(folder.files)} files, {folder.n_bytes:,} bytes)", markup=False)
+    for line in (*map(str, bundle.terms), *(f"note: {note}" for note in notes)):
+        console.print(line, markup=False)
+    console.print(
+        f"{out}: {bundle.n_files + 1} files, {bundle.n_bytes / 1e6:,.1f} MB; to be had with `scivid import`, "
+        "from this folder or from the address of a web server that has it",
+        markup=False,
+    )
+
+
+@app.command("import")
+def import_(
+    bundle: Annotated[
+        str, typer.Argument(help="A folder that `scivid export` wrote, or its http(s) address.")
+    ],
+    accept_licence: Annotated[
+        list[str] | None, typer.Option(help="Name of a licence that you accept; may be given again.")
+    ] = None,
+    cache_dir: CacheDir = CACHE_DIR,
+) -> None:
+    """Bring a bundle's stores into the cache, all verified first. Goes on where an earlier call stopped."""
+    from featcache.sharing.arrival import import_bundle
+
+    with reporter(console) as progress:
+        came = import_bundle(
+            bundle, cache_dir, accepted=accept_licence or [], progress=progress, say=console.out
+        )
+    for path in came.paths:
+        console.print(path, markup=False)
+    there = f", {came.n_there} were there already" if came.n_there else ""
+    console.print(f"{len(came.paths)} stores are new, {came.n_bytes / 1e6:,.1f} MB{there}", markup=False)
+
+
 @app.command("train-readout")
 def train_readout(
     backbone: Annotated[str, typer.Option(help="Whose stores to read, as `scivid list stores` shows them.")],
@@ -440,7 +515,7 @@ def train_readout(
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
     resident: Annotated[
-        str, typer.Option(help="Keep the training split in the device's memory: auto (on a GPU), yes, no.")
+        str, typer.Option(help="Keep training and val in the device's memory: auto (on a GPU), yes, no.")
     ] = "auto",
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
@@ -450,7 +525,7 @@ def train_readout(
     from featcache.backbones import store_name
     from featcache.system.device import choose_device
     from readouts.features.find import open_task_splits
-    from readouts.features.preloaded import preload_choice
+    from readouts.features.preloading import preload_choice
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of

@@ -9,7 +9,7 @@ name that is renamed when all of it is on disk.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,6 +89,8 @@ class Targets:
     """Name of each array -> the crc32c of its chunks in order; None of a group of before, which has none."""
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
     """Files whose checksum was right."""
+    _held: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    """Name -> all rows of the arrays that are in memory."""
 
     def __contains__(self, name: object) -> bool:
         return name in self.metadata
@@ -102,6 +104,21 @@ class Targets:
         """Shape of one array, rows first."""
         return tuple(self.metadata[name]["shape"])
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays in memory."""
+        return sum(
+            prod(self.shape(name)) * np.dtype(of["data_type"]).itemsize for name, of in self.metadata.items()
+        )
+
+    def in_memory(self) -> "Targets":
+        """The same with all rows in memory, read once.
+
+        Raises:
+            StoreError: as `read`.
+        """
+        return replace(self, _held={name: self.read(name) for name in self.metadata})
+
     def rows(self, name: str, numbers: Int64[np.ndarray, " n"]) -> np.ndarray:
         """Some rows of one array, in the order given, repeats allowed; no other row stays in memory.
 
@@ -110,6 +127,8 @@ class Targets:
         Raises:
             StoreError: as `read`.
         """
+        if name in self._held:
+            return np.asarray(self._held[name][numbers])
         shape, chunk = self.shape(name), self._chunk_buffer(name)
         out = np.empty((len(numbers), *shape[1:]), chunk.dtype)
         assert not len(numbers) or 0 <= numbers.min() <= numbers.max() < shape[0], (

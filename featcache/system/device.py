@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -98,3 +99,15 @@ def choose_attention_kernel(name: str) -> AttentionKernel:
 def device_name(device: torch.device) -> str:
     """The device as results tables name it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device; of the host, what the page cache can give up is among them."""
+    if device.type == "cuda":
+        # What torch holds for later is free to us: after a sweep's first pass that is nearly everything.
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + held
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    raise OSError("/proc/meminfo does not say what memory is available")

@@ -1,24 +1,31 @@
-"""Batches of a split on the device, read ahead into reused buffers.
+"""Batches of a split on the device, read ahead of their use.
 
 What is drawn at a step is a pure function of (seed, step), so a resumed run and one that never stopped see
 the same batches, whatever the number of threads.
+
+On a CPU heads get the mapped pages of the store's files, where these may be mapped: nothing is copied, and a
+thread sees to it that the pages are in memory. Elsewhere batches are read into buffers. On their way to a GPU
+one is copied while the next is read. What is preloaded is not read at all.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
+from einops import rearrange
 from jaxtyping import Int64
 from torch import Tensor
 
 from featcache.store.targets import Targets
+from featcache.system.ahead import map_ahead
 from readouts.features.draws import Draws
+from readouts.features.preloaded import PreloadedTokens
 from readouts.features.splits import FeatureSplit
-from readouts.tokens.prepared import Native, QuantizedTokens
+from readouts.features.staging import Mark, Parts, Rotation, as_tokens, beside, mark, pinned, received, sent
+from readouts.tokens.prepared import Native, QuantizedTokens, ScatteredTokens, tensors_of
 
 READ_AHEAD = 2
 """Batches being read while one is being used."""
@@ -33,10 +40,6 @@ Select = Callable[
 
 Wanted = tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, " B"], np.random.Generator | None]
 """Clips and views of a batch, and the generator that draws from its targets; None in evaluation."""
-
-
-Buffer = tuple[Tensor, ...]
-"""Memory for stored tokens, a row per clip and view: float16 ones, or int8 ones and their scales."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,120 +58,137 @@ def wanted_at(split: FeatureSplit, draws: Draws, step: int) -> Wanted:
 
 
 def training_batches(
-    split: FeatureSplit, select: Select, draws: Draws, steps: Iterable[int], device: torch.device
+    split: FeatureSplit,
+    select: Select,
+    draws: Draws,
+    steps: Iterable[int],
+    device: torch.device,
+    preloaded: PreloadedTokens | None = None,
 ) -> Iterator[Batch]:
-    """The batches of the given training steps, read ahead of their use."""
-    return _stream(split, select, (wanted_at(split, draws, step) for step in steps), device)
+    """The batches of the given training steps."""
+    wanted = (wanted_at(split, draws, step) for step in steps)
+    return batches_of(split, select, wanted, device, preloaded)
 
 
 def evaluation_batches(
-    split: FeatureSplit, select: Select, batch: int, device: torch.device, limit: int | None = None
+    split: FeatureSplit,
+    select: Select,
+    batch: int,
+    device: torch.device,
+    limit: int | None = None,
+    preloaded: PreloadedTokens | None = None,
 ) -> Iterator[Batch]:
     """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller."""
     clips = split.usable[:limit]
     parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
-    return _stream(split, select, ((part, np.zeros_like(part), None) for part in parts), device)
+    wanted = ((part, np.zeros_like(part), None) for part in parts)
+    return batches_of(split, select, wanted, device, preloaded)
 
 
-def _stream(
-    split: FeatureSplit, select: Select, wanted: Iterable[Wanted], device: torch.device
-) -> Iterator[Batch]:
-    """Batches in order. A batch's tokens are overwritten READ_AHEAD + 1 batches later (on the CPU)."""
-    # On a stream of their own copies overlap with training: the default one would make them take turns.
-    side: torch.cuda.Stream | None = None
-    if device.type == "cuda":
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    ring: deque[Buffer] = deque()
-    ahead: deque[Future[Batch]] = deque()
-    with ThreadPoolExecutor(1, "read ahead") as reader:
-        try:
-            for clips, views, rng in wanted:
-                if len(ahead) > READ_AHEAD:
-                    yield _handed_over(ahead.popleft().result(), device)
-                buffer = _next_buffer(ring, split, len(clips), device)
-                ahead.append(reader.submit(_read, split, select, (clips, views, rng), buffer, device, side))
-            while ahead:
-                yield _handed_over(ahead.popleft().result(), device)
-        finally:
-            for future in ahead:
-                future.cancel()
-
-
-def _next_buffer(ring: deque[Buffer], split: FeatureSplit, n_clips: int, device: torch.device) -> Buffer:
-    """The buffer that was handed out longest ago, or a new one: fresh pages cost as much as the read."""
-    if len(ring) == READ_AHEAD + 2:
-        oldest = ring.popleft()
-        if len(oldest[0]) >= n_clips:
-            ring.append(oldest)
-            return tuple(part[:n_clips] for part in oldest)
-    ring.append(new_buffer(split, n_clips, pinned=device.type == "cuda"))
-    return ring[-1]
-
-
-def new_buffer(
-    split: FeatureSplit, n_rows: int, *, pinned: bool = False, device: torch.device | None = None
-) -> Buffer:
-    """Memory for `n_rows` clips and views of a split as stored, on the host unless a device is named."""
-    new = partial(torch.empty, pin_memory=pinned, device=device)
-    shape = (n_rows, *split.store.spec.grid.shape)
-    if split.store.spec.dtype == "int8":
-        return new(shape, dtype=torch.int8), new(shape[:-1], dtype=torch.float32)
-    return (new(shape, dtype=torch.float16),)
-
-
-def _read(
+def batches_of(
     split: FeatureSplit,
     select: Select,
-    wanted: Wanted,
-    buffer: Buffer,
+    wanted: Iterable[Wanted],
     device: torch.device,
-    side: torch.cuda.Stream | None,
-) -> Batch:
-    """One batch, whose values are on the device when this returns."""
-    clips, views, rng = wanted
-    read_into(buffer, split, clips, views)
-    chosen = {} if split.targets is None else select(split.targets, clips, views, rng)
-    targets, parts = {name: torch.from_numpy(values) for name, values in chosen.items()}, buffer
-    if side is not None:
-        rows = targets
-        # Within the block tensors belong to the side stream; the thread's own stream is never waited for.
-        with torch.cuda.stream(side):
-            parts = tuple(part.to(device, non_blocking=True) for part in buffer)
-            targets = {name: values.to(device, non_blocking=True) for name, values in rows.items()}
-            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            copied.record(side)
-        # The buffer and `rows` are free again only when the copies have left them.
-        copied.synchronize()
-    return Batch(clips=clips.astype(np.int64), tokens=as_tokens(parts), targets=targets)
+    preloaded: PreloadedTokens | None = None,
+) -> Iterator[Batch]:
+    """Any batches of a split, in order; what is preloaded of them is taken from there.
+
+    Tokens in a buffer are overwritten READ_AHEAD + 1 batches later, or by another loop after this one.
+
+    Raises:
+        StoreError: a chunk is damaged, or the targets are.
+    """
+    with (
+        closing(Rotation(split, device, most=READ_AHEAD + 2)) as buffers,
+        ThreadPoolExecutor(1, "read ahead") as reader,
+    ):
+        source = _Source(split, select, device, preloaded, buffers)
+        try:
+            for _, coming in map_ahead(reader, source.read, wanted, window=READ_AHEAD + 1):
+                batch, marked = coming.result()
+                received((*tensors_of(batch.tokens), *batch.targets.values()), marked, device)
+                yield batch
+        finally:
+            reader.shutdown(cancel_futures=True)
 
 
-def as_tokens(buffer: Buffer) -> Native:
-    """Stored tokens as heads take them, rows and columns of the grid on one axis; nothing is copied."""
-    values, *scales = (part.flatten(2, 3) for part in buffer)
-    return QuantizedTokens(values=values, scales=scales[0]) if scales else values
+@dataclass(frozen=True)
+class _Source:
+    """Where batches come from; used by one thread."""
+
+    split: FeatureSplit
+    select: Select
+    device: torch.device
+    preloaded: PreloadedTokens | None
+    buffers: Rotation
+
+    def read(self, wanted: Wanted) -> tuple[Batch, Mark | None]:
+        """One batch, and what marks its arrival on a GPU."""
+        clips, views, rng = wanted
+        split, held = self.split, self.preloaded
+        if held is not None and not held.holds(clips, views):
+            held = None
+        targets = split.targets if held is None else held.targets
+        chosen = {} if targets is None else self.select(targets, clips, views, rng)
+        with beside(self.device):
+            names = {name: pinned(torch.from_numpy(values), self.device) for name, values in chosen.items()}
+            there = dict(zip(names, sent(names.values(), self.device), strict=True))
+            tokens = self._read(clips, views) if held is None else held.batch(clips, views)
+            return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=there), mark(self.device)
+
+    def _read(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> Native:
+        mapped = mapped_tokens(self.split, clips, views) if self.device.type == "cpu" else None
+        if mapped is not None:
+            return mapped
+        buffer = self.buffers.next(len(clips))
+        parts = tuple(part[: len(clips)] for part in buffer.parts)
+        read_into(parts, self.split, clips, views)
+        there = sent(parts, self.device)
+        # The buffer is free again only when the copies have left it.
+        buffer.copied = mark(self.device)
+        return as_tokens(there)
 
 
-def read_into(
-    buffer: Buffer, split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
-) -> None:
-    """Fill `buffer`, in the host's memory and of as many rows as there are clips, with tokens as stored.
+def mapped_tokens(
+    split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
+) -> Native | None:
+    """Tokens as the pages of the store's files, nothing copied but the scales; None where that may not be.
 
     Raises:
         StoreError: a chunk is damaged.
     """
-    store, arrays = split.store, [part.numpy() for part in buffer]
+    found = split.store.read_mapped(clips, views=views, layer=split.layer)
+    if found is None:
+        return None
+    values, *scales = ([torch.from_numpy(np.asarray(_Unguarded(piece))) for piece in of] for of in found)
+    per_clip = len(values) // len(clips)
+    tokens = ScatteredTokens(pieces=[piece.flatten(1, 2) for piece in values], pieces_per_clip=per_clip)
+    if not scales:
+        return tokens
+    of_tokens = rearrange(torch.stack(scales[0]), "(b k) t h w -> b (k t) (h w)", k=per_clip)
+    return QuantizedTokens(values=tokens, scales=of_tokens)
+
+
+class _Unguarded:
+    """An array said to be writable, as torch, which has no other kind, warns of those that are not."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def read_into(
+    parts: Parts, split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
+) -> None:
+    """Fill host memory of as many rows as there are clips with tokens as stored.
+
+    Raises:
+        StoreError: a chunk is damaged.
+    """
+    store, arrays = split.store, [part.numpy() for part in parts]
     if store.spec.dtype == "int8":
         store.read_quantized(clips, views=views, layer=split.layer, out=(arrays[0], arrays[1]))
     else:
         store.read(clips, views=views, layer=split.layer, out=arrays[0])
-
-
-def _handed_over(batch: Batch, device: torch.device) -> Batch:
-    """Keep the memory of a batch from its side stream for as long as the stream that uses it needs it."""
-    if device.type == "cuda":
-        using = torch.cuda.current_stream(device)
-        tokens = batch.tokens
-        parts = (tokens.values, tokens.scales) if isinstance(tokens, QuantizedTokens) else (tokens,)
-        for tensor in (*parts, *batch.targets.values()):
-            tensor.record_stream(using)
-    return batch

@@ -20,14 +20,14 @@ from featcache.errors import CallError
 from readouts.heads.base import Readout
 from readouts.heads.convolution import SameConv, SameConvTranspose, same_conv
 from readouts.heads.resize import resize_maps
-from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, prepared
+from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, ScatteredTokens, prepared
 
 LEVELS = (32, 16, 8, 4)
 """Pixels of the image to one of a map, where a token is 16: the reference's names, coarse to fine."""
 
 _TOKEN = 16
 
-Tokens = Float[Tensor, "B T N D"] | QuantizedTokens
+Tokens = Float[Tensor, "B T N D"] | ScatteredTokens | QuantizedTokens
 """Tokens as they come from a store; their channels are D here, where C is the variables'."""
 
 

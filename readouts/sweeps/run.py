@@ -23,6 +23,7 @@ from featcache.system.console import Progress, extract_command, message_of, sile
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
 from readouts.features import origins
+from readouts.features.preloading import Preloads
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
@@ -181,6 +182,7 @@ class _Runner:
         self.failures: list[Failure] = []
         self.skipped: list[Trial] = []
         self.notes: list[str] = []
+        self.preloads = Preloads(device)
         self.done = 0
         """Steps of the sweep before the current pass."""
 
@@ -246,9 +248,12 @@ class _Runner:
                 device=self.device,
                 commands={trial.run.id: trial.command for trial in trials},
                 sweep_name=self.name,
+                preloads=self.preloads,
                 progress=self._progress,
             )
         except Exception as problem:
+            if isinstance(problem, torch.OutOfMemoryError):
+                self.preloads.drop()
             # Its frames hold all heads of the pass, and what it lacked may have been memory.
             clear_frames(problem.__traceback__)
             return problem

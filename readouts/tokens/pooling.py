@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 
 from readouts.tokens.clipwise import each
 from readouts.tokens.implicit import ImplicitTokens
-from readouts.tokens.prepared import PreparedTokens, QuantizedTokens
+from readouts.tokens.prepared import PreparedTokens, tensors_of
 
 _DEVICE_WEIGHT_BYTES = 2**30
 """Softmax weights that a GPU holds at once: far above what keeps it busy, far below its memory."""
@@ -99,10 +99,8 @@ class _Pooling(torch.autograd.Function):
         tokens.visit_standardised(work)
         if trains:
             ctx.tokens = tokens
-            native = tokens.native
-            parts = (native.values, native.scales) if isinstance(native, QuantizedTokens) else (native,)
             # The native tokens only to be told if they have changed by the time of the backward pass.
-            ctx.save_for_backward(kept, *parts)
+            ctx.save_for_backward(kept, *tensors_of(tokens.native))
         return pooled, mass
 
     @staticmethod

@@ -4,18 +4,56 @@ Neither the resize nor the standardisation is written down (`readouts.tokens.imp
 no more than pooled tokens never see them all in float32 (`readouts.tokens.pooling`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int8, Shaped
 from torch import Tensor, nn
 
 from featcache.errors import CallError
 from featcache.resampling import Method, temporal_matrix
 from readouts.tokens.clipwise import Workspace
 from readouts.tokens.implicit import ImplicitTokens, TemporalResize, average_of, gain_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScatteredTokens:
+    """Tokens of a batch where they lie, clip by clip or in smaller pieces: nothing brought them together.
+
+    They stand in for a tensor [B T N C] on the CPU wherever tokens are prepared. Whoever goes through a batch
+    clip by clip needs no more, and the copy that is saved costs as much as reading from memory does.
+    """
+
+    pieces: Sequence[Shaped[Tensor, "t N C"]]
+    """In order; as many for every clip, each of as many steps."""
+    pieces_per_clip: int
+
+    @property
+    def shape(self) -> torch.Size:
+        """The sizes B, T, N and C."""
+        steps, *rest = self.pieces[0].shape
+        n_clips = len(self.pieces) // self.pieces_per_clip
+        return torch.Size((n_clips, self.pieces_per_clip * steps, *rest))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the pieces."""
+        return self.pieces[0].device
+
+    def copy_into(self, clips: slice, into: Shaped[Tensor, "b T N C"]) -> None:
+        """Write some clips, of consecutive numbers, into a tensor of any dtype."""
+        of_clips = self.pieces[clips.start * self.pieces_per_clip : clips.stop * self.pieces_per_clip]
+        steps = torch.split(into.flatten(0, 1), self.pieces[0].shape[0])
+        for piece, place in zip(of_clips, steps, strict=True):
+            place.copy_(piece)
+
+    def together(self) -> Shaped[Tensor, "B T N C"]:
+        """The same in one tensor, copied."""
+        whole = torch.empty(self.shape, dtype=self.pieces[0].dtype)
+        self.copy_into(slice(0, len(whole)), whole)
+        return whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +64,7 @@ class QuantizedTokens:
     dequantised there, in float32, some clips at a time.
     """
 
-    values: Int8[Tensor, "B T N C"]
+    values: Int8[Tensor, "B T N C"] | ScatteredTokens
     scales: Float[Tensor, "B T N"]
     """One per token, of any float dtype."""
 
@@ -41,8 +79,14 @@ class QuantizedTokens:
         return self.values.device
 
 
-Native = Float[Tensor, "B T N C"] | QuantizedTokens
-"""Tokens as they come from a store, of any float dtype or as int8 with scales."""
+Native = Float[Tensor, "B T N C"] | ScatteredTokens | QuantizedTokens
+"""Tokens as they come from a store: of any float dtype, in one tensor or not, or as int8 with scales."""
+
+
+def tensors_of(native: Native) -> tuple[Tensor, ...]:
+    """The tensors of a whole batch that tokens are made of; pieces of `ScatteredTokens` are none."""
+    parts = (native.values, native.scales) if isinstance(native, QuantizedTokens) else (native,)
+    return tuple(part for part in parts if isinstance(part, Tensor))
 
 
 class PreparedTokens:
@@ -77,7 +121,7 @@ class PreparedTokens:
     def differentiable(self) -> Float[Tensor, "B T N C"] | None:
         """The native tokens if they take part in autograd or are in float64, None if they are constants."""
         native = self.native
-        if isinstance(native, QuantizedTokens) or not (native.requires_grad or native.dtype == torch.float64):
+        if not isinstance(native, Tensor) or not (native.requires_grad or native.dtype == torch.float64):
             return None
         return native.to(torch.promote_types(native.dtype, torch.float32))
 
@@ -181,10 +225,22 @@ class PreparedTokens:
         self._workspace.run(load, n_clips=n_clips, clip=native.shape[1:], device=native.device)
 
 
+def copy_tokens(
+    values: Shaped[Tensor, "B T N C"] | ScatteredTokens, clips: slice, into: Shaped[Tensor, "b T N C"]
+) -> None:
+    """Write some clips of a batch into a tensor of any dtype."""
+    if isinstance(values, ScatteredTokens):
+        values.copy_into(clips, into)
+    else:
+        into.copy_(values[clips])
+
+
 def _cast(native: Native, clips: slice, into: Float[Tensor, "b T N C"]) -> Float[Tensor, "b T N C"]:
     if isinstance(native, QuantizedTokens):
-        return into.copy_(native.values[clips]).mul_(native.scales[clips].to(into.dtype)[..., None])
-    return into.copy_(native[clips])
+        copy_tokens(native.values, clips, into)
+        return into.mul_(native.scales[clips].to(into.dtype)[..., None])
+    copy_tokens(native, clips, into)
+    return into
 
 
 def prepared(features: Native | PreparedTokens) -> PreparedTokens:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 
 from featcache.system.console import Progress
 from readouts.features.batches import evaluation_batches
+from readouts.features.preloaded import PreloadedTokens
 from readouts.heads.base import Readout, forward_together
 from readouts.metrics.base import PerClip
 from readouts.tokens.prepared import Native, PreparedTokens
@@ -40,6 +41,7 @@ def score(
     *,
     limit: int | None = None,
     progress: Progress,
+    preloaded: PreloadedTokens | None = None,
 ) -> dict[str, Scored]:
     """Score every head in one pass over the first `limit` clips (None: all) of a split, at view 0.
 
@@ -51,6 +53,7 @@ def score(
         device: of the heads.
         limit: clips at the most.
         progress: told how many clips are done.
+        preloaded: clips of the split that need not be read.
     """
     task, split, minival_clips = like.task, like.splits[role], like.recipe.minival_clips
     n, clips = len(split.usable[:limit]), split.usable[:0]
@@ -58,7 +61,7 @@ def score(
     heads = {f"{run}/{kind}": head.eval() for run, of in runs.items() for kind, head in of.items()}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in heads}
     statistics: dict[str, list[PerClip]] = {name: [] for name in heads}
-    for found in evaluation_batches(split, task.select, like.recipe.batch, device, limit):
+    for found in evaluation_batches(split, task.select, like.recipe.batch, device, limit, preloaded):
         outputs = forward_together(heads, prepare(found.tokens), task.inputs(found.targets))
         for name, values in outputs.items():
             given = values.float()

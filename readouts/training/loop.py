@@ -18,7 +18,8 @@ from featcache.errors import CallError, TrainingError
 from featcache.system.console import Progress, silent
 from featcache.system.files import remove_leftovers
 from readouts.features.batches import Batch, training_batches
-from readouts.features.preloaded import PreloadChoice, preload, preloaded_batches
+from readouts.features.preloaded import PreloadedTokens
+from readouts.features.preloading import PreloadChoice, Preloads
 from readouts.results.table import load_run, recorded
 from readouts.training.arithmetic import training_arithmetic
 from readouts.training.evaluate import Scored, score
@@ -55,7 +56,7 @@ def train(
         device=device,
         again=again,
         commands={run.id: command},
-        resident=resident,
+        preloads=Preloads(torch.device(device), resident),
         progress=progress,
     )
 
@@ -68,15 +69,15 @@ def train_together(
     again: bool = False,
     commands: Mapping[str, str] | None = None,
     sweep_name: str | None = None,
-    resident: PreloadChoice = "auto",
+    preloads: Preloads | None = None,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
     """`train` for runs with the same `pass_key`, in one pass over the data; returns the rows of all.
 
     A run's numbers are those that it has alone, up to rounding. A run that diverges is given up and the
     others go on.
-    `commands` say by the run's id what repeats it, `sweep_name` what its rows belong to, `resident` whether
-    the training split is kept in the device's memory.
+    `commands` say by the run's id what repeats it, `sweep_name` what its rows belong to. `preloads` keep
+    splits in the device's memory, also for passes after this one.
 
     Raises:
         CallError: the runs do not share one pass, or a probe is not for such a task.
@@ -99,7 +100,7 @@ def train_together(
         if left and left[0].is_trained:
             with training_arithmetic():
                 one_pass = _Pass(left, results_dir, device, progress)
-                one_pass.train(resident)
+                one_pass.train(preloads or Preloads(device))
                 one_pass.finish(results_dir, commands or {}, sweep_name)
         elif left:
             (run,) = left  # a probe's pass is its own
@@ -147,17 +148,19 @@ class _Pass:
         self.prepare = build_preparation(self.one).to(device)
         self.trainers = [Trainer(run, run.folder(results_dir), device) for run in runs]
         self.diverged: list[TrainingError] = []
+        self.preloaded: Mapping[str, PreloadedTokens] = {}
+        """By role; the others are read from disk."""
 
-    def train(self, choice: PreloadChoice) -> None:
+    def train(self, preloads: Preloads) -> None:
         """Train from the earliest checkpoint to the last step; a run that is ahead joins at its own."""
         recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
         steps = range(min(trainer.step for trainer in self.trainers), recipe.steps)
         select = self.one.task.select
-        preloaded = preload(training, self.device, choice, self.progress) if steps else None
-        if preloaded is None:
-            batches = training_batches(training, select, draws, steps, self.device)
-        else:
-            batches = preloaded_batches(preloaded, training, select, draws, steps)
+        if steps:
+            self.preloaded = preloads.for_pass(
+                training, self.one.splits["val"], minival_clips=recipe.minival_clips, progress=self.progress
+            )
+        batches = training_batches(training, select, draws, steps, self.device, self.preloaded.get("train"))
         for step, batch in zip(steps, batches, strict=True):
             # Before the update, as the reference does: the point at step 0 is of the initial weights.
             if step % recipe.minival_every == 0:
@@ -249,4 +252,7 @@ class _Pass:
 
     def _score(self, role: str, trainers: Sequence[Trainer], limit: int | None = None) -> dict[str, Scored]:
         heads = {trainer.run.id: trainer.state.readouts for trainer in trainers}
-        return score(heads, self.one, role, self.prepare, self.device, limit=limit, progress=self.progress)
+        return score(
+            heads, self.one, role, self.prepare, self.device, limit=limit, progress=self.progress,
+            preloaded=self.preloaded.get(role),
+        )  # fmt: skip

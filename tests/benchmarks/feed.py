@@ -12,6 +12,7 @@ from readouts.features.batches import Batch, training_batches
 from readouts.features.draws import Draws
 from readouts.features.splits import FeatureSplit, draws_of, split_of
 from readouts.tasks.base import clip_rows
+from readouts.tokens.prepared import Native, QuantizedTokens, ScatteredTokens
 from tests.benchmarks.stores import Setting, write_store
 
 CPU = torch.device("cpu")
@@ -30,7 +31,13 @@ class Feed:
 
     def held(self, device: torch.device = CPU) -> list[Batch]:
         """The same batches, in memory of their own: a reader uses its own again."""
-        return [Batch(clips=b.clips, tokens=b.tokens.clone(), targets=b.targets) for b in self.read(device)]
+        return [Batch(clips=b.clips, tokens=copied(b.tokens), targets=b.targets) for b in self.read(device)]
+
+
+def copied(tokens: Native) -> torch.Tensor:
+    """Float tokens in memory of their own."""
+    assert not isinstance(tokens, QuantizedTokens)
+    return tokens.together() if isinstance(tokens, ScatteredTokens) else tokens.clone()
 
 
 @contextmanager

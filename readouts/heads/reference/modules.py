@@ -20,7 +20,7 @@ from readouts.heads.reference.configs import (
     TrackingConfig,
 )
 from readouts.heads.tracking import TrackingReadout, as_tracks
-from readouts.tokens.prepared import Native, PreparedTokens, prepared
+from readouts.tokens.prepared import Native, PreparedTokens, ScatteredTokens, prepared
 
 
 class PlainTrunk(nn.Module):
@@ -38,8 +38,11 @@ class PlainTrunk(nn.Module):
         self, tokens: PreparedTokens, query: Float[Tensor, "B Q heads dim"]
     ) -> Float[Tensor, "B Q width"]:
         """What each query finds in the tokens as they are, heads merged."""
-        assert isinstance(tokens.native, Tensor)
-        native = tokens.native.float()
+        native = tokens.native
+        if isinstance(native, ScatteredTokens):
+            native = native.together()
+        assert isinstance(native, Tensor)
+        native = native.float()
         shifted = native if self.temporal is None else native + self.temporal[:, None]
         merged: Tensor = rearrange(self.dropout(self.attention(shifted, query)), "b q h d -> b q (h d)")
         return merged

@@ -13,7 +13,7 @@ from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.store import targets as module
 from featcache.store.target_writer import write_targets
-from featcache.store.targets import TargetArray, open_targets
+from featcache.store.targets import TargetArray, Targets, open_targets
 from tests.featcache.store.small_header import forge
 from tests.featcache.store.small_targets import INDEX, N, fields_and_clips, in_pieces, small_arrays
 
@@ -247,3 +247,15 @@ def test_a_pipe_in_place_of_a_chunk_or_of_the_root_is_no_hang(tmp_path: Path, in
             look()
         (path / name).unlink()
         (path / name).write_bytes(good)
+
+
+def test_targets_in_memory_are_read_once(make_targets, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {"labels": np.arange(20, dtype=np.uint8).reshape(5, 4), "scores": np.arange(5, dtype=np.float32)}
+    targets, rows = make_targets(5, **arrays), np.array([4, 0, 4])
+    assert targets.nbytes == 20 + 20
+    held = targets.in_memory()
+    monkeypatch.setattr(Targets, "_opened", None)
+    for name, values in arrays.items():
+        assert np.array_equal(held.rows(name, rows), values[rows])
+    held.rows("labels", rows)[...] = 0
+    assert np.array_equal(held.rows("labels", rows), arrays["labels"][rows])

@@ -1,5 +1,6 @@
 """Devices and precisions from words."""
 
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from featcache.system.device import (
     choose_device,
     choose_precision,
     device_name,
+    free_memory,
 )
 
 
@@ -63,3 +65,15 @@ large.clear()
 assert resident() - before < 40e6, resident() - before
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_torch_holds_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = {"mem_get_info": (10, 80), "memory_reserved": 60, "memory_allocated": 5}
+    for name, value in facts.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert free_memory(torch.device("cuda")) == 10 + 60 - 5
+
+
+def test_of_the_host_what_the_page_cache_holds_is_free() -> None:
+    pages = os.sysconf("SC_PHYS_PAGES")
+    assert 0 < free_memory(torch.device("cpu")) < pages * os.sysconf("SC_PAGE_SIZE")

@@ -16,7 +16,7 @@ from readouts.features.batches import training_batches
 from readouts.features.draws import Draws
 from readouts.features.splits import FeatureSplit
 from readouts.tasks.base import clip_rows
-from tests.readouts.features.numbered import numbered, one_hot
+from tests.readouts.features.numbered import numbered, one_hot, whole
 
 
 def with_starts(store: FeatureStore, lengths: list[int], views: Mapping[str, object]) -> FeatureSplit:
@@ -62,5 +62,5 @@ def test_views_are_counted_of_the_clips_that_hold_features(make_split) -> None:
     draws = Draws(n_clips=4, n_views=split.distinct_views, batch=200, seed=0)
     (batch,) = training_batches(split, clip_rows, draws, range(1), torch.device("cpu"))
     for clip, count in ((0, 5), (2, 8), (3, 3), (4, 2)):
-        found = batch.tokens[batch.clips == clip][:, 0, 0, 0] - 10 * clip
+        found = whole(batch.tokens)[batch.clips == clip][:, 0, 0, 0] - 10 * clip
         assert set(found.tolist()) == set(range(count))

@@ -11,13 +11,15 @@ from torch.utils._pytree import tree_leaves
 
 from featcache.errors import CallError
 from featcache.resampling import temporal_matrix
-from readouts.heads import AttentionReadout, LinearReadout, Readout
+from readouts.heads import HEADS, AttentionReadout, LinearReadout, Readout, build_head, settings_of
 from readouts.heads.attention import QueriedAttentionReadout
 from readouts.tokens import prepared as tokens_module
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import (
+    Native,
     PreparedTokens,
     QuantizedTokens,
+    ScatteredTokens,
     TokenPreparation,
     prepared,
 )
@@ -237,6 +239,52 @@ def test_quantized_tokens_are_read_as_the_tokens_they_say() -> None:
     reads_all = queried_head()
     found = reads_all(prepare(quantized), queries)
     torch.testing.assert_close(found, reads_all(prepare(written), queries), rtol=0, atol=0)
+
+
+SETTINGS: dict[str, dict[str, int]] = {
+    "vector": {"width": 16, "heads": 2},
+    "tracks": {"n_frames": 4, "temporal_tiles": 2, "width": 16, "heads": 2},
+    "fields": {"n_frames": 2, "out_rows": 9, "out_columns": 18, "features": 8, "head_channels": 8},
+}
+
+
+def built(kind: str) -> Readout:
+    settings = {
+        name: value for name, value in SETTINGS[HEADS[kind].gives].items() if name in settings_of(kind)
+    }
+    head = build_head(kind, channels=C, steps=4, n_outputs=7, rows=2, columns=4, **settings).eval()
+    for number, parameter in enumerate(head.parameters()):
+        parameter.data += 0.1 * draw(*parameter.shape, seed=number).float()
+    return head
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("pieces_per_clip", [1, 2])
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_scattered_tokens_are_read_as_those_that_were_brought_together(
+    kind: str, pieces_per_clip: int, dtype: str
+) -> None:
+    together = draw(3, 2, 8, C).half()
+    if dtype == "int8":
+        together = (40 * together).to(torch.int8)
+    pieces = [piece.clone() for piece in together.flatten(0, 1).split(2 // pieces_per_clip)]
+    scattered = ScatteredTokens(pieces=pieces, pieces_per_clip=pieces_per_clip)
+    assert scattered.shape == together.shape
+    assert torch.equal(scattered.together(), together)
+    both: tuple[Native, Native] = (together, scattered)
+    if dtype == "int8":
+        scales = draw(3, 2, 8).abs().float()
+        both = tuple(QuantizedTokens(values=values, scales=scales) for values in both)  # type: ignore[assignment]
+    prepare, head = TokenPreparation(steps_in=2, steps_out=4, method="linear"), built(kind)
+    inputs = {"tracks": {"queries": draw(3, 2, 2).float().sigmoid()}}.get(head.gives, {})
+    found = []
+    for tokens in both:
+        head.zero_grad()
+        outputs = head(prepare(tokens), **inputs)
+        outputs.sum().backward()
+        found.append([outputs.detach().clone(), *(p.grad for p in head.parameters())])
+    assert found[0][0].abs().sum() > 0
+    assert all(map(torch.equal, *found))
 
 
 def test_the_matrix_is_no_parameter() -> None:
