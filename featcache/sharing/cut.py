@@ -122,7 +122,7 @@ def _chunks(
             continue
         for file, array, buffer in zip(files, arrays, buffers, strict=True):
             try:
-                file.read_into(source, buffer)
+                file.copy_into(source, buffer, verify=True)
             except DamagedShard as problem:
                 raise _damaged(store.path / shard_key(array, shard), problem) from None
         yield tuple(buffers)
