@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format faults bench bench-rivals bench-memory bench-backbones clean
+.PHONY: help install demo test lint format faults bench bench-rivals bench-memory bench-backbones gpu-check clean
 
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -52,5 +52,8 @@ bench-memory: install         ## peak memory of every task at 1, 2 and 10 times 
 bench-backbones: install      ## speed and memory of every backbone with random weights; without a GPU, of the B sizes
 	$(BIN)/python tests/benchmarks/backbone_speed.py
 
+gpu-check: install            ## the whole product on a GPU within 8 minutes: gpu-check/table.md, what is right and how fast
+	$(BIN)/python tests/benchmarks/gpu_check --out gpu-check
+
 clean:                        ## what the demo and the tools wrote, not .venv
-	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo gpu-check .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -28,27 +28,35 @@ class Readout(nn.Module):
         """Tokens of any float dtype at the head's own number of steps, or prepared, to float32 outputs.
 
         Prepare tokens that several heads read, or that are to be resized. A member that only needs pooled
-        tokens defines `pooling_query` and `read`, which make this one; any other defines its own. What that
-        needs beside tokens (points to track) it names in its signature; its outputs have the axes it says.
+        tokens defines `pooling_query` and `read`, one that needs the same of them whatever it has learned
+        `summary` and `read`, and those make this one; any other defines its own. What that needs beside
+        tokens (points to track) it names in its signature; its outputs have the axes it says.
 
         Raises:
             CallError: the tokens' number of steps is not the head's.
         """
-        tokens = prepared(features)
-        query = self.pooling_query(tokens, *args, **kwargs)
-        if query is None:
+        found = find_together({"it": self}, prepared(features))
+        if not found:
             raise NotImplementedError(
-                f"{type(self).__name__} has neither a pooling query nor a forward of its own"
+                f"{type(self).__name__} has neither a pooling query nor a summary nor a forward of its own"
             )
-        (pooled,) = pool(tokens, [query])
-        return self.read(pooled)
+        return self.read(found["it"])
+
+    @property
+    def reads_as(self) -> type["Readout"]:
+        """The class whose `summary` its own is."""
+        return type(self)
+
+    def summary(self, tokens: PreparedTokens) -> Float[Tensor, "B K"] | None:
+        """What all heads of its class read of the tokens; None if that depends on what each has learned."""
+        return None
 
     def pooling_query(self, tokens: PreparedTokens) -> PoolingQuery | None:
         """What the head pools of the tokens; None if its outputs are not `read` of that alone."""
         return None
 
-    def read(self, pooled: Pooled) -> Float[Tensor, "B *outputs"]:
-        """What the head makes of what its `pooling_query` pooled."""
+    def read(self, found: Any) -> Float[Tensor, "B *outputs"]:
+        """What the head makes of its `summary`, or of what its `pooling_query` pooled."""
         raise NotImplementedError
 
     def draw_dropout_from(self, generator: Generator) -> None:
@@ -62,16 +70,29 @@ def forward_together(
     heads: Mapping[str, Readout], tokens: PreparedTokens, inputs: Mapping[str, Any]
 ) -> dict[str, Float[Tensor, "B *outputs"]]:
     """The outputs `head(tokens, **inputs)` of every head, in one pass over the tokens for all that pool."""
-    pooled = pool_together(heads, tokens)
+    found = find_together(heads, tokens)
     return {
-        name: head.read(pooled[name]) if name in pooled else head(tokens, **inputs)
+        name: head.read(found[name]) if name in found else head(tokens, **inputs)
         for name, head in heads.items()
     }
 
 
-def pool_together(heads: Mapping[Name, Readout], tokens: PreparedTokens) -> dict[Name, Pooled]:
-    """What the heads that pool find, in one pass forward; and, for all of them, one backward."""
+Found = Pooled | Float[Tensor, "B K"]
+"""What a head reads: what it pooled, or the summary."""
+
+
+def find_together(heads: Mapping[Name, Readout], tokens: PreparedTokens) -> dict[Name, Found]:
+    """What the heads that `read` read: summaries made once, and one pass for all that pool.
+
+    That pass is one in the backward direction as well.
+    """
+    kinds = {head.reads_as: head for head in heads.values()}
+    summaries = {kind: head.summary(tokens) for kind, head in kinds.items()}
     queries = {
         name: query for name, head in heads.items() if (query := head.pooling_query(tokens)) is not None
     }
-    return dict(zip(queries, pool(tokens, list(queries.values())), strict=True))
+    found: dict[Name, Found] = dict(zip(queries, pool(tokens, list(queries.values())), strict=True))
+    for name, head in heads.items():
+        if (summary := summaries[head.reads_as]) is not None:
+            found[name] = summary
+    return found

@@ -1,9 +1,10 @@
 """The layers that heads share, started with the reference's initial values."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
 from readouts.tokens.implicit import LAYER_NORM_EPS
@@ -22,13 +23,25 @@ class Dropout(nn.Dropout):
 
     generator: Generator | None = None
     """Where dropout is drawn from; None is the process's own."""
+    stacked: "tuple[Sequence[Dropout], Int64[Tensor, '']] | None" = None
+    """While equal heads go as one (`readouts.training.stack`): the layers of all, and which of them it is."""
 
     def forward(self, values: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
         """In training the numbers that are kept, scaled to keep the mean; in evaluation all, as they are."""
         if not self.training or self.p == 0.0:
             return values
-        kept = torch.empty_like(values).bernoulli_(1.0 - self.p, generator=self.generator)
+        if self.stacked is None:
+            kept = self._draw(values)
+        else:
+            layers, number = self.stacked
+            of_all = torch.stack([layer._draw(values) for layer in layers])
+            kept = of_all.index_select(0, number[None])[0]
         return values * kept.div_(1.0 - self.p)
+
+    def _draw(self, like: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """1 for numbers that are kept, else 0."""
+        drawn = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+        return drawn.bernoulli_(1.0 - self.p, generator=self.generator)
 
 
 def lecun_normal_(weight: Float[Tensor, "..."], generator: Generator | None, *, fan_in: int) -> None:

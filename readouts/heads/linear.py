@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from readouts.heads.base import Readout
 from readouts.heads.layers import dense
-from readouts.tokens.prepared import Native, PreparedTokens, prepared
+from readouts.tokens.prepared import PreparedTokens
 
 
 class LinearReadout(Readout):
@@ -18,7 +18,11 @@ class LinearReadout(Readout):
         super().__init__()
         self.classifier = dense(channels, n_outputs, generator=generator)
 
-    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
-        """One row of outputs per clip; half-precision tokens are summed in float32."""
-        logits: Tensor = self.classifier(prepared(features).average)
+    def summary(self, tokens: PreparedTokens) -> Float[Tensor, "B C"]:
+        """The mean token; half-precision tokens are summed in float32."""
+        return tokens.average
+
+    def read(self, found: Float[Tensor, "B C"]) -> Float[Tensor, "B O"]:
+        """One row of outputs per clip."""
+        logits: Tensor = self.classifier(found)
         return logits

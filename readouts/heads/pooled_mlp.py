@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from readouts.heads.base import Readout
 from readouts.heads.layers import Dropout, mlp
 from readouts.tokens.implicit import ImplicitTokens
-from readouts.tokens.prepared import Native, PreparedTokens, prepared
+from readouts.tokens.prepared import PreparedTokens
 
 
 class PooledMLPReadout(Readout):
@@ -32,9 +32,13 @@ class PooledMLPReadout(Readout):
         self.dropout = Dropout(dropout)
         self.mlp = mlp(2 * channels, hidden, n_outputs, generator=generator)
 
-    def forward(self, features: Native | PreparedTokens) -> Float[Tensor, "B O"]:
-        """One row of outputs per clip; mean and maximum are of the tokens after the resize in time."""
-        logits: Tensor = self.mlp(self.dropout(mean_and_max(prepared(features))))
+    def summary(self, tokens: PreparedTokens) -> Float[Tensor, "B K"]:
+        """Mean and maximum of the tokens after the resize in time."""
+        return mean_and_max(tokens)
+
+    def read(self, found: Float[Tensor, "B K"]) -> Float[Tensor, "B O"]:
+        """One row of outputs per clip."""
+        logits: Tensor = self.mlp(self.dropout(found))
         return logits
 
 

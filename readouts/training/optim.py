@@ -5,9 +5,8 @@ touches a gradient. torch has no such option, hence an optimiser of our own arou
 without the clip it is AdamW (Loshchilov & Hutter 2019).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from math import cos, pi
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.adamw import adamw
 
 from featcache.errors import CallError
 
@@ -82,63 +80,118 @@ class ReferenceAdamW(Optimizer):
         taken: int = self.param_groups[0]["n_updates"]
         return taken
 
-    @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]
         """Take one update, at the schedule's rate for its number."""
-        lr = self.schedule(self.n_updates)
-        groups = [(group, [p for p in group["params"] if p.grad is not None]) for group in self.param_groups]
-        taking = [(group, params) for group, params in groups if params]
-        if self.clip_update is None:
-            for group, params in taking:
-                self._adam(group, params, params, lr=lr * group["multiplier"], decay=group["weight_decay"])
-        elif taking:
-            self._clipped_step(taking, lr, self.clip_update)
-        for group in self.param_groups:
-            group["n_updates"] += 1
-
-    def _clipped_step(self, taking: list[_Taking], lr: float, largest: float) -> None:
-        updates = [[torch.zeros_like(p) for p in params] for _, params in taking]
-        for (group, params), group_updates in zip(taking, updates, strict=True):
-            self._adam(group, params, group_updates, lr=lr, decay=0.0)
-            torch._foreach_add_(group_updates, params, alpha=-lr * group["weight_decay"])
-        flat = list(chain.from_iterable(updates))
-        torch._foreach_mul_(flat, _clip_factor(flat, largest))
-        for (group, params), group_updates in zip(taking, updates, strict=True):
-            torch._foreach_add_(params, group_updates, alpha=group["multiplier"])
-
-    def _adam(
-        self, group: dict[str, Any], params: list[Tensor], into: list[Tensor], *, lr: float, decay: float
-    ) -> None:
-        """Advance the moments of `params` and add their Adam step to `into`, by torch's fused kernel."""
-        moments = [self._moments_of(parameter) for parameter in params]
-        # The kernel counts in tensors, one a parameter; the count itself lives in the group.
-        taken = float(group["n_updates"])
-        counts = torch.full((len(params),), taken, dtype=torch.float32, device=params[0].device)
-        beta1, beta2 = group["betas"]
-        first_off = _correction_error(beta1, group["n_updates"] + 1)
-        second_off = _correction_error(beta2, group["n_updates"] + 1) ** 0.5
-        adamw(
-            into,
-            [p.grad for p in params if p.grad is not None],
-            [first for first, _ in moments],
-            [second for _, second in moments],
-            [],
-            list(counts.unbind()),
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-            beta1=beta1,
-            beta2=beta2,
-            lr=lr * second_off / first_off,
-            weight_decay=decay * first_off / second_off,
-            eps=group["eps"] * second_off,
-        )
+        step_together([self])
 
     def _moments_of(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
         state = self.state[parameter]
         if not state:
             state |= {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
         return state["exp_avg"], state["exp_avg_sq"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rates:
+    """What the kernel takes as numbers, alike for all parameters of a call."""
+
+    lr: float
+    decay: float
+    betas: tuple[float, float]
+    eps: float
+    taken: int
+    """Updates before this one."""
+
+
+_Advances = tuple[Tensor, Tensor, Tensor, Tensor]
+"""What an Adam step is added to, and of its parameter the gradient and both moments."""
+
+
+@torch.no_grad()
+def step_together(optimizers: Sequence[ReferenceAdamW]) -> None:
+    """Take one update of each, all parameters of equal rates in one call: numbers are those of each alone."""
+    advances: dict[_Rates, list[_Advances]] = {}
+    clipped: list[tuple[ReferenceAdamW, list[tuple[_Taking, list[Tensor]]]]] = []
+    for optimizer in optimizers:
+        lr, clip = optimizer.schedule(optimizer.n_updates), optimizer.clip_update
+        updates: list[tuple[_Taking, list[Tensor]]] = []
+        for group in optimizer.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            into = params if clip is None else _zeros_like(params)
+            updates.append(((group, params), into))
+            rates = _Rates(
+                lr=lr * group["multiplier"] if clip is None else lr,
+                decay=group["weight_decay"] if clip is None else 0.0,
+                betas=tuple(group["betas"]),
+                eps=group["eps"],
+                taken=group["n_updates"],
+            )
+            advances.setdefault(rates, []).extend(
+                (to, p.grad, *optimizer._moments_of(p))
+                for to, p in zip(into, params, strict=True)
+                if p.grad is not None
+            )
+        if clip is not None and updates:
+            clipped.append((optimizer, updates))
+    counts: dict[tuple[int, torch.device], Tensor] = {}
+    for rates, of_all in advances.items():
+        key = rates.taken, of_all[0][0].device
+        if key not in counts:
+            counts[key] = torch.full((), float(rates.taken + 1), dtype=torch.float32, device=key[1])
+        _adam(rates, of_all, counts[key])
+    for optimizer, updates in clipped:
+        _finish(optimizer, updates)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["n_updates"] += 1
+
+
+def _zeros_like(params: Sequence[Tensor]) -> list[Tensor]:
+    """In one piece, for the device's sake."""
+    first = params[0]
+    flat = torch.zeros(sum(p.numel() for p in params), dtype=first.dtype, device=first.device)
+    parts = torch.split(flat, [p.numel() for p in params])
+    return [part.view(p.shape) for part, p in zip(parts, params, strict=True)]
+
+
+def _finish(optimizer: ReferenceAdamW, updates: list[tuple[_Taking, list[Tensor]]]) -> None:
+    """Decay and clip what Adam made of one optimiser's parameters, and add it to them."""
+    assert optimizer.clip_update is not None
+    lr = optimizer.schedule(optimizer.n_updates)
+    for (group, params), into in updates:
+        torch._foreach_add_(into, params, alpha=-lr * group["weight_decay"])
+    flat = [update for _, into in updates for update in into]
+    torch._foreach_mul_(flat, _clip_factor(flat, optimizer.clip_update))
+    for (group, params), into in updates:
+        torch._foreach_add_(params, into, alpha=group["multiplier"])
+
+
+def _adam(rates: _Rates, advances: list[_Advances], count: Float[Tensor, ""]) -> None:
+    """Advance moments and add the Adam step of each parameter, by torch's fused kernel.
+
+    `count` is the update's number from 1, which the kernel takes from the device.
+    """
+    into, grads, firsts, seconds = (list(of_all) for of_all in zip(*advances, strict=True))
+    beta1, beta2 = rates.betas
+    first_off = _correction_error(beta1, rates.taken + 1)
+    second_off = _correction_error(beta2, rates.taken + 1) ** 0.5
+    torch._fused_adamw_(
+        into,
+        grads,
+        firsts,
+        seconds,
+        [],
+        [count] * len(into),
+        lr=rates.lr * second_off / first_off,
+        beta1=beta1,
+        beta2=beta2,
+        weight_decay=rates.decay * first_off / second_off,
+        eps=rates.eps * second_off,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _correction_error(beta: float, count: int) -> float:

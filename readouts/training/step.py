@@ -9,6 +9,7 @@ Splitting each of those among threads gains little, so on a CPU a head has one t
 it: what it learns from pooled tokens does not depend on how many threads a machine has.
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -19,48 +20,49 @@ from torch import Tensor, nn
 from featcache.store.feature_store import FeatureStore
 from featcache.system.threads import Item, Result, parallel_map
 from readouts.heads import build_head
-from readouts.heads.base import Name, Readout, pool_together
+from readouts.heads.base import Found, Name, Readout, find_together
 from readouts.tasks.base import Recipe, Rows
 from readouts.tokens.pooling import Pooled
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
-from readouts.training.optim import ReferenceAdamW, WarmupCosine
+from readouts.training.optim import ReferenceAdamW, WarmupCosine, step_together
 from readouts.training.run import Run
+from readouts.training.stack import Stack, in_stacks, losses_of
 
 
 def backward(
     heads: Mapping[Name, Readout],
     tokens: PreparedTokens,
     inputs: Mapping[str, Any],
-    loss_of: Callable[[Name, Float[Tensor, "B *outputs"]], Float[Tensor, ""]],
-) -> dict[Name, Float[Tensor, ""]]:
+    loss_of: Callable[[Name, Float[Tensor, "*outputs"]], Float[Tensor, "*n"]],
+) -> dict[Name, Float[Tensor, "*n"]]:
     """Leave the gradients of every head's loss in its parameters; returns the losses, in the heads' order.
 
-    `loss_of` judges the outputs of the head of a name, `inputs` are for heads that read the tokens
-    themselves.
+    `loss_of` judges the outputs of the head of a name, those of a stack head by head; `inputs` are for heads
+    that read the tokens themselves. Those are done one after the other, and no two hold what their backward
+    passes need; unless the tokens learn, for which all heads' gradients are needed at once.
     """
-    pooled = pool_together(heads, tokens)
-    leaves = {name: _detached(of_head) for name, of_head in pooled.items()}
+    found = find_together(heads, tokens)
+    leaves = {name: _detached(of_head) for name, of_head in found.items()}
 
-    def backward_to_leaf(name: Name) -> Float[Tensor, ""]:
+    def backward_to_leaf(name: Name) -> Float[Tensor, "*n"]:
         loss = loss_of(name, heads[name].read(leaves[name]))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    losses: dict[Name, Float[Tensor, ""]] = {}
+    losses: dict[Name, Tensor] = {}
     ends: list[tuple[Tensor, Tensor | None]] = []
     for name, head in heads.items():
         if name not in leaves:
             losses[name] = loss_of(name, head(tokens, **inputs))
             if tokens.differentiable is None:
-                # At once, so that no two heads hold what their backward passes need.
-                losses[name].backward()  # type: ignore[no-untyped-call]
+                losses[name].sum().backward()  # type: ignore[no-untyped-call]
             else:
-                ends.append((losses[name], None))
+                ends.append((losses[name].sum(), None))
     losses |= zip(leaves, for_each(backward_to_leaf, leaves, tokens.native.device), strict=True)
     # One backward for all, so that the tokens are gone through once and not once per head.
     for name, leaf in leaves.items():
-        parts = (pooled[name].tokens, leaf.tokens.grad), (pooled[name].mass, leaf.mass.grad)
-        ends += [(part, grad) for part, grad in parts if grad is not None]
+        pairs = zip(_parts(found[name]), _parts(leaf), strict=True)
+        ends += [(part, own.grad) for part, own in pairs if own.grad is not None]
     if ends:
         torch.autograd.backward([end for end, _ in ends], [grad for _, grad in ends])
     return {name: losses[name].detach() for name in heads}
@@ -71,10 +73,16 @@ def for_each(work: Callable[[Item], Result], items: Iterable[Item], device: torc
     return parallel_map(work, items) if device.type == "cpu" else [work(item) for item in items]
 
 
-def _detached(pooled: Pooled) -> Pooled:
+def _detached(found: Found) -> Found:
     """Cut off from the tokens, so that its gradient stays with it until those of all heads are there."""
-    tokens, mass = (part.detach().requires_grad_() for part in (pooled.tokens, pooled.mass))
+    if isinstance(found, Tensor):
+        return found.detach().requires_grad_(found.requires_grad)
+    tokens, mass = (part.detach().requires_grad_() for part in _parts(found))
     return Pooled(tokens=tokens, mass=mass)
+
+
+def _parts(found: Found) -> tuple[Tensor, ...]:
+    return (found,) if isinstance(found, Tensor) else (found.tokens, found.mass)
 
 
 class TrainState:
@@ -83,6 +91,8 @@ class TrainState:
     def __init__(self, run: Run, device: torch.device) -> None:
         """Start at step 0, with the seed's initial weights."""
         self.run, self.device, self.step = run, device, 0
+        self.company: Company | None = None
+        """The runs beside which it took its last step."""
         self.heads = build_heads(run).to(device)
         self.optimizer = ReferenceAdamW(
             self.heads.parameters(),
@@ -96,11 +106,45 @@ class TrainState:
         """The heads by the name of their kind."""
         return {kind: cast("Readout", head) for kind, head in self.heads.items()}
 
+
+class Company:
+    """Runs that take a step together, and their equal heads as stacks where a device gains by that."""
+
+    def __init__(self, states: Sequence[TrainState]) -> None:
+        """Stack what can be stacked: heads of one kind and equal settings."""
+        self.states = list(states)
+        heads = {(i, kind): head for i, state in enumerate(states) for kind, head in state.readouts.items()}
+        settings = {(i, kind): json.dumps(dict(states[i].run.readouts[kind])) for i, kind in heads}
+        self.heads: dict[Names, Readout] = in_stacks(heads, settings, states[0].device)
+
+    @classmethod
+    def of(cls, states: Sequence[TrainState]) -> "Company":
+        """That of the last step, if all of it is here and none was elsewhere since."""
+        company = states[0].company
+        alike = company is not None and company.states == list(states)
+        if company is None or not alike or any(state.company is not company for state in states):
+            company = cls(states)
+            for state in states:
+                state.company = company
+        return company
+
     def update(self) -> None:
         """Take one step down the gradients that are there."""
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
+        for head in self.heads.values():
+            if isinstance(head, Stack):
+                head.hand_out_gradients()
+        optimizers = [state.optimizer for state in self.states]
+        if self.states[0].device.type == "cpu":
+            parallel_map(ReferenceAdamW.step, optimizers)
+        else:
+            step_together(optimizers)
+        for state in self.states:
+            state.optimizer.zero_grad()
+            state.step += 1
+
+
+Names = tuple[tuple[int, str], ...]
+"""Of a head or a stack: of each head the number of its run, and its kind."""
 
 
 def take_step(
@@ -111,18 +155,27 @@ def take_step(
     They are of one task, and share the pass over the tokens and nothing else: each has the numbers it has
     alone, up to rounding.
     """
-    task, device = states[0].run.task, states[0].device
-    heads: dict[tuple[int, str], Readout] = {}
-    for i, state in enumerate(states):
+    task, device, company = states[0].run.task, states[0].device, Company.of(states)
+    for state in states:
         state.heads.train()
-        for kind, head in state.readouts.items():
+        for head in state.readouts.values():
             # What a head drops next is a function of seed and step.
             seed = (state.run.seed << 32) + state.step
             head.draw_dropout_from(torch.Generator(device).manual_seed(seed))
-            heads[i, kind] = head
-    losses = backward(heads, tokens, task.inputs(targets), lambda _, outputs: task.loss(outputs, targets))
-    for_each(TrainState.update, states, device)
-    return [{kind: losses[i, kind] for kind in state.readouts} for i, state in enumerate(states)]
+
+    losses = backward(
+        company.heads,
+        tokens,
+        task.inputs(targets),
+        lambda names, outputs: losses_of(lambda of_one: task.loss(of_one, targets), names, outputs),
+    )
+    company.update()
+    by_name = {
+        name: loss
+        for names, of_each in losses.items()
+        for name, loss in zip(names, of_each.unbind(), strict=True)
+    }
+    return [{kind: by_name[i, kind] for kind in state.readouts} for i, state in enumerate(states)]
 
 
 def schedule_of(recipe: Recipe) -> WarmupCosine:

@@ -25,6 +25,7 @@ MEASUREMENTS = (
     "attention_step",
     "tracking_step",
     "many_heads",
+    "launches",
     "training",
     "resident",
     "online",

@@ -71,7 +71,7 @@ def test_attention_heads_draw_their_values_in_this_order(kind: str, n_read: int)
 
 def test_a_head_that_neither_pools_nor_reads_is_no_head() -> None:
     with pytest.raises(
-        NotImplementedError, match="Readout has neither a pooling query nor a forward of its own"
+        NotImplementedError, match="Readout has neither a pooling query nor a summary nor a forward"
     ):
         Readout()(torch.zeros(1, 1, 1, 2))
 

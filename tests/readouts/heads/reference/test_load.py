@@ -13,6 +13,7 @@ from featcache.errors import CallError
 from readouts.heads import HEADS, build_head, load_reference
 from tests.readouts.heads.reference.flax import gradients_to_reference, to_reference
 
+CPU = torch.device("cpu")
 OUT, GRAD = 1e-5, 1e-4
 
 KINDS = {
@@ -42,9 +43,14 @@ def load(golden: Any) -> nn.Module:
     return load_reference(kind_of(golden), golden.under("param/"), **golden.meta["module_kwargs"])
 
 
-def outputs_of(module: nn.Module, golden: Any) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def outputs_of(
+    module: nn.Module, golden: Any, device: torch.device = CPU
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Outputs by the fixture's names, and the inputs they came from, ready for gradients."""
-    inputs = {name: torch.from_numpy(array).requires_grad_() for name, array in golden.under("in/").items()}
+    inputs = {
+        name: torch.from_numpy(array).to(device).requires_grad_()
+        for name, array in golden.under("in/").items()
+    }
     mask = inputs.pop("dropout_keep_mask", None)
     if mask is not None:
         drop_as_the_reference_did(

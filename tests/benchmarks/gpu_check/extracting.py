@@ -1,0 +1,207 @@
+"""Extraction end to end on generated clips: models of three sizes, what bounds them, the same bits again.
+
+The bound is the largest of three times: of the model's passes as the device counts them, of decoding alone
+with as many threads, and of the bytes at the disk's speed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from featcache import synthetic
+from featcache.backbones.base import Backbone, Encoder
+from featcache.data.readers import open_reader
+from featcache.extract.clip_views import ClipViews
+from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.run import Machine
+from featcache.manifest import load_manifest
+from featcache.spec import Layer
+from featcache.store.feature_store import FeatureStore
+from featcache.system.threads import single_threaded_pool
+from tests.benchmarks.gpu_check.check import Check
+from tests.benchmarks.random_backbones import random_backbone
+from tests.featcache.one_split import extract
+
+TASK = "flyvsfly"
+MODELS = {"videomae_random_b": 15.0, "4ds_l": 20.0, "vjepa2_g": 30.0}
+"""Model -> seconds that it takes at the most; B to g."""
+
+HELD_TO_THE_PEAK = ("4ds_l", "vjepa2_g")
+"""L and larger."""
+
+N_CLIPS = 768
+SMALL_SHARD_BYTES = 2**19
+THREADS = (1, 4, 16)
+
+
+def measure(check: Check) -> None:
+    """Decoding alone, the models, and a run that was killed."""
+    with TemporaryDirectory() as folder:
+        data, cache = Path(folder) / "data", Path(folder) / "features"
+        n_clips = 8 if check.small else N_CLIPS
+        synthetic.generate(TASK, data, profile={"train": n_clips}, seed=0, workers=os.cpu_count() or 2)
+        check.note("clips", n_clips)
+        decoding = {n: _decoding(data, n, 8 if check.small else 48 * n) for n in THREADS}
+        check.note(
+            "clips a second, decoding alone", {f"{n} threads": round(of, 1) for n, of in decoding.items()}
+        )
+        small = "videomae_random"
+        for name, seconds in {small: 5.0, **({} if check.small else MODELS)}.items():
+            if not check.has(seconds):
+                check.note(f"{name}, left out for time", True)
+                continue
+            with check.guarded(name):
+                check.note(name, _extraction(check, name, data, cache / name, max(decoding.values())))
+        with check.guarded("killed and resumed"):
+            _resumed(check, small, data, cache)
+
+
+def job_of(name: str, device: torch.device, dtype: torch.dtype, role: str = "train") -> Extraction:
+    """One split of generated clips through a model of random weights."""
+    backbone = random_backbone(name, device)
+    return plan_extraction(
+        load_manifest(), task=TASK, role=role, backbone=backbone, layers=backbone.info.default_layers,
+        n_views=1, seed=0, dtype=dtype,
+    )  # fmt: skip
+
+
+def machine_of(check: Check) -> Machine:
+    """As it comes; in small sizes with several shards all the same."""
+    return Machine(
+        device=check.device, **({"batch": 2, "shard_bytes": SMALL_SHARD_BYTES} if check.small else {})
+    )
+
+
+def _decoding(data: Path, threads: int, n_clips: int) -> float:
+    """Clips a second that so many threads read and decode, with nothing done to them."""
+    job = job_of("videomae_random", torch.device("cpu"), torch.float32)
+    reader = open_reader(job.dataset, job.split, data)
+    index = reader.scan().index
+    views, numbers = ClipViews(job, reader, torch.device("cpu")), range(min(n_clips, len(index)))
+    with single_threaded_pool(threads, "decode") as pool:
+        list(pool.map(lambda number: views.read(index.clip(number), 1), numbers[:threads]))
+        started = perf_counter()
+        list(pool.map(lambda number: views.read(index.clip(number), 1), numbers))
+    return len(numbers) / (perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A backbone whose passes are timed by the device itself; on a CPU by the clock."""
+
+    inner: Backbone
+    passes: list[Any] = field(default_factory=list)
+    """Of each pass its seconds, or the two events around it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def load(self, layers: tuple[Layer, ...], device: torch.device, dtype: torch.dtype) -> Encoder:
+        """The model's own encoder between two events."""
+        encoder = self.inner.load(layers, device, dtype)
+
+        def timed(pixels: torch.Tensor) -> dict[Layer, torch.Tensor]:
+            if device.type != "cuda":
+                started = perf_counter()
+                tokens = encoder(pixels)
+                self.passes.append(perf_counter() - started)
+                return tokens
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            first.record()
+            tokens = encoder(pixels)
+            last.record()
+            self.passes.append((first, last))
+            return tokens
+
+        return timed
+
+    @property
+    def seconds(self) -> float:
+        """Of all passes."""
+        return sum(
+            one if isinstance(one, float) else one[0].elapsed_time(one[1]) / 1e3 for one in self.passes
+        )
+
+
+def _extraction(
+    check: Check, name: str, data: Path, cache: Path, decoded_a_second: float
+) -> dict[str, object]:
+    job = job_of(name, check.device, check.dtype)
+    timed = Timed(job.backbone)
+    row: dict[str, Any] = {}
+    with check.peak_into(row):
+        store = extract(replace(job, backbone=timed), machine_of(check), data_dir=data, cache_dir=cache)
+    check.wait()
+    n_clips, seconds = store.spec.n_clips, seconds_of(store)
+    times = {"model": timed.seconds, "decoding": n_clips / decoded_a_second}
+    speed = check.found.get("machine", {}).get("disk, written and synced, GB/s")
+    if speed:
+        times["disk"] = store.spec.payload_bytes / 1e9 / speed
+    gflop = (job.backbone.info.gflop or 0.0) * job.layers[0].block / job.backbone.info.n_blocks
+    row |= {
+        "clips a second": round(n_clips / seconds, 1),
+        "s": round(seconds, 2),
+        "passes": len(timed.passes),
+        "clips at once": store.provenance["batch"]["clip_views"],
+        **{f"{what}, s": round(of, 2) for what, of in times.items()},
+        "bound by": max(times, key=times.__getitem__),
+        "over the bound": round(seconds / max(times.values()), 2),
+    }
+    if check.peak_tflops:
+        share = gflop * n_clips / seconds / 1e3 / check.peak_tflops
+        row["of the matrix product"] = round(share, 3)
+        if name in HELD_TO_THE_PEAK or check.small:
+            target = 0.5 if name in HELD_TO_THE_PEAK else None
+            check.compare(
+                f"extraction with {name}, of the matrix product", share, target=target, detail=row["bound by"]
+            )
+    return row
+
+
+def _resumed(check: Check, name: str, data: Path, cache: Path) -> None:
+    """Twice without a break, and once stopped between shards and begun again: the same files."""
+    job, machine = job_of(name, check.device, check.dtype), machine_of(check)
+    run = partial(extract, job, machine, data_dir=data)
+    whole, again = (shards_of(run(cache_dir=cache / which)) for which in ("whole", "again"))
+    check.compare("shards of a second extraction that are the same", _same(whole, again), target=1.0)
+    told: list[int] = []
+
+    def stop(what: str, done: int, total: int) -> None:
+        told.append(done)
+        if 2 * done >= total and "extracting" in what:
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        run(cache_dir=cache / "killed", progress=stop)
+    resumed = shards_of(run(cache_dir=cache / "killed"))
+    check.note("stopped after clips", told[-1])
+    check.compare("shards of a resumed extraction that are the same", _same(whole, resumed), target=1.0)
+
+
+def seconds_of(store: FeatureStore) -> float:
+    """What the last run that extracted took, as the store keeps it."""
+    seconds: float = json.loads((store.path / "runs.jsonl").read_text().splitlines()[-1])["seconds"]
+    return seconds
+
+
+def shards_of(store: FeatureStore) -> dict[str, str]:
+    """Shard file -> digest of its bytes."""
+    files = (path for path in sorted(store.path.rglob("c.*")) if path.is_file())
+    return {
+        str(path.relative_to(store.path)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+
+
+def _same(one: Mapping[str, str], other: Mapping[str, str]) -> float:
+    """Share of the files."""
+    return sum(other.get(name) == digest for name, digest in one.items()) / len(one)

@@ -1,0 +1,133 @@
+"""Equal heads as one are the heads one by one, whatever befalls them, and make hardly more calls than one."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from readouts.training.run import Run
+from readouts.training.stack import Stack
+from readouts.training.step import TrainState, build_preparation, take_step
+from readouts.training.trainer import checkpoint_tensors, load_state, save_state
+from tests.benchmarks.launches import launches
+
+CPU = torch.device("cpu")
+READS = ("linear", "attention", "attention_multi", "pooled_mlp")
+
+
+@pytest.fixture
+def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, where it is not done for gain."""
+    monkeypatch.setattr("readouts.training.stack.gains_by_stacks", lambda device: True)
+
+
+def runs_of(run: Run, kinds: Sequence[str] = READS) -> list[Run]:
+    """Four runs, of which seeds, rates, decays and clips differ, and the last one's width of attention."""
+    sizes = {"width": 16, "heads": 2, "dropout": 0.2}
+    settings: dict[str, dict[str, Any]] = {
+        "linear": {},
+        "attention": sizes,
+        "attention_multi": sizes,
+        "pooled_mlp": {"hidden": 8, "dropout": 0.1},
+    }
+    one = replace(run, readouts={kind: settings[kind] for kind in kinds})
+    recipes = [
+        replace(run.recipe, lr=0.01, warmup=0),
+        replace(run.recipe, lr=0.03, warmup=0, weight_decay=0.3),
+        replace(run.recipe, lr=0.02, warmup=0, clip_update=1e-2),
+        replace(run.recipe, lr=0.01, warmup=0, clip_update=5e-3),
+    ]
+    runs = [replace(one, seed=seed, recipe=recipe) for seed, recipe in enumerate(recipes)]
+    wider = {kind: {**of, "width": 32} if "width" in of else of for kind, of in one.readouts.items()}
+    return [*runs[:3], replace(runs[3], readouts=wider)]
+
+
+def batch(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(step)
+    labels = torch.randint(2, (6, 7), generator=generator)
+    return torch.randn(6, 2, 4, 8, generator=generator).half(), {"labels": labels.float()}
+
+
+def step_of(states: Sequence[TrainState], step: int) -> list[dict[str, Tensor]]:
+    tokens, targets = batch(step)
+    return take_step(states, build_preparation(states[0].run)(tokens), targets)
+
+
+def weights_of(states: Sequence[TrainState]) -> list[dict[str, Tensor]]:
+    return [{n: p.detach().clone() for n, p in state.heads.named_parameters()} for state in states]
+
+
+def assert_alike(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> None:
+    for ours, theirs in zip(found, expected, strict=True):
+        assert list(ours) == list(theirs)
+        for name, value in ours.items():
+            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any.
+            if not name.endswith("key.bias"):
+                torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=2e-5, msg=name)
+
+
+def test_stacked_runs_are_the_runs_alone(run: Run, stacked: None) -> None:
+    """Each with its own rate, decay, clip and dropout."""
+    together, alone = ([TrainState(of, CPU) for of in runs_of(run)] for _ in range(2))
+    for step in range(4):
+        losses = step_of(together, step)
+        assert_alike(losses, [step_of([state], step)[0] for state in alone])
+    assert together[0].company is not None
+    stacks = [len(names) for names, head in together[0].company.heads.items() if isinstance(head, Stack)]
+    assert sorted(stacks) == [3, 3, 4, 4], "three attention heads of one width, four of the others"
+    assert_alike(weights_of(together), weights_of(alone))
+
+
+def test_runs_may_join_late_and_leave(run: Run, stacked: None) -> None:
+    together, alone = ([TrainState(of, CPU) for of in runs_of(run)] for _ in range(2))
+    companies = ((0, 1), (0, 1, 2, 3), (1, 2, 3), (1,), (0, 1, 2))
+    for step, present in enumerate(companies):
+        step_of([together[i] for i in present], step)
+        for i in present:
+            step_of([alone[i]], step)
+    assert_alike(weights_of(together), weights_of(alone))
+    assert [state.step for state in together] == [3, 5, 3, 2]
+
+
+def test_a_run_that_is_no_number_leaves_the_others_as_they_are(run: Run, stacked: None) -> None:
+    together, alone = ([TrainState(of, CPU) for of in runs_of(run)] for _ in range(2))
+    for states in (together, alone):
+        with torch.no_grad():
+            for weight in states[0].heads.parameters():
+                weight.fill_(torch.nan)
+    for step in range(2):
+        losses = step_of(together, step)
+        for state in alone[1:]:
+            step_of([state], step)
+    assert all(loss.isnan() for loss in losses[0].values())
+    assert_alike(weights_of(together[1:]), weights_of(alone[1:]))
+
+
+def test_a_checkpoint_of_a_stacked_run_holds_its_own_weights_alone(
+    run: Run, stacked: None, tmp_path: Any
+) -> None:
+    states = [TrainState(of, CPU) for of in runs_of(run)]
+    step_of(states, 0)
+    tensors = checkpoint_tensors(states[1].heads, states[1].optimizer)
+    save_state(tmp_path / "s.safetensors", tensors)
+    loaded, _ = load_state(tmp_path / "s.safetensors")
+    assert loaded.keys() == tensors.keys()
+    assert all(torch.equal(loaded[name], value) for name, value in tensors.items())
+    n_bytes = sum(4 * value.numel() for value in tensors.values())
+    assert (tmp_path / "s.safetensors").stat().st_size < n_bytes + 20_000
+
+
+def test_a_cpu_stacks_nothing(run: Run) -> None:
+    states = [TrainState(of, CPU) for of in runs_of(run)]
+    step_of(states, 0)
+    assert states[0].company is not None
+    assert not any(isinstance(head, Stack) for head in states[0].company.heads.values())
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_sixteen_make_at_most_three_times_the_calls_of_one(kind: str) -> None:
+    one, sixteen = (launches(kind, n, small=True) for n in (1, 16))
+    assert 20 < one <= sixteen <= 3 * one
