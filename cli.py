@@ -256,7 +256,9 @@ def extract(
         str | None,
         typer.Option(help="torch, flash, cudnn, efficient or math; a store keeps that of its first run."),
     ] = None,
-    decode_threads: Annotated[int, typer.Option(min=1, help="Threads that decode ahead of the model.")] = 4,
+    decode_threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads that decode ahead; left out: by the cores there are.")
+    ] = None,
     shard_mb: Annotated[int, typer.Option(min=1, help="MiB a shard: the most that a crash can lose.")] = 256,
     skip_bad: Annotated[
         bool, typer.Option(help="Leave broken records out and list them in the store.")

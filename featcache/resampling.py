@@ -6,7 +6,7 @@ resize is another image. Area resize and blur are products with small matrices, 
 long as float32 products are exact (`torch.set_float32_matmul_precision("highest")`, the default).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -43,9 +43,21 @@ def resize_area(frames: Float[Tensor, "F C Y X"], height: int, width: int) -> Fl
     """
     if frames.shape[-2:] == (height, width):
         return frames
-    rows = area_operator(frames.shape[-2], height).to(frames)
-    columns = area_operator(frames.shape[-1], width).to(frames)
+    rows = _area_operator_on(frames.shape[-2], height, frames.device, frames.dtype)
+    columns = _area_operator_on(frames.shape[-1], width, frames.device, frames.dtype)
     return _separable(frames, rows, columns)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def constant(numbers: tuple[float, ...], device: torch.device) -> Float[Tensor, " n"]:
+    """Some numbers in float32 on `device`: copied there once, for a copy is waited for."""
+    return torch.tensor(numbers, dtype=torch.float32).to(device)
+
+
+def per_channel(numbers: Sequence[float], device: torch.device) -> Float[Tensor, "1 C 1 1"]:
+    """A number for each channel of frames, on `device`."""
+    return rearrange(constant(tuple(numbers), device), "c -> 1 c 1 1")
 
 
 def area_operator(n_in: int, n_out: int) -> Float[Tensor, "n_out n_in"]:
@@ -79,8 +91,8 @@ def gaussian_blur(
 
     Source: `GaussianBlur` of the reference's `tf_transforms`.
     """
-    rows = _blur_operator(frames.shape[-2], sigma, taps).to(frames)
-    columns = _blur_operator(frames.shape[-1], sigma, taps).to(frames)
+    rows = _blur_operator(frames.shape[-2], sigma, taps, frames.device).to(frames.dtype)
+    columns = _blur_operator(frames.shape[-1], sigma, taps, frames.device).to(frames.dtype)
     return _separable(frames, rows, columns)
 
 
@@ -89,6 +101,14 @@ def value_range(
 ) -> Float[Tensor, "*axes"]:
     """Values from `low..high` to 0..1, clipped there (`kd.data.ValueRange`); in `out` where it is given."""
     return torch.div((frames - low) if low else frames, high - low, out=out).clamp_(0.0, 1.0)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _area_operator_on(
+    n_in: int, n_out: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "n_out n_in"]:
+    return area_operator(n_in, n_out).to(device, dtype)
 
 
 def _rows_resized_once(
@@ -149,13 +169,17 @@ def _one_operator(n_in: int, through: int, n_out: int) -> Float64[Tensor, "n_out
     return area_operator(through, n_out).double() @ bilinear
 
 
-def _blur_operator(n: int, sigma: float, taps: int) -> Float[Tensor, "n n"]:
-    """A band matrix; its outermost rows sum to less than 1, because what lies outside is black."""
-    distance = torch.arange(n)[:, None] - torch.arange(n)[None, :]
-    offsets = torch.arange(taps, dtype=torch.float32) - taps // 2
+def _blur_operator(n: int, sigma: float, taps: int, device: torch.device) -> Float[Tensor, "n n"]:
+    """A band matrix; its outermost rows sum to less than 1, because what lies outside is black.
+
+    Made where it is used: every view has a `sigma` of its own, and a copy would be waited for.
+    """
+    pixel = torch.arange(n, device=device)
+    distance = pixel[:, None] - pixel[None, :]
+    offsets = torch.arange(taps, dtype=torch.float32, device=device) - taps // 2
     kernel = torch.exp(-(offsets**2) / (2 * sigma**2))
     weights = torch.exp(-(distance.float() ** 2) / (2 * sigma**2)) / kernel.sum()
-    return torch.where(distance.abs() <= taps // 2, weights, torch.zeros(()))
+    return torch.where(distance.abs() <= taps // 2, weights, 0.0)
 
 
 def _separable(

@@ -1,7 +1,5 @@
 """Pixels to a model's input, alike for every family: frames counted, resized by exact overlap, normalised."""
 
-from functools import lru_cache
-
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from featcache.backbones.base import BackboneInfo
 from featcache.errors import CallError
-from featcache.resampling import resize_area
+from featcache.resampling import per_channel, resize_area
 
 
 def model_input(
@@ -34,11 +32,5 @@ def model_input(
 def _normalise(frames: Float[Tensor, "F rgb Y X"], info: BackboneInfo) -> Float[Tensor, "F rgb Y X"]:
     if info.mean is None or info.std is None:
         return frames
-    return (frames - _a_channel(info.mean, frames.device)) / _a_channel(info.std, frames.device)
-
-
-@lru_cache(maxsize=16)
-def _a_channel(values: tuple[float, float, float], device: torch.device) -> Float[Tensor, "1 rgb 1 1"]:
-    """Numbers a channel, once a device: every batch would otherwise wait for its own copy of them."""
-    with torch.inference_mode(False):
-        return rearrange(torch.tensor(values, device=device), "c -> 1 c 1 1")
+    mean, std = (per_channel(values, frames.device) for values in (info.mean, info.std))
+    return (frames - mean) / std

@@ -8,19 +8,27 @@ release of a random number library can change them.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from math import prod
 from typing import Any
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int64, Shaped, UInt8
 from torch import Tensor
 
 from featcache.data.sampling import repeat_frames
 from featcache.errors import CallError
 from featcache.manifest import Augmentation, Pixels
-from featcache.resampling import gaussian_blur, resize_area, resize_bilinear, resize_once, value_range
+from featcache.resampling import (
+    gaussian_blur,
+    per_channel,
+    resize_area,
+    resize_bilinear,
+    resize_once,
+    value_range,
+)
 from featcache.spec import ClipSpec, Starts
 
 BLUR_SIGMA = (0.1, 2.0)
@@ -31,6 +39,9 @@ CACHE_BYTES = 2**21
 
 BUFFER_BYTES = 2**24
 """Size of frames in float32 that are resized at a time: in more pieces they would take longer."""
+
+DEVICE_BYTES = 2**28
+"""Size of frames in float32, and what they become, that a GPU has at a time: little beside a model's."""
 
 BYTES = Pixels()
 """Frames decoded from images, 0 to 255."""
@@ -175,18 +186,23 @@ def _frames_at_once(
 ) -> int:
     """On a CPU as few frames as keep what lies between bytes and pixels in a core's cache."""
     # A blur is a matrix product, whose last bits depend on how many rows it has.
-    if frames.device.type != "cpu" or view.sigma is not None:
+    if view.sigma is not None:
         return len(frames)
     bytes_each = viewed.element_size() * (prod(frames.shape[1:]) + prod(viewed.shape[1:]))
-    return max(1, CACHE_BYTES // bytes_each)
+    return max(1, (CACHE_BYTES if frames.device.type == "cpu" else DEVICE_BYTES) // bytes_each)
 
 
 def stretched(frames: Float[Tensor, "F C Y X"]) -> Float[Tensor, "frames 3 Y X"]:
     """A clip of the next multiple of 16 frames, which video backbones are made for, in three channels."""
     repeats = repeat_frames(len(frames))
     if len(repeats) > len(frames):
-        frames = frames[torch.from_numpy(repeats).to(frames.device, torch.int64)]
+        frames = frames[_on_device(tuple(repeats.tolist()), frames.device)]
     return in_three_channels(frames)
+
+
+@lru_cache(maxsize=16)
+def _on_device(numbers: tuple[int, ...], device: torch.device) -> Int64[Tensor, " n"]:
+    return torch.tensor(numbers, device=device)
 
 
 def in_three_channels(frames: Float[Tensor, "F C Y X"]) -> Float[Tensor, "F 3 Y X"]:
@@ -202,7 +218,7 @@ def _scale_values(frames: Float[Tensor, "F C Y X"], pixels: Pixels, out: Float[T
     if not pixels.mean:
         value_range(frames, pixels.low, pixels.high, out=out)
         return
-    mean, std = (rearrange(frames.new_tensor(values), "c -> 1 c 1 1") for values in (pixels.mean, pixels.std))
+    mean, std = (per_channel(values, frames.device) for values in (pixels.mean, pixels.std))
     torch.div(frames - mean, std, out=out)
 
 

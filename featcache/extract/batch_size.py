@@ -16,6 +16,17 @@ MOST = 256
 SHARE = 0.8
 """Share of the free memory to use: allocators break it to pieces, and the next clips take some meanwhile."""
 
+BATCHES_OF_A_SHARD = 8
+"""Batches to a shard, roughly: a GPU begins when an eighth of one is decoded and ends an eighth after the
+last clip was, batches that are made ahead stay small, and a shard's last one has little padding.
+"""
+
+BUSY_TOKENS = 2**14
+"""Tokens of a pass that keep a large GPU busy: a block's narrowest products (768 channels and more) are then
+128 x 3 tiles of 128 x 256 and more, three for each of an H200's 132 processors. Fewer leave the last round of
+tiles half empty; by counting, not measured.
+"""
+
 TRIALS = (1, 2)
 """Clip views of the two trial passes."""
 
@@ -49,13 +60,21 @@ def fitting_batch(small: Trial, large: Trial, *, free: int, most: int = MOST) ->
     return batch
 
 
+def useful_batch(inputs_of_a_shard: int, tokens_each: int) -> int:
+    """Inputs of a pass beyond which more gain nothing: an eighth of a shard, if these keep a device busy."""
+    busy = 1
+    while busy * tokens_each < BUSY_TOKENS:
+        busy *= 2
+    return max(1, min(inputs_of_a_shard, max(inputs_of_a_shard // BATCHES_OF_A_SHARD, busy)))
+
+
 def chosen_batch(encode: Callable[[int], object], device: torch.device, *, most: int = MOST) -> int:
     """The batch for a model that is loaded: on a CPU `ON_CPU`, on a GPU what fits by two trial passes.
 
     Args:
         encode: one forward pass of so many clip views, its tokens given back.
         device: where the model is.
-        most: what a shard holds; a larger batch would be padding.
+        most: what is of use, as `useful_batch` says.
     """
     if device.type != "cuda":
         return ON_CPU

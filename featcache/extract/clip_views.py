@@ -1,6 +1,7 @@
 """A clip as the backbone is given it: the frames that each view samples, read once, and their pixels."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -11,16 +12,32 @@ from torch import Tensor
 from featcache.clips import Clip
 from featcache.data.previews import STRIP_HEIGHT, TRACKED_HEIGHT, clip_strip
 from featcache.data.readers.base import Frames, Reader
-from featcache.data.sampling import frame_indices
+from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.data.views import View, clip_pixels, draw_view, frame_pixels, stretched
 from featcache.extract.job import Extraction
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """What a view is made of, for a device that makes the pixels itself."""
+
+    frames: Frames
+    """All that were read of the clip; views of one clip have the same array."""
+    indexes: Int[np.ndarray, " input"]
+    """Those of the input's frames, in their order."""
+    view: View
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but its frames sets it apart from other views."""
+        return self.view == View(start=self.view.start)
 
 
 class ClipViews:
     """The clips of one extraction, view by view."""
 
-    def __init__(self, job: Extraction, reader: Reader, device: torch.device) -> None:
-        self.job, self.reader, self.device = job, reader, device
+    def __init__(self, job: Extraction, reader: Reader) -> None:
+        self.job, self.reader = job, reader
 
     def read(self, clip: Clip, n_views: int) -> Frames:
         """The frames that the first views sample, each once, in order of their numbers.
@@ -33,14 +50,14 @@ class ClipViews:
     def pixels(
         self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None = None
     ) -> Iterator[Float[Tensor, "F rgb height width"]]:
-        """The backbone's input for each view, from the frames that `read` gave for as many views.
+        """The backbone's input for each view, made on the CPU from the frames that `read` gave for as many.
 
         Of another `size` where one is given.
         """
         size = size or self.job.resized_to
         spec, plan, scaling = self.job.clip_spec, self.job.views, self.job.dataset.pixels
         chosen = self.frames(clip, n_views)
-        read = torch.from_numpy(frames).to(self.device)
+        read = torch.from_numpy(frames)
         # Views that differ in their start alone use the same frames in the same way: resize each once.
         shared = None if plan.starts is None else frame_pixels(read, spec, View(), scaling, size)
         for view, indexes in enumerate(np.searchsorted(np.unique(chosen), chosen)):
@@ -49,6 +66,16 @@ class ClipViews:
                 yield clip_pixels(_taken(read, indexes), spec, drawn, scaling, size)
             else:
                 yield stretched(_taken(shared, indexes))
+
+    def shown(self, clip: Clip, frames: Frames, n_views: int) -> list[Shown]:
+        """What `pixels` makes its tensors of."""
+        spec, chosen = self.job.clip_spec, self.frames(clip, n_views)
+        indexes = np.searchsorted(np.unique(chosen), chosen)[:, repeat_frames(spec.n_frames)]
+        views = (draw_view(self.job.views, clip.id, view, spec.height, spec.width) for view in range(n_views))
+        return [
+            Shown(frames=frames, indexes=of_view, view=view)
+            for of_view, view in zip(indexes, views, strict=True)
+        ]
 
     def frames(self, clip: Clip, n_views: int) -> Int[np.ndarray, "V F"]:
         """The numbers of the frames that each view samples, in their order in the input."""
@@ -61,30 +88,23 @@ class ClipViews:
         """A contact strip of the evaluation view, as JPEG."""
         return self.strip_of(clip, self.read(clip, 1), 1)
 
-    def strip_of(
-        self,
-        clip: Clip,
-        frames: Frames,
-        n_views: int,
-        pixels: Float[Tensor, "frames rgb height width"] | None = None,
-    ) -> bytes:
-        """The same, from the frames that `read` gave for so many views, or the first one's `pixels`.
+    def strip_of(self, clip: Clip, frames: Frames, n_views: int) -> bytes:
+        """The same, from the frames that `read` gave for so many views.
 
         The input of a model for tiny frames would be no picture: then the strip shows what these are made of.
         """
         height = TRACKED_HEIGHT if self.job.task.kind == "tracking" else STRIP_HEIGHT
-        if pixels is None or self.job.resized_to is not None:
-            size = None if self.job.resized_to is None else (height, height)
-            pixels = next(self.pixels(clip, frames, n_views, size))
+        size = None if self.job.resized_to is None else (height, height)
+        pixels = next(self.pixels(clip, frames, n_views, size))
         # Standardised fields from -2 to 2 deviations; all else is in 0..1 already.
-        return clip_strip((pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels).cpu(), height)
+        return clip_strip(pixels / 4 + 0.5 if self.job.dataset.pixels.mean else pixels, height)
 
 
 def _taken(frames: Shaped[Tensor, "n ..."], indexes: Int[np.ndarray, " F"]) -> Shaped[Tensor, "F ..."]:
     """The frames of these indexes, without a copy where they are all of them in order."""
     if np.array_equal(indexes, np.arange(len(frames))):
         return frames
-    return frames[torch.from_numpy(indexes).to(frames.device)]
+    return frames[torch.from_numpy(indexes)]
 
 
 def shuffled_order(clip: Clip, n_frames: int) -> list[int]:

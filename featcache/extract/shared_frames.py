@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from einops import rearrange
 from jaxtyping import Int64, UInt8
 
@@ -92,7 +91,7 @@ def _of_steps(job: Extraction, frames: np.ndarray) -> Int64[np.ndarray, "view st
 def _keys(
     job: Extraction, index: ClipIndex, reader: Reader, progress: Progress
 ) -> UInt8[np.ndarray, "clip view step key"]:
-    views = ClipViews(job, reader, torch.device("cpu"))
+    views = ClipViews(job, reader)
 
     def of_block(clips: range) -> list[np.ndarray]:
         return [_clip_keys(views, reader, index.clip(number)) for number in clips]

@@ -1,9 +1,11 @@
 """Is what lies on disk the store that is meant? All that refuses, resumes or compares, by headers alone.
 
-Whose a folder is, whether a store holds the features that were asked for, how an extraction goes on with a
-store that it finds, and whether a readout that learned from one store can be evaluated on another.
+What the store that is meant says of itself, whose a folder is, whether a store holds the features that were
+asked for, how an extraction goes on with a store that it finds, and whether a readout that learned from one
+store can be evaluated on another.
 """
 
+import json
 import os
 import re
 import shlex
@@ -12,11 +14,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from featcache.errors import StoreError, few, listed
+from featcache.clips import ClipIndex
+from featcache.errors import CallError, StoreError, few, listed
 from featcache.fingerprint import SHORT, differences
 from featcache.fingerprint import fingerprint as digest_of
-from featcache.store.header import StoreHeader
+from featcache.store.header import StoreHeader, TargetsReference
+from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
+from featcache.store.spec import FeatureSpec
+from featcache.store.targets import open_targets
+from featcache.store.zarr_format import json_bytes
 from featcache.system.files import PARTIAL
 from featcache.system.locks import Lock
 
@@ -30,6 +37,41 @@ ROLES = ("train", "val", "test")
 
 OF_THE_SPLIT = frozenset({"clips", "views"})
 """Fingerprint parts in which a training and a validation store may differ."""
+
+
+def header_for(
+    path: Path,
+    spec: FeatureSpec,
+    parts: Mapping[str, Any],
+    clips: ClipIndex,
+    provenance: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    frames: FrameTable | None,
+) -> StoreHeader:
+    """The header of a store that is begun, or whose labels are taken over; arguments as `create_or_resume`.
+
+    Raises:
+        CallError: clips or frames are not as many as the shape says.
+        StoreError: the targets are not there.
+    """
+    if len(clips) != spec.n_clips:
+        raise CallError(f"a store of {spec.n_clips} clips was asked for, the index has {len(clips)}.")
+    if spec.n_frames != (None if frames is None else frames.n_frames):
+        raise CallError(f"a store with n_frames={spec.n_frames} needs the table of as many distinct frames.")
+    own, targets = dict(attrs), None
+    if (name := own.pop("targets", None)) is not None:
+        found = open_targets(path.parent / name)
+        targets = TargetsReference(path=f"../{name}", fingerprint=found.fingerprint, digest=found.digest)
+    # Through JSON, in which a tuple becomes a list: as it will be read from disk.
+    return StoreHeader(
+        spec=spec,
+        fingerprint=digest_of(parts),
+        frames_digest=clips.frames_digest,
+        clips_digest=clips.digest,
+        frame_table=None if frames is None else frames.digest,
+        targets=targets,
+        **json.loads(json_bytes({"parts": parts, "provenance": provenance, "attrs": own})),
+    )
 
 
 def refuse_foreign(path: Path) -> None:

@@ -6,7 +6,6 @@ shard, published before it. `complete` comes last. A finished store is a pure fu
 that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -20,19 +19,17 @@ from jaxtyping import Bool, Float
 
 from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError, few
-from featcache.fingerprint import fingerprint as digest_of
 from featcache.spec import Layer
 from featcache.store.clip_table import CLIPS, PREVIEWS, clip_table_bytes, preview_bytes
-from featcache.store.dtypes import FLOAT16_MAX, as_float16, first_unstorable, quantize
+from featcache.store.dtypes import FLOAT16_MAX, Quantised, UnstorableError, as_stored
 from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import write_frame_table
-from featcache.store.header import MOST_HEADER_BYTES, StoreHeader, TargetsReference, header_if_begun
-from featcache.store.matching import continued, hold, refuse_foreign
+from featcache.store.header import MOST_HEADER_BYTES, StoreHeader, header_if_begun
+from featcache.store.matching import continued, header_for, hold, refuse_foreign
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED, DamagedShard, examine, shard_bytes, write_chunks
 from featcache.store.spec import ArraySpec, FeatureSpec
 from featcache.store.target_writer import write_targets as write_targets
-from featcache.store.targets import open_targets
 from featcache.store.zarr_format import json_bytes, shard_key
 from featcache.system.files import (
     Staged,
@@ -51,6 +48,9 @@ SKIPPED = "skipped"
 """Folder of the reasons why clips were skipped, one file per shard, until the store is finished."""
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+Tokens = Float[np.ndarray, "B V T H W C"] | Quantised
+"""Of all rows of a shard at one layer."""
 
 
 def create_or_resume(
@@ -83,7 +83,7 @@ def create_or_resume(
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
     """
-    wanted = _header(path, spec, parts, clips, provenance, attrs, frames)
+    wanted = header_for(path, spec, parts, clips, provenance, attrs, frames)
     refuse_foreign(path)
     with failures_explained(path, left=lambda: spec.payload_bytes):
         make_directory(path)
@@ -144,15 +144,17 @@ class StoreWriter:
     def write_shard(
         self,
         shard: int,
-        tokens: Mapping[Layer, Float[np.ndarray, "B V T H W C"]],
+        tokens: Mapping[Layer, Tokens],
         skipped: Mapping[int, str] = NOTHING,
     ) -> None:
         """Write one shard of every layer through to the disk, or nothing of it.
 
+        Several threads may each write one at the same time.
+
         Args:
             shard: its number.
             tokens: float16 or float32 of all rows of the shard (clips, or distinct frames: one view and one
-                step each), for each layer; stored in the store's dtype.
+                step each), for each layer; stored in the store's dtype. Or int8 that was quantised before.
             skipped: number of a row -> why it has no tokens; they are not looked at.
 
         Raises:
@@ -305,7 +307,7 @@ class StoreWriter:
         n_chunks = (len(self.spec.rows_of_shard(shard)) * self._rows.chunks_per_row for shard in shards)
         return sum(len(self.spec.layers) * shard_bytes(self.spec, n) for n in n_chunks)
 
-    def _check_call(self, shard: int, tokens: Mapping[Layer, np.ndarray], skipped: Mapping[int, str]) -> None:
+    def _check_call(self, shard: int, tokens: Mapping[Layer, Tokens], skipped: Mapping[int, str]) -> None:
         spec = self.spec
         if not 0 <= shard < spec.n_shards:
             raise CallError(f"{self.path} has no shard {shard}: there are {spec.n_shards}, counted from 0.")
@@ -314,66 +316,43 @@ class StoreWriter:
             raise CallError(f"shard {shard} came with layers {came}: {self.path} has {has}.")
         rows = spec.rows_of_shard(shard)
         wanted = (len(rows), *self._rows.row_shape)
-        for layer, values in tokens.items():
-            if values.shape != wanted or values.dtype not in (np.float16, np.float32):
+        for layer, given in tokens.items():
+            values = given.levels if isinstance(given, Quantised) else given
+            dtypes = ["float16", "float32"] if values is given else ["int8"] * (spec.dtype == "int8")
+            if values.shape != wanted or values.dtype.name not in dtypes:
                 found = f"layer {layer.name}: {values.dtype}{list(values.shape)}"
                 raise CallError(f"shard {shard}, {found} is not float16/32 {list(wanted)}.")
         if strangers := sorted(set(skipped) - set(rows)):
             raise CallError(f"skipped {strangers}: shard {shard} has {rows.start} to {rows.stop - 1}.")
 
     def _chunks(
-        self, shard: int, layer: Layer, tokens: Float[np.ndarray, "B V T H W C"], skipped: Mapping[int, str]
+        self, shard: int, layer: Layer, tokens: Tokens, skipped: Mapping[int, str]
     ) -> Iterator[tuple[np.ndarray, ...] | None]:
         """The chunks of a shard in C order of (row, view), as stored; one buffer serves all of them."""
         n_views, *of_a_view = self._rows.row_shape
         buffer = np.empty(of_a_view, np.float16)
-        for row, values in zip(self.spec.rows_of_shard(shard), tokens, strict=True):
+        for number, row in enumerate(self.spec.rows_of_shard(shard)):
             for view in range(n_views):
                 if row in skipped:
                     yield None
                     continue
-                chunk = as_float16(values[view], buffer)
-                if (found := first_unstorable(values[view], chunk)) is not None:
-                    raise StoreError(self._overflow(row, view, layer, *found))
-                yield (chunk,) if self.spec.dtype == "float16" else quantize(chunk)
+                at = number, view
+                of_chunk = (
+                    Quantised(*(a[at] for a in tokens)) if isinstance(tokens, Quantised) else tokens[at]
+                )
+                try:
+                    yield as_stored(of_chunk, self.spec.dtype, buffer)
+                except UnstorableError as problem:
+                    raise StoreError(self._overflow(row, view, layer, problem)) from None
 
-    def _overflow(self, row: int, view: int, layer: Layer, value: float, index: tuple[int, ...]) -> str:
+    def _overflow(self, row: int, view: int, layer: Layer, problem: UnstorableError) -> str:
         what = self._rows.describe(row, lambda clip: f"clip {clip} ({self._clips.clips['id'][clip]})")
         return (
-            f"{what}, view {view}, layer {layer.name}: the value {value} "
-            f"at (step, row, column, channel) {index} does not fit float16, which ends at {FLOAT16_MAX:.0f}. "
-            "Extract another layer (--layers; final-normed tokens stay small), or run the model in float32. "
-            "The shards written before are kept."
+            f"{what}, view {view}, layer {layer.name}: the value {problem.value} "
+            f"at (step, row, column, channel) {problem.index} does not fit float16, which ends at "
+            f"{FLOAT16_MAX:.0f}. Extract another layer (--layers; final-normed tokens stay small), or run "
+            "the model in float32. The shards written before are kept."
         )
-
-
-def _header(
-    path: Path,
-    spec: FeatureSpec,
-    parts: Mapping[str, Any],
-    clips: ClipIndex,
-    provenance: Mapping[str, Any],
-    attrs: Mapping[str, Any],
-    frames: FrameTable | None,
-) -> StoreHeader:
-    if len(clips) != spec.n_clips:
-        raise CallError(f"a store of {spec.n_clips} clips was asked for, the index has {len(clips)}.")
-    if spec.n_frames != (None if frames is None else frames.n_frames):
-        raise CallError(f"a store with n_frames={spec.n_frames} needs the table of as many distinct frames.")
-    own, targets = dict(attrs), None
-    if (name := own.pop("targets", None)) is not None:
-        found = open_targets(path.parent / name)
-        targets = TargetsReference(path=f"../{name}", fingerprint=found.fingerprint, digest=found.digest)
-    # Through JSON, in which a tuple becomes a list: as it will be read from disk.
-    return StoreHeader(
-        spec=spec,
-        fingerprint=digest_of(parts),
-        frames_digest=clips.frames_digest,
-        clips_digest=clips.digest,
-        frame_table=None if frames is None else frames.digest,
-        targets=targets,
-        **json.loads(json_bytes({"parts": parts, "provenance": provenance, "attrs": own})),
-    )
 
 
 def _begun(path: Path, wanted: StoreHeader) -> StoreHeader:

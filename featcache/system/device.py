@@ -1,12 +1,14 @@
-"""Which device to run on, in which precision and by which attention kernel; and memory given back."""
+"""Which device to run on, in which precision and by which attention kernel; its memory, and the host's."""
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Shaped
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featcache.errors import CallError
@@ -111,3 +113,15 @@ def free_memory(device: torch.device) -> int:
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
     raise OSError("/proc/meminfo does not say what memory is available")
+
+
+def host_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Shaped[Tensor, "..."]:
+    """Uninitialised memory of the host that a GPU copies from and to while both go on; plain for a CPU.
+
+    Pinning takes long: keep what this gives.
+    """
+    if device.type != "cuda":
+        return torch.empty(tuple(shape), dtype=dtype)
+    # Left alone, torch would make a context on the first GPU, half a GB, whichever is used.
+    with torch.cuda.device(device):
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)

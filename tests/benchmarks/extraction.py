@@ -105,7 +105,7 @@ class Work:
         return open_reader(self.job.dataset, self.job.split, self.data_dir)
 
     def _each(self, made: Callable[[ClipViews, Any], object]) -> None:
-        views, index = ClipViews(self.job, self._reader, CPU), self.index
+        views, index = ClipViews(self.job, self._reader), self.index
 
         def one(number: int) -> None:
             made(views, index.clip(number))

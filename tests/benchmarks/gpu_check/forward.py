@@ -3,9 +3,9 @@
 import torch
 
 from featcache.backbones import BACKBONES
-from featcache.backbones.base import BackboneInfo
 from featcache.extract.batch_size import chosen_batch
 from featcache.system.device import AttentionKernel, attention_kernel
+from tests.benchmarks.bfloat16_cost import rms_over_spread, smooth_clips
 from tests.benchmarks.gpu_check.check import Check
 from tests.benchmarks.random_backbones import random_backbone
 
@@ -41,13 +41,6 @@ def measure(check: Check) -> None:
             torch.cuda.empty_cache()
 
 
-def smooth_clips(n: int, info: BackboneInfo, device: torch.device) -> torch.Tensor:
-    """Random clips that vary from patch to patch: noise of single pixels is no picture."""
-    coarse = torch.rand(n * info.n_frames, 3, 14, 14, device=device)
-    frames = torch.nn.functional.interpolate(coarse, size=info.input_size, mode="bilinear")
-    return frames.unflatten(0, (n, info.n_frames))
-
-
 def _row(check: Check, name: str) -> dict[str, object]:
     backbone = random_backbone(name, check.device)
     info, layer = backbone.info, backbone.info.default_layers[0]
@@ -80,7 +73,5 @@ def _row(check: Check, name: str) -> dict[str, object]:
     del encoder, rounded
     if info.params_m < EXACT_PARAMS_M:
         exact = backbone.load((layer,), check.device, torch.float32)(one)[layer]
-        row["bfloat16 off float32, rms / std"] = round(
-            float((tokens - exact).square().mean().sqrt() / exact.std()), 5
-        )
+        row["bfloat16 off float32"] = round(rms_over_spread(tokens, exact), 5)
     return row

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from featcache.extract.batch_size import MOST, ON_CPU, Trial, chosen_batch, fitting_batch
+from featcache.extract.batch_size import MOST, ON_CPU, Trial, chosen_batch, fitting_batch, useful_batch
 
 GB = 10**9
 
@@ -40,3 +40,23 @@ def test_a_cpu_is_not_tried() -> None:
         raise AssertionError(f"a pass of {batch}")
 
     assert chosen_batch(refuse, torch.device("cpu")) == ON_CPU
+
+
+@pytest.mark.parametrize(
+    ("inputs", "tokens", "batch"),
+    [
+        # ViT-B and larger on fly: 1,568 tokens a clip, so that 11 are busy enough, as a power of two 16.
+        (96, 1568, 16),
+        (64, 1568, 16),
+        # Small tokens fill a shard late: then an eighth is more.
+        (1024, 1568, 128),
+        # An image model's 16 frames have 4,096 tokens.
+        (20, 4096, 4),
+        # A shard that holds no more is one pass.
+        (8, 1568, 8),
+        (1, 10, 1),
+        (0, 4096, 1),
+    ],
+)
+def test_an_eighth_of_a_shard_if_that_keeps_a_device_busy(inputs: int, tokens: int, batch: int) -> None:
+    assert useful_batch(inputs, tokens) == batch

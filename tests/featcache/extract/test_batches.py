@@ -11,6 +11,7 @@ from featcache.clips import Clip, ClipIndex
 from featcache.errors import DataError
 from featcache.extract.batches import ClipBatches
 from featcache.extract.clip_views import ClipViews
+from featcache.extract.host_pixels import HostPixels
 
 SHAPE = (2, 3, 4, 4)
 
@@ -19,7 +20,6 @@ class Numbered(ClipViews):
     """Views whose every pixel is 10 * clip + view; clip 3 is broken, odd clips have two views."""
 
     def __init__(self) -> None:
-        self.device = torch.device("cpu")
         self.job = SimpleNamespace(views=SimpleNamespace(views_of=lambda n_source: n_source), resized_to=None)
 
     def read(self, clip: Clip, n_views: int) -> np.ndarray:
@@ -30,8 +30,8 @@ class Numbered(ClipViews):
     def pixels(self, clip: Clip, frames: np.ndarray, n_views: int) -> list[torch.Tensor]:
         return [torch.full(SHAPE, 10.0 * clip.record + view) for view in range(n_views)]
 
-    def strip_of(self, clip: Clip, frames: np.ndarray, n_views: int, pixels: torch.Tensor) -> bytes:
-        return f"{float(pixels[0, 0, 0, 0]):g}".encode()
+    def strip_of(self, clip: Clip, frames: np.ndarray, n_views: int) -> bytes:
+        return f"{float(self.pixels(clip, frames, n_views)[0][0, 0, 0, 0]):g}".encode()
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ def index() -> ClipIndex:
 def batches(
     index: ClipIndex, skip: Callable[[int, DataError], None], *, size: int, threads: int
 ) -> ClipBatches:
-    return ClipBatches(Numbered(), index, size=size, threads=threads, skip=skip)
+    views = Numbered()
+    return ClipBatches(views, index, size=size, threads=threads, skip=skip, pixels=HostPixels(views))
 
 
 @pytest.mark.parametrize(("size", "threads"), [(1, 1), (2, 3), (4, 2), (16, 4)])
@@ -52,7 +53,7 @@ def test_views_come_in_order_and_batches_are_of_one_size(index: ClipIndex, size:
     skipped: list[int] = []
     maker = batches(index, lambda number, problem: skipped.append(number), size=size, threads=threads)
     slots: list[tuple[int, int]] = []
-    for batch in maker.of(range(7)):
+    for batch in maker.of([range(7)]):
         assert batch.pixels.shape == (size, *SHAPE)
         for row, (clip, views) in enumerate(batch.slots):
             assert (batch.pixels[row] == 10 * clip + views.start).all()
@@ -69,7 +70,7 @@ def test_a_clip_that_may_not_be_skipped_ends_it(index: ClipIndex) -> None:
         raise problem
 
     with pytest.raises(DataError, match="record 3 is broken"):
-        list(batches(index, refuse, size=2, threads=2).of(range(7)))
-    assert [batch.slots for batch in batches(index, refuse, size=2, threads=2).of(range(2))] == [
+        list(batches(index, refuse, size=2, threads=2).of([range(7)]))
+    assert [batch.slots for batch in batches(index, refuse, size=2, threads=2).of([range(2)])] == [
         ((0, slice(0, None, 1)), (1, slice(0, None, 2))), ((1, slice(1, None, 2)),)
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from featcache.data.readers import open_reader
 from featcache.errors import DataError
 from featcache.extract.batches import FrameBatches
 from featcache.extract.clip_views import ClipViews
+from featcache.extract.host_pixels import HostPixels
 from featcache.extract.job import plan_extraction
 from featcache.extract.shared_frames import shared_frames
 from featcache.manifest import load_manifest
@@ -35,7 +36,7 @@ def shared_windows(overlapping: Path, tmp_path: Path) -> Shared:
     index = reader.scan().index
     table = shared_frames(job, index, reader, cache_dir=tmp_path, progress=lambda what, done, total: None)
     assert table is not None
-    return ClipViews(job, reader, torch.device("cpu")), index, table
+    return ClipViews(job, reader), index, table
 
 
 def refuse(row: int, problem: DataError) -> None:
@@ -47,9 +48,11 @@ def test_every_frame_is_as_its_clip_shows_it(
     shared_windows: Shared, rows: range, size: int, threads: int
 ) -> None:
     views, index, table = shared_windows
-    batches = FrameBatches(views, index, table, size=size, threads=threads, skip=refuse)
+    batches = FrameBatches(
+        views, index, table, size=size, threads=threads, skip=refuse, pixels=HostPixels(views)
+    )
     rows_given: list[int] = []
-    for batch in batches.of(rows):
+    for batch in batches.of([rows]):
         assert batch.pixels.shape == (size // 16, 16, 3, 16, 16)
         frames = batch.pixels.flatten(0, 1)
         for (row, _), pixels in zip(batch.slots, frames, strict=False):
@@ -78,7 +81,7 @@ def test_a_frame_that_cannot_be_read_takes_no_other_along(
     monkeypatch.setattr(views.reader, "read", read)
     skipped: list[tuple[int, str]] = []
     note: Callable[[int, DataError], None] = lambda row, problem: skipped.append((row, str(problem)))  # noqa: E731
-    batches = FrameBatches(views, index, table, size=32, threads=2, skip=note)
-    rows = [row for batch in batches.of(range(40)) for row, _ in batch.slots]
+    batches = FrameBatches(views, index, table, size=32, threads=2, skip=note, pixels=HostPixels(views))
+    rows = [row for batch in batches.of([range(40)]) for row, _ in batch.slots]
     assert rows == [row for row in range(40) if row != broken]
     assert skipped == [(broken, f"frame {step} is broken")]

@@ -44,7 +44,7 @@ def golden_clips(shared: Path, task: str, role: str, stage: str) -> Iterator[tup
         for number in range(len({key.partition("/")[0] for key in flat})):
             case = {k.partition("/")[2]: v for k, v in flat.items() if k.startswith(f"{number}/")}
             record = int(case.get("chosen/record", number))
-            yield ClipViews(planned, reader, torch.device("cpu")), index.clip(record), case
+            yield ClipViews(planned, reader), index.clip(record), case
 
 
 def assert_shown(pixels: torch.Tensor, case: Case, key: str, atol: float) -> None:
@@ -97,7 +97,7 @@ def test_tiny_frames_are_the_shown_ones_resized(shared: Path, task: str, role: s
     small = job(task, role, "resize", n_views=9 if role == "train" else 1)
     assert small.resized_to == (16, 16)
     for views, clip, _ in golden_clips(shared, task, role, stage):
-        tiny_views, n_views = ClipViews(small, views.reader, views.device), small.views.n_views
+        tiny_views, n_views = ClipViews(small, views.reader), small.views.n_views
         frames = views.read(clip, n_views)
         tiny = list(tiny_views.pixels(clip, frames, n_views))
         assert len(tiny) == n_views
@@ -107,7 +107,7 @@ def test_tiny_frames_are_the_shown_ones_resized(shared: Path, task: str, role: s
 
 def test_a_strip_of_tiny_frames_shows_what_they_are_made_of(shared: Path) -> None:
     for views, clip, _ in golden_clips(shared, "flyvsfly", "val", "flyvsfly_eval"):
-        tiny_views = ClipViews(job("flyvsfly", "val", "resize"), views.reader, views.device)
+        tiny_views = ClipViews(job("flyvsfly", "val", "resize"), views.reader)
         found, full = (np.asarray(Image.open(BytesIO(each.strip(clip))), int) for each in (tiny_views, views))
         assert found.shape == full.shape == (112, 896, 3)
         # Rounded once instead of twice, then compressed.
@@ -136,7 +136,7 @@ class NumberedFrames:
 
 def test_frames_that_several_views_show_are_read_once() -> None:
     reader = NumberedFrames()
-    views = ClipViews(job("typhoon", "train"), reader, torch.device("cpu"))
+    views = ClipViews(job("typhoon", "train"), reader)
     clip = Clip(id="a", source="s", record=0, n_source=32, digest="0" * 16)
     shown = list(views.pixels(clip, views.read(clip, 8), 8))
     assert reader.asked == [list(range(19))]
@@ -147,7 +147,7 @@ def test_frames_that_several_views_show_are_read_once() -> None:
 
 def test_shuffled_frames_are_the_same_frames_in_one_order() -> None:
     clip = Clip(id="a", source="s", record=0, n_source=32, digest="0" * 16)
-    views = ClipViews(job("typhoon", "train", shuffle_frames=True), NumberedFrames(), torch.device("cpu"))
+    views = ClipViews(job("typhoon", "train", shuffle_frames=True), NumberedFrames())
     frames = views.frames(clip, 8)
     # Written out: stores of other machines and versions have this one.
     order = [6, 4, 9, 7, 5, 8, 3, 0, 11, 1, 10, 2]

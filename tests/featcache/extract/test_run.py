@@ -1,5 +1,6 @@
 """Extraction end to end on generated records: stored is what the model gives for each clip and view."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
 from featcache.errors import CallError, DataError, StoreError, WeightsError
 from featcache.extract.job import Extraction, cut_for, feature_spec, fingerprint_parts, plan_extraction
+from featcache.extract.pipeline import Pipeline
 from featcache.extract.run import Machine
 from featcache.fingerprint import differences, fingerprint
 from featcache.manifest import load_manifest
@@ -194,7 +196,7 @@ def test_many_broken_records_are_not_skipped(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featcache.data.readers.sequence_example import reader as sequence_example
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     def read(self, clip, frames):
         raise DataError(f"{clip.source}, record {clip.record} is no JPEG")
@@ -209,7 +211,7 @@ def test_the_limit_of_what_is_skipped_goes_on_where_a_run_was_killed(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featcache.data.readers.sequence_example import reader as sequence_example
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     original, broken = sequence_example.SequenceExampleReader.read, {0, 1, 9, 10}
     ids = open_reader(plan().dataset, "val", tiny_data).scan().index.clips["id"].to_pylist()
@@ -246,7 +248,9 @@ def test_a_store_that_was_there_is_said_to_be(tiny_data: Path, tmp_path: Path) -
     said: list[str] = []
     for _ in range(2):
         extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, say=said.append)
-    assert said == ["val was there: no feature was computed"]
+    assert len(said) == 2
+    assert re.fullmatch(r"val took \d+ s, \d+% of it bound by the (model|pixels|disk) \(.*\)", said[0])
+    assert said[1] == "val was there: no feature was computed"
 
 
 def test_a_full_disk_is_refused_before_the_model_runs(
@@ -280,7 +284,7 @@ def test_a_clip_left_out_counts_once_although_its_preview_asks_again(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from featcache.data.readers.sequence_example import reader as sequence_example
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     original = sequence_example.SequenceExampleReader.read
 
@@ -363,3 +367,21 @@ def test_a_shard_ends_where_a_batch_does(tiny_data: Path) -> None:
     assert cut_for(feature_spec(job, 1000, 12 * clip), 32).clips_per_shard == 7
     assert cut_for(feature_spec(job, 1000, 64 * clip), 32).clips_per_shard == 64
     assert cut_for(feature_spec(job, 5, 12 * clip), 32).clips_per_shard == 5
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 4), (8, 8), (64, 16)])
+def test_clips_are_decoded_by_as_many_threads_as_there_are_cores(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, threads: int
+) -> None:
+    asked = []
+
+    class Counting(Pipeline):
+        def __init__(self, *given: object, decode_threads: int, **more: object) -> None:
+            asked.append(decode_threads)
+            super().__init__(*given, decode_threads=1, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr("featcache.extract.run.Pipeline", Counting)
+    extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path)
+    extract(plan("train"), replace(CPU, decode_threads=7), data_dir=tiny_data, cache_dir=tmp_path)
+    assert asked == [threads, 7]

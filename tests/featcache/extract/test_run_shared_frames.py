@@ -262,7 +262,7 @@ def test_a_clip_without_preview_is_no_frame_that_was_skipped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Previews go by clips and skipped rows by frames: the limit counts the one and not the other."""
-    from featcache.extract import run as module
+    from featcache.extract import pipeline as module
 
     def strip(self: ClipViews, clip: Clip) -> bytes:
         raise DataError("a broken JPEG")

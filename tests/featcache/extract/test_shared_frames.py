@@ -162,7 +162,7 @@ def test_starts_of_a_typhoon_share_frames_and_repeats_are_one(tmp_path: Path) ->
     index = reader.scan().index
     assert table is not None
     assert table.numbers.shape == (len(index), 8, 16)
-    views = ClipViews(job, reader, torch.device("cpu"))
+    views = ClipViews(job, reader)
     for number in range(len(index)):
         clip = index.clip(number)
         shown = source_frames(views, clip)

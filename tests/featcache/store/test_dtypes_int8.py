@@ -1,10 +1,21 @@
 """int8 tokens beside the definition, computed by numpy: q = rint(x / scale), scale = absmax / 127."""
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.store.dtypes import Dequantised, dequantize_into, quantize
+from featcache.store.dtypes import (
+    UNSTORABLE,
+    Dequantised,
+    Quantised,
+    UnstorableError,
+    as_stored,
+    dequantize_into,
+    quantize,
+    quantized_tensor,
+)
 
 
 def test_a_token_by_hand() -> None:
@@ -38,6 +49,10 @@ def test_levels_are_nearest_and_the_error_is_at_most_half_a_scale(seed: int, exp
     with np.errstate(invalid="ignore"):
         wanted = np.nan_to_num(np.rint(wide / wanted_scales[..., None]))
     assert np.array_equal(levels, wanted.astype(np.int8))
+    # Of all clips at once, and of what was not rounded yet, the same.
+    at_once = quantized_tensor(torch.from_numpy(wide)[None].double())
+    assert np.array_equal(at_once[0][0].numpy(), levels)
+    assert np.array_equal(at_once[1][0].numpy(), scales)
     back = np.empty_like(tokens)
     dequantize_into(back, levels, scales)
     assert np.array_equal(back, (levels * scales[..., None]).astype(np.float16))
@@ -54,3 +69,37 @@ def test_chunks_are_dequantised_row_by_row() -> None:
         levels[...], scales[...] = row + 1, [[[0.5, 2.0]]]
         destination.arrived(row)
     assert out[:, 0, 0, :, 0].tolist() == [[0.5, 2.0], [1.0, 4.0]]
+
+
+def test_the_same_bits_wherever_a_token_is_quantised() -> None:
+    """All of float16's numbers, a few to a token, so that there are ties and subnormals among them."""
+    finite = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = finite[np.isfinite(finite)]
+    rng = np.random.default_rng(0)
+    tokens = rng.permutation(np.resize(finite, 4 * 4 * 8 * 510)).reshape(4, 4, 8, 510)
+    ours, scales = quantized_tensor(torch.from_numpy(tokens))
+    wanted = quantize(tokens)
+    assert np.array_equal(ours.numpy(), wanted.levels)
+    assert scales.numpy().tobytes() == wanted.scales.tobytes()
+    assert UNSTORABLE not in wanted.levels
+
+
+@pytest.mark.parametrize(("value", "said"), [(1e9, np.inf), (-np.inf, np.inf), (np.nan, np.nan)])
+def test_what_float16_cannot_hold_is_found_after_quantising(value: float, said: float) -> None:
+    tokens = torch.ones(2, 2, 3, 4)
+    tokens[1, 0, 2, 3] = value
+    levels, scales = quantized_tensor(tokens)
+    quantised = Quantised(levels.numpy(), scales.numpy())
+    with pytest.raises(UnstorableError) as problem:
+        as_stored(quantised, "int8", np.empty((2, 2, 3, 4), np.float16))
+    assert problem.value.index == (1, 0, 2, 3)
+    np.testing.assert_equal(problem.value.value, said)
+
+
+def test_a_chunk_is_as_the_store_has_it() -> None:
+    tokens, buffer = np.ones((1, 1, 1, 2), np.float32), np.empty((1, 1, 1, 2), np.float16)
+    assert as_stored(tokens, "float16", buffer)[0] is buffer
+    levels, _ = as_stored(tokens, "int8", buffer)
+    assert (levels == 127).all()
+    with pytest.raises(UnstorableError):
+        as_stored(70000 * tokens, "int8", buffer)

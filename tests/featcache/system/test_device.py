@@ -17,6 +17,7 @@ from featcache.system.device import (
     choose_precision,
     device_name,
     free_memory,
+    host_buffer,
 )
 
 
@@ -77,3 +78,13 @@ def test_what_torch_holds_for_later_is_free(monkeypatch: pytest.MonkeyPatch) -> 
 def test_of_the_host_what_the_page_cache_holds_is_free() -> None:
     pages = os.sysconf("SC_PHYS_PAGES")
     assert 0 < free_memory(torch.device("cpu")) < pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_for_a_cpu_is_plain() -> None:
+    buffer = host_buffer((2, 3), torch.int8, torch.device("cpu"))
+    assert (buffer.shape, buffer.dtype, buffer.is_pinned()) == ((2, 3), torch.int8, False)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+def test_memory_for_a_gpu_is_pinned() -> None:
+    assert host_buffer((2, 3), torch.int8, torch.device("cuda")).is_pinned()
