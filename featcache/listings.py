@@ -26,6 +26,7 @@ def backbone_rows(weights_dir: Path | None) -> list[Row]:
             "GFLOP/clip": None if row.info.gflop is None else f"{row.info.gflop:,.0f}",
             "grid t,h,w,c": " ".join(map(str, row.info.grid.shape)),
             "MB/clip": f"{row.info.grid.nbytes / 1e6:.2f}",
+            "bfloat16 off": None if row.bfloat16_off is None else f"{row.bfloat16_off:.1%}",
             "layer": " ".join(layer.name for layer in row.info.default_layers),
             "licence": row.info.licence + ("" if row.info.commercial else " (non-commercial)"),
             "public": "yes" if row.info.public else "no",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
-from featcache.backbones.catalogue import BACKBONES, Model
+from featcache.backbones.catalogue import BACKBONES, BFLOAT16_OFF, Model
 from featcache.backbones.own import OwnBackbone, source_digest
 from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError, did_you_mean
@@ -28,6 +28,8 @@ class BackboneRow:
     """One row of `scivid list backbones`."""
 
     info: BackboneInfo
+    bfloat16_off: float | None
+    """How far its family's tokens in bfloat16 are from those in float32, as a share of their spread."""
     weights: Literal["here", "missing", "incomplete", "none needed"]
 
 
@@ -74,7 +76,14 @@ def backbone_info(name: str) -> BackboneInfo:
 
 def backbone_table(weights_dir: Path | None = None) -> list[BackboneRow]:
     """Every registered backbone, and whether its weights are on this machine; no network, no torch."""
-    return [BackboneRow(info=model.info, weights=_status(model, weights_dir)) for model in BACKBONES.values()]
+    return [
+        BackboneRow(
+            info=model.info,
+            bfloat16_off=BFLOAT16_OFF.get(model.family),
+            weights=_status(model, weights_dir),
+        )
+        for model in BACKBONES.values()
+    ]
 
 
 def _status(

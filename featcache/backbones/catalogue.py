@@ -42,6 +42,14 @@ LARGE, HUGE = Blocks(1024, 24, 16, 4096), Blocks(1280, 32, 16, 5120)
 """The sizes of Dosovitskiy et al. (ICLR 2021), and the small one of Touvron et al. (ICML 2021)."""
 TINY = Blocks(192, 2, 12, 768)
 
+BFLOAT16_OFF = {
+    "videomae": 0.009, "dinov2": 0.009, "dinov3": 0.009, "videoprism": 0.009, "fourds": 0.005,
+    "videomaev2": 0.006, "vjepa": 0.006, "vjepa2": 0.011,
+}  # fmt: skip
+"""Family -> how far tokens in bfloat16 are from those in float32: RMS over the spread, by random weights of
+the smallest model from B up (`python -m tests.benchmarks.bfloat16_cost`, torch 2.13 on a CPU).
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:

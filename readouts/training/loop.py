@@ -18,6 +18,7 @@ from featcache.errors import CallError, TrainingError
 from featcache.system.console import Progress, silent
 from featcache.system.files import remove_leftovers
 from readouts.features.batches import Batch, training_batches
+from readouts.features.filling import fill_page_cache
 from readouts.features.preloaded import PreloadedTokens
 from readouts.features.preloading import PreloadChoice, Preloads
 from readouts.results.table import load_run, recorded
@@ -98,7 +99,7 @@ def train_together(
             if again:
                 run.folder(results_dir).forget()
         if left and left[0].is_trained:
-            with training_arithmetic():
+            with training_arithmetic(left[0].recipe.precision):
                 one_pass = _Pass(left, results_dir, device, progress)
                 one_pass.train(preloads or Preloads(device))
                 one_pass.finish(results_dir, commands or {}, sweep_name)
@@ -160,6 +161,8 @@ class _Pass:
             self.preloaded = preloads.for_pass(
                 training, self.one.splits["val"], minival_clips=recipe.minival_clips, progress=self.progress
             )
+        if "train" not in self.preloaded:
+            fill_page_cache(training, len(steps) * recipe.batch, self.progress)
         batches = training_batches(training, select, draws, steps, self.device, self.preloaded.get("train"))
         for step, batch in zip(steps, batches, strict=True):
             # Before the update, as the reference does: the point at step 0 is of the initial weights.

@@ -15,6 +15,7 @@ def test_a_backbone_says_what_it_costs_and_allows() -> None:
     base = rows["videomae_b"]
     # 8 steps x 196 tokens x 768 channels x 2 bytes
     assert (base["MB/clip"], base["grid t,h,w,c"], base["layer"]) == ("2.41", "8 14 14 768", "12_normed")
+    assert (base["bfloat16 off"], rows["resize"]["bfloat16 off"]) == ("0.9%", None)
     assert "non-commercial" in str(base["licence"])
     assert rows["resize"]["weights"] == "none needed"
 

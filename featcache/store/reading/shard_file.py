@@ -79,33 +79,26 @@ class ShardFile:
         self._mapped = mapped
         self._map: mmap.mmap | None = None
 
-    def read_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
-        """Read chunk number `slot` of the index into `out` with one system call, and compare its checksum.
+    def copy_into(self, slot: int, out: Shaped[np.ndarray, "..."], *, verify: bool) -> None:
+        """Copy chunk number `slot` of the index to `out`, from the mapped file where it may be mapped.
+
+        A copy between memories takes half the processor's time of `preadv`, which goes page by page. What is
+        verified is first brought into memory in a way that reports a disk that fails; a copy of what has left
+        memory since cannot. Nor can it report a server that has cut the file: then the process ends, so files
+        of network file systems are never mapped (`featcache.system.files.is_local`).
 
         Raises:
-            DamagedShard: the file ends too early, or the chunk has another checksum.
+            DamagedShard: the file ends too early or (with `verify`) the chunk has another checksum.
+            OSError: the disk fails.
         """
         offset, sums = int(self.tail.index[slot, 0]), self.tail.sums
-        read_chunk_into(self.fd, offset, out, expected=None if sums is None else int(sums[slot]))
-
-    def copy_into(self, slot: int, out: Shaped[np.ndarray, "..."]) -> None:
-        """Copy chunk number `slot` to `out`, unverified: from the mapped file, where it may be mapped.
-
-        A copy between memories takes half the processor's time of `preadv`, which goes page by page; but it
-        cannot report a disk that fails, so a chunk that was never read comes by `read_into`. Nor can it
-        report a server that has cut the file: then the process ends, so files of network file systems are
-        never mapped (`featcache.system.files.is_local`).
-
-        Raises:
-            DamagedShard: the file ends too early.
-        """
-        offset = int(self.tail.index[slot, 0])
-        if not self._mapped:
-            read_chunk_into(self.fd, offset, out, verify=False)
+        if not self._mapped or (verify and not can_populate()):
+            expected = None if sums is None else int(sums[slot])
+            read_chunk_into(self.fd, offset, out, verify=verify, expected=expected)
             return
+        if verify:
+            self.pages_of(slot, out.nbytes, verify=True)
         self._map_to(offset, out.nbytes)
-        # Pages that have left the cache come in one go, not as they are touched.
-        self._advise(mmap.MADV_WILLNEED, offset, out.nbytes)
         np.copyto(out.ravel().view(np.uint8), self._bytes[offset : offset + out.nbytes])
 
     def pages_of(self, slot: int, n_bytes: int, *, verify: bool) -> UInt8[np.ndarray, " n_bytes"]:
@@ -120,15 +113,16 @@ class ShardFile:
         """
         offset = int(self.tail.index[slot, 0])
         self._map_to(offset, n_bytes + CRC_BYTES)
+        assert self._map is not None
+        start, end = offset // mmap.PAGESIZE * mmap.PAGESIZE, offset + n_bytes
         try:
-            self._advise(MADV_POPULATE_READ, offset, n_bytes + CRC_BYTES)
+            self._map.madvise(MADV_POPULATE_READ, start, end + CRC_BYTES - start)
         except OSError:
             # The call does not say what was wrong, a read does.
             read_chunk_into(self.fd, offset, np.empty(n_bytes, np.uint8), verify=False)
             raise
-        pages = self._bytes[offset : offset + n_bytes]
+        pages, sums = self._bytes[offset:end], self.tail.sums
         if verify:
-            sums, end = self.tail.sums, offset + n_bytes
             behind = self._bytes[end : end + CRC_BYTES].tobytes()
             if checksum(pages) != (behind if sums is None else sums[slot].tobytes()):
                 raise DamagedShard(f"fails the checksum of the chunk at byte {offset}")
@@ -148,11 +142,6 @@ class ShardFile:
             mapped = mmap.mmap(self.fd, 0, prot=mmap.PROT_READ)
             # The order matters to other threads: who sees the map finds the bytes.
             self._bytes, self._map = np.frombuffer(mapped, np.uint8), mapped
-
-    def _advise(self, advice: int, offset: int, n_bytes: int) -> None:
-        assert self._map is not None
-        start = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        self._map.madvise(advice, start, offset + n_bytes - start)
 
     def __del__(self) -> None:
         if self.fd >= 0:
