@@ -1,7 +1,7 @@
 """A first epoch from a cold disk, and batches from a page cache that such an epoch has filled.
 
-"As before" reads random clips into buffers by `preadv`, each with its checksum: what version 1 did. The others
-hand out mapped pages, verified, which is how training on a CPU has its batches.
+"As before" reads random clips into buffers by `preadv`, each with its checksum: what version 1 did. The
+others hand out mapped pages, verified, which is how training on a CPU has its batches.
 """
 
 from collections.abc import Callable

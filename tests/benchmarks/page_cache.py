@@ -46,7 +46,7 @@ def reopened(store: FeatureStore, *, mapped: bool = True) -> FeatureStore:
 
 
 def random_epoch(store: FeatureStore, setting: Setting, out: np.ndarray | None = None) -> None:
-    """Every clip once, in random batches: copied to `out`, or as mapped pages, as heads on a CPU take them."""
+    """Every clip once, in random batches: copied to `out`, or as the mapped pages that training has."""
     order = np.random.default_rng(1).permutation(setting.n_clips)
     for at in range(0, setting.n_clips, setting.batch):
         clips = order[at : at + setting.batch]
