@@ -6,6 +6,7 @@ its place say, folders are renamed to where they belong, targets before the stor
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -18,7 +19,7 @@ from featcache.sharing.sources import Source, open_source
 from featcache.spec import SHUFFLED
 from featcache.system.console import Progress
 from featcache.system.fetch import Say
-from featcache.system.files import failures_explained, make_directory, remove, require_room, sync_directory
+from featcache.system.files import make_directory, remove, require_room, sync_directory
 from featcache.system.locks import Lock
 
 HIDDEN = ".import-"
@@ -55,6 +56,7 @@ def import_bundle(
         CallError: there is no bundle, or a licence has to be accepted first.
         StoreError: a file is not what was exported, or another store is where one belongs.
         DownloadError: a file did not come; what has come is kept for the next call.
+        OSError: what the operating system refuses here; likewise.
     """
     source = open_source(place)
     content = source.index()
@@ -63,14 +65,13 @@ def import_bundle(
         say(line)
     _refuse_unaccepted(bundle, accepted)
     coming = cache_dir / f"{HIDDEN}{sha256(content).hexdigest()[:16]}"
-    with failures_explained(cache_dir, needed=bundle.n_bytes):
-        make_directory(cache_dir)
-        busy = f"this bundle is being imported into {cache_dir} by another process."
-        lock = Lock(coming.with_name(f"{coming.name}.lock"), wait=True, busy=busy)
-        try:
-            return _Import(source, bundle, cache_dir, coming, progress, say).run()
-        finally:
-            lock.release()
+    make_directory(cache_dir)
+    busy = f"this bundle is being imported into {cache_dir} by another process."
+    lock = Lock(coming.with_name(f"{coming.name}.lock"), wait=True, busy=busy)
+    try:
+        return _Import(source, bundle, cache_dir, coming, progress, say).run()
+    finally:
+        lock.release()
 
 
 def _refuse_unaccepted(bundle: Bundle, accepted: Sequence[str]) -> None:
@@ -121,7 +122,8 @@ class _Import:
                 check_store(self._at(n), folder, targets)
         for n, folder in sorted(wanted.items(), key=lambda one: not one[1].holds_targets):
             self._publish(n, folder)
-        remove(self.coming)
+        with suppress(OSError):  # all is where it belongs; what stays is empty, and the next call removes it
+            remove(self.coming)
         new = {n: self.cache_dir / folder.path for n, folder in wanted.items() if not folder.holds_targets}
         n_stores = sum(not folder.holds_targets for folder in folders.values())
         return Arrival(

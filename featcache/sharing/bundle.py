@@ -37,7 +37,7 @@ class SharedFile:
     sha256: str
 
     def __post_init__(self) -> None:
-        _refuse_path(self.path, depths=(1, 2))
+        refuse_path(self.path, depths=(1, 2))
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise CallError(f"{self.path} has no sha256 but {self.sha256[:70]!r}.")
 
@@ -71,7 +71,7 @@ class SharedFolder:
     """Of a store."""
 
     def __post_init__(self) -> None:
-        _refuse_path(self.path, depths=(3,))
+        refuse_path(self.path, depths=(3,))
         names = [file.path for file in self.files]
         if "zarr.json" not in names or len({name.casefold() for name in names}) != len(names):
             raise CallError(f"{self.path} lacks its zarr.json, or names a file twice.")
@@ -187,8 +187,21 @@ def bundle_from(content: bytes, origin: str) -> Bundle:
         ) from problem
 
 
-def _refuse_path(path: str, *, depths: tuple[int, ...]) -> None:
-    """Refuse what would lead out of the folder that it is meant for, or to what is hidden in it."""
+def one_line(text: str) -> str:
+    """A text as an index may have it: on one line, without what no terminal should be sent."""
+    return "".join(filter(str.isprintable, " ".join(text.split())))
+
+
+def refuse_path(path: str, *, depths: tuple[int, ...]) -> None:
+    """Refuse what would lead out of the folder that it is meant for, or to what is hidden in it.
+
+    Args:
+        path: to a file or folder of a bundle.
+        depths: how many names it may have.
+
+    Raises:
+        CallError: it leads elsewhere, or a name in it is none that every file system takes.
+    """
     names = path.split("/")
     good = all(
         0 < len(name.encode()) <= _LONGEST_NAME

@@ -23,6 +23,7 @@ from featcache.store.reading.shard_file import ShardFile
 from featcache.store.shards import ABSENT, DamagedShard, examine, write_chunks
 from featcache.store.spec import ArraySpec
 from featcache.store.zarr_format import shard_key
+from featcache.system.files import naming
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +58,9 @@ def header_of(store: FeatureStore, cut: Cut) -> StoreHeader:
     layers, n_views = _layers(store, cut.layers), _n_views(store, cut.n_views)
     if layers == whole.spec.layers and n_views == whole.spec.n_views:
         return header
-    parts = {**whole.parts, "layers": [layer.name for layer in layers]}
-    attrs = dict(whole.attrs)
+    parts, attrs = dict(whole.parts), dict(whole.attrs)
+    if layers != whole.spec.layers:
+        parts["layers"] = [layer.name for layer in layers]
     if n_views != whole.spec.n_views:
         parts["views"] = _views_part(whole.parts.get("views"), n_views)
         attrs["exactness"] = _exactness(str(attrs.get("exactness")), whole.spec.n_views, n_views)
@@ -97,9 +99,10 @@ def copy_shard(
     paths = [to / shard_key(array, shard) for array in new]
     fds = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666) for path in paths]
     try:
-        write_chunks(fds, _chunks(store, arrays, new, shard), new)
-        for fd in fds:
-            os.fsync(fd)
+        with naming(paths[0]):
+            write_chunks(fds, _chunks(store, arrays, new, shard), new)
+            for fd in fds:
+                os.fsync(fd)
     finally:
         for fd in fds:
             os.close(fd)
@@ -121,10 +124,12 @@ def _chunks(
             yield None
             continue
         for file, array, buffer in zip(files, arrays, buffers, strict=True):
+            path = store.path / shard_key(array, shard)
             try:
-                file.copy_into(source, buffer, verify=True)
+                with naming(path):
+                    file.copy_into(source, buffer, verify=True)
             except DamagedShard as problem:
-                raise _damaged(store.path / shard_key(array, shard), problem) from None
+                raise _damaged(path, problem) from None
         yield tuple(buffers)
 
 

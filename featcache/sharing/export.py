@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError, few
-from featcache.sharing.bundle import INDEX, Bundle, Golden, SharedFile, SharedFolder
+from featcache.sharing.bundle import INDEX, Bundle, Golden, SharedFile, SharedFolder, one_line
 from featcache.sharing.cut import copy_shard
 from featcache.sharing.golden import golden_of
 from featcache.sharing.parts import Part
@@ -26,7 +26,6 @@ from featcache.store.zarr_format import chunk_key, json_bytes
 from featcache.system.console import Progress
 from featcache.system.fetch import sha256_of
 from featcache.system.files import (
-    failures_explained,
     make_directory,
     read_regular,
     remove,
@@ -59,6 +58,7 @@ def export(parts: Sequence[Part], out: Path, *, command: str, progress: Progress
 
     Raises:
         StoreError: something is at `out`, the disk would not hold it, or a chunk is damaged.
+        OSError: what the operating system refuses; nothing is left at `out`.
     """
     if out.exists() or out.is_symlink():
         raise StoreError(f"{out} is there: give the bundle another name, or remove what is there.")
@@ -66,28 +66,27 @@ def export(parts: Sequence[Part], out: Path, *, command: str, progress: Progress
     require_room(
         out.parent, n_bytes, what=f"the bundle {out}", way_out="ask for less with --layers or --split"
     )
-    with failures_explained(out, needed=n_bytes):
-        make_directory(out.parent)
-        remove_leftovers(out.parent)
-        folder = temporary_beside(out)
-        try:
-            notes, told = list[str](), _Told(progress, n_bytes)
-            folders = [*_write_targets(parts, folder)]
-            folders += [_write_store(part, parts, folder, told, notes) for part in parts]
-            bundle = Bundle(
-                folders=tuple(folders),
-                terms=tuple(dict.fromkeys(one for part in parts for one in terms_of(part.header))),
-                software={name: version_of(name) for name in SOFTWARE},
-                command=str(without_places(command)),
-                made=datetime.now(UTC).isoformat(timespec="seconds"),
-            )
-            write_file(folder / INDEX, [bundle.to_bytes()])
-            for below in [path for path in folder.rglob("*") if path.is_dir()]:
-                sync_directory(below)
-            folder.rename(out)
-            sync_directory(out.parent)
-        finally:
-            remove(folder)
+    make_directory(out.parent)
+    remove_leftovers(out.parent)
+    folder = temporary_beside(out)
+    try:
+        notes, told = list[str](), _Told(progress, n_bytes)
+        folders = [*_write_targets(parts, folder)]
+        folders += [_write_store(part, parts, folder, told, notes) for part in parts]
+        bundle = Bundle(
+            folders=tuple(folders),
+            terms=tuple(dict.fromkeys(one for part in parts for one in terms_of(part.header))),
+            software={name: version_of(name) for name in SOFTWARE},
+            command=one_line(str(without_places(command))),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_file(folder / INDEX, [bundle.to_bytes()])
+        for below in [path for path in folder.rglob("*") if path.is_dir()]:
+            sync_directory(below)
+        folder.rename(out)
+        sync_directory(out.parent)
+    finally:
+        remove(folder)
     return bundle, notes
 
 

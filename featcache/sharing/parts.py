@@ -6,6 +6,7 @@ from pathlib import Path
 
 from featcache.errors import CallError, StoreError, did_you_mean, few
 from featcache.fingerprint import SHORT
+from featcache.sharing.bundle import refuse_path
 from featcache.sharing.cut import Cut, header_of
 from featcache.store.feature_store import FeatureStore, open_features, store_paths
 from featcache.store.header import StoreHeader
@@ -116,7 +117,9 @@ def _part(store: FeatureStore, cut: Cut) -> Part:
                 f"{path} is of version 1, which cannot tell damage: add its digests first, with "
                 f"`scivid validate --seal {path}`."
             )
-    return Part(store=store, header=header_of(store, cut), targets=targets)
+    part = Part(store=store, header=header_of(store, cut), targets=targets)
+    refuse_path(part.path, depths=(3,))
+    return part
 
 
 def _sealed(targets: Targets | None) -> bool:

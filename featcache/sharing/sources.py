@@ -1,15 +1,16 @@
 """Where a bundle is: in a folder, or at an address of the web. Both give index and files."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 from featcache.errors import CallError, DamagedFileError, StoreError
 from featcache.sharing.bundle import INDEX, MOST_INDEX_BYTES, Bundle, SharedFile, bundle_from
 from featcache.system.fetch import Say, fetch, fetch_small, sha256_of
-from featcache.system.files import Staged, open_regular, read_regular, write_all
+from featcache.system.files import Staged, naming, open_regular, read_regular, write_all
 
 _CHUNK = 1 << 20
 
@@ -73,12 +74,17 @@ def copy_file(source: Path, to: Path, progress: Bytes = lambda done: None) -> st
     """
     digest, done = hashlib.sha256(), 0
     with open(source, "rb", opener=open_regular) as file, Staged(to) as staged:
-        while chunk := file.read(_CHUNK):
+        while chunk := _read(file, source):
             digest.update(chunk)
             write_all(staged.fd, [chunk])
             progress(done := done + len(chunk))
         staged.publish()
     return digest.hexdigest()
+
+
+def _read(file: BinaryIO, source: Path) -> bytes:
+    with naming(source):
+        return file.read(_CHUNK)
 
 
 class _Folder:
@@ -104,17 +110,22 @@ class _Folder:
             progress(file.n_bytes)
             return
         source = self._folder / path
-        if not source.resolve().is_relative_to(self._folder.resolve()):
+        # Not `resolve`, for which links in a circle are an error of its own.
+        if not Path(os.path.realpath(source)).is_relative_to(os.path.realpath(self._folder)):
             raise StoreError(
                 f"{source} is a link that leads out of the bundle: nothing was taken from there."
             )
         try:
-            size = source.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            raise DamagedFileError(f"{source} is missing, though {INDEX} lists it. {_AGAIN}") from None
-        if size != file.n_bytes:
-            raise DamagedFileError(f"{source} has {size:,} bytes instead of {file.n_bytes:,}. {_AGAIN}")
-        if (found := copy_file(source, to, progress)) != file.sha256:
+            if (size := source.stat().st_size) != file.n_bytes:
+                raise DamagedFileError(f"{source} has {size:,} bytes instead of {file.n_bytes:,}. {_AGAIN}")
+            found = copy_file(source, to, progress)
+        except OSError as problem:
+            if problem.filename != str(source):  # it is the cache's disk
+                raise
+            gone = isinstance(problem, FileNotFoundError | NotADirectoryError)
+            what = f"is missing, though {INDEX} lists it" if gone else f"cannot be read ({problem.strerror})"
+            raise DamagedFileError(f"{source} {what}. {_AGAIN}") from problem
+        if found != file.sha256:
             to.unlink()
             raise DamagedFileError(
                 f"{source} is not what was exported: its sha256 is {found}, not {file.sha256}. {_AGAIN}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from featcache.backbones.catalogue import BACKBONES
-from featcache.sharing.bundle import Terms
+from featcache.sharing.bundle import Terms, one_line
 from featcache.spec import SHUFFLED
 from featcache.store.header import StoreHeader
 
@@ -20,7 +20,7 @@ def terms_of(header: StoreHeader) -> list[Terms]:
 
 def _of_weights(header: StoreHeader) -> list[Terms]:
     name = str(header.attrs.get("backbone")).removesuffix(SHUFFLED)
-    title, licence = (" ".join(str(header.attrs.get(key)).split()) for key in ("backbone_title", "licence"))
+    title, licence = (one_line(str(header.attrs.get(key))) for key in ("backbone_title", "licence"))
     model = BACKBONES.get(name)
     if model is None:
         return [Terms(of="weights", title=title, licence=licence)]
@@ -42,7 +42,7 @@ def _of_data(header: StoreHeader) -> list[Terms]:
     data = header.provenance.get("data")
     if not isinstance(data, Mapping):
         return []
-    told = {key: " ".join(str(value).split()) for key, value in data.items()}
+    told = {key: one_line(str(value)) for key, value in data.items()}
     return [
         Terms(
             of="data",

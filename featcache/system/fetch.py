@@ -21,7 +21,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 from featcache.errors import DownloadError, StoreError
-from featcache.system.files import make_directory, open_regular, publish, require_room, sync_directory
+from featcache.system.files import make_directory, naming, open_regular, publish, require_room, sync_directory
 from featcache.system.locks import Lock
 
 Say = Callable[[str], None]
@@ -122,7 +122,7 @@ def sha256_of(path: Path) -> str:
     Raises:
         OSError: it cannot be read, or is no regular file.
     """
-    with open(path, "rb", opener=open_regular) as file:
+    with naming(path), open(path, "rb", opener=open_regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

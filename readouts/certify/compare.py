@@ -102,7 +102,7 @@ def certify(
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)
     usable = val.split.usable
     clips = usable[evenly(len(usable), val_clips)]
-    with training_arithmetic():
+    with training_arithmetic(run.recipe.precision):
         pairs = [_Pair(_of_seed(run, i), device) for i in range(n_seeds)]
         train_tokens = _train(pairs, train, progress)
         val_tokens = _score(pairs, val, clips, progress)

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from readouts.heads.layers import as_flax_starts
+from readouts.tokens.products import product
 
 Conv = TypeVar("Conv", bound="SameConv | SameConvTranspose")
 
@@ -25,8 +26,8 @@ class SameConv(nn.Conv2d):
         kernel, stride = self.kernel_size[0], self.stride[0]
         rows, columns = (_same_padding(size, kernel, stride) for size in inputs.shape[2:])
         if rows == columns == (kernel // 2, kernel // 2):
-            return F.conv2d(inputs, self.weight, self.bias, stride, padding=kernel // 2)
-        return F.conv2d(F.pad(inputs, (*columns, *rows)), self.weight, self.bias, stride)
+            return convolved(inputs, self.weight, self.bias, stride=stride, padding=kernel // 2)
+        return convolved(F.pad(inputs, (*columns, *rows)), self.weight, self.bias, stride=stride)
 
 
 class SameConvTranspose(nn.ConvTranspose2d):
@@ -43,12 +44,29 @@ class SameConvTranspose(nn.ConvTranspose2d):
     ) -> Float[Tensor, "B O Y2 X2"]:
         """A map of stride * Y x stride * X."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        outputs = F.conv_transpose2d(
-            inputs, self.weight, self.bias, stride, output_padding=max(stride - kernel, 0)
-        )
+
+        def of(left: Tensor, right: Tensor) -> Tensor:
+            bias, missing = self.bias.to(left.dtype), max(stride - kernel, 0)
+            return F.conv_transpose2d(left, right, bias, stride, output_padding=missing)
+
+        outputs = product(of, inputs, self.weight)
         first = max(kernel - stride, 0) // 2
         rows, columns = (slice(first, first + stride * size) for size in inputs.shape[2:])
         return outputs[:, :, rows, columns]
+
+
+def convolved(
+    inputs: Float[Tensor, "B C Y X"],
+    weight: Float[Tensor, "O C K K"],
+    bias: Float[Tensor, "O"],
+    *,
+    stride: int = 1,
+    padding: int = 0,
+) -> Float[Tensor, "B O Y2 X2"]:
+    """torch's, whose products are rounded where a readout's are (`readouts.tokens.products`)."""
+    return product(
+        lambda left, right: F.conv2d(left, right, bias.to(left.dtype), stride, padding), inputs, weight
+    )
 
 
 def same_conv(

@@ -11,14 +11,13 @@ to 48 on 181 x 360) what is resized and what the head multiplies both shrink ten
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from featcache.errors import CallError
 from readouts.heads.base import Readout
-from readouts.heads.convolution import SameConv, SameConvTranspose, same_conv
+from readouts.heads.convolution import SameConv, SameConvTranspose, convolved, same_conv
 from readouts.heads.resize import resize_maps
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, ScatteredTokens, prepared
 
@@ -140,7 +139,8 @@ def _composed(
     """`second` of `first`, a 1x1 convolution of a 3x3 one, as the one convolution that they are."""
     mixing = rearrange(second.weight, "o m 1 1 -> o m")
     weight = einsum(mixing, first.weight, "o m, m c y x -> o c y x")
-    return F.conv2d(inputs, weight, mixing @ first.bias + second.bias, padding=first.kernel_size[0] // 2)
+    bias = mixing @ first.bias + second.bias
+    return convolved(inputs, weight, bias, padding=first.kernel_size[0] // 2)
 
 
 class DPTReadout(Readout):

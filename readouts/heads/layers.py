@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Generator, Tensor, nn
 
 from readouts.tokens.implicit import LAYER_NORM_EPS
+from readouts.tokens.products import product
 
 Started = TypeVar("Started", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 
@@ -44,6 +46,18 @@ class Dropout(nn.Dropout):
         return drawn.bernoulli_(1.0 - self.p, generator=self.generator)
 
 
+class Dense(nn.Linear):
+    """torch's, whose product is rounded where a readout's are (`readouts.tokens.products`)."""
+
+    def forward(self, inputs: Float[Tensor, "*axes I"]) -> Float[Tensor, "*axes O"]:
+        """Inputs times weight, plus bias."""
+
+        def of(left: Tensor, right: Tensor) -> Tensor:
+            return F.linear(left, right, None if self.bias is None else self.bias.to(left.dtype))
+
+        return product(of, inputs, self.weight)
+
+
 def lecun_normal_(weight: Float[Tensor, "..."], generator: Generator | None, *, fan_in: int) -> None:
     """Fill with Flax's `lecun_normal`: variance 1 / fan_in, cut at two deviations (LeCun et al. 1998).
 
@@ -59,9 +73,9 @@ def normal_parameter(*shape: int, generator: Generator | None) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).normal_(std=0.02, generator=generator))
 
 
-def dense(n_in: int, n_out: int, *, bias: bool = True, generator: Generator | None) -> nn.Linear:
+def dense(n_in: int, n_out: int, *, bias: bool = True, generator: Generator | None) -> Dense:
     """A dense layer as Flax starts it: `lecun_normal` weight, zero bias."""
-    return as_flax_starts(nn.Linear(n_in, n_out, bias=bias, device="meta"), generator, fan_in=n_in)
+    return as_flax_starts(Dense(n_in, n_out, bias=bias, device="meta"), generator, fan_in=n_in)
 
 
 def as_flax_starts(layer: Started, generator: Generator | None, *, fan_in: int) -> Started:

@@ -1,7 +1,7 @@
 """Every path of one run's folder, who may write there, how it is emptied; and the curve in it.
 
     RESULTS/TASK/BACKBONE-RUN/
-      last.safetensors            weights and moments that a killed run goes on from
+      last.safetensors            weights, and moments until the run has ended, to go on from
       history.jsonl               the curve: a JSON object a point and readout, the first with the seal
       predictions_ROLE.parquet    clip, id and the outputs of every readout, for the clips that the task keeps
       evidence_ROLE.npz           per-clip statistics, which scores follow from: a row per clip

@@ -23,6 +23,10 @@ _LEAST = {
 """The smallest values of a recipe."""
 
 
+PRECISIONS = ("float32", "tf32", "bfloat16")
+"""How far factors are rounded: not, as in the benchmark, or to ten bits (on a GPU), or to seven."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """How readouts are trained; the defaults are the benchmark's (PROTOCOL: shared recipe)."""
@@ -52,7 +56,12 @@ class Recipe:
     mix_shards: int = 0
     """Shards whose clips are shuffled together, for disks that seek slowly; 0 shuffles the whole split."""
 
+    precision: str = "float32"
+    """Of products, one of `PRECISIONS`; sums, norms and the optimiser are float32 in any case."""
+
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise CallError(f"recipe precision={self.precision} must be one of {', '.join(PRECISIONS)}.")
         for name, least in _LEAST.items():
             # Not `< least`: NaN is no weight either.
             if not getattr(self, name) >= least:

@@ -13,6 +13,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from readouts.tokens.products import product
+
 LAYER_NORM_EPS = 1e-6
 """Flax's default; torch's 1e-5 shifts a readout by 1e-4 and more (REFERENCE: tolerances)."""
 
@@ -47,7 +49,7 @@ class ImplicitTokens:
     def dot(self, keys: Float[Tensor, "*B K C"]) -> Float[Tensor, "B K U N"]:
         """The products of every token with every key; keys may differ by clip."""
         flat = self.native.flatten(1, 2)
-        products = torch.bmm(keys.expand(len(flat), -1, -1), flat.mT)
+        products = product(torch.bmm, keys.expand(len(flat), -1, -1), flat.mT)
         products = rearrange(products, "b k (t n) -> b k t n", t=self.native.shape[1])
         return _mixed(self.matrix, products) * self.gain[:, None]
 
@@ -55,7 +57,7 @@ class ImplicitTokens:
         """The sums of all tokens of a clip under `weights`."""
         matrix = None if self.matrix is None else self.matrix.mT
         by_native = _mixed(matrix, weights * self.gain[:, None])
-        return torch.bmm(by_native.flatten(2), self.native.flatten(1, 2))
+        return product(torch.bmm, by_native.flatten(2), self.native.flatten(1, 2))
 
     def written(self) -> Float[Tensor, "B U N C"]:
         """The tokens written down."""
@@ -63,7 +65,7 @@ class ImplicitTokens:
 
     def projected(self, weight: Float[Tensor, "D C"]) -> Float[Tensor, "B U N D"]:
         """The products of every token with the rows of `weight`, written down: native ones are projected."""
-        return self.resized(F.linear(self.native, weight))
+        return self.resized(product(F.linear, self.native, weight))
 
     def resized(self, native: Float[Tensor, "B T N D"]) -> Float[Tensor, "B U N D"]:
         """What the native tokens were mapped to linearly, as the tokens would have been."""

@@ -13,9 +13,9 @@ All sums are products or one kernel's, none is gathered by atomics: on a GPU too
 bits.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from torch.autograd.function import once_differentiable
 from readouts.tokens.clipwise import each
 from readouts.tokens.implicit import ImplicitTokens
 from readouts.tokens.prepared import PreparedTokens, tensors_of
+from readouts.tokens.products import product
 
 _DEVICE_WEIGHT_BYTES = 2**30
 """Softmax weights that a GPU holds at once: far above what keeps it busy, far below its memory."""
@@ -140,8 +141,8 @@ class _ProjectedPooling(torch.autograd.Function):
         found = torch.empty_like(query)
 
         def work(here: _Here) -> None:
-            weights = torch.matmul(query[here], keys[here].mT).softmax(dim=-1)
-            found[here] = torch.matmul(weights, values[here])
+            weights = product(torch.matmul, query[here], keys[here].mT).softmax(dim=-1)
+            found[here] = product(torch.matmul, weights, values[here])
 
         _visit_heads(work, query, keys)
         ctx.save_for_backward(query, keys, values)
@@ -154,12 +155,12 @@ class _ProjectedPooling(torch.autograd.Function):
         d_query, d_keys, d_values = (torch.empty_like(part) for part in (query, keys, values))
 
         def work(here: _Here) -> None:
-            weights = torch.matmul(query[here], keys[here].mT).softmax(dim=-1)
-            d_values[here] = torch.matmul(weights.mT, d_found[here])
-            d_weights = torch.matmul(d_found[here], values[here].mT)
+            weights = product(torch.matmul, query[here], keys[here].mT).softmax(dim=-1)
+            d_values[here] = product(torch.matmul, weights.mT, d_found[here])
+            d_weights = product(torch.matmul, d_found[here], values[here].mT)
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            d_query[here] = torch.matmul(d_scores, keys[here])
-            d_keys[here] = torch.matmul(d_scores.mT, query[here])
+            d_query[here] = product(torch.matmul, d_scores, keys[here])
+            d_keys[here] = product(torch.matmul, d_scores.mT, query[here])
 
         _visit_heads(work, query, keys)
         return d_query, d_keys, d_values
@@ -180,4 +181,4 @@ def _visit_heads(work: Callable[[_Here], None], query: Tensor, keys: Tensor) -> 
         if on_cpu
         else [slice(b, b + at_once) for b in range(0, n_clips, at_once)]
     )
-    each(work, list(product(clips, heads)), query.device)
+    each(work, list(itertools.product(clips, heads)), query.device)

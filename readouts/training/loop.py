@@ -99,7 +99,7 @@ def train_together(
             if again:
                 run.folder(results_dir).forget()
         if left and left[0].is_trained:
-            with training_arithmetic():
+            with training_arithmetic(left[0].recipe.precision):
                 one_pass = _Pass(left, results_dir, device, progress)
                 one_pass.train(preloads or Preloads(device))
                 one_pass.finish(results_dir, commands or {}, sweep_name)

@@ -16,7 +16,7 @@ from readouts.training.probes import PROBES
 
 OF_THE_PASS = (
     "steps", "batch", "order_seed", "train_fraction", "train_views", "mix_shards",
-    "minival_every", "minival_clips", "val_every",
+    "minival_every", "minival_clips", "val_every", "precision",
 )  # fmt: skip
 """Settings of the recipe in which runs that share one pass over the data are alike."""
 
@@ -45,6 +45,8 @@ class Run:
     def recipe_settings(self) -> dict[str, Any]:
         """The settings of the recipe that decide its numbers."""
         settings = asdict(self.recipe)
+        if settings["precision"] == Recipe().precision:
+            del settings["precision"]  # which runs had no name for when they got theirs
         return settings if self.is_trained else {name: settings[name] for name in OF_A_PROBE}
 
     @property
@@ -91,7 +93,9 @@ class Run:
             {
                 "task": self.decisions["task"],
                 "splits": {role: split_decisions(split) for role, split in self.splits.items()},
-                "recipe": {name: self.recipe_settings[name] for name in OF_THE_PASS},
+                "recipe": {
+                    name: self.recipe_settings[name] for name in OF_THE_PASS if name in self.recipe_settings
+                },
             }
         )
 

@@ -121,10 +121,10 @@ def recipe_names(readout: str) -> tuple[str, ...]:
 
 
 def parse_number(setting: str, text: str, default: Any) -> Any:
-    """The number in `text`, of the type of `default` (None: a float); `setting` is how messages name it.
+    """The value in `text`, of the type of `default` (None: a float); `setting` is how messages name it.
 
     Raises:
-        CallError: there is no such number in it.
+        CallError: it has to be a number and is none.
     """
     kind = float if default is None else type(default)
     try:

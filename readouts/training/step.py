@@ -1,12 +1,15 @@
 """Heads and optimiser at one step, and how a step is taken: losses, gradients, update; nothing is on disk.
 
 Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
-each head: being killed and resumed changes no bit of a run, sharing a pass with others no more than rounding.
+each head. No kernel adds in an order of its own (`readouts.training.arithmetic`): on one machine, CPU or GPU,
+a repeated step has the same bits, so being killed and resumed changes none of a run. Sharing a pass with
+others changes no more than rounding.
 
 One step goes through the tokens once for all heads, forward and backward (`readouts.tokens.pooling`). Between
 the two each head reads what it pooled, is judged and sends its gradient back: small work of many calls.
 Splitting each of those among threads gains little, so on a CPU a head has one thread, and others run beside
-it: what it learns from pooled tokens does not depend on how many threads a machine has.
+it: what it learns from pooled tokens does not depend on how many threads a machine has. A GPU waits for calls
+instead, so there equal heads go as one (`readouts.training.stack`).
 """
 
 import json

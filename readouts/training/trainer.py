@@ -1,7 +1,8 @@
 """A run in training, in its folder: its train state, its curve, its checkpoint.
 
 A checkpoint (weights, moments and step, in safetensors) is durable before it has its name, so a killed run
-finds either the old state or the new one, and goes on bit for bit as if it had not been killed. It is sealed
+finds either the old state or the new one, and goes on bit for bit as if it had not been killed (on the same
+machine, beside the same runs: others change roundings). That of the last step has no moments. It is sealed
 and says whose it is: a damaged one, or one of another run, is refused.
 """
 
@@ -65,14 +66,19 @@ DELETE = (
 """The way out where a checkpoint cannot be used."""
 
 
-def checkpoint_tensors(heads: nn.Module, optimizer: ReferenceAdamW) -> dict[str, Tensor]:
-    """Weights, and both moments of the optimiser, by the weight's name."""
+def checkpoint_tensors(heads: nn.Module, optimizer: ReferenceAdamW | None) -> dict[str, Tensor]:
+    """Weights, and both moments of the optimiser, by the weight's name.
+
+    Without an optimiser the weights alone: all that is read of a run that has taken its last step.
+    """
     weights = dict(heads.named_parameters())
-    moments = {
-        f"{moment}/{name}": value
-        for name, weight in weights.items()
-        for moment, value in optimizer.state[weight].items()
-    }
+    moments = {}
+    if optimizer is not None:
+        moments = {
+            f"{moment}/{name}": value
+            for name, weight in weights.items()
+            for moment, value in optimizer.state[weight].items()
+        }
     return {f"weight/{name}": weight.detach() for name, weight in weights.items()} | moments
 
 
@@ -188,7 +194,8 @@ class Trainer:
 
     def _save(self) -> None:
         self.seconds = self.seconds_before + time.monotonic() - self.started
-        tensors = checkpoint_tensors(self.state.heads, self.state.optimizer)
+        goes_on = self.step < self.run.recipe.steps
+        tensors = checkpoint_tensors(self.state.heads, self.state.optimizer if goes_on else None)
         about = {"step": self.step, "seconds": self.seconds, "decisions": self.run.decisions}
         save_state(self.folder.state, tensors, **about)
 

@@ -64,6 +64,8 @@ def _content(path: Path) -> Any:
         return [{**row, "command": None} for row in result_files.timeless(rows)]
     if path.name == "certificate.json":
         return _without(json.loads(path.read_bytes()), ("made", "command", KEY))
+    if path.name == "bundle.json":
+        return _without(json.loads(path.read_bytes()), ("made", "command", KEY))
     if path.name == "sweep.json":
         return _without(json.loads(path.read_bytes()), ("command", KEY))
     if path.suffix == ".html":
@@ -117,6 +119,16 @@ def seal(here: World) -> None:
     world.command(here, "validate", "--seal", str(here.earlier))
 
 
+def export(here: World) -> None:
+    """Into a folder of its own, which has to be gone before."""
+    shutil.rmtree(here.exported, ignore_errors=True)
+    world.command(here, "export", str(here.features), str(here.exported))
+
+
+def import_(here: World) -> None:
+    world.command(here, "import", str(here.bundle), "--cache-dir", str(here.imported))
+
+
 COMMANDS = (
     Command(name="data demo", call=demo),
     Command(name="extract", call=partial(extract, folder="features", objects="CLIPS", roles=("val",))),
@@ -132,6 +144,8 @@ COMMANDS = (
     Command(name="certify", call=certify, folders=("features",), weight=0.7),
     Command(name="validate", call=validate, folders=("features",)),
     Command(name="validate --seal", call=seal, folders=("earlier",)),
+    Command(name="export", call=export, folders=("features",)),
+    Command(name="import", call=import_, folders=("bundle",)),
     Command(name="report", call=world.report, folders=("features", "results"), weight=0.3),
 )
 

@@ -41,7 +41,7 @@ class World:
     """The generated records: copies share them, for their index goes by inode and times."""
 
     def __getattr__(self, name: str) -> Path:
-        # features, int8, frames, shuffled, results, half, weights, videos, weather: folders below the root.
+        # features, int8, frames, bundle, results, half, weights, ...: folders below the root.
         if name.startswith("_"):
             raise AttributeError(name)
         return self.root / name
@@ -198,6 +198,11 @@ def build_earlier(world: World) -> None:
     shutil.copytree(MODEL.parent / "features", world.earlier)
 
 
+def build_bundle(world: World) -> None:
+    """What `scivid export` makes of the cache of a clip model."""
+    command(world, "export", str(world.features), str(world.bundle))
+
+
 def build_weights(world: World) -> None:
     """A tiny model in every format: safetensors, several of them with an index, npz, torch pickle."""
     from safetensors.torch import save_file
@@ -269,6 +274,7 @@ BUILDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data": (("data",), ()),
     "stores": (("features", "int8", "frames", "shuffled"), ("data",)),
     "results": (("results", "half", "killed"), ("data", "stores")),
+    "bundle": (("bundle",), ("data", "stores")),
     "earlier": (("earlier",), ()),
     "weights": (("weights",), ()),
     "videos": (("videos",), ()),
@@ -293,6 +299,7 @@ def build(root: Path, parts: Sequence[str]) -> World:
     root.mkdir(parents=True, exist_ok=True)
     functions = {
         "data": build_data, "stores": build_stores, "results": build_results, "earlier": build_earlier,
+        "bundle": build_bundle,
         "weights": build_weights,
         "videos": build_videos, "weather": build_weather,
     }  # fmt: skip

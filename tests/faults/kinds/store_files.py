@@ -36,7 +36,7 @@ def opened_for_training(world: World, _: Path, *, folder: str, backbone: str) ->
     """As `train-readout` finds and reads its stores."""
     from readouts.features.find import open_task_splits
 
-    roles = ("train", "val", "test") if folder == "features" else ("train", "val")
+    roles = ("train", "val", "test") if folder in ("features", "imported") else ("train", "val")
     splits = open_task_splits(world.root / folder, TASK, backbone, roles=roles)
     return {
         f"{role} {name}": value
@@ -76,6 +76,15 @@ def cost(world: World, damaged: Path) -> Numbers:
     from readouts.results.costs import cost_of
 
     return {"cost": cost_of([open_features(damaged.parent)])}
+
+
+def imported(world: World, _: Path) -> Numbers:
+    """As another lab takes the bundle, and reads its stores."""
+    from featcache.sharing.arrival import import_bundle
+    from featcache.system.console import silent
+
+    import_bundle(str(world.bundle), world.imported, accepted=(), progress=silent, say=print)
+    return opened_for_training(world, _, folder="imported", backbone="small_clips")
 
 
 clips = partial(opened_for_training, folder="features", backbone="small_clips")
@@ -199,6 +208,20 @@ KINDS = (
         files=(f"{_FRAMES}/frames/*", f"{_FRAMES}/zarr.json"),
         read=validated,
         folders=("frames",),
+    ),
+    Kind(
+        name="bundle index",
+        files=("bundle/bundle.json",),
+        read=imported,
+        folders=("bundle",),
+        weight=2,
+    ),
+    Kind(
+        name="file of a bundle",
+        files=(f"bundle/{TASK}/*/*.zarr/*.*", f"bundle/{TASK}/*/*.zarr/*/*"),
+        read=imported,
+        folders=("bundle",),
+        weight=3,
     ),
     Kind(
         name="index cache",

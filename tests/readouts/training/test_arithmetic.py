@@ -30,6 +30,17 @@ def as_before() -> Iterator[None]:
     assert settings() == before
 
 
+@pytest.mark.parametrize(
+    ("precision", "gpu", "cpu"), [("tf32", "tf32", "tf32"), ("bfloat16", "tf32", "bf16")]
+)
+def test_a_coarser_precision_is_asked_for(precision: str, gpu: str, cpu: str) -> None:
+    with training_arithmetic(precision):
+        inside = settings()
+        assert torch.backends.cudnn.allow_tf32 is True, "and torch does not complain of two names"
+        torch.get_float32_matmul_precision()
+    assert list(inside.values())[:5] == [gpu] * 3 + [cpu] * 2
+
+
 def test_inside_all_is_exact_and_repeatable() -> None:
     with training_arithmetic():
         inside = settings()

@@ -1,7 +1,6 @@
 """Rows say all that the table has columns for; what is known of a training stays when more is scored."""
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from readouts.results.table import SCHEMA
@@ -36,7 +35,7 @@ def test_a_row_says_what_its_run_and_its_stores_are(trained: Any) -> None:
         }  # fmt: skip
         assert {name: row[name] for name in wanted} == wanted
         assert json.loads(row["readout_config"]) == dict(run.readouts[row["readout"]])
-        assert json.loads(row["recipe"]) == asdict(run.recipe)
+        assert json.loads(row["recipe"]) == run.recipe_settings
         assert json.loads(row["targets"]) == {
             role: store.header.targets.fingerprint for role, store in stores.items()
         }

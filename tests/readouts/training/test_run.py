@@ -26,6 +26,7 @@ OTHER_RECIPE: dict[str, Any] = {
     "train_fraction": 0.5,
     "train_views": 1,
     "mix_shards": 2,
+    "precision": "bfloat16",
 }
 """Every setting of the recipe, another than the run's."""
 
@@ -125,3 +126,12 @@ def test_what_a_run_trains_on_is_what_its_recipe_says(run: Run) -> None:
     assert len(asked.training.usable) == 24
     draws = asked.draws
     assert (draws.n_clips, draws.n_views, draws.batch, draws.seed, draws.mix_shards) == (24, 1, 5, 9, 2)
+
+
+def test_a_precision_that_is_not_the_benchmarks_is_part_of_what_a_run_is(run: Run) -> None:
+    """And the benchmark's is not named: runs had their names before there was another one."""
+    assert "precision" not in run.decisions["recipe"]
+    rounded = replace(run, recipe=replace(run.recipe, precision="bfloat16"))
+    assert rounded.decisions["recipe"] == {**run.decisions["recipe"], "precision": "bfloat16"}
+    assert rounded.id != run.id
+    assert rounded.pass_key != run.pass_key, "a product of all heads has one precision"

@@ -53,6 +53,7 @@ def test_the_intervals_are_judged_together(run: Run) -> None:
         ("rate=1", "--set rate=1: write name=value with one of steps, batch, lr"),
         ("lr", "--set lr: write name=value"),
         ("steps=many", "'many' is not a whole number"),
+        ("precision=float16", "precision=float16 must be one of float32, tf32, bfloat16"),
         ("steps=0", "steps=0 must be at least 1"),
         ("warmup=-1", "warmup=-1 must be at least 0"),
         ("weight_decay=-1", "weight_decay=-1.0 must be at least 0"),

@@ -30,6 +30,7 @@ from readouts.heads.layers import Dropout
 from readouts.tasks import load_task
 from readouts.tokens.implicit import TemporalResize
 from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, TokenPreparation
+from readouts.training.arithmetic import training_arithmetic
 from readouts.training.optim import ReferenceAdamW, WarmupCosine
 from readouts.training.run import Run
 from readouts.training.step import (
@@ -160,6 +161,32 @@ class Recorded(TorchDispatchMode):
         return found
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_rounded_products_change_a_step_by_their_rounding(
+    everywhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a CPU rounds, and on it as other devices do."""
+    if everywhere:
+        monkeypatch.setattr("readouts.tokens.products._rounds_inside", lambda device: False)
+    heads, rounded = draw_heads(), draw_heads()
+    queries = {"queries": torch.rand(B, 3, 2, generator=seeded(1))}
+    for of in (heads, rounded):
+        of["tracking"] = TrackingReadout(
+            channels=C, steps=2 * T, n_frames=4, temporal_tiles=2, width=16, heads=2, generator=seeded(2)
+        )
+    exact = backward(heads, tokens(), queries, loss_of)
+    with training_arithmetic("bfloat16"):
+        losses = backward(rounded, tokens(), queries, loss_of)
+    for name, head in rounded.items():
+        torch.testing.assert_close(losses[name], exact[name], rtol=1e-2, atol=0, msg=name)
+        expected = gradients(heads[name])
+        for path, grad in gradients(head).items():
+            if "key.bias" not in path:  # whose gradient is rounding
+                assert (grad - expected[path]).norm() < 0.05 * expected[path].norm() + 1e-6, (name, path)
+    if everywhere:
+        assert all(losses[name] != exact[name] for name in heads)
+
+
 def test_no_kernel_of_a_step_adds_in_an_order_of_its_own() -> None:
     with Recorded() as recorded:
         kinds = {kind for kind, _ in steps_of_all_heads(torch.device("meta"))}
@@ -207,9 +234,11 @@ def watching() -> Iterator[None]:
         yield
 
 
-def test_a_step_neither_waits_for_its_device_nor_mixes_two() -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_neither_waits_for_its_device_nor_mixes_two(precision: str) -> None:
     """On `meta`, which has no numbers and, as a GPU, is another device than the one of a forgotten tensor."""
-    losses = list(steps_of_all_heads(torch.device("meta")))
+    with training_arithmetic(precision):
+        losses = list(steps_of_all_heads(torch.device("meta")))
     assert {kind for kind, _ in losses} == HEADS.keys()
     assert all(loss.device.type == "meta" for _, loss in losses)
 

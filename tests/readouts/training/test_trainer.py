@@ -133,3 +133,26 @@ def test_a_checkpoint_without_its_curve_is_refused(run: Run, tmp_path: Path) -> 
     Trainer(run, run.folder(tmp_path), CPU)._save()
     with pytest.raises(StoreError, match=r"history\.jsonl lacks the points of steps 0"):
         Trainer(run, run.folder(tmp_path), CPU)
+
+
+def test_a_run_that_has_ended_keeps_its_weights_alone(run: Run, batch: Batch, tmp_path: Path) -> None:
+    """A third of the bytes; they are all that scoring it on a further split reads."""
+    short = replace(run, recipe=replace(run.recipe, steps=2, warmup=0))
+    trainer = Trainer(short, RunFolder(tmp_path), CPU)
+    n_bytes = sum(4 * weight.numel() for weight in trainer.state.heads.parameters())
+    sizes = []
+    for _ in range(2):
+        take_step([trainer.state], build_preparation(short)(batch.tokens), batch.targets)
+        trainer._save()
+        sizes.append(trainer.folder.state.stat().st_size)
+    during, ended = load_state(trainer.folder.state)[0], dict(trainer.state.heads.named_parameters())
+    assert 3 * n_bytes < sizes[0] < 3 * n_bytes + 20_000
+    assert n_bytes < sizes[1] < n_bytes + 10_000
+    assert during.keys() == {f"weight/{name}" for name in ended}
+    # As a run does that is scored on test later.
+    trainer.folder.curve.write_bytes(b"")
+    trainer.curve.add({"step": step, "readout": kind} for step in (0, 2) for kind in short.readouts)
+    again = Trainer(short, RunFolder(tmp_path), CPU)
+    assert again.was_trained
+    for name, weight in again.state.heads.named_parameters():
+        assert torch.equal(weight, ended[name])
