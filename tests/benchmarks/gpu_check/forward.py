@@ -1,9 +1,12 @@
 """Forward passes of every full-size backbone with random weights: share of the peak, kernels, rounding."""
 
+from math import prod
+
 import torch
 
 from featcache.backbones import BACKBONES
-from featcache.extract.batch_size import chosen_batch
+from featcache.extract.batch_size import chosen_batch, useful_batch
+from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.system.device import AttentionKernel, attention_kernel
 from tests.benchmarks.bfloat16_cost import rms_over_spread, smooth_clips
 from tests.benchmarks.gpu_check.check import Check
@@ -22,7 +25,9 @@ LONGEST_MS = 500.0
 SECONDS = {"small": 4.0, "large": 12.0}
 """What a backbone takes, of fewer and of more than 10^9 parameters."""
 
-MOST_AT_ONCE = 64
+TIMES = 4
+"""How many times the clips that an extraction would choose a second batch has."""
+
 EXACT_PARAMS_M = 1500.0
 """Millions of parameters up to which the pass is done in float32 as well."""
 
@@ -48,9 +53,8 @@ def _row(check: Check, name: str) -> dict[str, object]:
     one = smooth_clips(1, info, check.device)
     batch = 1
     if check.on_gpu:
-        batch = chosen_batch(
-            lambda n: encoder(one.expand(n, -1, -1, -1, -1)), check.device, most=MOST_AT_ONCE
-        )
+        most = useful_batch(max(1, TARGET_SHARD_BYTES // info.grid.nbytes), prod(info.grid.shape[:-1]))
+        batch = chosen_batch(lambda n: encoder(one.expand(n, -1, -1, -1, -1)), check.device, most=most)
     many, row = smooth_clips(batch, info, check.device), {"clips at once": batch}
     with check.peak_into(row):
         once = check.each_ms(lambda: encoder(many), n=1, warm_up=1)
@@ -61,6 +65,12 @@ def _row(check: Check, name: str) -> dict[str, object]:
             "TFLOP/s": round(gflop * batch / ms, 3)}  # fmt: skip
     if check.peak_tflops:
         row["of the matrix product"] = round(gflop * batch / ms / check.peak_tflops, 3)
+    with check.guarded(f"{name}, a larger batch"):
+        larger = smooth_clips(TIMES * batch, info, check.device)
+        row[f"ms a clip, {TIMES} times the batch"] = round(
+            check.row_ms(lambda: encoder(larger), n=max(1, n // TIMES), warm_up=1) / len(larger), 4
+        )
+        del larger
     row["launching, ms a pass"] = check.launch_ms(lambda: encoder(many), n=1)
     for kernel in KERNELS:
         with attention_kernel(kernel):
