@@ -68,10 +68,12 @@ class DevicePixels:
         """The pixels of some views and, up to `size`, zeros; and what to wait for before they are read."""
         arrays, groups = _planned(shown)
         height, width = self._size or (self._spec.height, self._spec.width)
-        shape = (size, len(shown[0].indexes), 3, height, width)
+        shape = (size, len(shown[0].indexes), height, width, 3)
         with torch.cuda.stream(self._side):
             *frames, rows = self._sender.sent([*arrays, [group.rows for group in groups]])
-            out = torch.empty(shape, dtype=torch.float32, device=self.device)
+            # Laid out as frames are, channels last, as `HostPixels` has them.
+            laid_out = torch.empty(shape, dtype=torch.float32, device=self.device)
+            out = rearrange(laid_out, "b f y x rgb -> b f rgb y x")
             out[len(shown) :].zero_()
             of_groups = torch.split(rows, [len(group.rows) for group in groups])
             for group, of_group in zip(groups, of_groups, strict=True):

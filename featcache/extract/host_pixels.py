@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -33,15 +34,20 @@ class HostPixels:
         job = self._views.job
         read = torch.from_numpy(frames)
         pixels = frame_pixels(read, job.clip_spec, View(), job.dataset.pixels, job.resized_to)
-        return torch.split(in_three_channels(pixels), 1)
+        # Laid out as a model that is given single frames has always had them.
+        return torch.split(in_three_channels(pixels).contiguous(), 1)
 
     def batch(
         self, made: Sequence[Float[Tensor, "F rgb height width"]], size: int
     ) -> tuple[Float[Tensor, "size F rgb height width"], None]:
         """Some of them and, up to `size`, zeros; valid for two calls."""
         if (buffer := self._buffers.popleft()) is None:
-            buffer = torch.empty(size, *made[0].shape)
-        if len(made) < size:
-            made = [*made, *[torch.zeros_like(made[0])] * (size - len(made))]
-        self._buffers.append(torch.stack(list(made), out=buffer))
+            # Laid out as the views are: models meet other kernels, so other last bits, otherwise.
+            buffer = torch.stack([torch.empty_like(made[0])] * size)
+        self._buffers.append(buffer)
+        # Not by torch, which would split a copy among threads and wait for cores that decode.
+        batch = buffer.numpy()
+        for into, pixels in zip(batch, made, strict=False):
+            np.copyto(into, pixels.numpy())
+        batch[len(made) :] = 0
         return buffer, None

@@ -26,6 +26,7 @@ from featcache.spec import Layer
 from featcache.store.writer import StoreWriter
 from featcache.system.console import Progress
 from featcache.system.device import device_name
+from featcache.system.threads import single_threaded_pool
 
 MOST_SKIPPED, MOST_SKIPPED_SHARE = 10, 0.05
 """Rows that `skip_bad` skips at the most: so many, or this share of the split's, whichever is more."""
@@ -136,11 +137,13 @@ class Pipeline:
     def write_previews(self) -> None:
         """Keep a few clips of the split as the backbone saw them, for stage two, which has no videos."""
         strips = self.batches.strips
-        for number in [number for number, strip in strips.items() if strip is None]:
-            try:
-                strips[number] = self.views.strip(self.index.clip(number))
-            except DataError as problem:
-                self._refuse_unskippable(problem)  # a clip is no row where frames are stored once
+        # As where clips pass by: by one thread of torch's, which resizes with other last bits than several.
+        with single_threaded_pool(1, "strips") as pool:
+            for number in [number for number, strip in strips.items() if strip is None]:
+                try:
+                    strips[number] = pool.submit(self.views.strip, self.index.clip(number)).result()
+                except DataError as problem:
+                    self._refuse_unskippable(problem)  # a clip is no row where frames are stored once
         self.writer.write_previews((number, strip) for number, strip in strips.items() if strip)
 
     def _encoded(

@@ -27,6 +27,7 @@ from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
+from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.system.threads import single_threaded_pool
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 from tests.featcache.one_split import extract
@@ -67,11 +68,14 @@ class Work:
     data_dir: Path
     cache_dir: Path
     batch: int
+    shard_bytes: int = TARGET_SHARD_BYTES
 
     def extract(self) -> None:
         """All of it: the store is made anew, the clip index is that of the round before."""
         shutil.rmtree(self.cache_dir / self.job.task.name, ignore_errors=True)
-        machine = Machine(device=CPU, batch=self.batch, decode_threads=DECODE_THREADS)
+        machine = Machine(
+            device=CPU, batch=self.batch, decode_threads=DECODE_THREADS, shard_bytes=self.shard_bytes
+        )
         extract(self.job, machine, data_dir=self.data_dir, cache_dir=self.cache_dir)
 
     def forward(self) -> Callable[[], None]:
@@ -133,6 +137,7 @@ def measure(small: bool) -> list[Claim]:
         paced = Paced(resize_at_full_size(), 0.01 if small else 0.3)
         role = "val" if small else "train"
         claims = _hidden(_work("flyvsfly", role, data_dir, paced), rounds)
+        claims += _shards_of_one_batch(data_dir, role, min(rounds, 3))
         claims += _shared(data_dir, rounds, small)
         for task in tasks:
             if not small:
@@ -157,6 +162,35 @@ def _hidden(work: Work, rounds: int) -> list[Claim]:
     times = in_turn({"extract": work.extract, "passes alone": work.forward()}, rounds=min(rounds, 3))
     what = f"a device busy for 0.3 s a batch of {work.batch}: wall time over its passes alone"
     return [_over(times, what, target=1.03)]
+
+
+def _shards_of_one_batch(data_dir: Path, role: str, rounds: int) -> list[Claim]:
+    """A model twice as slow as the pixels, and one that takes as long: the next shard is made meanwhile."""
+    model = resize_at_full_size()
+    work = _work("flyvsfly", role, data_dir, model)
+    work = replace(work, shard_bytes=work.batch * model.info.grid.nbytes)
+    n_batches = -(-len(work.index) // work.batch)
+    seconds = sum(in_turn({"pixels": work.pixels}, rounds=1)["pixels"]) / n_batches
+    claims = []
+    for factor, target in ((2, 1.03), (1, 1.1)):
+        paced = replace(work, job=replace(work.job, backbone=Paced(model, factor * seconds)))
+        times = dict(
+            in_turn(
+                {"extract": paced.extract, "passes alone": paced.forward(), "clips alone": paced.pixels},
+                rounds=rounds,
+            )
+        )
+        times["the longer"] = [
+            max(pair) for pair in zip(times["passes alone"], times["clips alone"], strict=True)
+        ]
+        what = f"{n_batches} shards of one batch, a pass as long as {factor} times its pixels: wall time"
+        claims.append(
+            claim(
+                times, group=GROUP, what=f"{what} over the longer of passes and pixels alone", over="extract",
+                under="the longer", target=target, at_least=False,
+            )
+        )  # fmt: skip
+    return claims
 
 
 def _shared(data_dir: Path, rounds: int, small: bool) -> list[Claim]:

@@ -127,6 +127,31 @@ def test_the_next_shard_is_decoded_while_the_last_pass_of_one_runs(
     assert all(map(np.array_equal, everything(store), everything(found)))
 
 
+@pytest.mark.parametrize("n_views", [1, 2])
+def test_a_store_that_goes_on_has_the_strips_of_one_that_was_not_killed(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_views: int
+) -> None:
+    """Whatever number of threads torch has: it resizes with other last bits by several than by one."""
+    job = replace(plan("train", n_views=n_views), backbone=Doubled())
+    write, n_threads = StoreWriter.write_shard, torch.get_num_threads()
+
+    def killed(self: StoreWriter, shard: int, *rest: Any) -> None:
+        if shard == 4:
+            raise KeyboardInterrupt
+        write(self, shard, *rest)
+
+    torch.set_num_threads(3)
+    try:
+        calm = extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path / "calm")
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(StoreWriter, "write_shard", killed)
+            extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path / "killed")
+        resumed = extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path / "killed")
+    finally:
+        torch.set_num_threads(n_threads)
+    assert resumed.previews() == calm.previews()
+
+
 def test_shards_of_which_no_row_can_be_read(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
