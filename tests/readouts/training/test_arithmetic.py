@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -49,6 +50,13 @@ def test_inside_all_is_exact_and_repeatable() -> None:
     assert inside.pop("deterministic") is True
     assert inside.pop("benchmark") is False
     assert set(inside.values()) == {"ieee"}
+
+
+def test_a_torch_of_before_the_new_names_is_told_by_the_old_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before_2_9:
+        before_2_9.setattr(torch.backends, "mkldnn", SimpleNamespace())
+        with training_arithmetic("tf32"):
+            assert torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 @pytest.mark.parametrize(
