@@ -139,7 +139,7 @@ def test_the_licence_of_gated_weights_has_to_be_accepted(
     address = serve(site, tmp_path / "bundle")
     for accepted in ((), ("Apache-2.0",)):
         with pytest.raises(
-            CallError, match=r'DINOv3 License \(https://.*--accept-licence "DINOv3 License"\. Nothing'
+            CallError, match=r'DINOv3 License \(https://.*--accept-licence "DINOv3 License"\. Nothing but'
         ):
             bring(address, tmp_path / "cache", *accepted)
     assert {path for path, _ in site.asked} == {"/lab/bundle.json"} and not (tmp_path / "cache").exists()
