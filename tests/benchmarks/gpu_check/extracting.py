@@ -52,10 +52,10 @@ def measure(check: Check) -> None:
     """Decoding alone, the models, and a run that was killed."""
     with TemporaryDirectory() as folder:
         data, cache = Path(folder) / "data", Path(folder) / "features"
-        n_clips = 8 if check.small else N_CLIPS
+        n_clips = 6 if check.small else N_CLIPS
         synthetic.generate(TASK, data, profile={"train": n_clips}, seed=0, workers=os.cpu_count() or 2)
         check.note("clips", n_clips)
-        decoding = {n: _decoding(check, data, n, 8 if check.small else 48 * n) for n in THREADS}
+        decoding = {n: _decoding(check, data, n, 6 if check.small else 48 * n) for n in THREADS}
         check.note(
             "clips a second, decoding alone", {f"{n} threads": round(of, 1) for n, of in decoding.items()}
         )
