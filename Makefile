@@ -43,7 +43,7 @@ format: install               ## mend what ruff can mend
 bench: install                ## every claim of speed, as ratios measured side by side: a table, and benchmarks.json
 	$(BIN)/python -m tests.benchmarks.bench
 
-bench-rivals: install         ## what reading is compared with and a user need not install (LitData does not fit: LOG.md)
+bench-rivals: install         ## what reading is compared with and a user need not install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[bench]'
 
 bench-memory: install         ## peak memory of every task at 1, 2 and 10 times the demo's data, which is made if need be

@@ -91,7 +91,7 @@ def _refuse_unaccepted(bundle: Bundle, accepted: Sequence[str]) -> None:
         options = " ".join(f'--accept-licence "{name}"' for name in lacking)
         raise CallError(
             f"features in this bundle are of weights whose licence has to be accepted first: {told}. "
-            f"Read it, then say so: {options}. Nothing was fetched."
+            f"Read it, then say so: {options}. Nothing but the index was fetched."
         )
 
 

@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from featcache.errors import DamagedFileError, ScividError, StoreError, few
 from featcache.fingerprint import SHORT
-from featcache.sharing.bundle import SharedFolder
-from featcache.sharing.export import CERTIFICATE
+from featcache.sharing.bundle import CERTIFICATE, SharedFolder
 from featcache.sharing.golden import compare
 from featcache.store.clip_table import CLIPS, PREVIEWS
 from featcache.store.feature_store import open_features
@@ -50,6 +49,8 @@ def check_store(came: Path, folder: SharedFolder, targets: Mapping[str, Targets]
         StoreError: says in what.
     """
     header = read_header(came)
+    if not header.is_sealed:
+        raise DamagedFileError(f"{folder.path} has no digests, which no bundle does without. {_WAY_OUT}")
     task, role, backbone = (header.attrs.get(name) for name in ("task", "role", "backbone"))
     _refuse_name(folder, f"{task}/{role}/{backbone}-{header.fingerprint[:SHORT]}.zarr")
     _refuse_files(folder, _names(header), optional=OPTIONAL)
@@ -127,9 +128,9 @@ def _names(header: StoreHeader) -> set[str]:
 def _refuse_other_targets(folder: SharedFolder, header: StoreHeader, targets: Mapping[str, Targets]) -> None:
     if (reference := header.targets) is None:
         return
-    beside = PurePosixPath(folder.path).parent
-    name = reference.path.removeprefix("../")
-    found = targets.get(str(beside / name))
+    name = PurePosixPath(reference.path).name
+    beside = reference.path == f"../{name}"
+    found = targets.get(str(PurePosixPath(folder.path).with_name(name))) if beside else None
     if found is None or (found.fingerprint, found.digest) != (reference.fingerprint, reference.digest):
         raise DamagedFileError(
             f"{folder.path} came without its targets, {reference.path[:200]!r}. {_WAY_OUT}"

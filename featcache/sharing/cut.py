@@ -7,6 +7,7 @@ extraction of only these may round the last bit of a token otherwise, for clips 
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def header_of(store: FeatureStore, cut: Cut) -> StoreHeader:
         parts["layers"] = [layer.name for layer in layers]
     if n_views != whole.spec.n_views:
         parts["views"] = _views_part(whole.parts.get("views"), n_views)
-        attrs["exactness"] = _exactness(str(attrs.get("exactness")), whole.spec.n_views, n_views)
+        if "exactness" in attrs:
+            attrs["exactness"] = _exactness(str(attrs["exactness"]), whole.spec.n_views, n_views)
     of = {
         "fingerprint": whole.fingerprint,
         "layers": [layer.name for layer in whole.spec.layers],
@@ -97,15 +99,11 @@ def copy_shard(
     """
     arrays, new = store.spec.arrays(layer), header.spec.arrays(layer)
     paths = [to / shard_key(array, shard) for array in new]
-    fds = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666) for path in paths]
-    try:
-        with naming(paths[0]):
-            write_chunks(fds, _chunks(store, arrays, new, shard), new)
-            for fd in fds:
-                os.fsync(fd)
-    finally:
+    with naming(paths[0]), ExitStack() as opened:
+        fds = [opened.enter_context(path.open("xb", buffering=0)).fileno() for path in paths]
+        write_chunks(fds, _chunks(store, arrays, new, shard), new)
         for fd in fds:
-            os.close(fd)
+            os.fsync(fd)
     tails = (examine(path, array, shard, sums=True)[1] for path, array in zip(paths, new, strict=True))
     return {array.name: tail.digest for array, tail in zip(new, tails, strict=True)}
 

@@ -101,6 +101,13 @@ def parts_of(paths: Sequence[Path], *, cut: Cut, roles: Sequence[str] = ROLES) -
             f"{few(twice)}: two of the stores hold the same, or differ only in what is left out. "
             "Name one of them."
         )
+    if len({part.targets_path for part in parts}) != len(
+        {(part.targets_path, _values(part)) for part in parts}
+    ):
+        raise StoreError(
+            "the stores are of several caches, whose targets have one name and other values: "
+            "export one cache at a time."
+        )
     return parts
 
 
@@ -120,6 +127,10 @@ def _part(store: FeatureStore, cut: Cut) -> Part:
     part = Part(store=store, header=header_of(store, cut), targets=targets)
     refuse_path(part.path, depths=(3,))
     return part
+
+
+def _values(part: Part) -> str | None:
+    return None if part.targets is None else part.targets.digest
 
 
 def _sealed(targets: Targets | None) -> bool:

@@ -47,7 +47,7 @@ def open_source(place: str) -> Source:
                 "the address of a bundle has a name, a password, or something behind ? or #: give that of a "
                 "folder which needs none, or fetch the files and give the folder that they are in."
             )
-        return _Web(place.removesuffix(INDEX).rstrip("/"))
+        return _Web(place.rstrip("/").removesuffix(f"/{INDEX}").rstrip("/"))
     if "://" in place:
         raise CallError(f"{place}: bundles come from a folder, or from http:// and https://.")
     path = Path(place)

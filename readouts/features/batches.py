@@ -24,7 +24,18 @@ from featcache.system.ahead import map_ahead
 from readouts.features.draws import Draws
 from readouts.features.preloaded import PreloadedTokens
 from readouts.features.splits import FeatureSplit
-from readouts.features.staging import Mark, Parts, Rotation, as_tokens, beside, mark, pinned, received, sent
+from readouts.features.staging import (
+    Mark,
+    Parts,
+    Rotation,
+    as_tokens,
+    beside,
+    mark,
+    pinned,
+    received,
+    sent,
+    settle,
+)
 from readouts.tokens.prepared import Native, QuantizedTokens, ScatteredTokens, tensors_of
 
 READ_AHEAD = 2
@@ -111,6 +122,7 @@ def batches_of(
                 yield batch
         finally:
             reader.shutdown(cancel_futures=True)
+            settle(device)
 
 
 @dataclass(frozen=True)

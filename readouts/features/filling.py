@@ -22,8 +22,8 @@ HOST = torch.device("cpu")
 SHARE_OF_MEMORY = 0.6
 """Of what is available: a page cache that is filled to the brim drops what came first."""
 
-PROBES = 256
-"""Places in the files that are looked at, spread over all shards."""
+PROBES = 64
+"""Places in the files that are looked at, spread over all shards; each may begin a little reading ahead."""
 
 CACHED = 0.75
 """Share of them in memory above which the rest is left to random reads."""

@@ -165,6 +165,9 @@ def _load(part: _Part, device: torch.device, progress: Progress) -> PreloadedTok
         _write(batch, [values[rows].flatten(2, 3) for values in stored])
         first = rows.stop
         progress("reading into memory", first // n_views, len(clips))
+    if device.type == "cuda":
+        # Batches are gathered on another stream than the one that wrote the tokens.
+        torch.cuda.current_stream(device).synchronize()
     return PreloadedTokens(stored=stored, n_views=n_views, row_of=row_of, targets=_in_memory(split.targets))
 
 

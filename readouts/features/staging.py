@@ -169,6 +169,12 @@ def received(tensors: Iterable[Tensor], marked: Mark | None, device: torch.devic
             tensor.record_stream(using)
 
 
+def settle(device: torch.device) -> None:
+    """Wait for all that was begun `beside` a GPU: the memory that it uses may be another's then."""
+    if device.type == "cuda":
+        _side_stream(device).synchronize()
+
+
 @cache
 def _side_stream(device: torch.device) -> "torch.cuda.Stream":
     """The process's own for this device."""

@@ -171,14 +171,15 @@ _Here = tuple[slice, slice]
 
 
 def _visit_heads(work: Callable[[_Here], None], query: Tensor, keys: Tensor) -> None:
-    """Call `work` for all clips and heads: one of each at a time on a CPU, some clips on a GPU."""
-    n_clips, n_heads, n_queries, _ = query.shape
+    """Call `work` for all clips and heads."""
     on_cpu = query.device.type == "cpu"
-    at_once = max(1, _DEVICE_WEIGHT_BYTES // (4 * n_heads * n_queries * keys.shape[2]))
-    heads = [slice(h, h + 1) for h in range(n_heads)] if on_cpu else [slice(None)]
-    clips = (
-        [slice(b, b + 1) for b in range(n_clips)]
-        if on_cpu
-        else [slice(b, b + at_once) for b in range(0, n_clips, at_once)]
-    )
-    each(work, list(itertools.product(clips, heads)), query.device)
+    each(work, turns(query.shape, keys.shape[2], one_by_one=on_cpu), query.device)
+
+
+def turns(query: Sequence[int], n_tokens: int, *, one_by_one: bool) -> list[_Here]:
+    """All clips and heads of `query`, [B heads Q dim]: one of each, or the clips that a GPU takes at once."""
+    n_clips, n_heads, n_queries, _ = query
+    at_once = 1 if one_by_one else max(1, _DEVICE_WEIGHT_BYTES // (4 * n_heads * n_queries * n_tokens))
+    clips = [slice(b, b + at_once) for b in range(0, n_clips, at_once)]
+    heads = [slice(h, h + 1) for h in range(n_heads)] if one_by_one else [slice(None)]
+    return list(itertools.product(clips, heads))

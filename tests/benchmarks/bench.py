@@ -1,6 +1,6 @@
 """Every claim of speed, measured: a table, and JSON.
 
-    python -m tests.benchmarks.bench [reading training ...] [--small] [--json benchmarks.json]
+    python -m tests.benchmarks.bench [reading training ...] [--small] [--quiet] [--json benchmarks.json]
 
 A measurement is a module of this folder with `measure(small) -> claims`. Names choose some of them; `small`
 is for a look that they all run, its numbers mean nothing.
@@ -17,10 +17,11 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does, before torch is loaded
 
-from tests.benchmarks.side_by_side import Claim
+from tests.benchmarks.side_by_side import Claim, only_quiet_windows
 
 MEASUREMENTS = (
     "reading",
+    "cold",
     "writing",
     "attention_step",
     "tracking_step",
@@ -43,7 +44,10 @@ def main() -> None:
     parser.add_argument("measurements", nargs="*", help=f"of {', '.join(MEASUREMENTS)}; none: all")
     parser.add_argument("--small", action="store_true", help="sizes that only show that it runs")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"))
+    parser.add_argument("--quiet", action="store_true", help="time only while other processes rest")
     asked = parser.parse_args()
+    if asked.quiet:
+        only_quiet_windows()
     if unknown := set(asked.measurements) - set(MEASUREMENTS):
         parser.error(f"no measurement is called {', '.join(sorted(unknown))}")
     claims: list[Claim] = []

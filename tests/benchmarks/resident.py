@@ -1,15 +1,21 @@
 """A training split in memory beside the same one read from its store, page cache warm."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
+import numpy as np
+
+from featcache.store.reading.layer_reader import LayerReader
 from featcache.system.console import silent
 from featcache.system.device import choose_device
-from readouts.features.batches import Batch, training_batches
+from readouts.features.batches import Batch, evaluation_batches, training_batches
 from readouts.features.preloading import Preloads
 from readouts.tasks.base import clip_rows
-from tests.benchmarks.feed import copied, feed_of
+from tests.benchmarks.feed import CPU, copied, feed_of
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
-from tests.benchmarks.stores import FULL, SMALL
+from tests.benchmarks.stores import FULL, SMALL, Setting
 
 
 def measure(small: bool) -> list[Claim]:
@@ -33,6 +39,7 @@ def measure(small: bool) -> list[Claim]:
             rounds=2 if small else 15,
         )
     return [
+        _chunks_read(setting),
         claim(
             times,
             group="resident",
@@ -40,5 +47,36 @@ def measure(small: bool) -> list[Claim]:
             over="read",
             under="resident",
             detail=f"{len(feed.steps)} batches of {setting.batch}",
-        )
+        ),
     ]
+
+
+def _chunks_read(setting: Setting) -> Claim:
+    """Chunks that two passes of three epochs, each scored three times, take from files: every one once."""
+    n_read, share = 0, LayerReader._share
+
+    def counted(self: LayerReader, chunks: np.ndarray, *rest: Any, **options: Any) -> None:
+        nonlocal n_read
+        n_read += len(chunks)
+        share(self, chunks, *rest, **options)
+
+    n_minival = setting.n_clips // 4
+    with (
+        feed_of(setting, 3 * setting.n_clips // setting.batch) as feed,
+        patch.object(LayerReader, "_share", counted),
+    ):
+        # As large as it is, val is a split of its own to whoever holds it.
+        val = replace(feed.split, fraction=0.5)
+        preloads = Preloads(CPU, "yes")
+        for _ in range(2):
+            held = preloads.for_pass(feed.split, val, minival_clips=n_minival, progress=silent)
+            for _ in training_batches(feed.split, clip_rows, feed.draws, feed.steps, CPU, held["train"]):
+                pass
+            for _ in range(3):
+                for _ in evaluation_batches(val, clip_rows, setting.batch, CPU, n_minival, held["val"]):
+                    pass
+        ratio = n_read / (len(feed.split.usable) + len(val.usable))
+    return Claim(
+        group="resident", what="chunks read / chunks of training and val, two passes of three epochs",
+        ratio=ratio, low=ratio, high=ratio, target=1.0, at_least=False, detail="preloaded, counted",
+    )  # fmt: skip

@@ -4,14 +4,17 @@ Each is used as its documentation advises for random batches, in the quickest wa
 cannot fetch given clips (webdataset) give what their own shuffling draws. Labels come along.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from featcache.store.feature_store import FeatureStore
+from featcache.store.reading.destinations import aligned_empty
 from tests.benchmarks.stores import LAYER, Setting
 
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -24,13 +27,109 @@ Open = Callable[[FeatureStore, Setting, Path], Read]
 
 
 def memmap(store: FeatureStore, setting: Setting, folder: Path) -> Read:
-    """One flat file; its pages stay mapped. `numpy.take` copies into a new array."""
-    labels = store.targets.read("labels")
-    tokens = np.memmap(folder / "tokens.dat", np.float16, "w+", shape=(setting.n_clips, *setting.grid.shape))
-    for clip in range(setting.n_clips):
-        tokens[clip] = store.read([clip])[0]
-    tokens.flush()
+    """One flat file; its pages stay mapped. An index of clips copies into a new array."""
+    labels, tokens = store.targets.read("labels"), _mapped_file(store, setting, folder)
     return lambda clips: (clips, tokens[clips], labels[clips])
+
+
+def take(store: FeatureStore, setting: Setting, folder: Path) -> Read:
+    """The same file, copied into one buffer again and again, in one thread."""
+    return _taken(store, setting, folder, n_threads=1)
+
+
+def take_in_threads(store: FeatureStore, setting: Setting, folder: Path) -> Read:
+    """The same in as many threads as there are cores, a share of the batch each: nothing but a copy."""
+    return _taken(store, setting, folder, n_threads=min(setting.threads, len(os.sched_getaffinity(0))))
+
+
+def _taken(store: FeatureStore, setting: Setting, folder: Path, *, n_threads: int) -> Read:
+    labels, tokens = store.targets.read("labels"), _mapped_file(store, setting, folder)
+    out, pool = warm_buffer(setting), ThreadPoolExecutor(n_threads)
+    shares = [slice(of[0], of[-1] + 1) for of in np.array_split(np.arange(setting.batch), n_threads)]
+
+    def read(clips: np.ndarray) -> Batch:
+        def fill(rows: slice) -> None:
+            # With "clip" numpy writes to `out` at once, and not by way of a buffer.
+            np.take(tokens, clips[rows], axis=0, out=out[rows], mode="clip")
+
+        list(pool.map(fill, shares)) if n_threads > 1 else fill(shares[0])
+        return clips, out, labels[clips]
+
+    return read
+
+
+def torch_file(store: FeatureStore, setting: Setting, folder: Path) -> Read:
+    """The same file as a mapped tensor, rows selected into one buffer."""
+    import torch
+
+    labels, _ = store.targets.read("labels"), _mapped_file(store, setting, folder)
+    shape = (setting.n_clips, *setting.grid.shape)
+    flat = torch.from_file(str(folder / FLAT), shared=False, size=prod(shape), dtype=torch.float16)
+    tokens, out = flat.view(shape), torch.from_numpy(warm_buffer(setting))
+
+    def read(clips: np.ndarray) -> Batch:
+        torch.index_select(tokens, 0, torch.from_numpy(clips), out=out)
+        return clips, out.numpy(), labels[clips]
+
+    return read
+
+
+def safetensors(store: FeatureStore, setting: Setting, folder: Path) -> Read:
+    """One file with a tensor a clip, mapped."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    clips = {str(clip): store.read([clip])[0].copy() for clip in range(setting.n_clips)}
+    save_file(clips, folder / "tokens.safetensors")
+    labels, out = store.targets.read("labels"), warm_buffer(setting)
+    file = safe_open(folder / "tokens.safetensors", framework="pt").__enter__()
+
+    def read(clips: np.ndarray) -> Batch:
+        for row, clip in enumerate(clips.tolist()):
+            out[row] = file.get_tensor(str(clip)).numpy()
+        return clips, out, labels[clips]
+
+    return read
+
+
+def hdf5(store: FeatureStore, setting: Setting, folder: Path) -> Read:
+    """One contiguous data set, each clip read straight into its place."""
+    import h5py
+
+    with h5py.File(folder / "tokens.h5", "w") as file:
+        made = file.create_dataset("tokens", (setting.n_clips, *setting.grid.shape), np.float16)
+        for clip in range(setting.n_clips):
+            made[clip] = store.read([clip])[0]
+    labels, out = store.targets.read("labels"), warm_buffer(setting)
+    tokens = h5py.File(folder / "tokens.h5", "r")["tokens"]
+
+    def read(clips: np.ndarray) -> Batch:
+        for row, clip in enumerate(clips.tolist()):
+            tokens.read_direct(out, np.s_[clip], np.s_[row])
+        return clips, out, labels[clips]
+
+    return read
+
+
+FLAT = "tokens.dat"
+
+
+def _mapped_file(store: FeatureStore, setting: Setting, folder: Path) -> np.memmap:
+    """All tokens in one flat file, written the first time."""
+    shape = (setting.n_clips, *setting.grid.shape)
+    if not (folder / FLAT).exists():
+        tokens = np.memmap(folder / FLAT, np.float16, "w+", shape=shape)
+        for clip in range(setting.n_clips):
+            tokens[clip] = store.read([clip])[0]
+        tokens.flush()
+    return np.memmap(folder / FLAT, np.float16, "r", shape=shape)
+
+
+def warm_buffer(setting: Setting) -> np.ndarray:
+    """Memory for a batch that begins with a page and was written to before."""
+    out = aligned_empty((setting.batch, *setting.grid.shape), np.float16)
+    out[...] = 1
+    return out
 
 
 def zarr_python(store: FeatureStore, setting: Setting, folder: Path) -> Read:
@@ -58,7 +157,7 @@ def zarrs(store: FeatureStore, setting: Setting, folder: Path) -> Read:
 
 def _clip_by_clip(store: FeatureStore, setting: Setting, array: object) -> Read:
     labels = store.targets.read("labels")
-    out = np.empty((setting.batch, *setting.grid.shape), np.float16)
+    out = warm_buffer(setting)
 
     def read(clips: np.ndarray) -> Batch:
         for row, clip in enumerate(clips):
@@ -77,7 +176,7 @@ def tensorstore(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     limit = {"limit": setting.threads}
     context = ts.Context({"data_copy_concurrency": limit, "file_io_concurrency": limit})
     array = ts.open({"driver": "zarr3", "kvstore": kvstore}, read=True, context=context).result()
-    out = np.empty((setting.batch, *setting.grid.shape), np.float16)
+    out = warm_buffer(setting)
 
     def read(clips: np.ndarray) -> Batch:
         coming = [array[int(clip), 0].read() for clip in clips]
@@ -114,7 +213,7 @@ def arrow(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     made = datasets.Dataset.from_generator(
         rows, features=datasets.Features(kinds), cache_dir=str(folder / "arrow"), writer_batch_size=16
     ).with_format("arrow")
-    out = np.empty((setting.batch, *setting.grid.shape), np.float16)
+    out = warm_buffer(setting)
 
     def read(clips: np.ndarray) -> Batch:
         table = made[clips.tolist()]
@@ -139,7 +238,7 @@ def webdataset(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     tars = sorted(str(path) for path in (folder / "tars").iterdir())
     stream = wds.WebDataset(tars, shardshuffle=len(tars), seed=0).repeat().shuffle(2 * setting.batch)
     samples = iter(stream)
-    out = np.empty((setting.batch, *setting.grid.shape), np.float16)
+    out = warm_buffer(setting)
 
     def read(clips: np.ndarray) -> Batch:
         drawn, classes = np.empty_like(clips), []
@@ -153,28 +252,28 @@ def webdataset(store: FeatureStore, setting: Setting, folder: Path) -> Read:
     return read
 
 
-def litdata(store: FeatureStore, setting: Setting, folder: Path) -> Read:
-    """LitData's own chunks, written with its writer, items fetched by number."""
-    from litdata import StreamingDataset
-    from litdata.streaming.writer import BinaryWriter
+def zarrista(store: FeatureStore, setting: Setting, folder: Path) -> Read:
+    """The store itself by the Rust library's own bindings, with checksums; an index cache for each thread."""
+    from zarrista import Array
+    from zarrista.store import FilesystemStore
 
-    labels = store.targets.read("labels")
-    (folder / "litdata").mkdir()
-    writer = BinaryWriter(str(folder / "litdata"), chunk_size=setting.clips_per_shard)
-    for clip in range(setting.n_clips):
-        writer[clip] = {"tokens": store.read([clip])[0], "label": labels[clip]}
-    writer.done()
-    writer.merge()
-    items = StreamingDataset(str(folder / "litdata"))
-    out = np.empty((setting.batch, *setting.grid.shape), np.float16)
+    n_threads = min(setting.threads, len(os.sched_getaffinity(0)))
+    labels, out = store.targets.read("labels"), warm_buffer(setting)
+    array = Array.open(FilesystemStore(str(store.path)), f"/{LAYER.array}")
+    caches = [array.shard_cache() for _ in range(n_threads)]
+    pool = ThreadPoolExecutor(n_threads)
+    shares = np.array_split(np.arange(setting.batch), n_threads)
+    rest = [0] * (len(array.shape) - 1)
 
     def read(clips: np.ndarray) -> Batch:
-        classes = []
-        for row, clip in enumerate(clips.tolist()):
-            item = items[clip]
-            out[row] = item["tokens"]
-            classes.append(item["label"])
-        return clips, out, np.stack(classes)
+        def fill(number: int) -> None:
+            for row in shares[number].tolist():
+                chunk = [int(clips[row]), *rest]
+                found = array.retrieve_subchunk(chunk, shard_cache=caches[number], concurrent_target=1)
+                out[row] = found.to_numpy()[0, 0]
+
+        list(pool.map(fill, range(n_threads)))
+        return clips, out, labels[clips]
 
     return read
 
@@ -185,7 +284,7 @@ def zarr_threads(store: FeatureStore, setting: Setting, folder: Path) -> Read:
 
     labels = store.targets.read("labels")
     array = zarr.open_group(store.path, mode="r")[LAYER.array]
-    out = np.empty((setting.batch, *setting.grid.shape), np.float16)
+    out = warm_buffer(setting)
     pool = ThreadPoolExecutor(setting.threads)
 
     def fill(row: int, clip: int) -> None:
@@ -202,6 +301,7 @@ SAME_STORE: dict[str, tuple[str, Open]] = {
     "zarr-python": ("zarr", zarr_python),
     "zarr-python, threads": ("zarr", zarr_threads),
     "zarrs": ("zarrs", zarrs),
+    "zarrista": ("zarrista", zarrista),
     "tensorstore": ("tensorstore", tensorstore),
     "xarray + dask": ("xarray", xarray_dask),
 }
@@ -209,11 +309,19 @@ SAME_STORE: dict[str, tuple[str, Open]] = {
 
 OWN_COPY: dict[str, tuple[str, Open]] = {
     "np.memmap": ("numpy", memmap),
+    "np.take": ("numpy", take),
+    "np.take, threads": ("numpy", take_in_threads),
+    "torch.from_file": ("torch", torch_file),
+    "safetensors": ("safetensors", safetensors),
+    "h5py": ("h5py", hdf5),
     "Arrow (datasets)": ("datasets", arrow),
     "webdataset": ("webdataset", webdataset),
-    "LitData": ("litdata", litdata),
 }
-"""The same tensors in their own formats."""
+"""The same tensors in their own formats.
+
+Left out, as they cannot be installed beside our pinned versions: LitData (wants an older python-dateutil),
+mosaicml-streaming with its MDS (an older numpy and transformers).
+"""
 
 
 def opened(

@@ -1,36 +1,90 @@
 """Rivals timed in turn, in one run: a claim is the median of ratios taken within a round.
 
 A shared machine is faster in one minute than in the next. Rivals that take turns meet the same minutes, so
-their ratio holds where their times do not.
+their ratio holds where their times do not. Where others use the machine all the time, `only_quiet_windows`
+keeps a time only if they left it alone meanwhile.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from pathlib import Path
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
 
-Times = Mapping[str, list[float]]
-"""Rival -> seconds of one call, a round each."""
+WINDOW = 0.08
+"""Seconds that a rival is called for in a quiet window: /proc/stat counts in hundredths."""
+
+OTHERS_CORES = 0.25
+"""Of how many cores other processes may have used at the most in a window that is kept."""
+
+TRIES = 40
+"""Windows that are tried for one that is quiet."""
 
 
-def in_turn(rivals: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1) -> Times:
+class Times(dict[str, list[float]]):
+    """Rival -> seconds of one call, a round each; and the processor's seconds in all threads."""
+
+    def __init__(self, rivals: Mapping[str, object]) -> None:
+        super().__init__({name: [] for name in rivals})
+        self.cpu: dict[str, list[float]] = {name: [] for name in rivals}
+
+
+_quiet_only = False
+
+
+def only_quiet_windows() -> None:
+    """From now on `in_turn` times windows in which other processes rest, and waits for such."""
+    global _quiet_only
+    _quiet_only = True
+
+
+def in_turn(
+    rivals: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warm_up: int = 1,
+    before: Callable[[], object] | None = None,
+) -> Times:
     """Seconds of one call of every rival, `rounds` times; every round begins with another rival.
 
-    The first `warm_up` rounds are not counted.
+    The first `warm_up` rounds are not counted, nor is what is done `before` every call.
     """
-    names = list(rivals)
-    times: dict[str, list[float]] = {name: [] for name in names}
+    names, times = list(rivals), Times(rivals)
     for number in range(warm_up + rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            started = perf_counter()
-            rivals[name]()
-            _wait_for_gpu()
-            if number >= warm_up:
-                times[name].append(perf_counter() - started)
+            counted = number >= warm_up
+            seconds, cpu = _timed(rivals[name], before, quiet=_quiet_only and counted)
+            if counted:
+                times[name].append(seconds)
+                times.cpu[name].append(cpu)
     return times
+
+
+def _timed(
+    call: Callable[[], object], before: Callable[[], object] | None, *, quiet: bool
+) -> tuple[float, float]:
+    """Seconds of a call, and the processor's; the last window's if none of `TRIES` was quiet."""
+    for _ in range(TRIES if quiet else 1):
+        if before is not None:
+            before()
+        busy, started, cpu, n_calls, seconds = _busy(), perf_counter(), process_time(), 0, 0.0
+        while not n_calls or (quiet and before is None and seconds < WINDOW):
+            call()
+            _wait_for_gpu()
+            n_calls, seconds = n_calls + 1, perf_counter() - started
+        ours = process_time() - cpu
+        if _busy() - busy - ours < OTHERS_CORES * seconds:
+            break
+    return seconds / n_calls, ours / n_calls
+
+
+def _busy() -> float:
+    """Seconds that all cores together have worked since the machine began."""
+    user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + irq + softirq) / 100
 
 
 def _wait_for_gpu() -> None:
@@ -66,7 +120,7 @@ class Claim:
 
 
 def claim(
-    times: Times,
+    times: Mapping[str, list[float]],
     *,
     group: str,
     what: str,
@@ -80,6 +134,8 @@ def claim(
     ratios = np.asarray(times[over]) / np.asarray(times[under])
     low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
     shown = ", ".join(f"{name} {milliseconds(times[name]):,.1f} ms" for name in (over, under))
+    if isinstance(times, Times):
+        shown += f" (CPU {milliseconds(times.cpu[over]):,.1f}, {milliseconds(times.cpu[under]):,.1f})"
     return Claim(
         group=group,
         what=what,

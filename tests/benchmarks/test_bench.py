@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import resident, training, weather_step
+from tests.benchmarks import cold, resident, training, weather_step
 from tests.benchmarks.bench import MEASUREMENTS, document, table
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
@@ -39,7 +39,7 @@ def test_every_measurement_is_there() -> None:
     assert all((folder / f"{name}.py").is_file() for name in MEASUREMENTS)
 
 
-@pytest.mark.parametrize("module", [training, resident, weather_step])
+@pytest.mark.parametrize("module", [cold, training, resident, weather_step])
 def test_it_runs_at_a_small_size(module: object) -> None:
     claims = module.measure(True)
     assert all(found.ratio > 0 for found in claims)

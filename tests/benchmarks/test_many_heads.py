@@ -4,7 +4,14 @@ import torch
 
 from readouts.tokens.prepared import TokenPreparation
 from tests.benchmarks.attention_step import STEPS, draw_tokens
-from tests.benchmarks.many_heads import draw_runs, measure, step
+from tests.benchmarks.many_heads import (
+    PRODUCTS_A_CLIP,
+    draw_runs,
+    flops_of,
+    measure,
+    products_alone,
+    step,
+)
 
 
 def test_other_readouts_change_no_more_than_rounding() -> None:
@@ -25,4 +32,11 @@ def test_other_readouts_change_no_more_than_rounding() -> None:
 
 
 def test_it_measures() -> None:
-    assert [claim.target for claim in measure(small=True)] == [4.0, None]
+    assert [claim.target for claim in measure(small=True)] == [0.65, None, None, None]
+
+
+def test_flops_are_those_of_all_threads() -> None:
+    tokens = draw_tokens(small=True)
+    n_clips, n_steps, n_tokens, n_channels = tokens.shape
+    expected = 2 * PRODUCTS_A_CLIP * n_clips * 5 * n_steps * n_tokens * n_channels
+    assert flops_of(lambda: products_alone(tokens, 5)) == expected

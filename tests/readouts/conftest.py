@@ -22,6 +22,15 @@ from readouts.training.settings import configure
 SETTINGS = ["steps=40", "minival_every=10", "batch=16", "lr=0.05", "width=16", "heads=2", "dropout=0.1"]
 
 
+_NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=_NEEDS_GPU)])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU, then the GPU if there is one."""
+    return torch.device(request.param)
+
+
 @pytest.fixture
 def settings() -> list[str]:
     """Those of the run."""

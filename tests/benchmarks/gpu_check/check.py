@@ -203,14 +203,3 @@ class Check:
         yield
         if self.on_gpu:
             row["peak GB"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)
-
-
-@contextmanager
-def float32_products(*, tf32: bool) -> Iterator[None]:
-    """Products and convolutions of float32 in full, or of inputs rounded to ten bits."""
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
-            yield
-    finally:
-        torch.set_float32_matmul_precision("highest")

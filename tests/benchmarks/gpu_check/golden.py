@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.benchmarks.gpu_check.check import Check, float32_products
+from readouts.tasks.base import PRECISIONS
+from readouts.training.arithmetic import training_arithmetic
+from tests.benchmarks.gpu_check.check import Check
 
 ROOT = Path(__file__).parents[3]
 FAMILIES = "tests/featcache/backbones/families"
@@ -30,13 +32,13 @@ def shared() -> Path | None:
 
 
 def measure(check: Check) -> None:
-    """Worst error of all heads in float32 and TF32, and the suite's golden tests of backbones."""
+    """Worst error of all heads in each precision, and the suite's golden tests of backbones."""
     folder = shared()
     if folder is None:
         check.note("golden files", "not at hand: set SCIVID_SHARED to the folder that holds golden/")
         return
-    for name in ("float32", "tf32"):
-        with check.guarded(f"heads, {name}"), float32_products(tf32=name == "tf32"):
+    for name in PRECISIONS:
+        with check.guarded(f"heads, {name}"), training_arithmetic(name):
             _heads(check, name, folder / "golden" / "reference")
     with check.guarded("backbones"):
         _backbones(check, folder)

@@ -12,7 +12,8 @@ import torch
 
 from featcache.system.device import device_name
 from featcache.system.versions import version_of
-from tests.benchmarks.gpu_check.check import Check, float32_products
+from readouts.training.arithmetic import training_arithmetic
+from tests.benchmarks.gpu_check.check import Check
 
 PACKAGES = (
     "scivid", "torch", "numpy", "transformers", "zarr", "numcodecs", "array-record", "simplejpeg", "fastcrc",
@@ -44,7 +45,7 @@ def measure(check: Check) -> None:
 def _product(check: Check, name: str, dtype: torch.dtype) -> None:
     side = 256 if check.small else 8192
     a, b = torch.randn(2, side, side, device=check.device).to(dtype)
-    with float32_products(tf32=name == "tf32"):
+    with training_arithmetic(name):
         ms = check.row_ms(lambda: a @ b, n=6)
     check.note(f"matrix product {name}, TFLOP/s", round(2 * side**3 / ms / 1e9, 3))
 

@@ -19,7 +19,7 @@ from featcache.manifest import load_manifest
 from featcache.spec import TokenGrid
 from readouts.features.splits import FeatureSplit, split_of
 from readouts.tasks import load_task
-from readouts.tasks.base import Task
+from readouts.tasks.base import PRECISIONS, Task
 from readouts.tasks.classification import Classification
 from readouts.tasks.tracking import Tracking
 from readouts.tokens.prepared import TokenPreparation
@@ -27,7 +27,7 @@ from readouts.training.arithmetic import training_arithmetic
 from readouts.training.run import Run
 from readouts.training.step import TrainState, build_preparation, take_step
 from tests.benchmarks.attention_step import PlainAttention
-from tests.benchmarks.gpu_check.check import Check, float32_products
+from tests.benchmarks.gpu_check.check import Check
 from tests.benchmarks.gpu_check.features import write_features
 
 N_TOGETHER = 16
@@ -174,9 +174,9 @@ def _alone(check: Check, bench: Bench) -> dict[str, object]:
         row["ms a step"] = check.row_ms(lambda: bench.step(states), n=n)
     row["launching, ms"] = check.launch_ms(lambda: bench.step(states), n=2)
     row["launches"] = launches_of(check, lambda: bench.step(states))
-    if check.on_gpu:
-        with float32_products(tf32=True):
-            row["ms a step, TF32"] = check.row_ms(lambda: bench.step(states), n=n)
+    for precision in PRECISIONS[1:]:
+        with training_arithmetic(precision):
+            row[f"ms a step, {precision}"] = check.row_ms(lambda: bench.step(states), n=n)
     row["same bits when repeated"] = same = bench.trained(1) == bench.trained(1)
     check.compare(f"{bench.case.kind}: the same bits when repeated", float(same), target=1.0)
     return row
@@ -215,8 +215,8 @@ def _textbook(check: Check, bench: Bench) -> dict[str, object]:
         "ours, ms": ours,
         "textbook, float32, ms": check.row_ms(textbook, n=n, warm_up=1),
     }
-    with float32_products(tf32=True):
-        row["textbook, TF32, ms"] = check.row_ms(textbook, n=n, warm_up=1)
+    with training_arithmetic("tf32"):
+        row["textbook, tf32, ms"] = check.row_ms(textbook, n=n, warm_up=1)
     with torch.autocast(check.device.type, torch.bfloat16):
         row["textbook, bfloat16 autocast, ms"] = check.row_ms(textbook, n=n, warm_up=1)
     slow = float(str(row["textbook, float32, ms"]))

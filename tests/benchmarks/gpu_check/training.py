@@ -43,7 +43,7 @@ def measure(check: Check) -> None:
 
 
 def _fed(check: Check, folder: Path) -> None:
-    steps, batch, n_clips = (6, 2, 8) if check.small else (80, 32, 512)
+    steps, batch, n_clips = (6, 2, 8) if check.small else (160, 32, 512)
     grid = TokenGrid(steps=8, rows=14, columns=14, channels=1024)
     if check.small:
         grid = TokenGrid(steps=4, rows=2, columns=2, channels=32)
@@ -124,7 +124,7 @@ def _certified(check: Check, folder: Path) -> None:
     data, cache = folder / "data", folder / "features"
     synthetic.generate(TASK, data, profile={"train": 8, "val": 8} if check.small else "tiny", seed=0)
     for role in ("train", "val"):
-        job = job_of(CERTIFIED, check.device, check.dtype, role)
+        job = job_of(check, CERTIFIED, role)
         extract(job, machine_of(check), data_dir=data, cache_dir=cache)
     splits = open_task_splits(cache, TASK, CERTIFIED, roles=("train", "val"))
     run = _run(check, splits, steps=2 if check.small else 10, batch=2 if check.small else 16)

@@ -26,7 +26,7 @@ def bring(place: object, cache: Path, *accepted: str, said: list[str] | None = N
 
 def seen(cache: Path) -> list[Path]:
     """What any other command finds in a cache."""
-    return [*named([cache])] if list(cache.rglob("*.zarr")) else []
+    return named([cache]) if list(cache.rglob("*.zarr")) else []
 
 
 def without_index(bundle: Path) -> dict[str, bytes]:
@@ -139,7 +139,7 @@ def test_the_licence_of_gated_weights_has_to_be_accepted(
     address = serve(site, tmp_path / "bundle")
     for accepted in ((), ("Apache-2.0",)):
         with pytest.raises(
-            CallError, match=r'DINOv3 License \(https://.*--accept-licence "DINOv3 License"\. Nothing'
+            CallError, match=r'DINOv3 License \(https://.*--accept-licence "DINOv3 License"\. Nothing but'
         ):
             bring(address, tmp_path / "cache", *accepted)
     assert {path for path, _ in site.asked} == {"/lab/bundle.json"} and not (tmp_path / "cache").exists()
@@ -190,6 +190,33 @@ def test_what_a_killed_import_left_is_tidied(bundle: Path, tmp_path: Path) -> No
         (coming / str(n) / left).write_bytes(b"half")
     (bundle / name).write_bytes(content)
     bring(bundle, cache)
+    assert tree(cache) == without_index(bundle)
+
+
+def test_no_store_is_seen_before_its_targets(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between any two renames, of a bundle that lists its stores first."""
+    index, _ = json_unsealed((bundle / "bundle.json").read_bytes())
+    index["folders"].reverse()
+    (bundle / "bundle.json").write_bytes(json_sealed(index))
+    rename, cache = Path.rename, tmp_path / "cache"
+
+    class KilledError(BaseException):
+        pass
+
+    def once(path: Path, to: Path) -> Path:
+        rename(path, to)
+        raise KilledError
+
+    monkeypatch.setattr(Path, "rename", once)
+    for n_seen in range(1, 5):
+        with pytest.raises(KilledError):
+            bring(bundle, cache)
+        assert len(seen(cache)) == n_seen
+        for store in find_stores(cache):
+            assert store.targets is not None
+    assert bring(bundle, cache).n_there == 2
     assert tree(cache) == without_index(bundle)
 
 

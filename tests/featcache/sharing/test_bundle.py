@@ -1,7 +1,8 @@
 """An index there and back; and every lie that one may tell."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,29 @@ def test_every_byte_of_the_index_is_under_its_seal() -> None:
     for nonsense in (b"", b"[]", b"[" * 100_000, content[: len(content) // 2]):
         with pytest.raises(DamagedFileError):
             bundle_from(nonsense, "there")
+
+
+def _nodes(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The way to every value below a node."""
+    for key in node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ():
+        yield (*path, key)
+        yield from _nodes(node[key], (*path, key))
+
+
+def test_whatever_stands_anywhere_is_taken_or_refused() -> None:
+    """Other values in every place: no other error, and nothing that is not printable or a path of ours."""
+    document, _ = json_unsealed(BUNDLE.to_bytes())
+    for way in _nodes(document):
+        for value in (None, 0, -1, 10**40, 0.5, True, "", "x/y", "\x1b", "../..", [], {}, [[]], {"a": 1}):
+            changed = json.loads(json.dumps(document))
+            node = changed
+            for key in way[:-1]:
+                node = node[key]
+            node[way[-1]] = value
+            with suppress(DamagedFileError):
+                found = bundle_from(json_sealed(changed), "there")
+                assert all(".." not in path for path, _ in found.files())
+                assert found.origin.isprintable() and all(str(one).isprintable() for one in found.terms)
 
 
 @pytest.mark.parametrize(

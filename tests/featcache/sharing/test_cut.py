@@ -42,6 +42,11 @@ def test_of_more_views_some_stay_drawn(stores: dict[str, FeatureStore], tmp_path
     assert header.parts["views"] == {"n_views": 2, "seed": 5, "augmentation": {"flip": 0.5}}
     assert header.attrs["exactness"] == "2 frozen views, rounded to int8"
     assert header.fingerprint == fingerprint(header.parts)
+    write(tmp_path / "three", tmp_path / "two", Cut(n_views=2))
+    part = open_features(next((tmp_path / "two").glob("*/*/tiny-*")))
+    for view in (0, 1):
+        found, wanted = (one.read([0, 6], views=view, layer=LAYERS[0]) for one in (part, store))
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_evaluation_keeps_its_view_and_what_is_not_there_is_refused(

@@ -9,11 +9,12 @@ import pytest
 
 from featcache.errors import StoreError
 from featcache.sharing import export as module
+from featcache.sharing.bundle import CERTIFICATE
 from featcache.sharing.cut import Cut
-from featcache.sharing.export import CERTIFICATE
 from featcache.sharing.golden import golden_of
 from featcache.sharing.sources import read_bundle
 from featcache.store.feature_store import FeatureStore, open_features
+from featcache.system.changes import changed_since
 from featcache.system.fetch import sha256_of
 from featcache.system.sealed import json_unsealed
 from readouts.certify import certificate
@@ -52,6 +53,8 @@ def test_nothing_tells_of_this_machine(bundle: Path, tmp_path: Path) -> None:
     assert header.skipped_rows == {4: "a.bin, clip 4: broken"}
     assert header.provenance["clip_list"] == {"name": "clips.csv", "path": "", "sha256": "00" * 32}
     assert header.provenance["software"] == {"torch": "2.13"}
+    # Nor is a file of that name looked for where the bundle is used.
+    assert changed_since(header.provenance["clip_list"]) is None
 
 
 def test_private_words_that_must_stay_are_told(stores: dict[str, FeatureStore], tmp_path: Path) -> None:

@@ -64,6 +64,18 @@ def test_stores_that_become_the_same_are_refused(stores: dict[str, FeatureStore]
     assert not (tmp_path / "bundle").exists()
 
 
+def test_targets_of_one_name_and_other_values_are_refused(
+    stores: dict[str, FeatureStore], tmp_path: Path
+) -> None:
+    other = make_store(tmp_path / "other", "val", n_clips=5, backbone="second", labels=(1, 1, 1, 0, 2))
+    assert other.targets is not None and stores["val"].targets is not None
+    assert other.targets.path.name == stores["val"].targets.path.name
+    with pytest.raises(
+        StoreError, match="are of several caches, whose targets have one name and other values"
+    ):
+        parts_of([stores["val"].path, other.path], cut=Cut())
+
+
 def test_what_cannot_tell_damage_or_its_place_is_refused(
     stores: dict[str, FeatureStore], tmp_path: Path
 ) -> None:

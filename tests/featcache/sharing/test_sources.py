@@ -38,6 +38,7 @@ def test_the_index_comes_from_a_folder_or_an_address(bundle: Path, site: Site) -
     for place in (bundle / "bundle.json", address, f"{address}/", f"{address}/bundle.json"):
         assert read_bundle(str(place)) == index
     assert open_source(address).origin == f"{address}/bundle.json"
+    assert open_source(f"{address}/mybundle.json").origin == f"{address}/mybundle.json/bundle.json"
 
 
 @pytest.mark.parametrize("place", ["ftp://example.org/x", "s3://bucket/x"])

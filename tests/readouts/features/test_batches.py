@@ -187,6 +187,9 @@ def test_batches_on_the_way_to_a_gpu_wait_for_their_marks_and_buffers_for_theirs
         def __enter__(self) -> None: ...
         def __exit__(self, *_: object) -> None: ...
 
+        def synchronize(self) -> None:
+            calls.append("settled")
+
         def wait_event(self, event: "Event") -> None:
             calls.append(f"{event.number} awaited")
 
@@ -219,6 +222,7 @@ def test_batches_on_the_way_to_a_gpu_wait_for_their_marks_and_buffers_for_theirs
     assert [call for call in calls if call.endswith("awaited")] == [f"{2 * n + 1} awaited" for n in range(8)]
     assert [call for call in calls if call.endswith("free")] == [f"buffer of {2 * n} free" for n in range(4)]
     assert calls.count("kept") == 2 * 8
+    assert calls.index("settled") == len(calls) - 1
 
 
 def test_a_batch_that_is_preloaded_is_not_read_and_others_are(make_split) -> None:

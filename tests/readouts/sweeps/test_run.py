@@ -20,6 +20,7 @@ import torch
 from featcache.errors import CallError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
+from readouts.features.preloading import Preloads
 from readouts.results.table import SCHEMA, load_results, table_path
 from readouts.sweeps import run as sweep
 from readouts.sweeps.grid import parse_grid
@@ -125,6 +126,26 @@ def test_a_pass_that_failed_is_out_of_memory_before_its_runs_are_tried_alone(
     monkeypatch.setattr(sweep, "train_together", short_of_memory)
     found = swept(folders, TINY + "readout=linear seed=0,1")
     assert (len(held), len(found.rows), found.failures) == (1, 2, [])
+
+
+def test_what_is_preloaded_is_kept_for_all_passes_and_given_up_for_want_of_memory(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a device that preloads unasked, a GPU; here a CPU that was told to."""
+    monkeypatch.setattr(sweep, "Preloads", lambda device: Preloads(device, "yes"))
+    train_together, before = sweep.train_together, list[int]()
+
+    def counted(runs: Sequence[Run], *, preloads: Preloads, **options: Any) -> list[dict[str, Any]]:
+        before.append(len(preloads._held))
+        if len(before) == 2:
+            raise torch.OutOfMemoryError
+        return train_together(runs, preloads=preloads, **options)
+
+    monkeypatch.setattr(sweep, "train_together", counted)
+    found = swept(folders, TINY.replace("batch=8", "batch=4,6,8") + "readout=linear seed=0,1")
+    assert (len(found.rows), found.failures) == (6, [])
+    # Training and val of the first pass; the second fails and is tried again run by run.
+    assert before == [0, 2, 0, 2, 2]
 
 
 def test_a_run_that_diverges_takes_nothing_with_it(folders: Folders) -> None:

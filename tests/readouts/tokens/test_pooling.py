@@ -8,7 +8,7 @@ from torch import Tensor
 
 from featcache.resampling import temporal_matrix
 from readouts.tokens.implicit import TemporalResize
-from readouts.tokens.pooling import Pooled, PoolingQuery, attend, pool
+from readouts.tokens.pooling import Pooled, PoolingQuery, attend, pool, pool_projected, turns
 from readouts.tokens.prepared import PreparedTokens, prepared
 
 B, T, N, C = 3, 4, 5, 12
@@ -135,3 +135,45 @@ def test_attend_is_attention_over_written_tokens() -> None:
     pooled, mass = attend(tokens.standardised, query.keys, query.offset)
     torch.testing.assert_close(pooled, torch.einsum("bkun,bunc->bkc", weights, written))
     torch.testing.assert_close(mass, weights.sum(-1))
+
+
+def test_queries_of_each_clip_find_what_softmax_gives(device: torch.device) -> None:
+    query, keys, values = (draw(2, 3, n, 5, seed=n).float().to(device).requires_grad_() for n in (4, 7, 7))
+    found = pool_projected(query, keys, values)
+    weights = (query.double() @ keys.double().mT).softmax(dim=-1)
+    expected = weights @ values.double()
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+    slope = draw(2, 3, 4, 5, seed=9).to(device)
+    ours = torch.autograd.grad(found, (query, keys, values), slope.float())
+    theirs = torch.autograd.grad(expected, (query, keys, values), slope)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("n_tokens", [7, 2**24])
+def test_every_clip_and_head_has_its_turn_once(one_by_one: bool, n_tokens: int) -> None:
+    seen = torch.zeros(5, 3)
+    for clips, heads in turns((5, 3, 4, 8), n_tokens, one_by_one=one_by_one):
+        seen[clips, heads] += 1
+    assert (seen == 1).all()
+
+
+def test_a_pass_on_a_device_is_the_one_on_a_cpu(device: torch.device) -> None:
+    """Forward and backward, by clips there and here."""
+    found = []
+    for where in (torch.device("cpu"), device):
+        query = make_query(8, 3, 1)
+        keys, offset = (part.detach().to(where).requires_grad_() for part in (query.keys, query.offset))
+        tokens = batch("linear", 8)
+        assert isinstance(tokens.native, Tensor) and tokens.matrix is not None
+        resize = TemporalResize.by(tokens.matrix.cpu())
+        moved = TemporalResize(
+            matrix=resize.matrix.to(where), lags=tuple(lag.to(where) for lag in resize.lags)
+        )
+        asked = PoolingQuery(keys=keys, offset=offset)
+        (pooled,) = pool(PreparedTokens(tokens.native.to(where), moved), [asked])
+        (pooled.tokens.sum() + pooled.mass.square().sum()).backward()
+        found.append([pooled.tokens.detach().cpu(), keys.grad.cpu(), offset.grad.cpu()])  # type: ignore[union-attr]
+    for here, there in zip(*found, strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-5)

@@ -43,3 +43,14 @@ def test_runs_side_by_side_score_as_alone(run: Run, tmp_path: Path) -> None:
         for kind, values in alone.outputs.items():
             np.testing.assert_array_equal(values, together[name].outputs[kind])
     assert together["1"].scores != together["2"].scores
+
+
+def test_scores_of_a_device_are_those_of_a_cpu(run: Run, device: torch.device) -> None:
+    found = []
+    for where in (CPU, device):
+        prepare, heads = build_preparation(run), TrainState(run, where).readouts
+        (of_run,) = score({"a": heads}, run, "val", prepare.to(where), where, progress=silent).values()
+        found.append(of_run)
+    here, there = found
+    for kind, outputs in here.outputs.items():
+        np.testing.assert_allclose(there.outputs[kind], outputs, rtol=1e-4, atol=1e-5)

@@ -1,6 +1,6 @@
 """A run at one step: what its seed decides, and what a step does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -28,11 +28,15 @@ from readouts.heads import (
 )
 from readouts.heads.layers import Dropout
 from readouts.tasks import load_task
+from readouts.tasks.base import Task
+from readouts.tasks.forecast import Forecast
+from readouts.tasks.tracking import Tracking
 from readouts.tokens.implicit import TemporalResize
-from readouts.tokens.prepared import PreparedTokens, QuantizedTokens, TokenPreparation
+from readouts.tokens.prepared import Native, PreparedTokens, QuantizedTokens, TokenPreparation
 from readouts.training.arithmetic import training_arithmetic
-from readouts.training.optim import ReferenceAdamW, WarmupCosine
+from readouts.training.optim import ReferenceAdamW, WarmupCosine, step_together
 from readouts.training.run import Run
+from readouts.training.stack import Stack, in_stacks, losses_of
 from readouts.training.step import (
     TrainState,
     backward,
@@ -85,45 +89,105 @@ def test_a_step_changes_all_that_is_learned_and_nothing_of_the_process(run: Run,
     assert torch.equal(torch.random.get_rng_state(), drawn)
 
 
-def steps_of_all_heads(device: torch.device) -> Iterator[tuple[str, Tensor]]:
-    """The loss of a second step of every kind of head, taken on tokens of both kinds by a task's loss."""
-    manifest = load_manifest()
-    tracking = replace(load_task("stir", manifest), n_frames=4)
-    forecast = replace(load_task("weatherbench2", manifest), rows=9, columns=18, n_frames=2)
-    zeros = partial(torch.zeros, device=device)
-    tracks = {"queries": zeros(6, 3, 2), "query_mask": zeros(6, 3, 1), "coords": zeros(6, 4, 3, 2)}
-    tracks |= {name: zeros(6, 4, 3, 1) for name in ("visible", "target_mask")}
-    fields = {"last": zeros(6, 9, 18, 3), "future": zeros(6, 2, 9, 18, 3)}
-    labels = {"labels": zeros(6, 7, dtype=torch.uint8)}
-    tasks = {
-        "vector": (load_task("flyvsfly", manifest), labels, {"width": 16, "heads": 2}),
-        "tracks": (tracking, tracks, {"n_frames": 4, "temporal_tiles": 2, "width": 16, "heads": 2}),
-        "fields": (
-            forecast,
-            fields,
-            {"n_frames": 2, "out_rows": 9, "out_columns": 18, "features": 8, "head_channels": 8},
-        ),
-    }
-    prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear").to(device)
-    prepare._resize = TemporalResize(matrix=prepare.matrix, lags=(prepare.matrix, prepare.matrix[:, :1]))
-    for kind, of in HEADS.items():
-        task, targets, settings = tasks[of.gives]
-        own = {name: value for name, value in settings.items() if name in settings_of(kind)}
-        head = build_head(kind, channels=8, steps=4, n_outputs=7, rows=2, columns=4, **own).to(device)
-        optimizer = ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3, clip_update=1.0)
-        quantized = QuantizedTokens(values=zeros(6, 2, 8, 8, dtype=torch.int8), scales=zeros(6, 2, 8))
-        for tokens in (zeros(6, 2, 8, 8, dtype=torch.float16), quantized):
-            for watched in (False, True):
-                with watching() if watched else nullcontext():
-                    losses = backward(
-                        {kind: head},
-                        prepare(tokens),
-                        task.inputs(targets),
-                        lambda _, outputs, task=task, targets=targets: task.loss(outputs, targets),
-                    )
-                    optimizer.step()
-                    optimizer.zero_grad()
-            yield kind, losses[kind]
+TASKS = ("flyvsfly", "calms21", "stir", "typhoon", "weatherbench2")
+Draw = Callable[..., Tensor]
+"""Makes values of a shape."""
+
+
+def task_with_targets(name: str, draw: Draw) -> tuple[Task, dict[str, Tensor], dict[str, Any]]:
+    """A task on small frames, targets of six clips, and settings of small heads."""
+    task = load_task(name, load_manifest())
+    sizes: dict[str, Any] = {"width": 16, "heads": 2, "dropout": 0.1}
+    if isinstance(task, Tracking):
+        masks = {name: draw(6, 4, 3, 1) > 0 for name in ("visible", "target_mask")}
+        targets = {"queries": draw(6, 3, 2), "query_mask": draw(6, 3, 1) > 0, "coords": draw(6, 4, 3, 2)}
+        return replace(task, n_frames=4), targets | masks, {**sizes, "n_frames": 4, "temporal_tiles": 2}
+    if isinstance(task, Forecast):
+        targets = {"last": draw(6, 9, 18, 3), "future": draw(6, 2, 9, 18, 3)}
+        sizes = {"n_frames": 2, "out_rows": 9, "out_columns": 18, "features": 8, "head_channels": 8}
+        return replace(task, rows=9, columns=18, n_frames=2), targets, sizes
+    values = draw(6, task.n_outputs)
+    return task, {"labels": (values > 0).to(torch.uint8), "future": values}, sizes
+
+
+def steps_of_all_heads(
+    device: torch.device, draw: Draw, tokens: Sequence[Native], clip: float | None = 1.0
+) -> Iterator[tuple[str, str, list[Tensor]]]:
+    """Task, kind and what was learned in a step on each of `tokens`, of two equal heads of every kind."""
+    prepare = TokenPreparation(steps_in=2, steps_out=4, method="linear")
+    resize = TemporalResize.by(prepare.matrix)
+    prepare = prepare.to(device)
+    prepare._resize = TemporalResize(matrix=prepare.matrix, lags=tuple(lag.to(device) for lag in resize.lags))
+    for name in TASKS:
+        task, targets, settings = task_with_targets(name, draw)
+        for kind in [kind for kind, of in HEADS.items() if of.gives == task.takes]:
+            own = {setting: value for setting, value in settings.items() if setting in settings_of(kind)}
+            shape = {"channels": 8, "steps": 4, "n_outputs": task.n_outputs, "rows": 2, "columns": 4}
+            heads = {
+                i: build_head(kind, **shape, generator=seeded(i), **own).to(device)  # type: ignore[arg-type]
+                for i in range(2)
+            }
+            optimizers = [
+                ReferenceAdamW(head.parameters(), schedule=lambda update: 1e-3, clip_update=clip)
+                for head in heads.values()
+            ]
+            units = in_stacks(heads, {0: "", 1: ""}, device)
+            for native in tokens:
+                if device.type != "meta":
+                    for i, head in heads.items():
+                        head.draw_dropout_from(torch.Generator(device).manual_seed(i))
+                for watched in (False, True):
+                    with watching() if watched and device.type == "meta" else nullcontext():
+                        backward(
+                            units,
+                            prepare(native),
+                            task.inputs(targets),
+                            partial(losses_of, lambda outputs, of=task, to=targets: of.loss(outputs, to)),
+                        )
+                        for unit in units.values():
+                            if isinstance(unit, Stack):
+                                unit.hand_out_gradients()
+                        step_together(optimizers)
+                        for optimizer in optimizers:
+                            optimizer.zero_grad()
+            yield name, kind, [p.detach().clone() for head in heads.values() for p in head.parameters()]
+
+
+def quantized(device: torch.device, draw: Draw) -> QuantizedTokens:
+    values = (20 * draw(6, 2, 8, 8)).round().to(torch.int8)
+    return QuantizedTokens(values=values, scales=draw(6, 2, 8).abs())
+
+
+def every_step_on_meta(clip: float | None = 1.0) -> set[tuple[str, str]]:
+    """Task and kind of all that took their steps where there are no numbers."""
+    meta = torch.device("meta")
+    draw = partial(torch.zeros, device=meta)
+    tokens = [draw(6, 2, 8, 8).half(), quantized(meta, draw)]
+    steps = list(steps_of_all_heads(meta, draw, tokens, clip))
+    assert all(weight.is_meta for _, _, weights in steps for weight in weights)
+    return {(name, kind) for name, kind, _ in steps}
+
+
+N_STEPS = 3 * 4 + 2 + 1
+"""Three tasks of vectors and four heads of them, two heads of tracks, one of fields."""
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_has_the_same_bits_each_time(device: torch.device, precision: str) -> None:
+    def learned() -> list[tuple[str, str, list[Tensor]]]:
+        generator = seeded(3)
+
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(device)
+
+        tokens = [draw(6, 2, 8, 8).half(), quantized(device, draw)]
+        return list(steps_of_all_heads(device, draw, tokens))
+
+    with training_arithmetic(precision):
+        first, second = learned(), learned()
+    assert len(first) == N_STEPS
+    for (task, kind, ours), (_, _, again) in zip(first, second, strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(ours, again, strict=True)), (task, kind)
 
 
 ADDS_BY_ATOMICS = """
@@ -189,8 +253,7 @@ def test_rounded_products_change_a_step_by_their_rounding(
 
 def test_no_kernel_of_a_step_adds_in_an_order_of_its_own() -> None:
     with Recorded() as recorded:
-        kinds = {kind for kind, _ in steps_of_all_heads(torch.device("meta"))}
-    assert kinds == HEADS.keys()
+        assert len(every_step_on_meta()) == N_STEPS
     assert {"convolution_backward", "_softmax_backward_data", "_fused_adamw_"} <= recorded.names
     assert recorded.names & {*ADDS_BY_ATOMICS.split()} == set()
 
@@ -234,13 +297,12 @@ def watching() -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_step_neither_waits_for_its_device_nor_mixes_two(precision: str) -> None:
+def test_a_step_neither_waits_for_its_device_nor_mixes_two(precision: str, clip: float | None) -> None:
     """On `meta`, which has no numbers and, as a GPU, is another device than the one of a forgotten tensor."""
     with training_arithmetic(precision):
-        losses = list(steps_of_all_heads(torch.device("meta")))
-    assert {kind for kind, _ in losses} == HEADS.keys()
-    assert all(loss.device.type == "meta" for _, loss in losses)
+        assert len(every_step_on_meta(clip)) == N_STEPS
 
 
 def test_the_optimiser_is_given_what_the_recipe_says(run: Run) -> None:

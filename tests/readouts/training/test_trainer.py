@@ -14,6 +14,7 @@ from featcache.errors import StoreError, TrainingError
 from readouts.features.batches import Batch
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.classification import Classification
+from readouts.training.arithmetic import training_arithmetic
 from readouts.training.optim import ReferenceAdamW
 from readouts.training.run import Run
 from readouts.training.step import build_preparation, take_step
@@ -156,3 +157,29 @@ def test_a_run_that_has_ended_keeps_its_weights_alone(run: Run, batch: Batch, tm
     assert again.was_trained
     for name, weight in again.state.heads.named_parameters():
         assert torch.equal(weight, ended[name])
+
+
+def test_a_killed_run_goes_on_bit_for_bit(
+    run: Run, batch: Batch, tmp_path: Path, device: torch.device
+) -> None:
+    """Dropout, moments and clip included."""
+    clipped = replace(run, recipe=replace(run.recipe, clip_update=1e-3, warmup=0))
+    prepare = build_preparation(clipped).to(device)
+    tokens, targets = batch.tokens.to(device), {"labels": batch.targets["labels"].to(device)}
+
+    def steps(trainer: Trainer, n: int) -> None:
+        with training_arithmetic():
+            for _ in range(n):
+                take_step([trainer.state], prepare(tokens), targets)
+
+    whole, killed = (Trainer(clipped, RunFolder(tmp_path / name), device) for name in ("whole", "killed"))
+    steps(whole, 4)
+    steps(killed, 2)
+    killed.curve.add({"step": 0, "readout": kind} for kind in run.readouts)
+    killed.curve.add({"step": 2, "readout": kind} for kind in run.readouts)
+    killed._save()
+    resumed = Trainer(clipped, killed.folder, device)
+    assert resumed.step == 2
+    steps(resumed, 2)
+    expected = dict(whole.state.heads.named_parameters())
+    assert all(torch.equal(weight, expected[name]) for name, weight in resumed.state.heads.named_parameters())
