@@ -21,6 +21,9 @@ INDEX = "bundle.json"
 MOST_INDEX_BYTES = 2**28
 """An index is read whole; one of a million files takes a hundred MB."""
 
+CERTIFICATE = "certificate.json"
+"""What stage two keeps with a store: layer -> verdict. It is carried, and never judged here."""
+
 FORMAT = 1
 """Raised when older code could misread a bundle."""
 
@@ -110,7 +113,8 @@ class Terms:
             raise CallError("the terms of a licence hold what no terminal should be sent.")
 
     def __str__(self) -> str:
-        told = (self.restriction.upper(), self.source, self.citation and f"cite: {self.citation}")
+        first = "to be accepted first" if self.must_accept == "yes" else ""
+        told = (self.restriction.upper(), first, self.source, self.citation and f"cite: {self.citation}")
         return f"{self.of} {self.title}: licence {', '.join(filter(None, (self.licence, *told)))}"
 
 

@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from featcache.errors import DamagedFileError, ScividError, StoreError, few
 from featcache.fingerprint import SHORT
-from featcache.sharing.bundle import SharedFolder
-from featcache.sharing.export import CERTIFICATE
+from featcache.sharing.bundle import CERTIFICATE, SharedFolder
 from featcache.sharing.golden import compare
 from featcache.store.clip_table import CLIPS, PREVIEWS
 from featcache.store.feature_store import open_features

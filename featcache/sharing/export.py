@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError, few
-from featcache.sharing.bundle import INDEX, Bundle, Golden, SharedFile, SharedFolder, one_line
+from featcache.sharing.bundle import CERTIFICATE, INDEX, Bundle, Golden, SharedFile, SharedFolder, one_line
 from featcache.sharing.cut import copy_shard
 from featcache.sharing.golden import golden_of
 from featcache.sharing.parts import Part
@@ -37,9 +37,6 @@ from featcache.system.files import (
 )
 from featcache.system.sealed import json_sealed, json_unsealed
 from featcache.system.versions import version_of
-
-CERTIFICATE = "certificate.json"
-"""What stage two keeps with a store: layer -> verdict. It is carried, and never judged here."""
 
 SOFTWARE = ("scivid", "numpy", "pyarrow")
 """Packages whose versions a bundle keeps."""

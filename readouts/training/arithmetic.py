@@ -44,10 +44,14 @@ def training_arithmetic(precision: str = "float32") -> Iterator[None]:
         (cudnn, "benchmark", False),
         (cudnn, "allow_tf32", asked.gpu == "tf32"),
     ]
-    of_gpu: list[tuple[Any, str]] = [(cudnn, "conv"), (cudnn, "rnn"), (cuda, "matmul")]
-    of_cpu: list[tuple[Any, str]] = [(cpu, "matmul"), (cpu, "conv")]
-    wanted += [(getattr(backend, kind), "fp32_precision", asked.gpu) for backend, kind in of_gpu]
-    wanted += [(getattr(backend, kind), "fp32_precision", asked.cpu) for backend, kind in of_cpu]
+    by_new_name: list[tuple[Any, str, str]] = [
+        (cudnn, "conv", asked.gpu), (cudnn, "rnn", asked.gpu), (cuda, "matmul", asked.gpu),
+        (cpu, "matmul", asked.cpu), (cpu, "conv", asked.cpu),
+    ]  # fmt: skip
+    for backend, kind, value in by_new_name:
+        # Before torch 2.9 there are the old names alone, and what the new ones say is its default.
+        if hasattr(of := getattr(backend, kind, None), "fp32_precision"):
+            wanted.append((of, "fp32_precision", value))
     before = [(of, name, _known(partial(getattr, of, name))) for of, name, _ in wanted]
     matmul = _known(torch.get_float32_matmul_precision)
     try:

@@ -43,9 +43,16 @@ def losses_of(
     loss: Callable[[Float[Tensor, "*outputs"]], Float[Tensor, ""]],
     names: tuple[Name, ...],
     outputs: Float[Tensor, "*outputs"],
+    *,
+    one_by_one: bool = False,
 ) -> Float[Tensor, " n"]:
-    """The loss of each of the heads of these names, from what the head or stack of `in_stacks` gave."""
-    of_each: Tensor = vmap(loss)(outputs) if len(names) > 1 else loss(outputs)[None]
+    """The loss of each of the heads of these names, from what the head or stack of `in_stacks` gave.
+
+    `one_by_one` is for a loss that a user wrote, which need not be what `vmap` can turn into that of all.
+    """
+    if len(names) == 1:
+        return loss(outputs)[None]
+    of_each: Tensor = torch.stack([loss(of_one) for of_one in outputs]) if one_by_one else vmap(loss)(outputs)
     return of_each
 
 

@@ -15,6 +15,7 @@ instead, so there equal heads go as one (`readouts.training.stack`).
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
+from weakref import ref
 
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from featcache.system.threads import Item, Result, parallel_map
 from readouts.heads import build_head
 from readouts.heads.base import Found, Name, Readout, find_together
 from readouts.tasks.base import Recipe, Rows
+from readouts.tasks.from_file import FileTask
 from readouts.tokens.pooling import Pooled
 from readouts.tokens.prepared import PreparedTokens, TokenPreparation
 from readouts.training.optim import ReferenceAdamW, WarmupCosine, step_together
@@ -115,7 +117,8 @@ class Company:
 
     def __init__(self, states: Sequence[TrainState]) -> None:
         """Stack what can be stacked: heads of one kind and equal settings."""
-        self.states = list(states)
+        # Not held: a state holds its company, and a circle would keep both in a GPU's memory for a while.
+        self._states = [ref(state) for state in states]
         heads = {(i, kind): head for i, state in enumerate(states) for kind, head in state.readouts.items()}
         settings = {(i, kind): json.dumps(dict(states[i].run.readouts[kind])) for i, kind in heads}
         self.heads: dict[Names, Readout] = in_stacks(heads, settings, states[0].device)
@@ -124,24 +127,25 @@ class Company:
     def of(cls, states: Sequence[TrainState]) -> "Company":
         """That of the last step, if all of it is here and none was elsewhere since."""
         company = states[0].company
-        alike = company is not None and company.states == list(states)
-        if company is None or not alike or any(state.company is not company for state in states):
-            company = cls(states)
-            for state in states:
-                state.company = company
+        together = all(state.company is company for state in states)
+        if company is not None and together and [of() for of in company._states] == list(states):
+            return company
+        company = cls(states)
+        for state in states:
+            state.company = company
         return company
 
-    def update(self) -> None:
-        """Take one step down the gradients that are there."""
+    def update(self, states: Sequence[TrainState]) -> None:
+        """Take one step down the gradients that are there; `states` are its own."""
         for head in self.heads.values():
             if isinstance(head, Stack):
                 head.hand_out_gradients()
-        optimizers = [state.optimizer for state in self.states]
-        if self.states[0].device.type == "cpu":
+        optimizers = [state.optimizer for state in states]
+        if states[0].device.type == "cpu":
             parallel_map(ReferenceAdamW.step, optimizers)
         else:
             step_together(optimizers)
-        for state in self.states:
+        for state in states:
             state.optimizer.zero_grad()
             state.step += 1
 
@@ -166,13 +170,12 @@ def take_step(
             seed = (state.run.seed << 32) + state.step
             head.draw_dropout_from(torch.Generator(device).manual_seed(seed))
 
-    losses = backward(
-        company.heads,
-        tokens,
-        task.inputs(targets),
-        lambda names, outputs: losses_of(lambda of_one: task.loss(of_one, targets), names, outputs),
-    )
-    company.update()
+    def loss_of(names: Names, outputs: Tensor) -> Tensor:
+        own = isinstance(task, FileTask)
+        return losses_of(lambda of_one: task.loss(of_one, targets), names, outputs, one_by_one=own)
+
+    losses = backward(company.heads, tokens, task.inputs(targets), loss_of)
+    company.update(states)
     by_name = {
         name: loss
         for names, of_each in losses.items()

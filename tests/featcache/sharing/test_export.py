@@ -9,8 +9,8 @@ import pytest
 
 from featcache.errors import StoreError
 from featcache.sharing import export as module
+from featcache.sharing.bundle import CERTIFICATE
 from featcache.sharing.cut import Cut
-from featcache.sharing.export import CERTIFICATE
 from featcache.sharing.golden import golden_of
 from featcache.sharing.sources import read_bundle
 from featcache.store.feature_store import FeatureStore, open_features

@@ -28,6 +28,7 @@ def test_what_is_given_after_acceptance_has_to_be_accepted(stores: dict[str, Fea
     assert BACKBONES["dinov3_b"].release.gated  # type: ignore[union-attr]
     weights, _ = terms_of(header)
     assert (weights.must_accept, weights.licence) == ("yes", "DINOv3 License")
+    assert "licence DINOv3 License, to be accepted first, https://" in str(weights)
 
 
 def test_own_weights_are_as_their_file_says_and_none_need_none(stores: dict[str, FeatureStore]) -> None:

@@ -51,6 +51,18 @@ def test_inside_all_is_exact_and_repeatable() -> None:
     assert set(inside.values()) == {"ieee"}
 
 
+def test_a_torch_of_before_the_new_names_is_told_by_the_old_ones() -> None:
+    """In a process of its own: what lacks its new name here keeps what it was told by the old one."""
+    code = (
+        "import torch, types\nfrom readouts.training.arithmetic import training_arithmetic\n"
+        "torch.backends.mkldnn = types.SimpleNamespace()\n"
+        "with training_arithmetic('tf32'):\n"
+        "    assert torch.get_float32_matmul_precision() == 'high'\n"
+        "    assert torch.backends.cudnn.conv.fp32_precision == 'tf32'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.parametrize(
     "asked",
     [

@@ -1,13 +1,17 @@
 """Equal heads as one are the heads one by one, whatever befalls them, and make hardly more calls than one."""
 
+import gc
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
 from torch import Tensor
 
+from readouts.tasks.base import Rows
+from readouts.tasks.from_file import FileTask
 from readouts.training.run import Run
 from readouts.training.stack import Stack
 from readouts.training.step import TrainState, build_preparation, take_step
@@ -79,6 +83,35 @@ def test_stacked_runs_are_the_runs_alone(run: Run, stacked: None) -> None:
     stacks = [len(names) for names, head in together[0].company.heads.items() if isinstance(head, Stack)]
     assert sorted(stacks) == [3, 3, 4, 4], "three attention heads of one width, four of the others"
     assert_alike(weights_of(together), weights_of(alone))
+
+
+def test_a_loss_from_a_file_may_look_at_its_numbers(run: Run, stacked: None) -> None:
+    """Which no stack of heads has."""
+
+    def loss(outputs: Tensor, targets: Rows) -> Tensor:
+        return outputs.square().mean() * (2.0 if outputs.detach().sum().item() > 0 else 1.0)
+
+    parts = {field.name: getattr(run.task, field.name, "") for field in fields(FileTask)}
+    task = FileTask(**{**parts, "loss": loss})
+    together, alone = ([TrainState(replace(of, task=task), CPU) for of in runs_of(run)] for _ in range(2))
+    for step in range(2):
+        step_of(together, step)
+        for state in alone:
+            step_of([state], step)
+    assert_alike(weights_of(together), weights_of(alone))
+
+
+def test_runs_that_have_ended_are_gone_at_once(run: Run, stacked: None) -> None:
+    """With their weights in a GPU's memory."""
+    states = [TrainState(of, CPU) for of in runs_of(run)]
+    step_of(states, 0)
+    gone = [ref(state) for state in states]
+    gc.disable()
+    try:
+        states.clear()
+        assert [of() for of in gone] == [None] * 4
+    finally:
+        gc.enable()
 
 
 def test_runs_may_join_late_and_leave(run: Run, stacked: None) -> None:
