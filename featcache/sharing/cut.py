@@ -125,7 +125,7 @@ def _chunks(
             path = store.path / shard_key(array, shard)
             try:
                 with naming(path):
-                    file.copy_into(source, buffer, verify=True)
+                    file.fill(source, buffer, verify=True)
             except DamagedShard as problem:
                 raise _damaged(path, problem) from None
         yield tuple(buffers)

@@ -29,6 +29,8 @@ class Times(dict[str, list[float]]):
     def __init__(self, rivals: Mapping[str, object]) -> None:
         super().__init__({name: [] for name in rivals})
         self.cpu: dict[str, list[float]] = {name: [] for name in rivals}
+        self.loud: dict[str, int] = dict.fromkeys(rivals, 0)
+        """Rival -> windows that are not quiet though only quiet ones were asked for."""
 
 
 _quiet_only = False
@@ -56,17 +58,19 @@ def in_turn(
         first = number % len(names)
         for name in names[first:] + names[:first]:
             counted = number >= warm_up
-            seconds, cpu = _timed(rivals[name], before, quiet=_quiet_only and counted)
+            quiet = _quiet_only and counted
+            seconds, cpu, is_quiet = _timed(rivals[name], before, quiet=quiet)
             if counted:
                 times[name].append(seconds)
                 times.cpu[name].append(cpu)
+                times.loud[name] += quiet and not is_quiet
     return times
 
 
 def _timed(
     call: Callable[[], object], before: Callable[[], object] | None, *, quiet: bool
-) -> tuple[float, float]:
-    """Seconds of a call, and the processor's; the last window's if none of `TRIES` was quiet."""
+) -> tuple[float, float, bool]:
+    """Seconds of a call, the processor's, and whether the window was quiet: of `TRIES` the last if none."""
     for _ in range(TRIES if quiet else 1):
         if before is not None:
             before()
@@ -76,9 +80,10 @@ def _timed(
             _wait_for_gpu()
             n_calls, seconds = n_calls + 1, perf_counter() - started
         ours = process_time() - cpu
-        if _busy() - busy - ours < OTHERS_CORES * seconds:
+        is_quiet = _busy() - busy - ours < OTHERS_CORES * seconds
+        if is_quiet:
             break
-    return seconds / n_calls, ours / n_calls
+    return seconds / n_calls, ours / n_calls, is_quiet
 
 
 def _busy() -> float:
@@ -136,6 +141,8 @@ def claim(
     shown = ", ".join(f"{name} {milliseconds(times[name]):,.1f} ms" for name in (over, under))
     if isinstance(times, Times):
         shown += f" (CPU {milliseconds(times.cpu[over]):,.1f}, {milliseconds(times.cpu[under]):,.1f})"
+        if loud := times.loud[over] + times.loud[under]:
+            shown += f", {loud} of {2 * len(times[over])} windows loud"
     return Claim(
         group=group,
         what=what,

@@ -1,10 +1,11 @@
 """The harness: ratios by hand, and every measurement runs at a small size."""
 
 from pathlib import Path
+from time import sleep
 
 import pytest
 
-from tests.benchmarks import cold, resident, training, weather_step
+from tests.benchmarks import cold, resident, side_by_side, training, weather_step
 from tests.benchmarks.bench import MEASUREMENTS, document, table
 from tests.benchmarks.side_by_side import Claim, claim, in_turn
 
@@ -14,6 +15,30 @@ def test_rivals_take_turns_and_the_warm_up_is_not_counted() -> None:
     times = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, warm_up=1)
     assert "".join(calls) == "ab" + "ba" + "ab" + "ba"
     assert [len(seconds) for seconds in times.values()] == [3, 3]
+
+
+def test_a_quiet_window_is_waited_for_and_a_loud_one_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = iter(range(10_000))  # a second of all cores at each look: others are never at rest
+    monkeypatch.setattr(side_by_side, "_busy", lambda: float(next(busy)))
+    monkeypatch.setattr(side_by_side, "_quiet_only", True)
+    monkeypatch.setattr(side_by_side, "WINDOW", 0.0)
+    calls: list[str] = []
+    rivals = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = in_turn(rivals, rounds=1, warm_up=0)
+    assert len(calls) == 2 * side_by_side.TRIES
+    assert "2 of 2 windows loud" in claim(times, group="g", what="w", over="a", under="b").detail
+    monkeypatch.setattr(side_by_side, "_busy", lambda: 0.0)
+    times = in_turn(rivals, rounds=1, warm_up=0)
+    assert len(calls) == 2 * side_by_side.TRIES + 2
+    assert "loud" not in claim(times, group="g", what="w", over="a", under="b").detail
+
+
+def test_what_goes_before_a_call_is_done_for_each_and_not_timed() -> None:
+    calls: list[str] = []
+    rivals = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    times = in_turn(rivals, rounds=1, warm_up=0, before=lambda: (calls.append("-"), sleep(0.05)))
+    assert "".join(calls) == "-a-b"
+    assert times["a"][0] < 0.05
 
 
 def test_a_claim_is_the_median_of_ratios_of_a_round() -> None:

@@ -2,8 +2,8 @@
 
 A batch is planned at once: sorted as the files are, its shards looked up under one lock. Every thread, the
 calling one among them, then takes the next chunk until none is left, so a slow one holds nobody up. A chunk
-is verified by the first read, and copied from the mapped file where that may be mapped. Or nothing is copied
-at all: who only looks at chunks is given the mapped pages themselves.
+is verified by the first read, one system call; from then on it is copied from the mapped file. Or nothing is
+copied at all: who only looks at chunks is given the mapped pages themselves, verified there.
 """
 
 from collections import deque
@@ -112,7 +112,7 @@ class LayerReader:
                 for number, piece in enumerate(ours.pieces(row)):
 
                     def fill(file: ShardFile, slot: int = slot, piece: np.ndarray = piece) -> None:
-                        file.copy_into(slot, piece, verify=check)  # noqa: B023
+                        file.fill(slot, piece, verify=check)  # noqa: B023
 
                     self._use_chunk(files, number, shard, slot, fill)
                 ours.arrived(row)

@@ -7,10 +7,10 @@
 Within 8 minutes; `gpu.json` and `table.md` in DIR are whole after every line that is printed. The first table
 holds the ratios that were asked for. The exit code is 1 where a step failed or a ratio is not met.
 
-A checkout is enough, scivid need not be installed, under Python 3.11 to 3.12 and torch 2.11 to 2.13. What a
-bare machine with torch, numpy, pandas, pyarrow, transformers and pytest lacks are these wheels (17 MB):
-array_record, beartype, jaxtyping, dask, donfig, fastcrc, google-crc32c, locket, numcodecs, partd, simplejpeg,
-zarr, in the versions of `constraints.txt`. Fetch them where there is a network and put them on PYTHONPATH:
+A checkout is enough, scivid need not be installed. What a bare machine for torch with transformers, pandas,
+pyarrow, xarray, jaxtyping and pytest lacks are eleven wheels (17 MB): array_record, beartype, dask, donfig,
+fastcrc, google-crc32c, locket, numcodecs, partd, simplejpeg, zarr, in the versions of `constraints.txt`.
+Fetch them where there is a network, for the Python of that machine, and put them on PYTHONPATH:
 
     pip download --no-deps --only-binary=:all: --python-version 3.12 --platform manylinux_2_28_x86_64 \\
         --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d wheels NAME==VERSION ...

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from featcache.store.feature_store import FeatureStore
+from featcache.store.reading import shard_file
 from featcache.system.console import silent
 from readouts.features.batches import training_batches
 from readouts.features.preloading import Preloads
@@ -18,10 +19,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(("dtype", "bytes_of_a_token"), [("float16", 8), ("int8", 8)])
+@pytest.mark.parametrize("mapped", [True, False])
 def test_the_batches_are_those_that_reading_gives(
-    make_split: Callable[..., FeatureStore], dtype: str, bytes_of_a_token: int
+    make_split: Callable[..., FeatureStore],
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+    bytes_of_a_token: int,
+    mapped: bool,
 ) -> None:
     """As they are stored: int8 tokens widened to float16 would be other numbers, in twice the memory."""
+    monkeypatch.setattr(shard_file, "is_local", lambda path: mapped)
     tokens = np.random.default_rng(0).standard_normal((40, 3, 2, 2, 2, 4)).astype(np.float16)
     split = split_of(make_split("train", tokens, np.eye(7, dtype=int)[np.arange(40) % 7], dtype=dtype))
     draws = draws_of(split, batch=16, seed=3)

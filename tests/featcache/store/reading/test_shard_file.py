@@ -39,7 +39,7 @@ def test_an_index_is_read_once_however_often_its_file_is_closed(
     opened, buffer = OpenShards(), chunk(-1.0)
     for number in (0, 1, 2, 3, 2, 1, 0, 3):
         file = opened.get(paths[number], ARRAY)
-        file.copy_into(0, buffer, verify=True)
+        file.fill(0, buffer, verify=True)
         assert (buffer == number).all()
     assert len(reads) == 4
 
@@ -48,18 +48,18 @@ def test_a_chunk_is_copied_from_the_mapped_file(tmp_path: Path) -> None:
     path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
     file, buffer = ShardFile(path, ARRAY), chunk(0.0)
     for _ in range(2):
-        file.copy_into(1, buffer, verify=False)
+        file.fill(1, buffer, verify=False)
         assert (buffer == 2.0).all()
-        file.copy_into(0, buffer, verify=False)
+        file.fill(0, buffer, verify=False)
         assert (buffer == 1.0).all()
     whole = path.read_bytes()
     # In place, as the file is mapped: a touch of what is cut off would end the process.
     os.truncate(path, 15)
-    file.copy_into(0, buffer, verify=False)
+    file.fill(0, buffer, verify=False)
     with pytest.raises(DamagedShard, match="is truncated: 15 bytes, the chunk at byte 12 ends at 20"):
-        file.copy_into(1, buffer, verify=False)
+        file.fill(1, buffer, verify=False)
     path.write_bytes(whole)
-    file.copy_into(1, buffer, verify=False)
+    file.fill(1, buffer, verify=False)
     assert (buffer == 2.0).all()
 
 
@@ -67,9 +67,9 @@ def test_a_file_mapped_short_is_mapped_again(tmp_path: Path) -> None:
     path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
     file, buffer, whole = ShardFile(path, ARRAY), chunk(0.0), path.read_bytes()
     os.truncate(path, 10)
-    file.copy_into(0, buffer, verify=False)
+    file.fill(0, buffer, verify=False)
     path.write_bytes(whole)
-    file.copy_into(1, buffer, verify=False)
+    file.fill(1, buffer, verify=False)
     assert (buffer == 2.0).all()
 
 
@@ -88,10 +88,10 @@ def test_a_flipped_bit_of_an_aligned_shard_is_found_or_lies_in_a_gap(tmp_path: P
         for slot, value in enumerate((1.0, 2.0)):
             if byte in payload and byte // 4096 == slot:
                 with pytest.raises(DamagedShard, match=f"checksum of the chunk at byte {4096 * slot}"):
-                    file.copy_into(slot, buffer, verify=True)
+                    file.fill(slot, buffer, verify=True)
             else:
                 # Gaps hold nothing, and a chunk is held against its sum before the index.
-                file.copy_into(slot, buffer, verify=True)
+                file.fill(slot, buffer, verify=True)
                 assert (buffer == value).all()
 
 
@@ -113,7 +113,7 @@ def test_two_chunks_swapped_with_their_checksums_are_found(tmp_path: Path) -> No
     digest = examine(path, ALIGNED, 0, sums=True)[1].digest
     path.write_bytes(good[4096:8192] + good[:4096] + good[8192:])
     with pytest.raises(DamagedShard, match="checksum of the chunk at byte 4096"):
-        ShardFile(path, ALIGNED, digest=digest).copy_into(1, chunk(0.0), verify=True)
+        ShardFile(path, ALIGNED, digest=digest).fill(1, chunk(0.0), verify=True)
 
 
 def test_a_pipe_or_a_device_is_no_shard(tmp_path: Path) -> None:
@@ -133,12 +133,12 @@ def test_nothing_is_mapped_on_a_file_system_of_other_machines(
     monkeypatch.setattr(shard_file, "is_local", lambda path: False)
     monkeypatch.setattr(shard_file.mmap, "mmap", None)
     file = OpenShards().get(path, ARRAY)
-    file.copy_into(1, buffer, verify=False)
+    file.fill(1, buffer, verify=False)
     assert (buffer == 2.0).all()
     # As a server may do it, in place: an error where a mapped file would have ended the process.
     os.truncate(path, 15)
     with pytest.raises(DamagedShard, match="ends at byte 15"):
-        file.copy_into(1, buffer, verify=False)
+        file.fill(1, buffer, verify=False)
 
 
 @pytest.mark.parametrize("array", [ARRAY, ALIGNED], ids=["packed", "aligned"])
