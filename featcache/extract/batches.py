@@ -153,7 +153,7 @@ class Batches(ABC, Generic[_Work, _Decoded]):
     @property
     @abstractmethod
     def _window(self) -> int:
-        """Works that fill a batch."""
+        """Works that are begun ahead, unless there are few to a thread."""
 
     @abstractmethod
     def _works(self, rows: range) -> Iterable[_Work]:

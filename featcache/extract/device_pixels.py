@@ -99,7 +99,11 @@ class DevicePixels:
 
 
 class _Sender:
-    """Lists of arrays sent to a device in one copy, through one of two pieces of pinned memory in turn."""
+    """Lists of arrays sent to a device in one copy, through one of two pieces of pinned memory in turn.
+
+    The thread that puts a batch together fills them, not those that decode: where in a batch a clip goes is
+    known when all before it were read, for some may be skipped.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -123,8 +127,9 @@ class _Sender:
         for arrays, start, size in zip(lists, starts, sizes, strict=False):
             joined = host[start : start + size].view(arrays[0].dtype)
             np.concatenate([array.ravel() for array in arrays], out=joined)
-        on_device = buffer[: starts[-1]].to(self._device, non_blocking=True)
-        event = torch.cuda.current_stream(self._device).record_event() if on_device.is_cuda else None
+        on_gpu = self._device.type == "cuda"
+        on_device = buffer[: starts[-1]].to(self._device, non_blocking=on_gpu)
+        event = torch.cuda.current_stream(self._device).record_event() if on_gpu else None
         self._turns.append((buffer, event))
         return [
             _as_rows(on_device[start : start + size], arrays[0])

@@ -120,7 +120,7 @@ class Pipeline:
         if not shards:
             return None
         encoder, started = self.encoder(), time.monotonic()
-        with WriteBehind(self.writer, quantised=self.quantised) as behind:
+        with self._fitting(), WriteBehind(self.writer, quantised=self.quantised) as behind:
             for batch, tokens in self._encoded(encoder, shards):
                 behind.fill(batch, tokens)
                 if batch.slots:
@@ -177,17 +177,11 @@ class Pipeline:
             stream.wait_event(batch.made)
             # Else the side stream would fill the memory again while this one reads it.
             batch.pixels.record_stream(stream)
-        try:
-            with torch.inference_mode():
-                features = encoder(batch.pixels)
-                self._check_shapes(features)
-                kept = {layer: self.batches.kept(values) for layer, values in features.items()}
-                return self.tokens.begin(kept)
-        except torch.OutOfMemoryError:
-            raise CallError(
-                f"--batch {self.batch} does not fit into the memory of {device_name(self.device)}: give a "
-                "smaller one. The shards written so far are kept."
-            ) from None
+        with torch.inference_mode():
+            features = encoder(batch.pixels)
+            self._check_shapes(features)
+            kept = {layer: self.batches.kept(values) for layer, values in features.items()}
+            return self.tokens.begin(kept)
 
     def _check_shapes(self, features: Mapping[Layer, Tensor]) -> None:
         grid = self.job.backbone.info.grid
@@ -213,6 +207,17 @@ class Pipeline:
             raise DataError(
                 f"{len(self.all_skipped)} of {rows} cannot be read, too many to skip; the last: {problem}"
             )
+
+    @contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Say what to do where a pass, or the pixels of the next, find no memory."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise CallError(
+                f"--batch {self.batch} does not fit into the memory of {device_name(self.device)}: give a "
+                "smaller one. The shards written so far are kept."
+            ) from None
 
     @contextmanager
     def _waiting(self, what: str) -> Iterator[None]:

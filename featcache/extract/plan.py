@@ -130,7 +130,7 @@ class Plan:
     """On the device, in `precision`; activations come on top."""
     precision: str
     host_bytes: int
-    """Memory of the two shards that are filled and written at a time."""
+    """Memory of the two shards that are filled and written at a time; of a third where the disk is behind."""
     seconds_a_clip: float | None
     speed: Speed
     training: Training
@@ -188,7 +188,7 @@ class Plan:
             *self._sharing(),
             *([] if self.seconds_a_clip is None else [f"hours: of one device at {self.speed}."]),
             f"memory of the device: a batch and {weights} of weights{self._precision()}.",
-            f"memory of the machine: {size(self.host_bytes)}, for two shards.",
+            f"memory of the machine: {size(self.host_bytes)}, for two shards; with a slow disk for a third.",
             f"a readout reads {a_step} a step: {rate} a second at {training.steps_per_second:g} steps/s.",
             *self._pay(),
         ]

@@ -48,8 +48,8 @@ class Machine:
 
     device: torch.device
     batch: int | None = None
-    """Clip views in one forward pass; the last batch of a shard is padded to it. None: as many as fit, and
-    those that a store was begun with where it goes on on the same device.
+    """Clip views in one forward pass; the last batch of a shard is padded to it. None: as many as are of use
+    and fit, and those that a store was begun with where it goes on on the same device.
     """
     attention_kernel: AttentionKernel | None = None
     """Who computes attention. None: torch chooses, or the one that a store was begun with, as its batch."""

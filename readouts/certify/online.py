@@ -32,7 +32,7 @@ from featcache.spec import Layer
 from featcache.store.dtypes import LEVELS, dequantize_into, quantize
 from featcache.store.feature_store import FeatureStore
 from featcache.system.console import Progress
-from featcache.system.device import PRECISIONS
+from featcache.system.device import PRECISIONS, attention_kernel, choose_attention_kernel
 from readouts.certify.certificate import TokenAgreement
 from readouts.features.splits import FeatureSplit
 from readouts.results.bootstrap import Clusters, clusters_of
@@ -113,6 +113,8 @@ class OnlineTokens:
         self.step_weights = None if weights is None else weights.to(device)
         self.dtype: str = split.store.parts["tokens"]["dtype"]
         """The stored tokens': float16 or int8."""
+        begun = split.store.provenance.get("batch", {})
+        self.kernel = choose_attention_kernel(begun.get("attention_kernel", "torch"))
 
     def tokens(self, clips: Numbers, views: Numbers) -> Float[Tensor, "B T N C"]:
         """Tokens in float32; view numbers beyond those stored are views that no store has."""
@@ -162,7 +164,7 @@ class OnlineTokens:
         return clip_pixels(read, spec, drawn, job.dataset.pixels)
 
     def _encoded(self, pixels: Sequence[Tensor], layer: Layer) -> Float[Tensor, "B T H W C"]:
-        with torch.inference_mode():
+        with torch.inference_mode(), attention_kernel(self.kernel):
             tokens = self.encoder(torch.stack(list(pixels)))[layer]
             if self.step_weights is not None:
                 tokens = einsum(tokens, self.step_weights, "b t h w c, t -> b h w c")[:, None]

@@ -34,23 +34,25 @@ def resize_by_products(
 ) -> Float[Tensor, "M C {rows} {columns}"]:
     """`resize_maps` as it is computed where it is not torch's."""
     _, n_channels, old_rows, old_columns = maps.shape
-    along_x = _operator(old_columns, columns, maps.dtype, maps.device)
-    along_y = _operator(old_rows, rows, maps.dtype, maps.device)
+    like = maps.dtype, maps.device
     if n_channels <= _FEW_CHANNELS:
-        side_by_side = torch.eye(n_channels, dtype=maps.dtype, device=maps.device)
-        lines = rearrange(maps, "m c y x -> (m y) (x c)") @ torch.kron(along_x.mT.contiguous(), side_by_side)
-        wide = rearrange(lines, "(m y) (x c) -> m y (x c)", m=len(maps), c=n_channels)
+        lines = rearrange(maps, "m c y x -> (m y) (x c)")
+        wider = lines @ _operator(old_columns, columns, n_channels, *like).mT
+        wide = rearrange(wider, "(m y) (x c) -> m y (x c)", m=len(maps), c=n_channels)
     else:
         lines = rearrange(maps, "m c y x -> (m y) x c")
-        wider = torch.bmm(along_x.expand(len(lines), -1, -1), lines)
+        wider = torch.bmm(_operator(old_columns, columns, 1, *like).expand(len(lines), -1, -1), lines)
         wide = rearrange(wider, "(m y) x c -> m y (x c)", m=len(maps))
-    resized = torch.bmm(along_y.expand(len(maps), -1, -1), wide)
+    resized = torch.bmm(_operator(old_rows, rows, 1, *like).expand(len(maps), -1, -1), wide)
     return rearrange(resized, "m y (x c) -> m c y x", c=n_channels)
 
 
 @lru_cache(maxsize=32)
-def _operator(n_in: int, n_out: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "n_out n_in"]:
-    """The weights of one axis, made once for all steps."""
+def _operator(
+    n_in: int, n_out: int, n_channels: int, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "{n_out}*{n_channels} {n_in}*{n_channels}"]:
+    """The weights of one axis, each of its places a number per channel; made once for all steps."""
     # The first batch may be an evaluation's, and training can do nothing with inference tensors.
     with torch.inference_mode(False):
-        return temporal_matrix(n_in, n_out, "linear").to(device, dtype)
+        of_place = temporal_matrix(n_in, n_out, "linear")
+        return torch.kron(of_place, torch.eye(n_channels)).to(device, dtype)

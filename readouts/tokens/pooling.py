@@ -141,8 +141,9 @@ class _ProjectedPooling(torch.autograd.Function):
         found = torch.empty_like(query)
 
         def work(here: _Here) -> None:
-            weights = product(torch.matmul, query[here], keys[here].mT).softmax(dim=-1)
-            found[here] = product(torch.matmul, weights, values[here])
+            # Packed once, as each product would: the heads of a token lie side by side.
+            q, k, v = (part[here].contiguous() for part in (query, keys, values))
+            found[here] = product(torch.matmul, product(torch.matmul, q, k.mT).softmax(dim=-1), v)
 
         _visit_heads(work, query, keys)
         ctx.save_for_backward(query, keys, values)
@@ -155,12 +156,13 @@ class _ProjectedPooling(torch.autograd.Function):
         d_query, d_keys, d_values = (torch.empty_like(part) for part in (query, keys, values))
 
         def work(here: _Here) -> None:
-            weights = product(torch.matmul, query[here], keys[here].mT).softmax(dim=-1)
-            d_values[here] = product(torch.matmul, weights.mT, d_found[here])
-            d_weights = product(torch.matmul, d_found[here], values[here].mT)
+            q, k, v, slope = (part[here].contiguous() for part in (query, keys, values, d_found))
+            weights = product(torch.matmul, q, k.mT).softmax(dim=-1)
+            d_values[here] = product(torch.matmul, weights.mT, slope)
+            d_weights = product(torch.matmul, slope, v.mT)
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            d_query[here] = product(torch.matmul, d_scores, keys[here])
-            d_keys[here] = product(torch.matmul, d_scores.mT, query[here])
+            d_query[here] = product(torch.matmul, d_scores, k)
+            d_keys[here] = product(torch.matmul, d_scores.mT, q)
 
         _visit_heads(work, query, keys)
         return d_query, d_keys, d_values

@@ -58,7 +58,7 @@ class Vjepa2(PretrainedBackbone):
     """One V-JEPA 2 by name; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     family: ClassVar[str] = "vjepa2"
-    positions: ClassVar[str] = "rotation by step, row and column"
+    positions: ClassVar[str] = "rotation by step, row and column, of float32 angles"
     network: ClassVar[type[nn.Module]] = Vjepa2Model
 
     def key_map(self, found: Shapes) -> KeyMap:

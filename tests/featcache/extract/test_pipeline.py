@@ -13,7 +13,7 @@ import torch
 
 from featcache.backbones import load_backbone
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
-from featcache.errors import DataError, StoreError
+from featcache.errors import CallError, DataError, StoreError
 from featcache.extract import pipeline
 from featcache.extract.run import Machine
 from featcache.spec import Layer
@@ -193,3 +193,20 @@ def test_what_was_waited_for_is_noted_and_said(
     assert line["waited"]["disk"] > 0.3 * store.spec.n_shards / 2 - 0.3
     assert "bound by the disk (" in said[0]
     assert sum(line["waited"].values()) <= line["seconds"]
+
+
+@pytest.mark.usefixtures("device_apart")
+@pytest.mark.parametrize("who", ["model", "pixels"])
+def test_where_memory_ends_a_smaller_batch_is_asked_for(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    if who == "model":
+        monkeypatch.setattr(Doubled, "load", lambda *_: full)
+    else:
+        monkeypatch.setattr(pipeline.DevicePixels, "batch", full)
+    job = replace(plan(), backbone=Doubled())
+    with pytest.raises(CallError, match="--batch 3 does not fit into the memory of cpu: give a smaller one"):
+        extract(job, CPU, data_dir=tiny_data, cache_dir=tmp_path)

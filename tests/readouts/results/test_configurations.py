@@ -30,6 +30,12 @@ def test_seeds_of_one_setting_are_one_configuration(make_row: MakeRow) -> None:
     assert (format_mean(fast, "val"), format_mean(fast, "test")) == ("0.500", None)
 
 
+def test_a_precision_that_is_not_the_benchmarks_is_named(make_row: MakeRow) -> None:
+    rows = [make_row(run="a"), make_row(run="b", recipe={"precision": "bfloat16"})]
+    named = {str(one.best["run"]): format_settings(one) for one in configurations(rows)}
+    assert named == {"a": "", "b": "precision bfloat16"}
+
+
 def test_only_settings_that_differ_are_named(make_row: MakeRow) -> None:
     rows = [
         make_row(run="a", readout="attention", config={"width": 8, "n_frames": 3}),
