@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,6 @@ import torch
 
 from featcache.errors import StoreError
 from featcache.store.feature_store import FeatureStore
-from featcache.store.reading import shard_file
-from featcache.store.reading.layer_reader import LayerReader
 from featcache.system.console import silent
 from readouts.features import filling
 from readouts.features.filling import cached_share, fill_page_cache
@@ -27,48 +26,59 @@ def split(make_split: Callable[..., FeatureStore]) -> FeatureSplit:
 
 @pytest.fixture
 def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if nothing were in the page cache."""
+    """As if nothing were in the page cache, and chunks filled their pages."""
     monkeypatch.setattr(filling, "cached_share", lambda split: 0.0)
+    monkeypatch.setattr(filling, "SHARE_OF_FILES", 0.0)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are read through, in the order in which this begins."""
+    seen: list[Path] = []
+    through = filling._read_through
+    monkeypatch.setattr(filling, "_read_through", lambda path: seen.append(path) or through(path))
+    return seen
 
 
 @pytest.mark.usefixtures("on_disk")
-@pytest.mark.parametrize("mapped", [True, False])
-def test_every_chunk_is_read_once_in_the_order_of_the_files(
-    split: FeatureSplit, monkeypatch: pytest.MonkeyPatch, mapped: bool
+@pytest.mark.parametrize(("dtype", "arrays"), [("float16", ["tokens_1"]), ("int8", ["tokens_1", "scales_1"])])
+def test_every_file_of_the_layer_is_read_once_in_order(
+    make_split: Callable[..., FeatureStore],
+    monkeypatch: pytest.MonkeyPatch,
+    read: list[Path],
+    dtype: str,
+    arrays: list[str],
 ) -> None:
-    monkeypatch.setattr(shard_file, "is_local", lambda path: mapped)
-    order: list[int] = []
-    share = LayerReader._share
-    monkeypatch.setattr(
-        LayerReader,
-        "_share",
-        lambda self, chunks, *rest, **options: order.extend(chunks) or share(self, chunks, *rest, **options),
-    )
+    monkeypatch.setattr(filling, "READ_THREADS", 1)
+    split = split_of(make_split("train", numbered(70, 2), one_hot(70), dtype=dtype))
     told: list[tuple[int, int]] = []
     assert fill_page_cache(split, 140, lambda what, done, total: told.append((done, total)))
-    assert order == list(range(140))
-    assert told == [(32, 70), (64, 70), (70, 70)]
+    n_shards = split.store.spec.n_shards
+    assert [path.parent.name for path in read] == [name for name in arrays for _ in range(n_shards)]
+    assert [int(path.name.split(".")[1]) for path in read] == [*range(n_shards)] * len(arrays)
+    assert told == [(done, len(read)) for done in range(1, len(read) + 1)]
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_damage_is_found_before_training(split: FeatureSplit) -> None:
-    path = split.store.shard_path(split.layer, 2)
-    content = bytearray(path.read_bytes())
-    content[0] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(StoreError, match="clip 46"):
-        fill_page_cache(split, 140, silent)
+def test_a_file_that_cannot_be_read_is_left_to_who_reads_a_batch(split: FeatureSplit) -> None:
+    split.store.shard_path(split.layer, 1).unlink()
+    assert fill_page_cache(split, 140, silent)
+    with pytest.raises(StoreError, match="is missing"):
+        split.store.read(range(70))
 
 
 def test_it_is_left_alone_where_it_would_not_pay(
     split: FeatureSplit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    n_bytes = 140 * split.store.spec.grid.nbytes
+    n_bytes = sum(path.stat().st_size for path in split.store.path.glob("tokens_1/c.*"))
+    # A chunk of these takes 48 bytes of a page.
+    monkeypatch.setattr(filling, "SHARE_OF_FILES", 48 / 4096 * 0.9)
     monkeypatch.setattr(filling, "free_memory", lambda device: 2 * n_bytes)
     for share, n_draws, read in ((0.0, 140, True), (0.0, 139, False), (0.8, 140, False)):
         monkeypatch.setattr(filling, "cached_share", lambda split, share=share: share)
         assert fill_page_cache(split, n_draws, silent) == read
     monkeypatch.setattr(filling, "cached_share", lambda split: 0.0)
+    assert fill_page_cache(replace(split, first_views=1), 70, silent) is False  # half of the bytes
     monkeypatch.setattr(filling, "free_memory", lambda device: n_bytes)
     assert not fill_page_cache(split, 140, silent)
 
@@ -96,6 +106,7 @@ def test_what_is_in_memory_is_asked_of_the_system(
 def test_training_after_it_gives_the_same_scores(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(filling, "SHARE_OF_FILES", 0.0)
     rows, seen = [], list[str]()
     for share in (1.0, 0.0):
         monkeypatch.setattr(filling, "cached_share", lambda split, share=share: share)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from readouts.heads import build_head
 from readouts.tasks.base import Rows
 from readouts.tasks.from_file import FileTask
 from readouts.training.run import Run
@@ -83,6 +84,29 @@ def test_stacked_runs_are_the_runs_alone(run: Run, stacked: None) -> None:
     stacks = [len(names) for names, head in together[0].company.heads.items() if isinstance(head, Stack)]
     assert sorted(stacks) == [3, 3, 4, 4], "three attention heads of one width, four of the others"
     assert_alike(weights_of(together), weights_of(alone))
+
+
+def test_each_head_of_a_stack_drops_what_its_own_generator_says() -> None:
+    heads = [
+        build_head("pooled_mlp", channels=8, steps=4, n_outputs=3, dropout=0.5, generator=seeded(9))
+        for _ in range(3)
+    ]
+    found, stack = torch.randn(2, 16, generator=seeded(1)), Stack(heads)
+
+    def draw() -> None:
+        for seed, head in enumerate(heads):
+            head.draw_dropout_from(seeded(seed))
+
+    draw()
+    together = stack.read(found)
+    draw()
+    alone = torch.stack([head.read(found) for head in heads])
+    torch.testing.assert_close(together, alone)
+    assert not torch.equal(alone[0], alone[1]), "though their weights are equal"
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def test_a_loss_from_a_file_may_look_at_its_numbers(run: Run, stacked: None) -> None:
