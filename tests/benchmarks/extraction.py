@@ -169,8 +169,8 @@ def _shards_of_one_batch(data_dir: Path, role: str, rounds: int, small: bool) ->
     model = resize_at_full_size()
     work = _work("flyvsfly", role, data_dir, model, batch=4)
     if not small:
-        # Many batches: while the first is decoded there is nothing for the model to do.
-        synthetic.generate("flyvsfly", data_dir / "some", profile={role: 40 * work.batch}, seed=0)
+        # Many batches: a store begins and ends in 0.2 s, and the model waits for the first of its batches.
+        synthetic.generate("flyvsfly", data_dir / "some", profile={role: 80 * work.batch}, seed=0)
         work = replace(work, data_dir=data_dir / "some")
     work = replace(work, shard_bytes=work.batch * model.info.grid.nbytes)
     n_batches = -(-len(work.index) // work.batch)
