@@ -157,3 +157,29 @@ def test_a_gpu_makes_the_same_pixels() -> None:
         assert made is not None
         torch.cuda.current_stream(device).wait_event(made)
         torch.testing.assert_close(pixels.cpu(), theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("task", "role", "backbone", "n_views"),
+    [
+        ("flyvsfly", "train", "videomae_random", 4),
+        ("flyvsfly", "val", "resize", 1),
+        ("typhoon", "train", "videomae_random", 8),
+        ("weatherbench2", "val", "videomae_random", 1),
+    ],
+)
+def test_nothing_is_read_back_and_no_devices_are_mixed(
+    task: str, role: str, backbone: str, n_views: int
+) -> None:
+    """torch's meta device refuses both."""
+    planned = job(task, role, backbone, n_views=n_views)
+    much = replace(planned.views.augmentation, blur=1.0, flip=1.0)
+    if task == "flyvsfly":
+        planned = replace(planned, views=replace(planned.views, augmentation=much))
+    reader = Sized() if planned.dataset.channels == 3 else NumberedFrames()
+    views = ClipViews(planned, reader)
+    one = replace(clip(0), n_source=16 if n_views < 8 else 32)
+    maker = DevicePixels(views, torch.device("meta"))
+    pixels, _ = maker.batch(maker.of_clip(one, views.read(one, n_views), n_views), n_views + 1)
+    assert pixels.shape[:2] == (n_views + 1, 16)
+    assert pixels.is_meta
