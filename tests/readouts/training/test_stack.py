@@ -69,9 +69,10 @@ def assert_alike(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor
     for ours, theirs in zip(found, expected, strict=True):
         assert list(ours) == list(theirs)
         for name, value in ours.items():
-            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any.
+            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any. Of
+            # small gradients it makes steps whose rounding is large: the bound is 1/500 of the way they went.
             if not name.endswith("key.bias"):
-                torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=2e-5, msg=name)
+                torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=2e-4, msg=name)
 
 
 def test_stacked_runs_are_the_runs_alone(run: Run, stacked: None) -> None:

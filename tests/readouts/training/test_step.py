@@ -77,6 +77,16 @@ def test_dropout_is_that_of_seed_and_step(run: Run, batch: Batch) -> None:
     assert torch.equal(first["linear"], later["linear"]), "which drops nothing"
 
 
+def test_other_seeds_drop_other_numbers(run: Run, batch: Batch) -> None:
+    """Of equal weights: torch's generator of a CPU sees the low 32 bits of its seed alone."""
+    first, other = TrainState(run, CPU), TrainState(replace(run, seed=run.seed + 1), CPU)
+    other.heads.load_state_dict(first.heads.state_dict())
+    losses = [
+        take_step([state], build_preparation(run)(batch.tokens), batch.targets)[0] for state in (first, other)
+    ]
+    assert not torch.equal(losses[0]["attention"], losses[1]["attention"])
+
+
 def test_a_step_changes_all_that_is_learned_and_nothing_of_the_process(run: Run, batch: Batch) -> None:
     state, drawn = TrainState(run, CPU), torch.random.get_rng_state()
     before = {name: value.clone() for name, value in state.heads.state_dict().items()}
