@@ -18,7 +18,6 @@ from featcache.errors import CallError, TrainingError
 from featcache.system.console import Progress, silent
 from featcache.system.files import remove_leftovers
 from readouts.features.batches import Batch, training_batches
-from readouts.features.filling import fill_page_cache
 from readouts.features.preloaded import PreloadedTokens
 from readouts.features.preloading import PreloadChoice, Preloads
 from readouts.results.table import load_run, recorded
@@ -161,8 +160,6 @@ class _Pass:
             self.preloaded = preloads.for_pass(
                 training, self.one.splits["val"], minival_clips=recipe.minival_clips, progress=self.progress
             )
-        if "train" not in self.preloaded:
-            fill_page_cache(training, len(steps) * recipe.batch, self.progress)
         batches = training_batches(training, select, draws, steps, self.device, self.preloaded.get("train"))
         for step, batch in zip(steps, batches, strict=True):
             # Before the update, as the reference does: the point at step 0 is of the initial weights.

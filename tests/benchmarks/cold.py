@@ -11,9 +11,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from featcache.store.feature_store import FeatureStore
-from featcache.system.console import silent
-from readouts.features.filling import fill_page_cache
-from readouts.features.splits import split_of
 from tests.benchmarks.page_cache import can_evict, evict, random_epoch, reopened, shards_of
 from tests.benchmarks.reading import bare, copy_floor, ours
 from tests.benchmarks.rivals import Read, take_in_threads, warm_buffer
@@ -37,25 +34,13 @@ def measure(small: bool) -> list[Claim]:
 def _epochs(store: FeatureStore, setting: Setting) -> list[Claim]:
     out = warm_buffer(setting)
 
-    def in_order() -> None:
-        split = split_of(reopened(store))
-        fill_page_cache(split, setting.n_clips, silent)
-        random_epoch(split.store, setting)
-
     calls: dict[str, Callable[[], object]] = {
         "as before": lambda: random_epoch(reopened(store, mapped=False), setting, out),
         "mapped": lambda: random_epoch(reopened(store), setting),
-        "in file order first": in_order,
     }
     rounds = 2 if setting is SMALL else 7
     times = in_turn(calls, rounds=rounds, before=lambda: evict(shards_of(store)))
-    return [
-        claim(
-            times, group=GROUP, what=f"an epoch as before / {name}", over="as before", under=name,
-            target=target,
-        )
-        for name, target in (("mapped", None), ("in file order first", 1.8))
-    ]  # fmt: skip
+    return [claim(times, group=GROUP, what="an epoch as before / mapped", over="as before", under="mapped")]
 
 
 def _after_random_reads(store: FeatureStore, setting: Setting, folder: Path) -> list[Claim]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from readouts.heads import HEADS
-from tests.benchmarks.launches import Calls, launches, measure
+from tests.benchmarks.launches import Calls, LiveBytes, launches, measure
 
 
 def test_views_are_no_calls() -> None:
@@ -24,8 +24,20 @@ def test_those_that_go_one_by_one_share_little(kind: str) -> None:
     assert 2 * one < three < 3 * one
 
 
+def test_bytes_are_those_of_live_tensors() -> None:
+    known = torch.empty(10, device="meta", requires_grad=True)
+    with LiveBytes([known]) as held:
+        kept = known.view(2, 5).relu()
+        assert held.live == held.peak == 40, "a view of what was there is nothing new"
+        kept.tanh().sum()
+        assert (held.live, held.peak) == (40, 84)
+        del kept
+    assert held.live == 0
+
+
 def test_it_measures() -> None:
-    *calls, memory = measure(small=True)
+    claims = measure(small=True)
+    calls, memory = claims[: len(HEADS)], claims[len(HEADS) :]
     assert [claim.what for claim in calls] == list(HEADS)
-    assert all(claim.met is not False for claim in calls)
-    assert memory.what == "dpt"
+    assert all(claim.met is not False for claim in claims)
+    assert [claim.what for claim in memory] == ["tracking", "dpt", "correlation"]
