@@ -27,9 +27,10 @@ from featcache.extract.job import (
 )
 from featcache.extract.shared_frames import shared_frames
 from featcache.extract.target_builders import SplitTargets, targets_of
-from featcache.fingerprint import SHORT, fingerprint
+from featcache.fingerprint import fingerprint
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.header import StoreHeader, header_if_begun
+from featcache.store.matching import store_name
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import FeatureSpec
@@ -145,7 +146,7 @@ def _prepared(
 ) -> Prepared:
     index, attrs, parts = scan.index, store_attributes(job), fingerprint_parts(job, scan.index)
     targets = targets_of(job, index, reader)
-    path = cache_dir / job.task.name / job.role / f"{job.name}-{fingerprint(parts)[:SHORT]}.zarr"
+    path = cache_dir / job.task.name / job.role / store_name(job.name, fingerprint(parts))
     header = header_if_begun(path)
     frames = None
     # A store that was begun clip by clip is finished so.

@@ -4,7 +4,6 @@ What happens to the clips of one store in between is in `pipeline`.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -28,13 +27,9 @@ from featcache.store.header import StoreHeader
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.targets import open_targets
 from featcache.store.writer import create_or_resume
+from featcache.system.ahead import threads_by_cores
 from featcache.system.console import Progress, silent
 from featcache.system.device import AttentionKernel, attention_kernel, device_name
-
-FEWEST_THREADS, MOST_THREADS = 4, 16
-"""Bounds of the threads that decode where they are left to us: some wait for the disk, so that few cores have
-work for more; and each holds frames.
-"""
 
 BATCHES_MADE = 2
 """Whose pixels a device holds while it works on another."""
@@ -146,7 +141,7 @@ def _extracted(
             writer,
             batch=batch,
             device=machine.device,
-            decode_threads=machine.decode_threads or _threads_by_cores(),
+            decode_threads=machine.decode_threads or threads_by_cores(),
             skip_bad=skip_bad,
         )
         bound = pipeline.run(progress)
@@ -155,11 +150,6 @@ def _extracted(
         if bound is not None:
             say(bound)
         return store
-
-
-def _threads_by_cores() -> int:
-    """By those that this process may use, which a cluster's scheduler may make fewer than there are."""
-    return min(max(len(os.sched_getaffinity(0)), FEWEST_THREADS), MOST_THREADS)
 
 
 def _relabelled(one: Prepared, now: StoreHeader) -> str:

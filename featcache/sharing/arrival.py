@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
-from featcache.backbones.catalogue import BACKBONES
 from featcache.errors import CallError, StoreError
 from featcache.sharing.bundle import Bundle, SharedFolder, bundle_from
 from featcache.sharing.checks import check_store, check_targets, is_there
 from featcache.sharing.sources import Source, open_source
-from featcache.spec import SHUFFLED
+from featcache.sharing.terms import model_of
 from featcache.system.console import Progress
 from featcache.system.fetch import Say
 from featcache.system.files import make_directory, remove, require_room, sync_directory
@@ -81,10 +80,9 @@ def _refuse_unaccepted(bundle: Bundle, accepted: Sequence[str]) -> None:
     """
     asked = {one.licence: one.source for one in bundle.terms if one.must_accept == "yes"}
     for folder in bundle.folders:
-        name = PurePosixPath(folder.path).name.rpartition("-")[0].removesuffix(SHUFFLED)
-        release = BACKBONES[name].release if name in BACKBONES else None
-        if release is not None and release.gated:
-            asked[release.licence] = release.source
+        model = model_of(PurePosixPath(folder.path).name.rpartition("-")[0])
+        if model is not None and model.release is not None and model.release.gated:
+            asked[model.release.licence] = model.release.source
     given = {name.casefold() for name in accepted}
     if lacking := {name: source for name, source in asked.items() if name.casefold() not in given}:
         told = "; ".join(f"{name} ({source})" for name, source in lacking.items())

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from featcache.errors import DamagedFileError, ScividError, StoreError, few
-from featcache.fingerprint import SHORT
 from featcache.sharing.bundle import CERTIFICATE, SharedFolder
 from featcache.sharing.golden import compare
 from featcache.store.clip_table import CLIPS, PREVIEWS
 from featcache.store.feature_store import open_features
 from featcache.store.frame_table import AXES as FRAME_TABLE_AXES
 from featcache.store.header import StoreHeader, read_header
+from featcache.store.matching import store_name
 from featcache.store.shards import DamagedShard, examine
 from featcache.store.targets import Targets, open_targets
 from featcache.store.zarr_format import chunk_key, shard_key
@@ -27,13 +27,8 @@ def check_targets(came: Path, folder: SharedFolder) -> Targets:
         StoreError: it is another one, or holds other files than its own.
     """
     targets = open_targets(came)
-    _refuse_name(folder, f"targets-{targets.fingerprint[:SHORT]}.zarr")
-    names = {"zarr.json"}
-    for array in targets.metadata:
-        n_axes = len(targets.shape(array))
-        names |= {f"{array}/{chunk_key(number, n_axes)}" for number in range(targets.n_chunks(array))}
-        names.add(f"{array}/zarr.json")
-    _refuse_files(folder, names, optional=set())
+    _refuse_name(folder, store_name("targets", targets.fingerprint))
+    _refuse_files(folder, set(targets.files), optional=set())
     return targets
 
 
@@ -52,7 +47,7 @@ def check_store(came: Path, folder: SharedFolder, targets: Mapping[str, Targets]
     if not header.is_sealed:
         raise DamagedFileError(f"{folder.path} has no digests, which no bundle does without. {_WAY_OUT}")
     task, role, backbone = (header.attrs.get(name) for name in ("task", "role", "backbone"))
-    _refuse_name(folder, f"{task}/{role}/{backbone}-{header.fingerprint[:SHORT]}.zarr")
+    _refuse_name(folder, f"{task}/{role}/{store_name(backbone, header.fingerprint)}")
     _refuse_files(folder, _names(header), optional=OPTIONAL)
     store = open_features(came)
     _refuse_other_targets(folder, header, targets)

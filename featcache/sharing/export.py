@@ -22,7 +22,7 @@ from featcache.sharing.terms import terms_of
 from featcache.store.clip_table import CLIPS, PREVIEWS, preview_bytes
 from featcache.store.feature_store import open_features
 from featcache.store.frame_table import write_frame_table
-from featcache.store.zarr_format import chunk_key, json_bytes
+from featcache.store.zarr_format import json_bytes
 from featcache.system.console import Progress
 from featcache.system.fetch import sha256_of
 from featcache.system.files import (
@@ -103,13 +103,9 @@ def _write_targets(parts: Sequence[Part], out: Path) -> Iterator[SharedFolder]:
     groups = {part.targets_path: part.targets for part in parts if part.targets is not None}
     for path, targets in groups.items():
         assert path is not None
-        names = ["zarr.json"]
-        for array in sorted(targets.metadata):
+        for array in targets.metadata:
             targets.chunk_sums(array)  # refuses a damaged one
-            n_axes = len(targets.shape(array))
-            keys = [chunk_key(number, n_axes) for number in range(targets.n_chunks(array))]
-            names += [f"{array}/{name}" for name in ("zarr.json", *keys)]
-        for name in names:
+        for name in targets.files:
             copy_file(targets.path / name, out / path / name)
         yield SharedFolder(path=path, files=_files(out / path))
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import CallError, StoreError, did_you_mean, few
-from featcache.fingerprint import SHORT
 from featcache.sharing.bundle import refuse_path
 from featcache.sharing.cut import Cut, header_of
 from featcache.store.feature_store import FeatureStore, open_features, store_paths
 from featcache.store.header import StoreHeader
-from featcache.store.matching import ROLES
+from featcache.store.matching import ROLES, store_name
 from featcache.store.shards import shard_bytes
 from featcache.store.targets import Targets
 from featcache.store.validation.caches import named
@@ -27,8 +26,7 @@ class Part:
     @property
     def path(self) -> str:
         """Where it is, below the bundle and in a cache."""
-        name = f"{self.header.attrs['backbone']}-{self.header.fingerprint[:SHORT]}.zarr"
-        return f"{self._folder}/{name}"
+        return f"{self._folder}/{store_name(self.header.attrs['backbone'], self.header.fingerprint)}"
 
     @property
     def targets_path(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from featcache.backbones.catalogue import BACKBONES
+from featcache.backbones.catalogue import BACKBONES, Model
 from featcache.sharing.bundle import Terms, one_line
 from featcache.spec import SHUFFLED
 from featcache.store.header import StoreHeader
@@ -18,11 +18,14 @@ def terms_of(header: StoreHeader) -> list[Terms]:
     return [*_of_weights(header), *_of_data(header)]
 
 
+def model_of(backbone: str) -> Model | None:
+    """What the catalogue has of the model that made a store, frames shuffled or not."""
+    return BACKBONES.get(backbone.removesuffix(SHUFFLED))
+
+
 def _of_weights(header: StoreHeader) -> list[Terms]:
-    name = str(header.attrs.get("backbone")).removesuffix(SHUFFLED)
     title, licence = (one_line(str(header.attrs.get(key))) for key in ("backbone_title", "licence"))
-    model = BACKBONES.get(name)
-    if model is None:
+    if (model := model_of(str(header.attrs.get("backbone")))) is None:
         return [Terms(of="weights", title=title, licence=licence)]
     if (release := model.release) is None:
         return []

@@ -134,6 +134,11 @@ def unfinished(path: Path, header: StoreHeader) -> str:
     )
 
 
+def store_name(backbone: object, fingerprint: str) -> str:
+    """The folder of a backbone's store in the cache; that of targets is named alike."""
+    return f"{backbone}-{fingerprint[:SHORT]}.zarr"
+
+
 def misplaced(path: Path, header: StoreHeader) -> str | None:
     """What is wrong with where a store lies: a cache has it at TASK/ROLE/BACKBONE-DIGITS.zarr.
 
@@ -145,7 +150,7 @@ def misplaced(path: Path, header: StoreHeader) -> str | None:
     task, role, backbone = (header.attrs.get(name) for name in ("task", "role", "backbone"))
     if named is None or None in (task, role, backbone):
         return None
-    own = here.with_name(f"{backbone}-{header.fingerprint[:SHORT]}.zarr")
+    own = here.with_name(store_name(backbone, header.fingerprint))
     if here.parent.name in ROLES:
         own = here.parents[2] / str(task) / str(role) / own.name
     if own == here:

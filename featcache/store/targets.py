@@ -111,6 +111,16 @@ class Targets:
             prod(self.shape(name)) * np.dtype(of["data_type"]).itemsize for name, of in self.metadata.items()
         )
 
+    @property
+    def files(self) -> list[str]:
+        """Its files below `path`, of each array its chunks and what it says of itself."""
+        names = ["zarr.json"]
+        for array in sorted(self.metadata):
+            n_axes = len(self.shape(array))
+            keys = [chunk_key(number, n_axes) for number in range(self.n_chunks(array))]
+            names += [f"{array}/{name}" for name in ("zarr.json", *keys)]
+        return names
+
     def in_memory(self) -> "Targets":
         """The same with all rows in memory, read once.
 

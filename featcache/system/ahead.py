@@ -1,5 +1,6 @@
-"""Work that a pool does a bounded way ahead of whoever takes it, in order."""
+"""Work that a pool does a bounded way ahead of whoever takes it, in order; and how many threads it has."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -8,6 +9,15 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+FEWEST_THREADS, MOST_THREADS = 4, 16
+"""Four keep a local disk busy where there are fewer cores; more than sixteen gain nothing."""
+
+
+def threads_by_cores() -> int:
+    """By those that this process may use, which a cluster's scheduler may make fewer than there are."""
+    return min(max(len(os.sched_getaffinity(0)), FEWEST_THREADS), MOST_THREADS)
 
 
 def map_ahead(

@@ -166,9 +166,10 @@ def take_step(
     task, device, company = states[0].run.task, states[0].device, Company.of(states)
     for state in states:
         state.heads.train()
+        # What a head drops next is a function of seed and step.
+        seed = _mixed(state.run.seed, state.step)
         for head in state.readouts.values():
-            # What a head drops next is a function of seed and step.
-            head.draw_dropout_from(torch.Generator(device).manual_seed(_mixed(state.run.seed, state.step)))
+            head.draw_dropout_from(torch.Generator(device).manual_seed(seed))
 
     def loss_of(names: Names, outputs: Tensor) -> Tensor:
         own = isinstance(task, FileTask)

@@ -7,13 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
+from featcache.system.ahead import threads_by_cores
+
 MAX_THREADS = 32
 
-FEWEST_THREADS, MOST_THREADS = 4, 16
-"""Four keep a local disk busy where there are fewer cores; more than sixteen gain nothing."""
-
-READ_THREADS = min(MOST_THREADS, max(FEWEST_THREADS, len(os.sched_getaffinity(0))))
-"""By the cores that this process may use."""
+READ_THREADS = threads_by_cores()
+"""Threads that read a batch, unless said otherwise."""
 
 
 class Threads:

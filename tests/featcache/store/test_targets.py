@@ -259,3 +259,9 @@ def test_targets_in_memory_are_read_once(make_targets, monkeypatch: pytest.Monke
         assert np.array_equal(held.rows(name, rows), values[rows])
     held.rows("labels", rows)[...] = 0
     assert np.array_equal(held.rows("labels", rows), arrays["labels"][rows])
+
+
+def test_the_files_of_a_group_are_all_that_is_there(make_targets) -> None:
+    targets = make_targets(5, labels=np.zeros((5, 4), np.uint8), scores=np.zeros(5, np.float32))
+    there = {path.relative_to(targets.path).as_posix() for path in targets.path.rglob("*") if path.is_file()}
+    assert sorted(targets.files) == sorted(there)
