@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from featcache.system.device import free_memory
+
 ON_CPU = 8
 MOST = 256
 """Clip views; more gain nothing on any GPU we measured."""
@@ -83,9 +85,7 @@ def chosen_batch(encode: Callable[[int], object], device: torch.device, *, most:
         small, large = (_trial(encode, device, batch) for batch in TRIALS)
     except torch.OutOfMemoryError:
         return 1
-    free, _ = torch.cuda.mem_get_info(device)
-    idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return fitting_batch(small, large, free=free + idle, most=min(most, MOST))
+    return fitting_batch(small, large, free=free_memory(device), most=min(most, MOST))
 
 
 def _trial(encode: Callable[[int], object], device: torch.device, batch: int) -> Trial:

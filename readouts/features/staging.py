@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from featcache.store.reading.destinations import aligned_empty
+from featcache.system.device import host_buffer
 from readouts.features.splits import FeatureSplit
 from readouts.tokens.prepared import Native, QuantizedTokens
 
@@ -116,9 +117,7 @@ def host_parts(split: FeatureSplit, n_rows: int, device: torch.device) -> Parts:
     """The same on the host, for `device`: pinned for a GPU, else beginning with a page, as chunks do."""
     like = new_parts(split, n_rows, torch.device("meta"))
     if device.type == "cuda":
-        # Pinned memory makes a context on the current GPU, which may be another.
-        with torch.cuda.device(device):
-            return tuple(torch.empty(part.shape, dtype=part.dtype, pin_memory=True) for part in like)
+        return tuple(host_buffer(part.shape, part.dtype, device) for part in like)
     return tuple(torch.from_numpy(aligned_empty(tuple(part.shape), _KINDS[part.dtype])) for part in like)
 
 
