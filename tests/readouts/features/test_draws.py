@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from readouts.features.draws import Draws, evenly
-from readouts.features.orders import Bijection
 
 
 def test_an_epoch_draws_every_clip_once_and_the_next_in_another_order() -> None:
@@ -76,15 +75,6 @@ def test_a_split_too_large_for_lists_is_drawn_once_an_epoch_all_the_same(
     again = Draws(n_clips=1024, n_views=3, batch=7, seed=5)
     assert np.array_equal(again.at(700), draws.at(700))
     assert not np.array_equal(replace(again, seed=6).at(0)[0], again.at(0)[0])
-
-
-def test_every_place_of_a_small_bijection_is_taken_about_as_often() -> None:
-    orders = np.stack([Bijection(6, [0, epoch]).at(np.arange(6)) for epoch in range(3000)])
-    counts = np.stack([np.bincount(of_place, minlength=6) for of_place in orders.T])
-    assert counts.min() > 400  # 500 expected, standard deviation 20
-    assert counts.max() < 600
-    # All of the 720 orders come up, or nearly: a network that reaches few of them is no shuffle.
-    assert len(np.unique(orders, axis=0)) > 600
 
 
 def test_views_of_each_clip_where_they_are_counted_in_a_large_split(monkeypatch: pytest.MonkeyPatch) -> None:
