@@ -84,8 +84,10 @@ def make_split_in() -> MakeSplit:
         seed: int = 0,
         skipped: Mapping[int, str] = MappingProxyType({}),
         dtype: TokenDtype = "float16",
+        deeper: Mapping[int, np.ndarray] = MappingProxyType({}),
         **attrs: object,
     ) -> FeatureStore:
+        of_layers = {Layer(1): tokens, **{Layer(block): of_layer for block, of_layer in deeper.items()}}
         n_clips, n_views, steps, rows, columns, channels = tokens.shape
         clips = [
             Clip(
@@ -102,7 +104,7 @@ def make_split_in() -> MakeSplit:
         grid = TokenGrid(steps=steps, rows=rows, columns=columns, channels=channels)
         spec = FeatureSpec(
             grid=grid,
-            layers=(Layer(1),),
+            layers=tuple(of_layers),
             n_clips=n_clips,
             n_views=n_views,
             clips_per_shard=max(1, n_clips // 3),
@@ -124,9 +126,11 @@ def make_split_in() -> MakeSplit:
             for shard in writer.todo():
                 chosen = spec.rows_of_shard(shard)
                 bad = {clip: reason for clip, reason in skipped.items() if clip in chosen}
-                writer.write_shard(
-                    shard, {Layer(1): tokens[chosen.start : chosen.stop].astype(np.float32)}, bad
-                )
+                of_shard = {
+                    layer: of_layer[chosen.start : chosen.stop].astype(np.float32)
+                    for layer, of_layer in of_layers.items()
+                }
+                writer.write_shard(shard, of_shard, bad)
             return writer.finish()
 
     return make

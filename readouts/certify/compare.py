@@ -86,10 +86,15 @@ def certify(
             certificates that are there are damaged.
         DataError: files are missing or broken.
         WeightsError: the backbone's weights are missing or do not fit.
-        CallError: fewer than one seed, clip or clip view.
+        CallError: fewer than one seed, clip or clip view; or a readout of several layers.
     """
     if min(val_clips, batch, 1 if seeds is None else seeds) < 1:
         raise CallError(f"seeds={seeds}, val_clips={val_clips} and batch={batch} must be at least 1.")
+    if len(run.training.layers) > 1:
+        raise CallError(
+            f"--layer {run.training.layer_name}: a certificate is of one layer; certify each by itself, with "
+            "a readout of one."
+        )
     sources = {
         role: replanned(run.splits[role].store, backbone, manifest, data_dir, progress)
         for role in ("train", "val")

@@ -19,6 +19,7 @@ from einops import rearrange
 from jaxtyping import Int64
 from torch import Tensor
 
+from featcache.spec import Layer
 from featcache.store.targets import Targets
 from featcache.system.ahead import map_ahead
 from readouts.features.draws import Draws
@@ -30,6 +31,7 @@ from readouts.features.staging import (
     Rotation,
     as_tokens,
     beside,
+    by_layer,
     mark,
     pinned,
     received,
@@ -58,7 +60,8 @@ class Batch:
     """Clips of one split: their numbers, their tokens and their targets, the last two on the device."""
 
     clips: Int64[np.ndarray, " B"]
-    tokens: Native
+    tokens: Native | Mapping[Layer, Native]
+    """Of a split of several layers by layer."""
     targets: Mapping[str, Tensor]
 
 
@@ -118,7 +121,7 @@ def batches_of(
         try:
             for _, coming in map_ahead(reader, source.read, wanted, window=READ_AHEAD + 1):
                 batch, marked = coming.result()
-                received((*tensors_of(batch.tokens), *batch.targets.values()), marked, device)
+                received((*_tensors(batch.tokens), *batch.targets.values()), marked, device)
                 yield batch
         finally:
             reader.shutdown(cancel_futures=True)
@@ -146,31 +149,43 @@ class _Source:
         with beside(self.device):
             names = {name: pinned(torch.from_numpy(values), self.device) for name, values in chosen.items()}
             there = dict(zip(names, sent(names.values(), self.device), strict=True))
-            tokens = self._read(clips, views) if held is None else held.batch(clips, views)
+            read = self._read(clips, views) if held is None else held.batch(clips, views)
+            tokens = read[0] if len(read) == 1 else dict(zip(split.layers, read, strict=True))
             return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=there), mark(self.device)
 
-    def _read(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> Native:
-        mapped = mapped_tokens(self.split, clips, views) if self.device.type == "cpu" else None
-        if mapped is not None:
-            return mapped
+    def _read(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> list[Native]:
+        """A layer each, all of one buffer where they are read into one."""
+        if self.device.type == "cpu":
+            mapped = [mapped_tokens(self.split, layer, clips, views) for layer in self.split.layers]
+            found = [tokens for tokens in mapped if tokens is not None]
+            if len(found) == len(mapped):
+                return found
         buffer = self.buffers.next(len(clips))
         parts = tuple(part[: len(clips)] for part in buffer.parts)
-        read_into(parts, self.split, clips, views)
+        for layer, of_layer in by_layer(self.split, parts).items():
+            read_into(of_layer, self.split, layer, clips, views)
         there = sent(parts, self.device)
         # The buffer is free again only when the copies have left it.
         buffer.copied = mark(self.device)
-        return as_tokens(there)
+        return [as_tokens(of_layer) for of_layer in by_layer(self.split, there).values()]
+
+
+def _tensors(tokens: Native | Mapping[Layer, Native]) -> tuple[Tensor, ...]:
+    every = tokens.values() if isinstance(tokens, Mapping) else (tokens,)
+    return tuple(tensor for one in every for tensor in tensors_of(one))
 
 
 def mapped_tokens(
-    split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
+    split: FeatureSplit, layer: Layer, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
 ) -> Native | None:
-    """Tokens as the pages of the store's files, nothing copied but the scales; None where that may not be.
+    """Tokens of a layer as the pages of the store's files, nothing copied but the scales.
+
+    None where pages may not be mapped.
 
     Raises:
         StoreError: a chunk is damaged.
     """
-    found = split.store.read_mapped(clips, views=views, layer=split.layer)
+    found = split.store.read_mapped(clips, views=views, layer=layer)
     if found is None:
         return None
     values, *scales = ([torch.from_numpy(np.asarray(_Unguarded(piece))) for piece in of] for of in found)
@@ -192,15 +207,19 @@ class _Unguarded:
 
 
 def read_into(
-    parts: Parts, split: FeatureSplit, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]
+    parts: Parts,
+    split: FeatureSplit,
+    layer: Layer,
+    clips: Int64[np.ndarray, " B"],
+    views: Int64[np.ndarray, " B"],
 ) -> None:
-    """Fill host memory of as many rows as there are clips with tokens as stored.
+    """Fill host memory of as many rows as there are clips with tokens of a layer as stored.
 
     Raises:
         StoreError: a chunk is damaged.
     """
     store, arrays = split.store, [part.numpy() for part in parts]
     if store.spec.dtype == "int8":
-        store.read_quantized(clips, views=views, layer=split.layer, out=(arrays[0], arrays[1]))
+        store.read_quantized(clips, views=views, layer=layer, out=(arrays[0], arrays[1]))
     else:
-        store.read(clips, views=views, layer=split.layer, out=arrays[0])
+        store.read(clips, views=views, layer=layer, out=arrays[0])

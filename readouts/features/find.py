@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.spec import Layer
 from featcache.store.feature_store import (
     FeatureStore,
     find_stores,
@@ -17,7 +16,7 @@ from featcache.store.feature_store import (
 )
 from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
-from readouts.features.splits import FeatureSplit, split_of, view_option
+from readouts.features.splits import FeatureSplit, parse_layers, split_of, view_option
 
 
 def open_task_splits(
@@ -32,23 +31,24 @@ def open_task_splits(
 ) -> dict[str, FeatureSplit]:
     """Role -> the finished store of `backbone` for that role, all of them extracted alike.
 
-    `fingerprint` chooses among several training stores by its first digits; the stores of the other roles
-    are those that fit it. `extract` is the command that would make them, for messages; "" says none.
+    `layer` is as `parse_layers` reads it; None takes the only one. `fingerprint` chooses among several
+    training stores by its first digits; the stores of the other roles are those that fit it. `extract` is
+    the command that would make them, for messages; "" says none.
 
     Raises:
         StoreError: a store is missing or unfinished, several would fit, they were not extracted alike, or one
             lies where another belongs.
     """
-    cache_dir, chosen = Path(cache_dir), None if layer is None else Layer.parse(layer)
+    cache_dir = Path(cache_dir)
     if extract is None:
         extract = extract_command(backbone, task, cache_dir=cache_dir)
     only = _only_store(cache_dir, task, "train", backbone, fingerprint, extract)
-    train = split_of(finished(only), chosen)
+    train = split_of(finished(only), None if layer is None else parse_layers(layer, only))
     splits = {"train": train}
     for role in roles:
         if role != "train":
             store = _fitting_store(cache_dir, task, role, backbone, train.store, extract)
-            splits[role] = split_of(finished(store), train.layer)
+            splits[role] = split_of(finished(store), train.layers)
     return splits
 
 

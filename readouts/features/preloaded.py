@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Int64
 
 from featcache.store.targets import Targets
-from readouts.features.staging import Parts, as_tokens, pinned
+from readouts.features.splits import FeatureSplit
+from readouts.features.staging import Parts, as_tokens, by_layer, pinned
 from readouts.tokens.prepared import Native, QuantizedTokens, ScatteredTokens
 
 
@@ -15,6 +16,8 @@ from readouts.tokens.prepared import Native, QuantizedTokens, ScatteredTokens
 class PreloadedTokens:
     """Tokens of some clips and their views, on the device, and the targets of their split."""
 
+    split: FeatureSplit
+    """What they are of; says which layers."""
     stored: Parts
     """A row per clip and view, as stored, so that heads see the numbers that reading gives them."""
     n_views: int
@@ -37,16 +40,21 @@ class PreloadedTokens:
         """Whether all of these are held."""
         return bool((self.row_of[clips] >= 0).all() and (views < self.n_views).all())
 
-    def batch(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> Native:
-        """The tokens of some clips, each at its view; on a CPU they stay where they are."""
+    def batch(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> list[Native]:
+        """The tokens of some clips, each at its view, by layer; on a CPU they stay where they are."""
         numbers = self.row_of[clips] + views
+        of_layers = by_layer(self.split, self.stored).values()
         if self.device.type != "cpu":
             # A GPU is not waited for: while it works on a step, the next one is made ready.
             rows = pinned(torch.from_numpy(numbers), self.device).to(self.device, non_blocking=True)
-            return as_tokens(tuple(part[rows] for part in self.stored))
-        values, *scales = self.stored
-        pieces = [values[row].flatten(1, 2) for row in numbers.tolist()]
-        tokens = ScatteredTokens(pieces=pieces, pieces_per_clip=1)
-        if not scales:
-            return tokens
-        return QuantizedTokens(values=tokens, scales=scales[0][torch.from_numpy(numbers)].flatten(2, 3))
+            return [as_tokens(tuple(part[rows] for part in of_layer)) for of_layer in of_layers]
+        return [_in_place(of_layer, numbers) for of_layer in of_layers]
+
+
+def _in_place(stored: Parts, numbers: Int64[np.ndarray, " B"]) -> Native:
+    values, *scales = stored
+    pieces = [values[row].flatten(1, 2) for row in numbers.tolist()]
+    tokens = ScatteredTokens(pieces=pieces, pieces_per_clip=1)
+    if not scales:
+        return tokens
+    return QuantizedTokens(values=tokens, scales=scales[0][torch.from_numpy(numbers)].flatten(2, 3))

@@ -5,7 +5,7 @@ that is too much, what every point of the curve is scored on. On a CPU the page 
 unless the stores lie on a network or are evicted by other work; there it has to be asked for.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,7 +20,7 @@ from featcache.system.files import size
 from readouts.features.batches import Batch, batches_of
 from readouts.features.preloaded import PreloadedTokens
 from readouts.features.splits import FeatureSplit
-from readouts.features.staging import new_parts
+from readouts.features.staging import Parts, by_layer, new_parts
 from readouts.tokens.prepared import QuantizedTokens, copy_tokens
 
 PreloadChoice = Literal["auto", "yes", "no"]
@@ -69,7 +69,7 @@ class _Part:
             store.path,
             store.fingerprint,
             of_targets,
-            split.layer,
+            split.layers,
             split.fraction,
             self.n_clips,
             self.n_views,
@@ -164,22 +164,27 @@ def _load(part: _Part, device: torch.device, progress: Progress) -> PreloadedTok
     first = 0
     for batch in batches_of(split, lambda *_: {}, wanted, device):
         rows = slice(first, first + len(batch.clips))
-        _write(batch, [values[rows].flatten(2, 3) for values in stored])
+        here = tuple(values[rows].flatten(2, 3) for values in stored)
+        _write(batch, by_layer(split, here).values())
         first = rows.stop
         progress("reading into memory", first // n_views, len(clips))
     if device.type == "cuda":
         # Batches are gathered on another stream than the one that wrote the tokens.
         torch.cuda.current_stream(device).synchronize()
-    return PreloadedTokens(stored=stored, n_views=n_views, row_of=row_of, targets=_in_memory(split.targets))
+    return PreloadedTokens(
+        split=split, stored=stored, n_views=n_views, row_of=row_of, targets=_in_memory(split.targets)
+    )
 
 
-def _write(batch: Batch, into: list[torch.Tensor]) -> None:
-    tokens, rows = batch.tokens, slice(0, len(batch.clips))
-    if isinstance(tokens, QuantizedTokens):
-        copy_tokens(tokens.values, rows, into[0])
-        into[1].copy_(tokens.scales)
-    else:
-        copy_tokens(tokens, rows, into[0])
+def _write(batch: Batch, into: Iterable[Parts]) -> None:
+    every = batch.tokens.values() if isinstance(batch.tokens, Mapping) else [batch.tokens]
+    rows = slice(0, len(batch.clips))
+    for tokens, parts in zip(every, into, strict=True):
+        if isinstance(tokens, QuantizedTokens):
+            copy_tokens(tokens.values, rows, parts[0])
+            parts[1].copy_(tokens.scales)
+        else:
+            copy_tokens(tokens, rows, parts[0])
 
 
 def _in_memory(targets: Targets | None) -> Targets | None:

@@ -1,6 +1,6 @@
-"""What a split is: a finished store at one layer, or a part of it, and what of it decides a run's numbers."""
+"""What a split is: a finished store at its layers, or a part of it; what of it decides a run's numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,13 +18,20 @@ from readouts.features.orders import MOST_LISTED, Bijection
 SUBSET_SEED = 0
 """Seed of the order in which smaller shares of a split's clips are cut off."""
 
+EVERY_LAYER = "all"
+"""What names all layers of a store."""
+
+BESIDE = "+"
+"""Between the names of layers that are read together: `3+6+9`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSplit:
-    """One finished store with its targets, at one layer; or a part of it."""
+    """One finished store with its targets, at one layer or several; or a part of it."""
 
     store: FeatureStore
-    layer: Layer
+    layers: tuple[Layer, ...]
+    """What is read of each clip, each layer once, the shallowest first."""
     fraction: float = 1.0
     """Share of the clips that is used: nested random subsets, each in the order of the file."""
     first_views: int = 0
@@ -36,6 +43,22 @@ class FeatureSplit:
                 f"{self.store.path} holds {self.store.spec.n_views} views of a clip, not "
                 f"{self.first_views}: extract it with --views {self.first_views}."
             )
+
+    @property
+    def layer(self) -> Layer:
+        """The only layer.
+
+        Raises:
+            CallError: there are several.
+        """
+        if len(self.layers) > 1:
+            raise CallError(f"layers {self.layer_name} are read together: name one layer for this.")
+        return self.layers[0]
+
+    @property
+    def layer_name(self) -> str:
+        """The name of the layer, or those of all, as the results table has it: `11`, `3+6+9`."""
+        return BESIDE.join(layer.name for layer in self.layers)
 
     @cached_property
     def targets(self) -> Targets | None:
@@ -122,21 +145,36 @@ class FeatureSplit:
         return sizes - np.bincount(self._skipped // spec.clips_per_shard, minlength=spec.n_shards)
 
 
-def split_of(store: FeatureStore, layer: Layer | None = None) -> FeatureSplit:
-    """All clips of a finished store at `layer`; None takes the only one it holds.
+def split_of(store: FeatureStore, layers: Sequence[Layer] | None = None) -> FeatureSplit:
+    """All clips of a finished store at `layers`; None takes the only one it holds.
 
     Raises:
-        StoreError: it does not hold the layer, or holds several and none was named.
+        StoreError: it does not hold a layer, or holds several and none was named.
     """
     names = ", ".join(known.name for known in store.spec.layers)
-    if layer is None and len(store.spec.layers) > 1:
-        raise StoreError(f"{store.path} holds layers {names}: say which with --layer.")
-    chosen = layer or store.spec.layers[0]
-    if chosen not in store.spec.layers:
+    if layers is None and len(store.spec.layers) > 1:
         raise StoreError(
-            f"{store.path} holds layers {names}, not {chosen.name}: extract it with --layers {chosen.name}."
+            f"{store.path} holds layers {names}: say which with --layer (for readouts of several layers also "
+            f"--layer {EVERY_LAYER}, or some: --layer {BESIDE.join(names.split(', ')[:2])})."
         )
-    return FeatureSplit(store=store, layer=chosen)
+    chosen = tuple(sorted(set(layers or store.spec.layers)))
+    if missing := [layer.name for layer in chosen if layer not in store.spec.layers]:
+        listed = ",".join(missing)
+        raise StoreError(
+            f"{store.path} holds layers {names}, not {listed}: extract it with --layers {listed}."
+        )
+    return FeatureSplit(store=store, layers=chosen)
+
+
+def parse_layers(text: str, store: FeatureStore) -> tuple[Layer, ...]:
+    """The layers that `--layer` names: `11`, several as `3,6,9` or `3+6+9`, `all` for those of the store.
+
+    Raises:
+        CallError: that is no layer's name.
+    """
+    if text == EVERY_LAYER:
+        return store.spec.layers
+    return tuple(Layer.parse(name.strip()) for name in text.replace(BESIDE, ",").split(","))
 
 
 def draws_of(split: FeatureSplit, *, batch: int, seed: int, mix_shards: int = 0) -> Draws:
@@ -162,7 +200,7 @@ def targets_fingerprint(split: FeatureSplit) -> str | None:
 def split_decisions(split: FeatureSplit) -> dict[str, Any]:
     """Whatever of a split decides a run's numbers: its features, its targets, the replay of up-sampling."""
     replay = {name: split.store.attrs[name] for name in ("upsampling", "readout_steps")}
-    features = {"features": split.store.fingerprint, "layer": split.layer.name}
+    features = {"features": split.store.fingerprint, "layer": split.layer_name}
     # Which clips were skipped is not in a store's fingerprint: another machine may read them all.
     skipped = {"skipped": sorted(split.store.skipped_clips)} if split.store.skipped_clips else {}
     return {**features, "targets": targets_fingerprint(split), **replay, **skipped}

@@ -16,13 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featcache.spec import Layer
 from featcache.store.reading.destinations import aligned_empty
 from featcache.system.device import host_buffer
 from readouts.features.splits import FeatureSplit
 from readouts.tokens.prepared import Native, QuantizedTokens
 
 Parts = tuple[Tensor, ...]
-"""Memory for stored tokens, a row per clip and view: float16 ones, or int8 ones and their scales."""
+"""Memory for stored tokens, a row per clip and view: float16 ones, or int8 ones and their scales.
+
+Of several layers those of the first, then those of the next.
+"""
 
 
 @runtime_checkable
@@ -108,9 +112,19 @@ def new_parts(split: FeatureSplit, n_rows: int, device: torch.device) -> Parts:
     """Memory on a device for `n_rows` clips and views of a split as stored."""
     new = partial(torch.empty, device=device)
     shape = (n_rows, *split.store.spec.grid.shape)
-    if split.store.spec.dtype == "int8":
-        return new(shape, dtype=torch.int8), new(shape[:-1], dtype=torch.float32)
-    return (new(shape, dtype=torch.float16),)
+    parts: list[Tensor] = []
+    for _ in split.layers:
+        if split.store.spec.dtype == "int8":
+            parts += [new(shape, dtype=torch.int8), new(shape[:-1], dtype=torch.float32)]
+        else:
+            parts.append(new(shape, dtype=torch.float16))
+    return tuple(parts)
+
+
+def by_layer(split: FeatureSplit, parts: Parts) -> dict[Layer, Parts]:
+    """Each layer's own of `new_parts`."""
+    n = len(parts) // len(split.layers)
+    return {layer: parts[n * i : n * (i + 1)] for i, layer in enumerate(split.layers)}
 
 
 def host_parts(split: FeatureSplit, n_rows: int, device: torch.device) -> Parts:
@@ -129,7 +143,7 @@ _KINDS: dict[torch.dtype, type[np.generic]] = {
 
 
 def as_tokens(parts: Parts) -> Native:
-    """Stored tokens as heads take them, rows and columns of the grid on one axis; nothing is copied."""
+    """Stored tokens of a layer as heads take them, the grid's two axes as one; nothing is copied."""
     values, *scales = (part.flatten(2, 3) for part in parts)
     return QuantizedTokens(values=values, scales=scales[0]) if scales else values
 

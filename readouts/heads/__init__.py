@@ -1,6 +1,7 @@
 """Readouts: small heads on cached tokens, each a file, all by name in one dict.
 
 - `HEADS`: name -> class, as on the command line; a class says in `gives` what tasks it is for.
+- `LAYER_HEADS`: the same, of heads that read several stored layers at once.
 - `build_head`: a new head by name, for tokens of a shape, from a seed.
 - `settings_of`: what can be set of a head, with the defaults.
 - `load_reference`: a head with the parameters of one that the reference implementation (Flax) trained.
@@ -19,12 +20,15 @@ from readouts.heads.attention import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.heads.correlation import CorrelationReadout
 from readouts.heads.dpt import DPTReadout
+from readouts.heads.dpt_layers import DPTLayersReadout
+from readouts.heads.ladder import LadderReadout
+from readouts.heads.layer_fusion import LayerFusionReadout
 from readouts.heads.linear import LinearReadout
 from readouts.heads.multi_query import MultiQueryReadout
 from readouts.heads.pooled_mlp import PooledMLPReadout
 from readouts.heads.tracking import TrackingReadout
 
-__all__ = ["HEADS", "SHAPE_SETTINGS", "Readout", "build_head", "load_reference", "settings_of"]
+__all__ = ["HEADS", "LAYER_HEADS", "SHAPE_SETTINGS", "Readout", "build_head", "load_reference", "settings_of"]
 
 HEADS: Mapping[str, type[Readout]] = {
     "linear": LinearReadout,
@@ -36,12 +40,19 @@ HEADS: Mapping[str, type[Readout]] = {
     "pooled_mlp": PooledMLPReadout,
     "correlation": CorrelationReadout,
 }
-"""Every head that `train-readout` trains, by its name on the command line."""
+"""Every head that `train-readout` trains on one layer, by its name on the command line."""
+
+LAYER_HEADS: Mapping[str, type[Readout]] = {
+    "attention_layers": LayerFusionReadout,
+    "ladder": LadderReadout,
+    "dpt_layers": DPTLayersReadout,
+}
+"""Those of several layers: their constructors are told `n_layers`, they are given tokens of each."""
 
 SHAPE_SETTINGS = frozenset({"n_frames", "n_variables", "out_rows", "out_columns"})
 """Settings that follow from a task's data: not for `--set` to change."""
 
-_SHAPE = ("channels", "steps", "n_outputs", "rows", "columns", "generator")
+_SHAPE = ("channels", "steps", "n_outputs", "rows", "columns", "n_layers", "generator")
 """Arguments of constructors that `build_head` has names of its own for."""
 
 
@@ -63,13 +74,15 @@ def build_head(
     n_outputs: int,
     rows: int | None = None,
     columns: int | None = None,
+    n_layers: int = 1,
     generator: Generator | None = None,
     **config: Any,
 ) -> Readout:
     """A new head for tokens [B T N C] with T = `steps` and C = `channels`, a pure function of `generator`.
 
     A head takes those of the shape's values that its constructor names: only heads that give a vector have
-    `n_outputs`, only dpt and correlation read the tokens as maps of `rows` x `columns` = N.
+    `n_outputs`, only dpt and correlation read the tokens as maps of `rows` x `columns` = N, only those of
+    `LAYER_HEADS` have `n_layers`.
 
     `config` are the head's own settings (`settings_of`).
 
@@ -84,7 +97,7 @@ def build_head(
     known = signature(head).parameters
     if "rows" in known and (rows is None or columns is None):
         raise CallError(f"the {kind} readout reads tokens as a map: give the rows and columns of their grid.")
-    shape = dict(zip(_SHAPE, (channels, steps, n_outputs, rows, columns, generator), strict=True))
+    shape = dict(zip(_SHAPE, (channels, steps, n_outputs, rows, columns, n_layers, generator), strict=True))
     return head(**{name: value for name, value in shape.items() if name in known}, **config)
 
 
@@ -96,6 +109,7 @@ def load_reference(kind: str, params: Mapping[str, Shaped[np.ndarray, "..."]], *
 
 
 def _head(kind: str) -> type[Readout]:
-    if kind not in HEADS:
-        raise CallError(f"no readout is called {kind!r}: known are {', '.join(HEADS)}.")
-    return HEADS[kind]
+    every = {**HEADS, **LAYER_HEADS}
+    if kind not in every:
+        raise CallError(f"no readout is called {kind!r}: known are {', '.join(every)}.")
+    return every[kind]

@@ -100,11 +100,49 @@ class CrossAttention(nn.Module):
         return rearrange(parameter, "(h d) ... -> h d ...", h=self.heads)
 
 
-class Trunk(nn.Module):
+class LayerPooling(nn.Module):
+    """The tokens of one layer to what queries find in them: LayerNorm, temporal embedding, attention.
+
+    `steps` of None leaves out the temporal embedding, and the head is not tied to a number of steps.
+    """
+
+    def __init__(
+        self, *, channels: int, steps: int | None, width: int, heads: int, generator: Generator | None
+    ) -> None:
+        super().__init__()
+        self.temporal = None if steps is None else normal_parameter(steps, channels, generator=generator)
+        self.attention = CrossAttention(channels=channels, width=width, heads=heads, generator=generator)
+        self.norm = layer_norm(channels)
+
+    def pooling_query(self, tokens: PreparedTokens, query: Float[Tensor, "Q heads dim"]) -> PoolingQuery:
+        """What queries of all clips pool of the tokens.
+
+        Raises:
+            CallError: the tokens' number of steps is not that of the embedding.
+        """
+        return self.attention.pooling_query(query, scale=self.norm.weight, shift=self._shift(tokens.steps))
+
+    def found(self, pooled: Pooled) -> Float[Tensor, "B Q heads dim"]:
+        """What the queries found, from what they pooled."""
+        shift = self._shift(pooled.mass.shape[-1])
+        return self.attention.read(pooled, scale=self.norm.weight, shift=shift)
+
+    def _shift(self, n_steps: int) -> Float[Tensor, "U C"]:
+        """What is added to the tokens of each step: the norm's bias, and the temporal embedding if any."""
+        if self.temporal is None:
+            return repeat(self.norm.bias, "c -> u c", u=n_steps)
+        if n_steps != len(self.temporal):
+            raise CallError(
+                f"this attention head learned an embedding of {len(self.temporal)} steps and was given "
+                f"{n_steps}: up-sample the tokens to its steps, or train a head for theirs."
+            )
+        return self.norm.bias + self.temporal
+
+
+class Trunk(LayerPooling):
     """Tokens and queries to one token per query: LayerNorm, attention, residual projection and MLP.
 
-    V-JEPA's attentive probe (Bardes et al. 2024), as the benchmark has it. `steps` of None leaves out the
-    temporal embedding, and the head is not tied to a number of steps.
+    V-JEPA's attentive probe (Bardes et al. 2024), as the benchmark has it.
     """
 
     def __init__(
@@ -117,11 +155,8 @@ class Trunk(nn.Module):
         dropout: float,
         generator: Generator | None,
     ) -> None:
-        super().__init__()
-        self.temporal = None if steps is None else normal_parameter(steps, channels, generator=generator)
-        self.attention = CrossAttention(channels=channels, width=width, heads=heads, generator=generator)
+        super().__init__(channels=channels, steps=steps, width=width, heads=heads, generator=generator)
         self.dropout = Dropout(dropout)
-        self.norm = layer_norm(channels)
         self.projection = dense(width, width, generator=generator)
         self.mlp_norm = layer_norm(width)
         self.mlp = mlp(width, 4 * width, width, generator=generator)
@@ -135,14 +170,9 @@ class Trunk(nn.Module):
         )
         return self._refined(found, query)
 
-    def pooling_query(self, tokens: PreparedTokens, query: Float[Tensor, "Q heads dim"]) -> PoolingQuery:
-        """What queries of all clips pool of the tokens."""
-        return self.attention.pooling_query(query, scale=self.norm.weight, shift=self._shift(tokens.steps))
-
     def read(self, pooled: Pooled, query: Float[Tensor, "Q heads dim"]) -> Float[Tensor, "B Q width"]:
         """Each query plus what it pooled, refined by the MLP."""
-        shift = self._shift(pooled.mass.shape[-1])
-        return self._refined(self.attention.read(pooled, scale=self.norm.weight, shift=shift), query)
+        return self._refined(self.found(pooled), query)
 
     def _refined(
         self, found: Float[Tensor, "B Q heads dim"], query: Float[Tensor, "*clips Q heads dim"]
@@ -152,17 +182,6 @@ class Trunk(nn.Module):
         token = rearrange(query, "... q h d -> ... q (h d)") + self.projection(merged)
         refined: Tensor = token + self.mlp(self.mlp_norm(token))
         return refined
-
-    def _shift(self, n_steps: int) -> Float[Tensor, "U C"]:
-        """What is added to the tokens of each step: the norm's bias, and the temporal embedding if any."""
-        if self.temporal is None:
-            return repeat(self.norm.bias, "c -> u c", u=n_steps)
-        if n_steps != len(self.temporal):
-            raise CallError(
-                f"this attention head learned an embedding of {len(self.temporal)} steps and was given "
-                f"{n_steps}: up-sample the tokens to its steps, or train a head for theirs."
-            )
-        return self.norm.bias + self.temporal
 
 
 class AttentionReadout(Readout):

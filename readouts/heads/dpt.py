@@ -8,6 +8,7 @@ convolution, bias included, and two convolutions with nothing between them are o
 to 48 on 181 x 360) what is resized and what the head multiplies both shrink tenfold.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -120,10 +121,14 @@ class DensePrediction(nn.Module):
         Raises:
             CallError: the grid has an odd side, which halving and doubling would not give back.
         """
-        _check_even(*tokens.shape[2:])
+        return self.of_levels([tokens] * len(LEVELS))
+
+    def of_levels(self, tokens: Sequence[Float[Tensor, "B D H W"]]) -> Float[Tensor, "B F Y X C"]:
+        """The same of a token map for each level, coarse to fine."""
+        _check_even(*tokens[0].shape[2:])
         fused = None
-        for level, fusion in self.fusion.items():
-            fused = fusion(self.reassemble[level](tokens), fused)
+        for (level, fusion), own in zip(self.fusion.items(), tokens, strict=True):
+            fused = fusion(self.reassemble[level](own), fused)
         assert fused is not None
         maps = _composed(self.head, self.output, fused)
         frames = rearrange(maps, "b (f c) y x -> (b f) c y x", f=self.n_frames)
@@ -199,6 +204,15 @@ class DPTReadout(Readout):
         Raises:
             CallError: the tokens are not of the head's grid.
         """
+        maps: Tensor = self.decoder(self.token_map(features))
+        return maps
+
+    def token_map(self, features: Tokens | PreparedTokens) -> Float[Tensor, "B D H W"]:
+        """The last step's tokens as a map of the head's grid.
+
+        Raises:
+            CallError: they are of another grid.
+        """
         tokens = _last_step(features)
         if tokens.shape[1] != self.rows * self.columns:
             raise CallError(
@@ -206,8 +220,7 @@ class DPTReadout(Readout):
                 f"{tokens.shape[1]} a step: build it for their grid."
             )
         # The memory stays as it is, channels last, and so do the convolutions' results.
-        maps: Tensor = self.decoder(rearrange(tokens, "b (h w) d -> b d h w", h=self.rows))
-        return maps
+        return rearrange(tokens, "b (h w) d -> b d h w", h=self.rows)
 
 
 def add_residual(

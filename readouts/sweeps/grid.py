@@ -21,9 +21,6 @@ from readouts.training.settings import READOUTS, parse_number, readouts_of, reci
 AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
 """Names that are not settings of a recipe or a head."""
 
-EVERY_LAYER = "all"
-"""The value of `layer` that stands for all layers of the store."""
-
 MOST_BYTES = 2**20
 """Of a file of grids."""
 
@@ -40,7 +37,8 @@ class Cell:
     backbone: str
     readout: str
     layer: str | None = None
-    """None where the store holds one; `all` until the store is known."""
+    """None where the store holds one; `all` until the store is known: one by one, or of a readout that reads
+    several all at once. `3+6` are two of them."""
     fingerprint: str | None = None
     seed: int = 0
     settings: tuple[str, ...] = ()

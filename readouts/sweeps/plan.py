@@ -16,14 +16,15 @@ from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.system.console import command_line, extract_command
 from readouts.features import origins
 from readouts.features.find import open_task_splits
-from readouts.features.splits import FeatureSplit
+from readouts.features.splits import BESIDE, EVERY_LAYER, FeatureSplit
+from readouts.heads import LAYER_HEADS
 from readouts.results.comparability import Row
 from readouts.results.configurations import grouped
 from readouts.results.table import readable_results
-from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
+from readouts.sweeps.grid import Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
-from readouts.training.run import Run
+from readouts.training.run import Run, in_passes
 from readouts.training.settings import configure, parse_number, roles_of
 
 TOGETHER = 16
@@ -169,7 +170,7 @@ def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], folders
     """
     train = splits["train"]
     options: dict[str, Any] = {
-        "backbone": cell.backbone, "task": cell.task, "layer": train.layer.name,
+        "backbone": cell.backbone, "task": cell.task, "layer": train.layer_name,
         "fingerprint": train.store.fingerprint[:12], "seed": cell.seed, "readout": cell.readout,
     }  # fmt: skip
     where = {
@@ -218,10 +219,12 @@ def _of_one_store(
     layers = [layer.name for layer in chosen.spec.layers]
     if needs.every_layer and len(layers) == 1:
         remarks.append(f"{chosen.path} holds one layer: for a curve over depth make more with `{command}`")
+        if any(cell.readout in LAYER_HEADS for cell in cells):
+            remarks.append(f"{chosen.path} holds one layer: readouts of several are left out")
     settled = [
         replace(cell, layer=layer, fingerprint=chosen.fingerprint)
         for cell in cells
-        for layer in (layers if cell.layer == EVERY_LAYER else [cell.layer])
+        for layer in _layers_of(cell, layers)
     ]
     trials, problems, remarked = [], [], origins.Remarked(folders.manifest)
     for of_layer in grouped(settled, lambda cell: cell.layer).values():
@@ -245,6 +248,15 @@ def _of_one_store(
     return trials, problems, remarks
 
 
+def _layers_of(cell: Cell, held: Sequence[str]) -> list[str | None]:
+    """The layers of a cell's runs on a store that holds these: of `all` a run each, or one of all."""
+    if cell.layer != EVERY_LAYER:
+        return [cell.layer]
+    if cell.readout in LAYER_HEADS:
+        return [BESIDE.join(held)] if len(held) > 1 else []
+    return [*held]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Needs:
     """What a training store must hold to serve some cells."""
@@ -257,7 +269,12 @@ class _Needs:
     @classmethod
     def of(cls, cells: Sequence[Cell]) -> "_Needs":
         return cls(
-            layers=frozenset(Layer.parse(c.layer).name for c in cells if c.layer not in (None, EVERY_LAYER)),
+            layers=frozenset(
+                Layer.parse(name).name
+                for cell in cells
+                if cell.layer not in (None, EVERY_LAYER)
+                for name in str(cell.layer).split(BESIDE)
+            ),
             every_layer=any(cell.layer == EVERY_LAYER for cell in cells),
             n_views=max(_views_of(cell) for cell in cells),
         )
@@ -313,7 +330,7 @@ def _choose(
 def _passes(trials: Sequence[Trial], together: int) -> tuple[tuple[Trial, ...], ...]:
     """At most `together` runs that draw the same batches, in passes of about the same size."""
     passes: list[tuple[Trial, ...]] = []
-    for group in grouped(trials, lambda trial: trial.run.pass_key).values():
+    for group in in_passes(trials, lambda trial: trial.run):
         n = -(-len(group) // together)
         passes += [tuple(group[i * len(group) // n : (i + 1) * len(group) // n]) for i in range(n)]
     return tuple(passes)

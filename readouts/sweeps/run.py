@@ -25,12 +25,13 @@ from featcache.system.sealed import json_sealed, json_unsealed
 from readouts.features import origins
 from readouts.features.preloading import Preloads
 from readouts.results.comparability import Grounds, Row, seeds_together
-from readouts.results.configurations import Configuration, configurations, grouped, rows_by
+from readouts.results.configurations import Configuration, configurations, rows_by
 from readouts.results.formatting import format_mean
 from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
 from readouts.sweeps.plan import Folders, Plan, Trial, open_splits, trial_of
 from readouts.training.loop import train_together
+from readouts.training.run import in_passes
 
 FILE = "sweep.json"
 """What a sweep was asked for, sealed."""
@@ -220,7 +221,7 @@ class _Runner:
                 self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
             else:
                 ready.append(trial_of(trial.cell, task, splits, self.folders))
-        for one in grouped(ready, lambda trial: trial.run.pass_key).values():
+        for one in in_passes(ready, lambda trial: trial.run):
             self.train(one)
 
     def fail(self, labels: Sequence[str], error: str, run: str = "") -> None:

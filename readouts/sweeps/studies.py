@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from featcache.errors import CallError
 from featcache.manifest import Manifest, PublishedResult
 from featcache.spec import SHUFFLED
-from readouts.sweeps.grid import EVERY_LAYER, Grid
+from readouts.features.splits import EVERY_LAYER
+from readouts.heads import LAYER_HEADS
+from readouts.sweeps.grid import Grid
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.training.settings import readouts_of
@@ -57,12 +59,12 @@ STUDIES: Mapping[str, Study] = {
         title="Readout architecture",
         question="How much of what a backbone knows does each kind of readout find?",
         along="readout",
-        values=lambda task, backbone, known: tuple(readouts_of(task)),
+        values=lambda task, backbone, known: tuple(r for r in readouts_of(task) if r not in LAYER_HEADS),
         beside=_several_readouts,
     ),
     "depth": Study(
         title="Depth",
-        question="At which layer is what the task needs easiest to read?",
+        question="At which layer is what the task needs easiest to read, and do all together say more?",
         along="layer",
         values=lambda task, backbone, known: (EVERY_LAYER,),
         beside=_same_backbone,
@@ -141,7 +143,18 @@ def study_grids(
     if len(values) == 1 and values != (EVERY_LAYER,):
         raise CallError(f"--study {name}: {backbone} has no relatives, known are {', '.join(known)}.")
     own: Grid = {"task": (task,), "backbone": (backbone,), "seed": SEEDS, study.along: values}
-    return [{**own, **grid} for grid in over or ({},)]
+    grids: list[Grid] = [{**own, **grid} for grid in over or ({},)]
+    return grids + _of_all_layers(grids, load_task(task, manifest)) if name == "depth" else grids
+
+
+def _of_all_layers(grids: Sequence[Grid], task: Task) -> list[Grid]:
+    """Grids of the readout that reads all layers at once, one more row; none where readouts were chosen."""
+    first = next((kind for kind, head in LAYER_HEADS.items() if head.gives == task.takes), None)
+    return [
+        {**grid, "readout": (first,)}
+        for grid in grids
+        if first is not None and "readout" not in grid and grid["layer"] == (EVERY_LAYER,)
+    ]
 
 
 def family(backbone: str, known: Sequence[str]) -> tuple[str, ...]:

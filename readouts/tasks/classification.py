@@ -65,7 +65,7 @@ class Classification(ManifestTask):
 
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head; other heads start from their own defaults."""
-        return dict(self.attention) if readout in ("attention", "attention_multi") else {}
+        return dict(self.attention) if readout in ("attention", "attention_multi", "attention_layers") else {}
 
     def select(self, targets: Targets, clips: Numbers, views: Numbers, rng: Rng) -> dict[str, np.ndarray]:
         """`labels` [B O], multi-hot."""

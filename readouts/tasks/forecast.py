@@ -105,7 +105,7 @@ class Forecast(ManifestTask):
 
     def head_config(self, readout: str) -> dict[str, Any]:
         """The benchmark's settings of a head."""
-        if readout != "dpt":
+        if readout not in ("dpt", "dpt_layers"):
             return {}
         shape = {"n_frames": self.n_frames, "n_variables": len(self.variables)}
         return {

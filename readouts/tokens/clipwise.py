@@ -43,7 +43,7 @@ class Workspace:
 
     def __init__(self) -> None:
         self._tiles: list[Tensor] = []
-        self._buffer = torch.empty(0)
+        self._buffers: dict[int, Tensor] = {}
 
     def run(self, work: Work, *, n_clips: int, clip: torch.Size, device: torch.device) -> None:
         """Call `work` for all clips, some at a time, without autograd; `clip` is the shape of one."""
@@ -64,12 +64,12 @@ class Workspace:
 
         each(one, chunks, device)
 
-    def buffer(self, shape: torch.Size, device: torch.device) -> Float[Tensor, "B ..."]:
-        """Memory for a whole batch in float32, overwritten by whoever calls next."""
-        like = (shape[1:], device)
-        if (self._buffer.shape[1:], self._buffer.device) != like or len(self._buffer) < shape[0]:
-            self._buffer = _empty(shape, device)
-        return self._buffer[: shape[0]]
+    def buffer(self, shape: torch.Size, device: torch.device, number: int = 0) -> Float[Tensor, "B ..."]:
+        """Memory for a whole batch in float32, overwritten by whoever next calls for the same number."""
+        kept = self._buffers.get(number)
+        if kept is None or (kept.shape[1:], kept.device) != (shape[1:], device) or len(kept) < shape[0]:
+            kept = self._buffers[number] = _empty(shape, device)
+        return kept[: shape[0]]
 
     def _tiles_for(self, shape: tuple[int, ...], n_tiles: int, device: torch.device) -> list[Tensor]:
         if self._tiles and (self._tiles[0].shape, self._tiles[0].device) != (shape, device):

@@ -4,7 +4,7 @@ Neither the resize nor the standardisation is written down (`readouts.tokens.imp
 no more than pooled tokens never see them all in float32 (`readouts.tokens.pooling`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from featcache.errors import CallError
 from featcache.resampling import Method, temporal_matrix
+from featcache.spec import Layer
 from readouts.tokens.clipwise import Workspace
 from readouts.tokens.implicit import ImplicitTokens, TemporalResize, average_of, gain_of
 
@@ -97,10 +98,17 @@ class PreparedTokens:
     """
 
     def __init__(
-        self, native: Native, resize: TemporalResize | None = None, workspace: Workspace | None = None
+        self,
+        native: Native,
+        resize: TemporalResize | None = None,
+        workspace: Workspace | None = None,
+        number: int = 0,
     ) -> None:
-        """Tokens to be resized by `resize`; the memory of passes over them is `workspace`'s."""
-        self.native, self.resize = native, resize
+        """Tokens to be resized by `resize`; the memory of passes over them is `workspace`'s.
+
+        Those of several layers, which are read together, have each a `number` of its own.
+        """
+        self.native, self.resize, self._number = native, resize, number
         self._workspace = workspace or Workspace()
         self._mean: Tensor | None = None
         self._average: Tensor | None = None
@@ -183,8 +191,15 @@ class PreparedTokens:
 
         self._visit(standardised, gains=True)
 
+    def visit_centred(self, work: Callable[[slice, Float[Tensor, "b T N C"]], None]) -> None:
+        """Hand constant native tokens to `work` some clips at a time, less their means, without autograd.
+
+        `work` is told which clips they are. The tokens it is given last as long as its call.
+        """
+        self._visit(work)
+
     def _write_centred(self, *, gains: bool) -> None:
-        buffer = self._workspace.buffer(self.native.shape, self.native.device)
+        buffer = self._workspace.buffer(self.native.shape, self.native.device, self._number)
         self._visit(gains=gains, into=buffer)
         self._centred = buffer
 
@@ -223,6 +238,24 @@ class PreparedTokens:
             work(clips, centred)
 
         self._workspace.run(load, n_clips=n_clips, clip=native.shape[1:], device=native.device)
+
+
+Prepared = PreparedTokens | Mapping[Layer, PreparedTokens]
+"""The tokens of a batch as its heads see them: of several layers by layer."""
+
+
+def prepare_batch(
+    prepare: Callable[..., PreparedTokens], tokens: Native | Mapping[Layer, Native]
+) -> Prepared:
+    """The tokens of a batch, of one layer or of several, by a `TokenPreparation` or what stands for one."""
+    if not isinstance(tokens, Mapping):
+        return prepare(tokens)
+    return {layer: prepare(native, number) for number, (layer, native) in enumerate(tokens.items())}
+
+
+def each_layer(tokens: Prepared) -> tuple[PreparedTokens, ...]:
+    """The tokens of every layer."""
+    return tuple(tokens.values()) if isinstance(tokens, Mapping) else (tokens,)
 
 
 def copy_tokens(
@@ -277,9 +310,9 @@ class TokenPreparation(nn.Module):
         self._resize: TemporalResize | None = None
         self._workspace = Workspace()
 
-    def forward(self, features: Native) -> PreparedTokens:
-        """Prepare one batch [B T N C], nothing of which is computed yet."""
+    def forward(self, features: Native, number: int = 0) -> PreparedTokens:
+        """Prepare one batch [B T N C], of which nothing is computed yet; of several each has a `number`."""
         # Made anew where the module is: its buffer may have been moved to another device.
         if self.matrix is not None and (self._resize is None or self._resize.matrix is not self.matrix):
             self._resize = TemporalResize.by(self.matrix)
-        return PreparedTokens(features, self._resize, self._workspace)
+        return PreparedTokens(features, self._resize, self._workspace, number)

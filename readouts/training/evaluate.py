@@ -12,7 +12,7 @@ from readouts.features.batches import evaluation_batches
 from readouts.features.preloaded import PreloadedTokens
 from readouts.heads.base import Readout, forward_together
 from readouts.metrics.base import PerClip
-from readouts.tokens.prepared import Native, PreparedTokens
+from readouts.tokens.prepared import PreparedTokens, prepare_batch
 from readouts.training.run import Run
 
 
@@ -36,7 +36,7 @@ def score(
     runs: Mapping[str, Mapping[str, Readout]],
     like: Run,
     role: str,
-    prepare: Callable[[Native], PreparedTokens],
+    prepare: Callable[..., PreparedTokens],
     device: torch.device,
     *,
     limit: int | None = None,
@@ -47,7 +47,8 @@ def score(
 
     Args:
         runs: run -> kind of head -> head.
-        like: one of the runs, whose task, splits, batch and number of minival clips are those of all.
+        like: one of the runs, whose task, splits, batch and number of minival clips are those of all; its
+            splits have the layers that any of them reads.
         role: of the split.
         prepare: makes of tokens as stored what heads see.
         device: of the heads.
@@ -63,7 +64,8 @@ def score(
     kept: dict[str, list[np.ndarray]] = {name: [] for name in heads}
     statistics: dict[str, list[PerClip]] = {name: [] for name in heads}
     for found in evaluation_batches(split, task.select, like.recipe.batch, device, limit, preloaded):
-        outputs = forward_together(heads, prepare(found.tokens), task.inputs(found.targets))
+        tokens = prepare_batch(prepare, found.tokens)
+        outputs = forward_together(heads, tokens, task.inputs(found.targets))
         for name, values in outputs.items():
             given = values.float()
             statistics[name].append(task.per_clip(given, found.targets))

@@ -15,7 +15,7 @@ from readouts.features.batches import Batch, evaluation_batches, training_batche
 from readouts.features.splits import FeatureSplit, draws_of
 from readouts.results.baselines import target_batches
 from readouts.tasks.base import Task
-from readouts.tokens.prepared import prepared
+from readouts.tokens.prepared import each_layer, prepare_batch, prepared
 from readouts.training.evaluate import Scored
 from readouts.training.probes import fit_probe
 from readouts.training.run import Run
@@ -72,7 +72,8 @@ def pool_split(
     n, done = split.n_usable, 0
     features, targets, kind = [], [], ""
     for batch in _one_pass(split, task, seed, device):
-        features.append(prepared(batch.tokens).average.cpu().numpy())
+        (tokens,) = each_layer(prepare_batch(prepared, batch.tokens))
+        features.append(tokens.average.cpu().numpy())
         if batch.targets:
             kind, wanted = targets_of(batch.targets, task)
             targets.append(wanted.cpu().numpy())

@@ -21,11 +21,12 @@ from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadedTokens
 from readouts.features.preloading import PreloadChoice, Preloads
 from readouts.results.table import load_run, recorded
+from readouts.tokens.prepared import prepare_batch
 from readouts.training.arithmetic import training_arithmetic
 from readouts.training.evaluate import Scored, score
 from readouts.training.fitting import fit_run
 from readouts.training.record import Cost, Learned, record
-from readouts.training.run import Run
+from readouts.training.run import Run, spanning
 from readouts.training.step import build_preparation, take_step
 from readouts.training.trainer import Trainer
 
@@ -143,8 +144,8 @@ class _Pass:
     def __init__(
         self, runs: Sequence[Run], results_dir: Path, device: torch.device, progress: Progress
     ) -> None:
-        self.one, self.device, self.progress = runs[0], device, progress
-        """What all share is read from the first."""
+        self.one, self.device, self.progress = spanning(runs), device, progress
+        """What all share is read from the first, and the layers of all."""
         self.prepare = build_preparation(self.one).to(device)
         self.trainers = [Trainer(run, run.folder(results_dir), device) for run in runs]
         self.diverged: list[TrainingError] = []
@@ -198,7 +199,7 @@ class _Pass:
         if not training:
             return
         states = [trainer.state for trainer in training]
-        losses = take_step(states, self.prepare(batch.tokens), batch.targets)
+        losses = take_step(states, prepare_batch(self.prepare, batch.tokens), batch.targets)
         for trainer, of_heads in zip(training, losses, strict=True):
             trainer.remember(of_heads)
 

@@ -1,18 +1,22 @@
 """What decides a run: the task, the features, the readouts and their settings, the recipe, the seed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from featcache.spec import Layer
 from readouts.features.draws import Draws
 from readouts.features.splits import FeatureSplit, draws_of, split_decisions, targets_fingerprint
+from readouts.results.configurations import grouped
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Task
 from readouts.training.probes import PROBES
+
+Item = TypeVar("Item")
 
 OF_THE_PASS = (
     "steps", "batch", "order_seed", "train_fraction", "train_views", "mix_shards",
@@ -86,13 +90,17 @@ class Run:
 
     @property
     def pass_key(self) -> str:
-        """Runs with the same one draw the same batches and are scored at the same steps on the same clips."""
+        """Runs with the same one draw the same batches and are scored at the same steps on the same clips.
+
+        They may read other layers of the stores.
+        """
         if not self.is_trained:
             return self.id
+        splits = {role: split_decisions(split) for role, split in self.splits.items()}
         return run_id(
             {
                 "task": self.decisions["task"],
-                "splits": {role: split_decisions(split) for role, split in self.splits.items()},
+                "splits": {role: {**of, "layer": None} for role, of in splits.items()},
                 "recipe": {
                     name: self.recipe_settings[name] for name in OF_THE_PASS if name in self.recipe_settings
                 },
@@ -122,6 +130,34 @@ class Run:
         """Where the run keeps its files."""
         backbone = self.splits["train"].store.attrs["backbone"]
         return RunFolder.of(results_dir, {"task": self.task.name, "backbone": backbone, "run": self.id})
+
+
+def spanning(runs: Sequence[Run]) -> Run:
+    """The first of the runs of a pass, on splits of every layer that any of them reads."""
+    layers = tuple(sorted({layer for run in runs for layer in run.training.layers}))
+    if layers == runs[0].training.layers:
+        return runs[0]
+    splits = {role: replace(split, layers=layers) for role, split in runs[0].splits.items()}
+    return replace(runs[0], splits=splits)
+
+
+def in_passes(items: Iterable[Item], run_of: Callable[[Item], Run]) -> list[list[Item]]:
+    """What is to be trained by pass: runs of several layers beside those of each of these layers.
+
+    So every layer is read once for all of them. Runs of other layers share no reading, and no pass.
+    """
+    found: list[list[Item]] = []
+    for group in grouped(items, lambda item: run_of(item).pass_key).values():
+        several = [layers for item in group if len(layers := run_of(item).splits["train"].layers) > 1]
+        key = partial(_pass_of, run_of, {layer for layers in several for layer in layers})
+        found += grouped(group, key).values()
+    return found
+
+
+def _pass_of(run_of: Callable[[Item], Run], shared: Set[Layer], item: Item) -> tuple[Layer, ...] | None:
+    """None of a run that takes part in the pass of several layers, else what it reads."""
+    layers = run_of(item).splits["train"].layers
+    return None if shared >= set(layers) else layers
 
 
 def run_id(decisions: Mapping[str, Any]) -> str:

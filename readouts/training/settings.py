@@ -15,14 +15,14 @@ from featcache.errors import CallError, StoreError
 from featcache.manifest import Manifest
 from featcache.system.console import command_line
 from readouts.features.splits import FeatureSplit
-from readouts.heads import HEADS, SHAPE_SETTINGS, settings_of
+from readouts.heads import HEADS, LAYER_HEADS, SHAPE_SETTINGS, settings_of
 from readouts.tasks.base import Recipe, Task
 from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
 from readouts.training.probes import PROBES
 from readouts.training.run import OF_A_PROBE, Run
 
-READOUTS = (*HEADS, *PROBES)
+READOUTS = (*HEADS, *LAYER_HEADS, *PROBES)
 """Every readout by the name it has on the command line and in the table."""
 
 MAX_SEED = 2**31
@@ -56,6 +56,7 @@ def configure(
             task.select(split.targets, split.first_usable(1), np.zeros(1, np.int64), None)
     kinds = list(readouts or task.readouts)
     _check_readouts(kinds, task)
+    _check_layers(kinds, splits["train"])
     configs = {kind: settings_for(task, kind) if kind in PROBES else task.head_config(kind) for kind in kinds}
     recipe: dict[str, Any] = {}
     for setting in settings:
@@ -97,7 +98,8 @@ def roles_of(task: Task, manifest: Manifest, *, test: bool) -> tuple[str, ...]:
 
 def readouts_of(task: Task) -> list[str]:
     """The readouts that answer a task: its own, then other heads, then probes."""
-    heads = [kind for kind, head in HEADS.items() if head.gives == task.takes and kind not in task.readouts]
+    every = {**HEADS, **LAYER_HEADS}
+    heads = [kind for kind, head in every.items() if head.gives == task.takes and kind not in task.readouts]
     predicted = {Classification: "labels", Regression: "values"}
     wanted = [name for kind, name in predicted.items() if isinstance(task, kind)]
     probes = [kind for kind, probe in PROBES.items() if not wanted or wanted[0] in probe.fit]
@@ -174,6 +176,10 @@ def setting_rows(task: Task) -> list[dict[str, object]]:
 
 def _check_readouts(kinds: Sequence[str], task: Task) -> None:
     fitting = readouts_of(task)
+    if len({kind in LAYER_HEADS for kind in kinds}) > 1:
+        raise CallError(
+            f"--readout {','.join(kinds)}: readouts of one layer and of several are runs of their own."
+        )
     for kind in kinds:
         if kind not in READOUTS:
             raise CallError(f"no readout is called {kind!r}: known are {', '.join(READOUTS)}.")
@@ -184,6 +190,27 @@ def _check_readouts(kinds: Sequence[str], task: Task) -> None:
             )
         if kind in PROBES and len(kinds) > 1:
             raise CallError(f"--readout {','.join(kinds)}: {kind} is fitted by itself, in a run of its own.")
+
+
+def _check_layers(kinds: Sequence[str], train: FeatureSplit) -> None:
+    """Refuse readouts of one layer where several are asked for, and the other way round."""
+    several, name = len(train.layers) > 1, train.layer_name
+    for kind in kinds:
+        if several and kind not in LAYER_HEADS:
+            others = [other for other in LAYER_HEADS if LAYER_HEADS[other].gives == _gives(kind)]
+            raise CallError(
+                f"--layer {name}: {kind} reads one layer; several are read by {', '.join(others) or 'none'}."
+            )
+        if not several and kind in LAYER_HEADS:
+            held = ", ".join(layer.name for layer in train.store.spec.layers)
+            raise CallError(
+                f"--layer {name}: {kind} reads several layers, {train.store.path.name} holds {held}: name "
+                "some or all (--layer all), or extract more (--layers 0.25,0.5,0.75,0.95)."
+            )
+
+
+def _gives(kind: str) -> str:
+    return HEADS[kind].gives if kind in HEADS else "vector"
 
 
 def _check_value(setting: str, name: str, value: Any, *, is_probes: bool) -> None:

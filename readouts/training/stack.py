@@ -25,18 +25,22 @@ def in_stacks(
     """The heads by their names; of equal `settings` as one, by the names of all, where a device gains by it.
 
     Those that read the tokens themselves stay as they are: a step of one is much arithmetic, not many calls,
-    and all at once would hold what all their backward passes need.
+    and all at once would hold what all their backward passes need. So do those of several layers.
     """
     equal: dict[tuple[type[Readout], str], list[Name]] = {}
     for name, head in heads.items():
         equal.setdefault((type(head), settings[name]), []).append(name)
     found: dict[tuple[Name, ...], Readout] = {}
     for (kind, _), names in equal.items():
-        if len(names) > 1 and kind.read is not Readout.read and gains_by_stacks(device):
+        if len(names) > 1 and _stacks(kind) and gains_by_stacks(device):
             found[tuple(names)] = Stack([heads[name] for name in names])
         else:
             found |= {(name,): heads[name] for name in names}
     return found
+
+
+def _stacks(kind: type[Readout]) -> bool:
+    return kind.read is not Readout.read and kind.branches is Readout.branches
 
 
 def losses_of(
@@ -71,6 +75,7 @@ class Stack(Readout):
     def __init__(self, heads: Sequence[Readout]) -> None:
         """Move the weights of `heads` into one memory."""
         super().__init__()
+        self.layers = heads[0].layers
         # In a list, for they are no parts of this module: its weights are the stacked ones.
         self._heads = list(heads)
         self._called = [_Called(heads[0])]

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 from featcache.store.feature_store import FeatureStore
 from featcache.system.threads import Item, Result, parallel_map
 from readouts.heads import build_head
-from readouts.heads.base import Found, Name, Readout, find_together
+from readouts.heads.base import Found, Name, Readout, find_together, tokens_of
 from readouts.tasks.base import Recipe, Rows
 from readouts.tasks.from_file import FileTask
 from readouts.tokens.pooling import Pooled
-from readouts.tokens.prepared import PreparedTokens, TokenPreparation
+from readouts.tokens.prepared import Prepared, TokenPreparation, each_layer
 from readouts.training.optim import ReferenceAdamW, WarmupCosine, step_together
 from readouts.training.run import Run
 from readouts.training.stack import Stack, in_stacks, losses_of
@@ -37,7 +37,7 @@ from readouts.training.stack import Stack, in_stacks, losses_of
 
 def backward(
     heads: Mapping[Name, Readout],
-    tokens: PreparedTokens,
+    tokens: Prepared,
     inputs: Mapping[str, Any],
     loss_of: Callable[[Name, Float[Tensor, "*outputs"]], Float[Tensor, "*n"]],
 ) -> dict[Name, Float[Tensor, "*n"]]:
@@ -47,6 +47,8 @@ def backward(
     that read the tokens themselves. Those are done one after the other, and no two hold what their backward
     passes need; unless the tokens learn, for which all heads' gradients are needed at once.
     """
+    every = each_layer(tokens)
+    learns = any(of_layer.differentiable is not None for of_layer in every)
     found = find_together(heads, tokens)
     leaves = {name: _detached(of_head) for name, of_head in found.items()}
 
@@ -59,12 +61,12 @@ def backward(
     ends: list[tuple[Tensor, Tensor | None]] = []
     for name, head in heads.items():
         if name not in leaves:
-            losses[name] = loss_of(name, head(tokens, **inputs))
-            if tokens.differentiable is None:
+            losses[name] = loss_of(name, head(tokens_of(head, tokens), **inputs))
+            if not learns:
                 losses[name].sum().backward()  # type: ignore[no-untyped-call]
             else:
                 ends.append((losses[name].sum(), None))
-    losses |= zip(leaves, for_each(backward_to_leaf, leaves, tokens.native.device), strict=True)
+    losses |= zip(leaves, for_each(backward_to_leaf, leaves, every[0].native.device), strict=True)
     # One backward for all, so that the tokens are gone through once and not once per head.
     for name, leaf in leaves.items():
         pairs = zip(_parts(found[name]), _parts(leaf), strict=True)
@@ -79,15 +81,23 @@ def for_each(work: Callable[[Item], Result], items: Iterable[Item], device: torc
     return parallel_map(work, items) if device.type == "cpu" else [work(item) for item in items]
 
 
-def _detached(found: Found) -> Found:
+def _detached(found: Found | tuple[Found, ...]) -> Found | tuple[Found, ...]:
     """Cut off from the tokens, so that its gradient stays with it until those of all heads are there."""
+    if isinstance(found, tuple):
+        return tuple(_detached_of_layer(one) for one in found)
+    return _detached_of_layer(found)
+
+
+def _detached_of_layer(found: Found) -> Found:
     if isinstance(found, Tensor):
         return found.detach().requires_grad_(found.requires_grad)
     tokens, mass = (part.detach().requires_grad_() for part in _parts(found))
     return Pooled(tokens=tokens, mass=mass)
 
 
-def _parts(found: Found) -> tuple[Tensor, ...]:
+def _parts(found: Found | tuple[Found, ...]) -> tuple[Tensor, ...]:
+    if isinstance(found, tuple):
+        return tuple(part for one in found for part in _parts(one))
     return (found,) if isinstance(found, Tensor) else (found.tokens, found.mass)
 
 
@@ -121,7 +131,10 @@ class Company:
         # Not held: a state holds its company, and a circle would keep both in a GPU's memory for a while.
         self._states = [ref(state) for state in states]
         heads = {(i, kind): head for i, state in enumerate(states) for kind, head in state.readouts.items()}
-        settings = {(i, kind): json.dumps(dict(states[i].run.readouts[kind])) for i, kind in heads}
+        settings = {
+            (i, kind): json.dumps([dict(states[i].run.readouts[kind]), states[i].run.training.layer_name])
+            for i, kind in heads
+        }
         self.heads: dict[Names, Readout] = in_stacks(heads, settings, states[0].device)
 
     @classmethod
@@ -156,7 +169,7 @@ Names = tuple[tuple[int, str], ...]
 
 
 def take_step(
-    states: Sequence[TrainState], tokens: PreparedTokens, targets: Rows
+    states: Sequence[TrainState], tokens: Prepared, targets: Rows
 ) -> list[dict[str, Float[Tensor, ""]]]:
     """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
 
@@ -205,20 +218,22 @@ def build_preparation(run: Run) -> TokenPreparation:
 
 def build_heads(run: Run) -> nn.ModuleDict:
     """The heads with the seed's initial weights, by kind."""
-    store = run.splits["train"].store
+    store, layers = run.splits["train"].store, run.splits["train"].layers
     grid = store.spec.grid
     heads = nn.ModuleDict()
     for kind, settings in run.readouts.items():
-        heads[kind] = build_head(
+        heads[kind] = head = build_head(
             kind,
             channels=grid.channels,
             steps=_readout_steps(store),
             rows=grid.rows,
             columns=grid.columns,
+            n_layers=len(layers),
             n_outputs=run.task.n_outputs,
             generator=torch.Generator().manual_seed(run.seed),
             **settings,
         )
+        head.layers = layers
     return heads
 
 

@@ -24,6 +24,7 @@ MEASUREMENTS = (
     "cold",
     "writing",
     "attention_step",
+    "layers_step",
     "tracking_step",
     "many_heads",
     "launches",

@@ -146,22 +146,22 @@ def test_mapped_batches_have_the_numbers_of_those_read_into_buffers(
         tokens = np.random.default_rng(0).standard_normal((9, 2, 2, 2, 3, 4)).astype(np.float16)
         split = split_of(make_split("train", tokens, one_hot(9), dtype=dtype, backbone=dtype))
         clips, views = np.array([8, 0, 3, 3]), np.array([0, 1, 1, 0])
-        mapped = batches.mapped_tokens(split, clips, views)
+        mapped = batches.mapped_tokens(split, split.layer, clips, views)
         parts = host_parts(split, 4, CPU)
-        batches.read_into(parts, split, clips, views)
+        batches.read_into(parts, split, split.layer, clips, views)
         assert len(same_numbers(mapped, as_tokens(parts))) == 1 + (dtype == "int8")
         assert mapped.shape == (4, 2, 6, 4)
     monkeypatch.setattr(shard_file, "is_local", lambda path: False)
-    assert batches.mapped_tokens(split_of(open_features(split.store.path)), clips, views) is None
+    assert batches.mapped_tokens(split_of(open_features(split.store.path)), split.layer, clips, views) is None
 
 
 def test_frames_that_are_stored_once_come_as_a_piece_a_step() -> None:
     """From a store of distinct frames that an earlier version wrote."""
     (path,) = EARLIER.glob("features/typhoon/train/small_frames-*.zarr")
     split, clips = split_of(open_features(path)), np.array([2, 0, 2])
-    mapped = batches.mapped_tokens(split, clips, 0 * clips)
+    mapped = batches.mapped_tokens(split, split.layer, clips, 0 * clips)
     parts = host_parts(split, 3, CPU)
-    batches.read_into(parts, split, clips, 0 * clips)
+    batches.read_into(parts, split, split.layer, clips, 0 * clips)
     assert same_numbers(mapped, as_tokens(parts))
     values = mapped.values if isinstance(mapped, QuantizedTokens) else mapped
     assert values.pieces_per_clip == split.store.spec.grid.steps > 1
@@ -230,7 +230,9 @@ def test_a_batch_that_is_preloaded_is_not_read_and_others_are(make_split) -> Non
     row_of = np.full(10, -1)
     row_of[:4] = [3, 2, 1, 0]
     stored = torch.arange(4.0).flip(0)[:, None, None, None, None].expand(4, 2, 2, 2, 3) - 100
-    held = PreloadedTokens(stored=(stored.half(),), n_views=1, row_of=row_of, targets=split.targets)
+    held = PreloadedTokens(
+        split=split, stored=(stored.half(),), n_views=1, row_of=row_of, targets=split.targets
+    )
     found = evaluation_batches(split, clip_rows, 3, CPU, preloaded=held)
     assert [first_numbers(batch) for batch in found] == [[-100, -99, -98], [30, 40, 50], [60, 70, 80], [90]]
 

@@ -27,7 +27,7 @@ def with_starts(store: FeatureStore, lengths: list[int], views: Mapping[str, obj
     parts = {**store.parts, "views": views}
     header = replace(store.header, parts=parts, clips_digest=clips.digest)
     (store.path / "clips.parquet").write_bytes(clip_table_bytes(header, clips))
-    return FeatureSplit(store=FeatureStore(store.path, header), layer=Layer(1))
+    return FeatureSplit(store=FeatureStore(store.path, header), layers=(Layer(1),))
 
 
 TYPHOON = {"n_views": 8, "starts": {"rule": "random_clip", "span": 24, "n_starts": 8}}

@@ -99,16 +99,16 @@ def test_heads_and_seeds_make_another_run_of_the_same_pass(run: Run) -> None:
 def test_each_thing_of_a_split_makes_another_run_and_another_pass(run: Run, role: str) -> None:
     split = run.splits[role]
     attrs = split.store.header.attrs
-    layer = replace(run, splits={**run.splits, role: replace(split, layer=Layer(2))})
+    layer = replace(run, splits={**run.splits, role: replace(split, layers=(Layer(2),))})
     others = {
         "features": changed(run, role, fingerprint="f" * 64),
         "targets": changed(run, role, targets=TargetsReference(path="x", fingerprint="others")),
         "upsampling": changed(run, role, attrs={**attrs, "upsampling": "cubic"}),
         "readout_steps": changed(run, role, attrs={**attrs, "readout_steps": 16}),
-        "layer": layer,
     }
-    assert len({run.id, *(other.id for other in others.values())}) == 6
-    assert len({run.pass_key, *(other.pass_key for other in others.values())}) == 6
+    assert len({run.id, layer.id, *(other.id for other in others.values())}) == 6
+    assert len({run.pass_key, *(other.pass_key for other in others.values())}) == 5
+    assert layer.pass_key == run.pass_key, "runs of several layers may take part in one pass"
     # What says nothing of the numbers.
     assert changed(run, role, attrs={**attrs, "licence": "another"}).id == run.id
 
