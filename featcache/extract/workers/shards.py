@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from featcache.errors import CallError, StoreError
+from featcache.errors import CallError, StoreError, few
 from featcache.extract.job import Extraction
 from featcache.extract.pipeline import Pipeline, Work
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
@@ -136,7 +136,8 @@ class ShardWorker:
                 claimed = self._claimed(todo)
                 first = next(claimed, None)
                 if first is None:
-                    waiting.for_(self.writer.todo())
+                    if left := self.writer.todo():
+                        waiting.for_(f"what other workers are at: shards {few(left)}")
                     continue
                 before = n_rows - self.pipeline.n_rows_of(todo)
                 work = Work(shards=chain([first], claimed), before=before, n_rows=n_rows, written=note)
@@ -165,7 +166,7 @@ class ShardWorker:
                 return FeatureStore(self.writer.path, self.writer.header)
             if self.claims.claim(FINISHING):
                 return self._marked()
-            waiting.for_([])
+            waiting.for_("the worker that marks the store complete")
         return None
 
     def _marked(self) -> FeatureStore | None:
@@ -230,13 +231,10 @@ class _Waiting:
     def __init__(self, role: str) -> None:
         self._role, self._n = role, 0
 
-    def for_(self, shards: Sequence[int]) -> None:
-        """Wait a moment; for the mark of the store where there are no shards."""
+    def for_(self, what: str) -> None:
+        """Wait a moment."""
         self._n += 1
         if self._n == 2:
-            what = (
-                f"{len(shards)} shards that other workers are at" if shards else "another worker's finishing"
-            )
             _LOG.warning(f"{self._role}: waiting for {what}")
         time.sleep(POLL)
 
