@@ -212,7 +212,9 @@ def continued(
         clips_digest=wanted.clips_digest,
         provenance={**found.provenance, **of_the_scan},
     )
-    if with_others or (found.complete and now == found):
+    if now == found and (found.complete or with_others):
+        return found
+    if with_others:
         return now
     return replace(now, provenance=_resumed(now, wanted))
 
