@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from featcache.buckets.path import place
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
 from featcache.system.console import (
@@ -75,7 +76,7 @@ class _Console(Console):
 
 
 class _Command(TyperCommand):
-    """Takes `~` for the home folder in every path, as no shell does after `=` or in a file of settings."""
+    """Takes `~` for the home folder in every path, as no shell does after `=`, and URLs for buckets."""
 
     def invoke(self, ctx: Any) -> Any:
         ctx.params = {name: _at_home(name, value) for name, value in ctx.params.items()}
@@ -92,7 +93,7 @@ def _at_home(name: str, value: Any) -> Any:
     if home.startswith("~"):
         user = home.split("/")[0]
         raise CallError(f"{value}: there is no home folder {user}. Write ./{value} for a name that has a ~.")
-    return type(value)(home)
+    return place(Path(home)) if isinstance(value, Path) else home
 
 
 class _App(typer.Typer):
@@ -120,7 +121,12 @@ TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
     Path, typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket.")
 ]
-CacheDir = Annotated[Path, typer.Option(envvar="SCIVID_CACHE_DIR", help="Where feature stores are.")]
+CacheDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="SCIVID_CACHE_DIR", help="Where feature stores are: a folder, or s3://bucket/features."
+    ),
+]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(envvar="SCIVID_WEIGHTS_DIR", help="Weights, a folder a backbone; else the hub's cache."),

@@ -22,7 +22,7 @@ from featcache.fingerprint import fingerprint
 from featcache.store.shards import DamagedShard, checksum, read_chunk_into
 from featcache.store.spec import CRC_BYTES
 from featcache.store.zarr_format import chunk_key, plain_metadata
-from featcache.system.files import IrregularFileError, open_regular, read_regular
+from featcache.system.files import IrregularFileError, open_file, read_regular
 from featcache.system.json_files import parse_json
 from featcache.system.sealed import BrokenSealError, check_seal
 
@@ -212,7 +212,7 @@ class Targets:
     @contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO]:
         try:
-            with open(self.path / key, "rb", opener=open_regular) as file:
+            with open_file(self.path / key) as file:
                 yield file
         except (FileNotFoundError, IrregularFileError, DamagedShard) as problem:
             what = str(problem)
