@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from featcache.buckets.path import place
+from featcache.buckets.path import BucketPath, place
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
 from featcache.system.console import (
@@ -93,7 +93,14 @@ def _at_home(name: str, value: Any) -> Any:
     if home.startswith("~"):
         user = home.split("/")[0]
         raise CallError(f"{value}: there is no home folder {user}. Write ./{value} for a name that has a ~.")
-    return place(Path(home)) if isinstance(value, Path) else home
+    found = place(Path(home)) if isinstance(value, Path) else home
+    if isinstance(found, BucketPath) and name not in MAY_BE_IN_A_BUCKET:
+        option = f"--{name.replace('_', '-')}"
+        raise CallError(
+            f"{option} {found}: feature stores may be in a bucket (--cache-dir, SCIVID_CACHE_DIR), this "
+            f"has to be a local folder. Copy it first: aws s3 sync {found} ./{found.name}"
+        )
+    return found
 
 
 class _App(typer.Typer):
@@ -136,6 +143,9 @@ ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="A manifest of your own, laid over data_manifest.yaml.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+
+MAY_BE_IN_A_BUCKET = ("cache_dir", "store")
+"""Parameters of commands, other than which take local folders only."""
 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
 

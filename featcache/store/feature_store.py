@@ -363,9 +363,7 @@ def finished(store: FeatureStore) -> FeatureStore:
         raise StoreError(unfinished(store.path, store.header))
     # First, for its length bounds what else is looked at.
     refuse_other_clip_table(store.path, store.header)
-    problems = chain.from_iterable(
-        misshapen(store.path, array, store.skipped_rows) for array in spec.all_arrays
-    )
+    problems = chain.from_iterable(misshapen(store.path, one, store.skipped_rows) for one in spec.all_arrays)
     if broken := list(islice(problems, MOST_BROKEN + 1)) or list(store.strange_shards()):
         n = len(broken) - 1
         more = f" (and {n if n < MOST_BROKEN else f'{n} or'} more)" if n else ""
