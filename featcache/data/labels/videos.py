@@ -36,7 +36,6 @@ class Video:
     """Frames a second, on average."""
     width: int = 0
     height: int = 0
-    codec: str = ""
     n_uneven: int = 0
     """Frames that are not where that rate would have them."""
 
@@ -85,7 +84,6 @@ def measure(path: Path, source: str) -> Video:
             rate=Fraction(rate),
             width=stream.width,
             height=stream.height,
-            codec=stream.codec_context.name,
             n_uneven=n_uneven,
         )
 
