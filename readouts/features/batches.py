@@ -70,7 +70,7 @@ Feed = Callable[[Select, Iterable[Wanted], torch.device], Iterator[Batch]]
 def wanted_at(split: FeatureSplit, draws: Draws, step: int) -> Wanted:
     """Clips and views of one training step, and the generator that draws from their targets."""
     clips, views = draws.at(step)
-    return split.usable[clips], views, np.random.default_rng([draws.seed, step])
+    return split.clips_at(clips), views, np.random.default_rng([draws.seed, step])
 
 
 def training_batches(
@@ -102,7 +102,7 @@ def evaluation_batches(
 
     Of the split's tokens, or of what `feed` gives.
     """
-    clips = split.usable[:limit]
+    clips = split.first_usable(limit)
     parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
     wanted = ((part, np.zeros_like(part), None) for part in parts)
     if feed is not None:

@@ -67,7 +67,8 @@ def score(
         backbones: run -> what is tuned of its backbone; the heads of others see tokens as stored.
     """
     task, split, minival_clips = like.task, like.splits[role], like.recipe.minival_clips
-    n, clips = len(split.usable[:limit]), split.usable[:0]
+    clips = split.first_usable(0)
+    n = split.n_usable if limit is None else min(limit, split.n_usable)
     n_kept = n if task.predictions_kept is None else task.predictions_kept
     names = [f"{run}/{kind}" for run, of in runs.items() for kind in of]
     kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
