@@ -577,14 +577,13 @@ def train_readout(
         splits, tuned = open_run_splits(asked, loaded, known, tuning, progress)
     command = command_line(
         "train-readout",
-        backbone=asked.named_in(tuning),
+        **asked.options_with(tuning),
         task=task,
         readout=readout,
         layer=(splits["train"] if tuned is None else tuned).layer.name,
         fingerprint=splits["train"].store.fingerprint[:12],
         seed=seed,
         set=set_,
-        **(tuning.options if tuning else {}),
         test=test,
         results_dir=results_dir,
         **where,
@@ -615,6 +614,8 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
+    if run.tuning is not None and run.tuning.cost is not None:
+        console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
     if again or not (rows := load_run(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from featcache.errors import CallError
 from featcache.spec import Layer
 from readouts.features.batches import Batch, Feed
+from readouts.tasks.base import Recipe
 from readouts.tokens.prepared import PreparedTokens, dense_tokens
 
 BACKBONE_LR = 0.1
 """Unless another is asked for. The reference's code has no value but 0, which is off."""
 
-FRESH_VIEWS = 2**62
-"""How many views there are to draw from where each is made when it is drawn."""
+FRESH_VIEWS = 2**31
+"""How many views there are to draw from where each is made when it is drawn: none comes twice."""
 
 Build = Callable[[torch.device, bool], nn.Module]
 """(device, whether products are of bfloat16) -> the module, with its initial weights, in float32."""
@@ -42,6 +43,8 @@ class Tuning:
     build: Build = field(compare=False)
     feeds: Mapping[str, Feed] | None = field(default=None, compare=False)
     """Role -> batches of pixels; None where tokens are read from the stores."""
+    cost: Callable[[Recipe], str] | None = field(default=None, compare=False)
+    """What to know of its cost before it begins, in a sentence; None where that is little."""
     fresh_views: bool = False
     """Whether a training clip is shown in a new view each time, as no store can."""
     micro_batch: int = 0

@@ -14,17 +14,21 @@ import torch
 from torch import nn
 
 from featcache.backbones import load_backbone, store_name
-from featcache.backbones.base import Backbone, check_layer, resolve_layers
+from featcache.backbones.base import Backbone, BackboneInfo, check_layer, resolve_layers
 from featcache.backbones.trainable import TuningMode, refuse_untrainable, trainable
 from featcache.errors import CallError, StoreError, WeightsError, listed
 from featcache.fingerprint import differences
+from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores
+from featcache.system.console import Progress
+from readouts.certify.online import replanned
 from readouts.features.batches import Feed
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.training.run import Run
+from readouts.tasks.base import Recipe
 from readouts.training.tuning import Tuning
+from readouts.tuning.pixels import PixelFeed
 from readouts.tuning.wish import Wish
 
 
@@ -103,6 +107,25 @@ def open_tuned_splits(
     return splits
 
 
+def pixel_feeds(
+    backbone: Backbone,
+    splits: Mapping[str, FeatureSplit],
+    manifest: Manifest,
+    data_dir: Path,
+    progress: Progress,
+) -> dict[str, Feed]:
+    """Role -> the pixels of the clips of its store.
+
+    Raises:
+        StoreError: the backbone, manifest and data that are here would not give the store.
+        DataError: files are missing or broken.
+    """
+    return {
+        role: PixelFeed(replanned(split.store, backbone, manifest, data_dir, progress), split)
+        for role, split in splits.items()
+    }
+
+
 def tuning(
     backbone: Backbone,
     wish: Wish,
@@ -127,23 +150,19 @@ def tuning(
         layer=layer,
         build=build,
         feeds=feeds,
+        cost=partial(_cost, info=backbone.info, layer=layer) if feeds is not None else None,
         fresh_views=feeds is not None and not str(train.attrs["exactness"]).startswith("exact"),
         micro_batch=wish.micro_batch,
     )
 
 
-def cost(run: Run, backbone: Backbone) -> str:
-    """What tuning a whole backbone costs, in a sentence."""
-    recipe, info = run.recipe, backbone.info
-    share = (run.tuning.layer.block if run.tuning else info.n_blocks) / info.n_blocks
+def _cost(recipe: Recipe, *, info: BackboneInfo, layer: Layer) -> str:
     text = f"--tune all decodes {recipe.batch} clips and runs {info.name} at each of {recipe.steps:,} steps"
-    if info.gflop is None:
-        return f"{text}, forward and backward, and decodes and runs val at each point of the curve"
-    step = 3 * recipe.batch * info.gflop * share / 1e3
-    return (
-        f"{text}, about {step:,.3g} TFLOP a step and {step * recipe.steps / 1e6:,.3g} EFLOP in all, and val "
-        "at each point of the curve; upper blocks alone learn from stored tokens (--tune M)"
-    )
+    if info.gflop is not None:
+        # Backward is twice forward.
+        step = 3 * recipe.batch * info.gflop * layer.block / info.n_blocks / 1e3
+        text += f", about {step:,.3g} TFLOP a step and {step * recipe.steps / 1e6:,.3g} EFLOP in all"
+    return f"{text}, and val at each point of the curve; --tune M learns from stored tokens instead"
 
 
 def _built(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.errors import CallError
 from featcache.manifest import Manifest
 from featcache.spec import SHUFFLED
 from featcache.system.console import Progress
@@ -37,9 +36,13 @@ class Asked:
         """The backbone's name in stores."""
         return backbones.name_in_stores(self.backbone)
 
-    def named_in(self, wish: Wish | None) -> str:
-        """The backbone as the command that repeats a run names it: one that is tuned is loaded by it."""
-        return self.store_name if wish is None else self.backbone
+    def options_with(self, wish: Wish | None) -> dict[str, object]:
+        """The options by which a command repeats a run: one that tunes a backbone loads it."""
+        if wish is None:
+            return {"backbone": self.store_name}
+        data_dir = self.data_dir if wish.blocks is None else None
+        where = {"weights_dir": self.weights_dir, "data_dir": data_dir}
+        return {"backbone": self.backbone, **wish.options, **where}
 
 
 def open_run_splits(
@@ -66,5 +69,5 @@ def open_run_splits(
     splits = backbones.open_tuned_splits(model, wish, layer, place, asked.roles)
     feeds: Mapping[str, Feed] | None = None
     if wish.blocks is None:
-        raise CallError("--tune all is not there yet: train upper blocks from stored tokens (--tune M).")
+        feeds = backbones.pixel_feeds(model, splits, manifest, asked.data_dir, progress)
     return splits, backbones.tuning(model, wish, layer, splits, feeds)

@@ -82,7 +82,7 @@ class Place:
 
 @pytest.fixture(scope="session")
 def place(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """Stores of train (two views), val and test with layers 1, 2 and 3; for reading only."""
+    """Stores of train (two views) and val with layers 1, 2 and 3; for reading only."""
     made = Place(tmp_path_factory.mktemp("tuning"), tiny_data)
     (made.root / "model.py").write_text(MODEL)
     backbone = load_backbone(made.backbone)
@@ -91,5 +91,5 @@ def place(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     arrays: dict[str, Any] = {key: draw.normal(0, 0.3, s).astype(np.float32) for key, s in shapes.items()}
     np.savez(made.root / "scaling4d_x.npz", **arrays)
     assert Layer(3) in backbone.info.default_layers
-    made.extract("--layers", "1,2,3", "--views", "2")
+    made.extract("--layers", "1,2,3", "--views", "2", "--split", "train,val")
     return made
