@@ -99,7 +99,7 @@ def open_tuned_splits(
         ) from None
     for split in splits.values():
         _refuse_other_weights(backbone, split.store)
-        if wish.blocks and _last_step(split.store) is not None:
+        if wish.blocks and last_step(split.store) is not None:
             raise StoreError(
                 f"{split.store.path} holds the last step of each clip alone, and blocks attend to all of "
                 f"them: train with --tune all, or extract task {place.task} with `tokens: all` in a manifest."
@@ -142,7 +142,7 @@ def tuning(
         layer=layer,
         begin=begin,
         checkpointing=wish.checkpointing,
-        step_weights=_last_step(train) if begin is None else None,
+        step_weights=last_step(train) if begin is None else None,
     )
     return Tuning(
         blocks=wish.blocks,
@@ -154,6 +154,14 @@ def tuning(
         fresh_views=feeds is not None and not str(train.attrs["exactness"]).startswith("exact"),
         micro_batch=wish.micro_batch,
     )
+
+
+def last_step(store: FeatureStore) -> Sequence[float] | None:
+    """The share of each step in the only one that a store keeps; None where it keeps all."""
+    tokens = store.parts.get("tokens")
+    steps = tokens.get("steps") if isinstance(tokens, Mapping) else None
+    last: list[float] | None = steps.get("last") if isinstance(steps, Mapping) else None
+    return last
 
 
 def _cost(recipe: Recipe, *, info: BackboneInfo, layer: Layer) -> str:
@@ -196,14 +204,6 @@ def _only_one_with(place: Place, begin: Layer) -> str | None:
     stores = find_stores(place.cache_dir, place.task, "train", place.store_name)
     found = [store.fingerprint for store in stores if begin in store.spec.layers]
     return found[0] if len(found) == 1 else None
-
-
-def _last_step(store: FeatureStore) -> Sequence[float] | None:
-    """The share of each step in the only one that a store keeps; None where it keeps all."""
-    tokens = store.parts.get("tokens")
-    steps = tokens.get("steps") if isinstance(tokens, Mapping) else None
-    last: list[float] | None = steps.get("last") if isinstance(steps, Mapping) else None
-    return last
 
 
 def _refuse_other_weights(backbone: Backbone, store: FeatureStore) -> None:

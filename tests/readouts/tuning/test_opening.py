@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache.errors import CallError, StoreError, WeightsError
+from featcache.errors import CallError
 from featcache.system.console import silent
 from readouts.features.batches import training_batches
 from readouts.results.comparability import settings_of
@@ -21,7 +21,7 @@ from readouts.training.run import Run
 from readouts.training.step import TrainState, build_preparation, take_step, take_tuned_step
 from readouts.training.trainer import load_state
 from readouts.training.tuning import given_to
-from readouts.tuning.wish import Wish, parse_wish
+from readouts.tuning.wish import Wish
 
 CPU = torch.device("cpu")
 TWO = Wish(blocks=2, backbone_lr=0.5)
@@ -153,43 +153,6 @@ def test_a_tuned_step_with_rate_zero_below_is_the_frozen_step(place: Any) -> Non
         (expected,) = take_step([heads], prepare(tokens), batch.targets)
         for kind, loss in losses.items():
             assert float(loss) == pytest.approx(float(expected[kind]), rel=1e-5)
-
-
-def test_stores_without_the_tokens_are_told_with_the_command(place: Any) -> None:
-    with pytest.raises(StoreError, match=r"--tune 3 of layer 3 begins at block 0 .*--layers 0`"):
-        place.run(Wish(blocks=3))
-    with pytest.raises(CallError, match="3 blocks up to layer 3: write 1 to 3"):
-        place.run(Wish(blocks=4))
-    with pytest.raises(StoreError, match=r"no train store of small .*scivid extract .* --layers 2`"):
-        place.run(Wish(blocks=1), cache_dir=place.root / "empty")
-
-
-def test_other_weights_than_the_stores_are_refused(place: Any, tmp_path: Path) -> None:
-    with np.load(place.root / "scaling4d_x.npz") as file:
-        arrays: dict[str, Any] = {name: file[name] * 2 for name in file.files}
-    np.savez(tmp_path / "scaling4d_x.npz", **arrays)
-    model = tmp_path / "model.py"
-    model.write_text((place.root / "model.py").read_text())
-    with pytest.raises(WeightsError, match="is not of these weights of small"):
-        place.run(TWO, backbone=f"{model}:BACKBONE")
-
-
-def test_the_benchmarks_layer_is_taken_where_none_is_named(place: Any) -> None:
-    tuning = place.run(TWO, layer=None).tuning
-    assert tuning is not None and tuning.layer.name == "3"
-
-
-@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
-def test_what_is_no_number_of_blocks_is_refused(wrong: str) -> None:
-    with pytest.raises(CallError, match=f"--tune {wrong}: write how many upper blocks"):
-        parse_wish(wrong)
-
-
-def test_options_of_a_backbone_that_is_not_tuned_are_refused() -> None:
-    assert parse_wish(None) is None
-    with pytest.raises(CallError, match="--backbone-lr: of a backbone that is tuned"):
-        parse_wish(None, backbone_lr=0.1)
-    assert parse_wish("all") == Wish(blocks=None)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
