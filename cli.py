@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from featcache.buckets.path import BucketPath, place
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
 from featcache.system.console import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
+    from featcache.store.feature_store import FeatureStore
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
@@ -75,7 +77,7 @@ class _Console(Console):
 
 
 class _Command(TyperCommand):
-    """Takes `~` for the home folder in every path, as no shell does after `=` or in a file of settings."""
+    """Takes `~` for the home folder in every path, as no shell does after `=`, and URLs for buckets."""
 
     def invoke(self, ctx: Any) -> Any:
         ctx.params = {name: _at_home(name, value) for name, value in ctx.params.items()}
@@ -92,7 +94,14 @@ def _at_home(name: str, value: Any) -> Any:
     if home.startswith("~"):
         user = home.split("/")[0]
         raise CallError(f"{value}: there is no home folder {user}. Write ./{value} for a name that has a ~.")
-    return type(value)(home)
+    found = place(Path(home)) if isinstance(value, Path) else home
+    if isinstance(found, BucketPath) and name not in MAY_BE_IN_A_BUCKET:
+        option = f"--{name.replace('_', '-')}"
+        raise CallError(
+            f"{option} {found}: feature stores may be in a bucket (--cache-dir, SCIVID_CACHE_DIR), this "
+            f"has to be a local folder. Copy it first: aws s3 sync {found} ./{found.name}"
+        )
+    return found
 
 
 class _App(typer.Typer):
@@ -120,7 +129,12 @@ TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
     Path, typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket.")
 ]
-CacheDir = Annotated[Path, typer.Option(envvar="SCIVID_CACHE_DIR", help="Where feature stores are.")]
+CacheDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="SCIVID_CACHE_DIR", help="Where feature stores are: a folder, or s3://bucket/features."
+    ),
+]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(envvar="SCIVID_WEIGHTS_DIR", help="Weights, a folder a backbone; else the hub's cache."),
@@ -130,6 +144,9 @@ ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="A manifest of your own, laid over data_manifest.yaml.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+
+MAY_BE_IN_A_BUCKET = ("cache_dir", "store")
+"""Parameters of commands, other than which take local folders only."""
 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
 
@@ -264,6 +281,10 @@ def extract(
         bool, typer.Option(help="Leave broken records out and list them in the store.")
     ] = False,
     force: Annotated[bool, typer.Option(help="Begin although the disk would not hold all of it.")] = False,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Only a part, as 3/8, beside other workers; auto: this SLURM task's or rank's."),
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     weights_dir: WeightsDir = None,
@@ -271,8 +292,12 @@ def extract(
 ) -> None:
     """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
     from featcache.extract.run import Machine, extract_all
+    from featcache.extract.workers.claims import Owner
+    from featcache.extract.workers.parts import part_named
+    from featcache.extract.workers.shards import extract_parts
     from featcache.system.device import choose_attention_kernel
 
+    part = None if shards is None else part_named(shards, os.environ)
     chosen, jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
         weights_dir, _manifest(manifest),
@@ -284,23 +309,33 @@ def extract(
         decode_threads=decode_threads,
         shard_bytes=shard_mb * 2**20,
     )
+    options: dict[str, Any] = {
+        "data_dir": data_dir,
+        "cache_dir": cache_dir,
+        "skip_bad": skip_bad,
+        "force": force,
+        "say": lambda line: console.print(line, markup=False),
+    }
     with reporter(console) as progress:
-        for store in extract_all(
-            jobs,
-            machine,
-            data_dir=data_dir,
-            cache_dir=cache_dir,
-            skip_bad=skip_bad,
-            force=force,
-            progress=progress,
-            say=lambda line: console.print(line, markup=False),
-        ):
-            of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
-            size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
-            console.print(f"{store.path}  ({size})", markup=False)
-            if skipped := [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]:
-                example = f"{skipped[0]['id']}: {skipped[0]['reason']}"
-                console.print(f"left out: {len(skipped)}, for example {example}", markup=False)
+        if part is None:
+            for store in extract_all(jobs, machine, **options, progress=progress):
+                _tell_of(store)
+            return
+        owner = Owner.this_process(os.environ)
+        for done in extract_parts(jobs, machine, part, owner, **options, progress=progress):
+            console.print(str(done), markup=False)
+            if done.store is not None:
+                _tell_of(done.store)
+
+
+def _tell_of(store: "FeatureStore") -> None:
+    """Where a store is, how large, and what it lacks."""
+    of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
+    size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
+    console.print(f"{store.path}  ({size})", markup=False)
+    if skipped := [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]:
+        example = f"{skipped[0]['id']}: {skipped[0]['reason']}"
+        console.print(f"left out: {len(skipped)}, for example {example}", markup=False)
 
 
 def _jobs(
@@ -364,15 +399,23 @@ def plan(
         float | None, typer.Option(help="Measured for this backbone; goes before --tflops.")
     ] = None,
     steps_per_second: Annotated[float, typer.Option(help="Of a readout: an assumption.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, help="Devices that extract side by side.")] = 1,
+    bucket: Annotated[
+        bool, typer.Option(help="The cache is in an object store: tell objects, requests and bytes out.")
+    ] = False,
+    read_mb_s: Annotated[
+        float | None, typer.Option(help="MB a second that one process reads of the cache, as measured.")
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """What an extraction will cost: bytes, hours, read rate, and after how many readouts it pays."""
+    from featcache.extract.at_scale import Site, remarks
     from featcache.extract.plan import Speed, Training, clip_numbers, count_clips, make_plan
     from readouts.tasks import load_task
 
-    known = _manifest(manifest)
+    known, site = _manifest(manifest), Site(workers=workers, bucket=bucket, read_mb_s=read_mb_s)
     _, jobs = _jobs(
         backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
     )
@@ -387,7 +430,7 @@ def plan(
         shard_bytes=shard_mb * 2**20,
     )
     show_table(console, found.rows(), empty="no splits")
-    for line in found.sentences():
+    for line in (*found.sentences(), *remarks(found, site)):
         console.print(line, markup=False)
 
 
@@ -513,47 +556,66 @@ def train_readout(
     fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     set_: SetOption = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M|all",
+            help="Train the backbone too: its upper M blocks below --layer, from stored tokens, or all of "
+            "it, from pixels.",
+        ),
+    ] = None,
+    backbone_lr: Annotated[
+        float | None, typer.Option(help="With --tune: what multiplies the backbone's updates; else 0.1.")
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="With --tune: clips in the backbone at a time; else all.")
+    ] = None,
+    checkpoint_blocks: Annotated[
+        bool, typer.Option(help="With --tune: compute activations again instead of keeping them.")
+    ] = False,
     test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
     resident: Annotated[
         str, typer.Option(help="Keep training and val in the device's memory: auto (on a GPU), yes, no.")
     ] = "auto",
+    data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
-    from featcache.backbones import store_name
     from featcache.system.device import choose_device
-    from readouts.features.find import open_task_splits
     from readouts.features.preloading import preload_choice
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of
+    from readouts.tuning.opening import Asked, open_run_splits
+    from readouts.tuning.wish import parse_wish
 
+    tuning = parse_wish(
+        tune, backbone_lr=backbone_lr, micro_batch=micro_batch, checkpointing=checkpoint_blocks
+    )
     wish, readouts = preload_choice(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
     loaded = load_task(task, known)
     where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
-    extract = extract_command(backbone, loaded.name, **where)
-    backbone = store_name(backbone)
-    refuse_probes(readouts or [], task=task, backbone=backbone, test=test, results_dir=results_dir, **where)
-    splits = open_task_splits(
-        cache_dir,
-        loaded.name,
-        backbone,
-        layer=layer,
-        fingerprint=fingerprint,
-        roles=roles_of(loaded, known, test=test),
-        extract=extract,
-    )
+    asked = Asked(
+        backbone=backbone, layer=layer, fingerprint=fingerprint, roles=roles_of(loaded, known, test=test),
+        cache_dir=cache_dir, weights_dir=weights_dir, data_dir=data_dir,
+        extract=extract_command(backbone, loaded.name, **where),
+    )  # fmt: skip
+    name = asked.store_name
+    refuse_probes(readouts or [], task=task, backbone=name, test=test, results_dir=results_dir, **where)
+    with reporter(console) as progress:
+        splits, tuned = open_run_splits(asked, loaded, known, tuning, progress)
     command = command_line(
         "train-readout",
-        backbone=backbone,
+        **asked.options_with(tuning),
         task=task,
         readout=readout,
-        layer=splits["train"].layer_name,
+        layer=splits["train"].layer_name if tuned is None else tuned.layer.name,
         fingerprint=splits["train"].store.fingerprint[:12],
         seed=seed,
         set=set_,
@@ -561,8 +623,8 @@ def train_readout(
         results_dir=results_dir,
         **where,
     )
-    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed)
-    there = _announced(run, known, extract, results_dir, again=again)
+    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed, tuning=tuned)
+    there = _announced(run, known, asked.extract, results_dir, again=again)
     with reporter(console) as progress:
         rows = train(
             run,
@@ -587,6 +649,8 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
+    if run.tuning is not None and run.tuning.cost is not None:
+        console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
     if again or not (rows := load_run(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.spec import Layer
@@ -60,9 +60,13 @@ class Batch:
     """Clips of one split: their numbers, their tokens and their targets, the last two on the device."""
 
     clips: Int64[np.ndarray, " B"]
-    tokens: Native | Mapping[Layer, Native]
-    """Of a split of several layers by layer."""
+    tokens: Native | Mapping[Layer, Native] | Float[Tensor, "B F rgb Y X"]
+    """By layer where a split has several; pixels in [0, 1] where a backbone is trained from them."""
     targets: Mapping[str, Tensor]
+
+
+Feed = Callable[[Select, Iterable[Wanted], torch.device], Iterator[Batch]]
+"""Where the batches of a split come from that are not its tokens."""
 
 
 def wanted_at(split: FeatureSplit, draws: Draws, step: int) -> Wanted:
@@ -78,9 +82,12 @@ def training_batches(
     steps: Iterable[int],
     device: torch.device,
     preloaded: PreloadedTokens | None = None,
+    feed: Feed | None = None,
 ) -> Iterator[Batch]:
-    """The batches of the given training steps."""
+    """The batches of the given training steps, of the split's tokens or of what `feed` gives."""
     wanted = (wanted_at(split, draws, step) for step in steps)
+    if feed is not None:
+        return feed(select, wanted, device)
     return batches_of(split, select, wanted, device, preloaded)
 
 
@@ -91,11 +98,17 @@ def evaluation_batches(
     device: torch.device,
     limit: int | None = None,
     preloaded: PreloadedTokens | None = None,
+    feed: Feed | None = None,
 ) -> Iterator[Batch]:
-    """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller."""
+    """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller.
+
+    Of the split's tokens, or of what `feed` gives.
+    """
     clips = split.first_usable(limit)
     parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
     wanted = ((part, np.zeros_like(part), None) for part in parts)
+    if feed is not None:
+        return feed(select, wanted, device)
     return batches_of(split, select, wanted, device, preloaded)
 
 
@@ -120,8 +133,9 @@ def batches_of(
         source = _Source(split, select, device, preloaded, buffers)
         try:
             for _, coming in map_ahead(reader, source.read, wanted, window=READ_AHEAD + 1):
-                batch, marked = coming.result()
-                received((*_tensors(batch.tokens), *batch.targets.values()), marked, device)
+                batch, native, marked = coming.result()
+                tensors = [tensor for of_layer in native for tensor in tensors_of(of_layer)]
+                received((*tensors, *batch.targets.values()), marked, device)
                 yield batch
         finally:
             reader.shutdown(cancel_futures=True)
@@ -138,8 +152,8 @@ class _Source:
     preloaded: PreloadedTokens | None
     buffers: Rotation
 
-    def read(self, wanted: Wanted) -> tuple[Batch, Mark | None]:
-        """One batch, and what marks its arrival on a GPU."""
+    def read(self, wanted: Wanted) -> tuple[Batch, list[Native], Mark | None]:
+        """One batch, its tokens by layer, and what marks their arrival on a GPU."""
         clips, views, rng = wanted
         split, held = self.split, self.preloaded
         if held is not None and not held.holds(clips, views):
@@ -149,9 +163,10 @@ class _Source:
         with beside(self.device):
             names = {name: pinned(torch.from_numpy(values), self.device) for name, values in chosen.items()}
             there = dict(zip(names, sent(names.values(), self.device), strict=True))
-            read = self._read(clips, views) if held is None else held.batch(clips, views)
-            tokens = read[0] if len(read) == 1 else dict(zip(split.layers, read, strict=True))
-            return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=there), mark(self.device)
+            native = self._read(clips, views) if held is None else held.batch(clips, views)
+            tokens = native[0] if len(native) == 1 else dict(zip(split.layers, native, strict=True))
+            batch = Batch(clips=clips.astype(np.int64), tokens=tokens, targets=there)
+            return batch, native, mark(self.device)
 
     def _read(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> list[Native]:
         """A layer each, all of one buffer where they are read into one."""
@@ -168,11 +183,6 @@ class _Source:
         # The buffer is free again only when the copies have left it.
         buffer.copied = mark(self.device)
         return [as_tokens(of_layer) for of_layer in by_layer(self.split, there).values()]
-
-
-def _tensors(tokens: Native | Mapping[Layer, Native]) -> tuple[Tensor, ...]:
-    every = tokens.values() if isinstance(tokens, Mapping) else (tokens,)
-    return tuple(tensor for one in every for tensor in tensors_of(one))
 
 
 def mapped_tokens(

@@ -8,13 +8,16 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeVar
 
+from featcache.errors import CallError
 from featcache.spec import Layer
+from readouts.features.batches import Feed
 from readouts.features.draws import Draws
 from readouts.features.splits import FeatureSplit, draws_of, split_decisions, targets_fingerprint
 from readouts.results.configurations import grouped
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Task
 from readouts.training.probes import PROBES
+from readouts.training.tuning import FRESH_VIEWS, Tuning
 
 Item = TypeVar("Item")
 
@@ -39,6 +42,8 @@ class Run:
     """Readout -> its settings. Heads are trained side by side on the same batches, a probe is by itself."""
     recipe: Recipe
     seed: int
+    tuning: Tuning | None = None
+    """What is trained of the backbone; None: it is frozen."""
 
     @property
     def is_trained(self) -> bool:
@@ -69,6 +74,8 @@ class Run:
             "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
             **(how if self.is_trained else {"probe": readouts, **self.recipe_settings}),
             "seed": self.seed,
+            # Runs of frozen backbones had no name for it when they got theirs.
+            **({} if self.tuning is None else {"tuning": self.tuning.decisions}),
         }
 
     @property
@@ -92,9 +99,10 @@ class Run:
     def pass_key(self) -> str:
         """Runs with the same one draw the same batches and are scored at the same steps on the same clips.
 
-        They may read other layers of the stores.
+        They may read other layers of the stores (`in_passes`). A whole backbone is trained by itself: several
+        would hold their activations and moments side by side.
         """
-        if not self.is_trained:
+        if not self.is_trained or (self.tuning is not None and self.tuning.blocks is None):
             return self.id
         splits = {role: split_decisions(split) for role, split in self.splits.items()}
         return run_id(
@@ -122,9 +130,16 @@ class Run:
     def draws(self) -> Draws:
         """Which clips and views each step takes; runs of one pass have the same."""
         recipe = self.recipe
-        return draws_of(
+        draws = draws_of(
             self.training, batch=recipe.batch, seed=recipe.order_seed, mix_shards=recipe.mix_shards
         )
+        fresh = self.tuning is not None and self.tuning.fresh_views
+        return replace(draws, n_views=FRESH_VIEWS) if fresh else draws
+
+    def feed(self, role: str) -> Feed | None:
+        """Where batches of pixels come from; None where the run reads tokens from its stores."""
+        feeds = None if self.tuning is None else self.tuning.feeds
+        return None if feeds is None else feeds[role]
 
     def folder(self, results_dir: Path) -> RunFolder:
         """Where the run keeps its files."""
@@ -133,10 +148,16 @@ class Run:
 
 
 def spanning(runs: Sequence[Run]) -> Run:
-    """The first of the runs of a pass, on splits of every layer that any of them reads."""
+    """The first of the runs of a pass, on splits of every layer that any of them reads.
+
+    Raises:
+        CallError: a run tunes a backbone, and others read other layers.
+    """
     layers = tuple(sorted({layer for run in runs for layer in run.training.layers}))
     if layers == runs[0].training.layers:
         return runs[0]
+    if any(run.tuning is not None for run in runs):
+        raise CallError("a run that tunes a backbone shares no pass with runs of other layers.")
     splits = {role: replace(split, layers=layers) for role, split in runs[0].splits.items()}
     return replace(runs[0], splits=splits)
 
@@ -155,9 +176,12 @@ def in_passes(items: Iterable[Item], run_of: Callable[[Item], Run]) -> list[list
 
 
 def _pass_of(run_of: Callable[[Item], Run], shared: Set[Layer], item: Item) -> tuple[Layer, ...] | None:
-    """None of a run that takes part in the pass of several layers, else what it reads."""
-    layers = run_of(item).splits["train"].layers
-    return None if shared >= set(layers) else layers
+    """None of a run that takes part in the pass of several layers, else what it reads.
+
+    A run that tunes a backbone does not: it begins at tokens of one layer, and gives those of another.
+    """
+    run, layers = run_of(item), run_of(item).splits["train"].layers
+    return None if shared >= set(layers) and run.tuning is None else layers
 
 
 def run_id(decisions: Mapping[str, Any]) -> str:

@@ -35,6 +35,7 @@ MEASUREMENTS = (
     "shared_frames",
     "int8_store",
     "weather_step",
+    "buckets",
 )
 """In the order of the table."""
 
