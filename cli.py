@@ -552,7 +552,10 @@ def train_readout(
     backbone: Annotated[str, typer.Option(help="Whose stores to read, as `scivid list stores` shows them.")],
     task: TaskOption,
     readout: Annotated[str | None, typer.Option(help="One of the task's, or several with commas.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Which layer, where a store holds several.")] = None,
+    layer: Annotated[
+        str | None,
+        typer.Option(help="Which layer, where a store holds several; for readouts of several 3,6,9 or all."),
+    ] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     set_: SetOption = None,

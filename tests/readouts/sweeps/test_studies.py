@@ -51,7 +51,9 @@ def test_every_study_is_a_grid_that_its_axis_is_part_of(name: str) -> None:
     ],
 )
 def test_what_a_study_varies(name: str, axis: str, values: tuple[str, ...]) -> None:
-    (grid,) = asked(name)
+    grid, *others = asked(name)
+    # And, over depth, once more: all layers together.
+    assert [one["readout"] for one in others] == ([("attention_layers",)] if name == "depth" else [])
     assert grid[axis] == values
 
 
