@@ -20,12 +20,12 @@ from readouts.heads.attention import AttentionReadout
 from readouts.heads.base import Readout
 from readouts.heads.correlation import CorrelationReadout
 from readouts.heads.dpt import DPTReadout
-from readouts.heads.dpt_layers import DPTLayersReadout
-from readouts.heads.ladder import LadderReadout
-from readouts.heads.layer_fusion import LayerFusionReadout
 from readouts.heads.linear import LinearReadout
 from readouts.heads.multi_query import MultiQueryReadout
 from readouts.heads.pooled_mlp import PooledMLPReadout
+from readouts.heads.several.dpt_layers import DPTLayersReadout
+from readouts.heads.several.ladder import LadderReadout
+from readouts.heads.several.layer_fusion import LayerFusionReadout
 from readouts.heads.tracking import TrackingReadout
 
 __all__ = ["HEADS", "LAYER_HEADS", "SHAPE_SETTINGS", "Readout", "build_head", "load_reference", "settings_of"]

@@ -1,0 +1,1 @@
+"""Readouts that read several stored layers at once."""
