@@ -192,8 +192,8 @@ class ClipIndex:
         for number, block in enumerate(self.blocks("id")):
             start = number * DIGEST_ROWS
             keys[start : start + len(block)] = _keys(block.column(0))
-        alike = np.sort(keys)
-        twice = np.unique(alike[1:][alike[1:] == alike[:-1]])
+        keys.sort()
+        twice = np.unique(keys[1:][keys[1:] == keys[:-1]])
         if len(twice):
             # Two of very many may have the same key by chance.
             suspects = Counter(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
+from weakref import finalize
 
 import numpy as np
 import pyarrow as pa
@@ -39,19 +40,18 @@ _DIGITS = re.compile(rb"(scivid-(?:end-)?sha256:)[0-9a-f]{64}")
 class RowGroups:
     """The rows of a Parquet file that was written by `write_grouped`, read as far as they are asked for."""
 
-    def __init__(self, path: Path, columns: Sequence[str] = (), *, holding: object = None) -> None:
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
         """Read the end of a file.
 
         Args:
             path: of it.
             columns: that are of interest; all without a name.
-            holding: what must last as long as this does.
 
         Raises:
             ValueError: it is no such file.
             OSError: it cannot be read, or is no regular file.
         """
-        self.path, self._holding = path, holding
+        self.path = path
         with self._opened() as opened, _as_value_error():
             _refuse_other_end(opened)
             self._footer = pq.read_metadata(opened)
@@ -162,11 +162,16 @@ class Spool:
         self._write(self._n_waiting)
         self._writer.close()
         _mark_end(self._file)
-        return RowGroups(Path(self._file.name), holding=self._file)
+        fd = os.dup(self._file.fileno())
+        found = RowGroups(Path(f"/dev/fd/{fd}"))
+        finalize(found, os.close, fd)
+        return found
 
     def _write(self, n_rows: int) -> None:
         if self._file is None:
-            self._file = tempfile.NamedTemporaryFile(prefix="scivid-clips-")  # noqa: SIM115 - it lasts
+            # Without a name, so that nothing is left of it however the process ends.
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts
+            finalize(self, self._file.close)
             self._writer = _writer(self._file, self._schema, {})
         rows = pa.concat_tables(self._waiting)
         if n_rows:  # a group without rows would count as one

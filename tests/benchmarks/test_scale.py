@@ -55,4 +55,4 @@ def test_memory_does_not_grow_with_the_clips_that_are_listed(tmp_path: Path) -> 
         for n in (200_000, 1_000_000)
     )
     # A table of 800,000 more clips would be 60 MB, and 360 as they come; of each, 8 bytes are held.
-    assert many - few < 30, f"{few:.0f} MB for 200,000 clips, {many:.0f} for 1,000,000"
+    assert many - few < 40, f"{few:.0f} MB for 200,000 clips, {many:.0f} for 1,000,000"
