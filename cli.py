@@ -664,8 +664,10 @@ def sweep(
     ] = 16,
     test: Annotated[bool, typer.Option(help="Score test, for what was best on val.")] = False,
     device: Device = "auto",
+    data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
@@ -694,7 +696,10 @@ def sweep(
         raise CallError("--task and --backbone go with --study; in a grid write task=... backbone=...")
     if not grids:
         raise CallError("nothing to sweep: give --grid, --file or --study.")
-    folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
+    folders = Folders(
+        cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest,
+        weights_dir=weights_dir, data_dir=data_dir,
+    )  # fmt: skip
     planned = plan_sweep(grids, folders, together=together, test=test)
     show_table(
         console,
