@@ -15,6 +15,8 @@ import yaml
 
 from featcache.errors import CallError, did_you_mean
 from featcache.system.files import read_regular
+from readouts.features.splits import BESIDE, EVERY_LAYER
+from readouts.heads import LAYER_HEADS
 from readouts.tasks.base import Task
 from readouts.training.probes import PROBES
 from readouts.training.settings import READOUTS, parse_number, readouts_of, recipe_names, settings_for
@@ -65,6 +67,14 @@ class Cell:
     def wish(self) -> Wish | None:
         """What is trained of the backbone; None where it is frozen."""
         return parse_wish(self.tune, backbone_lr=self.backbone_lr)
+
+    def layers_on(self, held: Sequence[str]) -> list[str | None]:
+        """The layer of each of its runs on a store of these layers; of `all` a run each, or one of all."""
+        if self.layer != EVERY_LAYER:
+            return [self.layer]
+        if self.readout in LAYER_HEADS:
+            return [BESIDE.join(held)] if len(held) > 1 else []
+        return [*held]
 
     def setting(self, name: str) -> str | None:
         """The value of a setting, None where the grid leaves it alone."""

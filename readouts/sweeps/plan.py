@@ -270,7 +270,7 @@ def _of_one_store(
     settled = [
         replace(cell, layer=layer, fingerprint=chosen.fingerprint)
         for cell in cells
-        for layer in _layers_of(cell, layers)
+        for layer in cell.layers_on(layers)
     ]
     trials, problems, remarked = [], [], origins.Remarked(folders.manifest)
     for of_layer in grouped(settled, lambda cell: cell.layer).values():
@@ -292,15 +292,6 @@ def _of_one_store(
             problems.append(MissingStore(cells=tuple(refused), problem=views, command=command))
         trials += [trial_of(cell, task, splits, folders) for cell in of_layer if cell not in refused]
     return trials, problems, remarks
-
-
-def _layers_of(cell: Cell, held: Sequence[str]) -> list[str | None]:
-    """The layers of a cell's runs on a store that holds these: of `all` a run each, or one of all."""
-    if cell.layer != EVERY_LAYER:
-        return [cell.layer]
-    if cell.readout in LAYER_HEADS:
-        return [BESIDE.join(held)] if len(held) > 1 else []
-    return [*held]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
