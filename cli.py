@@ -7,8 +7,8 @@ It reads options, calls the library, shows progress, and turns errors into one m
 
 import os
 import shlex
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
+    from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
+    from readouts.sweeps.grid import Grid
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
 
@@ -130,6 +132,16 @@ ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="A manifest of your own, laid over data_manifest.yaml.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Of Dask, tcp://host:8786: its workers, with a GPU each, do the work; --device cpu: without."
+    ),
+]
+LocalWorkers = Annotated[
+    int | None, typer.Option(min=1, help="Work in so many processes here, with a GPU each if there are any.")
+]
 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
 
@@ -619,32 +631,24 @@ def sweep(
     ] = 16,
     test: Annotated[bool, typer.Option(help="Score test, for what was best on val.")] = False,
     device: Device = "auto",
+    scheduler: Scheduler = None,
+    local_workers: LocalWorkers = None,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
     manifest: ManifestFile = None,
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
-    from featcache.system.device import choose_device
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
-    from readouts.sweeps.studies import published_beside, study_grids, study_of
 
-    known = _manifest(manifest)
+    where, known = _where(scheduler, local_workers), _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
     about: dict[str, object] = {}
     beside: list[dict[str, object]] = []
     if study is not None:
-        from featcache.backbones import BACKBONES, backbone_info, store_name
-
-        if task is None or backbone is None:
-            raise CallError(f"--study {study}: say of which --task and --backbone.")
-        asked, backbone = study_of(study), store_name(backbone)
-        by_size = sorted(BACKBONES, key=lambda one: backbone_info(one).params_m)
-        grids = study_grids(study, task=task, backbone=backbone, manifest=known, known=by_size, over=grids)
-        about = {"title": asked.title, "question": asked.question, "along": asked.along}
-        beside = published_beside(study, task=task, backbone=backbone, manifest=known)
-        name = name or f"{study}-{Path(task).stem}-{backbone}"
+        grids, about, beside, backbone = _of_study(study, task, backbone, known, grids)
+        name = name or f"{study}-{Path(str(task)).stem}-{backbone}"
     elif task or backbone:
         raise CallError("--task and --backbone go with --study; in a grid write task=... backbone=...")
     if not grids:
@@ -669,20 +673,69 @@ def sweep(
             together=together, test=test, cache_dir=cache_dir, results_dir=results_dir, manifest=manifest,
         ),
     }  # fmt: skip
-    with reporter(console) as progress:
+    if not planned.passes and not test:
+        where = None  # nobody is needed
+    with reporter(console) as progress, _workers(where, device, results_dir, cache_dir) as (chosen, cluster):
         outcome = run_sweep(
             planned,
             folders,
             name=name or sweep_name(grids),
-            device=choose_device(device),
+            device=chosen,
             test=test,
             about=about,
+            cluster=cluster,
             progress=progress,
         )
     show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
     for line in differences(outcome.rows):
         console.print(f"note: {line}", markup=False)
     _tell(outcome, planned.n_runs)
+
+
+def _of_study(
+    study: str, task: str | None, backbone: str | None, known: "Manifest", over: "list[Grid]"
+) -> "tuple[list[Grid], dict[str, object], list[dict[str, object]], str]":
+    """Grids of a study, what it is about, what the paper has beside it, and the name of its backbone."""
+    from featcache.backbones import BACKBONES, backbone_info, store_name
+    from readouts.sweeps.studies import published_beside, study_grids, study_of
+
+    if task is None or backbone is None:
+        raise CallError(f"--study {study}: say of which --task and --backbone.")
+    asked, backbone = study_of(study), store_name(backbone)
+    by_size = sorted(BACKBONES, key=lambda one: backbone_info(one).params_m)
+    grids = study_grids(study, task=task, backbone=backbone, manifest=known, known=by_size, over=over)
+    about: dict[str, object] = {"title": asked.title, "question": asked.question, "along": asked.along}
+    return grids, about, published_beside(study, task=task, backbone=backbone, manifest=known), backbone
+
+
+def _where(scheduler: str | None, local_workers: int | None) -> "Where | None":
+    """Who does the work, where it is not this process."""
+    if scheduler is None and local_workers is None:
+        return None
+    from featcache.system.cluster.client import Where
+
+    return Where(scheduler=scheduler, local_workers=local_workers)
+
+
+@contextmanager
+def _workers(
+    where: "Where | None", device: str, *folders: Path
+) -> "Iterator[tuple[torch.device, Cluster | None]]":
+    """The device that computes, and the workers that have one each; the first folder is written to."""
+    import torch
+
+    from featcache.system.device import choose_device
+
+    if where is None:
+        yield choose_device(device), None
+        return
+    from featcache.system.cluster.client import open_cluster
+
+    kind = where.device(device)
+    with open_cluster(
+        where, device=kind, folders=folders, say=lambda line: console.print(line, markup=False)
+    ) as cluster:
+        yield torch.device(kind), cluster
 
 
 def _tell(outcome: "Outcome", n_runs: int) -> None:
