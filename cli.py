@@ -376,15 +376,23 @@ def plan(
         float | None, typer.Option(help="Measured for this backbone; goes before --tflops.")
     ] = None,
     steps_per_second: Annotated[float, typer.Option(help="Of a readout: an assumption.")] = 10.0,
+    workers: Annotated[int, typer.Option(min=1, help="Devices that extract side by side.")] = 1,
+    bucket: Annotated[
+        bool, typer.Option(help="The cache is in an object store: tell objects, requests and bytes out.")
+    ] = False,
+    read_mb_s: Annotated[
+        float | None, typer.Option(help="MB a second that one process reads of the cache, as measured.")
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """What an extraction will cost: bytes, hours, read rate, and after how many readouts it pays."""
+    from featcache.extract.at_scale import Site, remarks
     from featcache.extract.plan import Speed, Training, clip_numbers, count_clips, make_plan
     from readouts.tasks import load_task
 
-    known = _manifest(manifest)
+    known, site = _manifest(manifest), Site(workers=workers, bucket=bucket, read_mb_s=read_mb_s)
     _, jobs = _jobs(
         backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
     )
@@ -399,7 +407,7 @@ def plan(
         shard_bytes=shard_mb * 2**20,
     )
     show_table(console, found.rows(), empty="no splits")
-    for line in found.sentences():
+    for line in (*found.sentences(), *remarks(found, site)):
         console.print(line, markup=False)
 
 

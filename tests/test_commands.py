@@ -165,6 +165,10 @@ def test_plan_counts_the_clips_that_are_there(place: Place) -> None:
     code, shown = scivid("plan", *place.model(), "--task", "typhoon", "--data-dir", place.root / "none")
     assert code == 0, "the manifest knows how many clips there are"
     assert re.search(r"^train +696 ", shown, re.MULTILINE)
+    far = ("--workers", "50", "--bucket", "--read-mb-s", "100")
+    code, shown = scivid("plan", *place.model(), "--task", "typhoon", "--data-dir", place.root / "none", *far)
+    assert code == 0
+    assert all(words in shown for words in ("50 workers: ", "in a bucket: ", "at 100 MB/s a step's clips"))
 
 
 def test_data_status_says_what_is_there_and_what_is_not(place: Place) -> None:

@@ -4,7 +4,7 @@ A family says how its model is made and how a file holds its parameters; blocks 
 for are neither made nor read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +79,8 @@ class PretrainedBackbone:
     """Where a torch pickle may hold the model beside other things: the first that is there is taken."""
     skipped_sections: ClassVar[tuple[str, ...]] = ()
     """Other models in the same pickle."""
+    computed: ClassVar[tuple[str, ...]] = ()
+    """Parameters that its authors computed and never trained; training here leaves them as they are too."""
 
     @classmethod
     def named(cls: type[B], name: str, weights_dir: Path | None) -> B:
@@ -118,7 +120,18 @@ class PretrainedBackbone:
             base.check_layer(layer, self.info)
         n_blocks, normed = deepest(layers)
         model = meta(self.model, n_blocks, normed)
-        wanted = model.state_dict()
+        state = self.read(model.state_dict(), device, dtype)
+        model.load_state_dict(state, assign=True)
+        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
+
+    def read(
+        self, wanted: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype
+    ) -> dict[str, Tensor]:
+        """The parameters of the names and shapes of `wanted`, in `dtype` on `device`.
+
+        Raises:
+            WeightsError: as `load`.
+        """
         with self.weights() as found:
             file, key_map = unwrapped(found, self.key_map)
             key_map.check(file.shapes, file.origin)
@@ -128,11 +141,9 @@ class PretrainedBackbone:
                     f"{self.info.n_blocks} instead of {self.info.last_layer.name}, or use the file of the "
                     "pretraining."
                 )
-            state = key_map.read(
+            return key_map.read(
                 file, wanted, device, lambda name: torch.float32 if self.stays_float32(name) else dtype
             )
-        model.load_state_dict(state, assign=True)
-        return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
 
     def model(self, n_blocks: int, normed: bool) -> nn.Module:
         """The network cut after `n_blocks`, with the final norm where `normed`."""

@@ -111,19 +111,21 @@ def tokens_after(
     grid: TokenGrid,
     *,
     n_extra: int = 0,
+    begin: int = 0,
 ) -> dict[Layer, Float[Tensor, "C T H W D"]]:
-    """Run `state`, the token embedding, through all `blocks`, and return the clips' tokens at `layers`.
+    """Run `state`, tokens after block `begin`, through `blocks`, and return the clips' tokens at `layers`.
 
     Args:
         blocks: each gives the next state, or (some releases of transformers) a tuple that begins with it.
         norm: the final norm; None where no layer asks for it.
         state: tokens of each sequence, which is a whole clip, or one of its frames.
-        layers: none deeper than the blocks reach.
+        layers: none deeper than the blocks reach, none before the first of them.
         grid: of a clip's tokens.
         n_extra: tokens that each sequence begins with and that are no patches: they are left out.
+        begin: blocks that were run before; 0 where `state` is the token embedding.
     """
-    kept, number = ({Layer(0): state} if Layer(0) in layers else {}), 0
-    for number, block in enumerate(blocks, start=1):
+    kept, number = ({Layer(begin): state} if Layer(begin) in layers else {}), begin
+    for number, block in enumerate(blocks, start=begin + 1):
         output = block(state)
         state = output[0] if isinstance(output, tuple) else output
         if Layer(number) in layers:

@@ -6,8 +6,9 @@ blocks, the norms and the positions stay float32, which keeps a bfloat16 pass of
 little.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -45,8 +46,20 @@ class VideoViT(nn.Module):
         self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Float32 tokens at `layers`, of which none is deeper than the model was made."""
-        state = rearrange(self.embedding(frames), "b t n c -> b (t n) c") + self.positions
-        return tokens_after(self.blocks, self.norm, state, layers, self.grid)
+        return tokens_after(self.blocks, self.norm, self.embed(frames), layers, self.grid)
+
+    def embed(self, frames: Float[Tensor, "B F rgb Y X"]) -> Float[Tensor, "B S C"]:
+        """What the first block is given."""
+        embedded: Tensor = rearrange(self.embedding(frames), "b t n c -> b (t n) c")
+        return embedded + self.positions
+
+    def parts(self) -> tuple[nn.ModuleList, nn.Module | None]:
+        """The blocks, and the norm after the last of them."""
+        return self.blocks, self.norm
+
+    def blocks_for(self, state: Float[Tensor, "B S C"]) -> Iterable[Callable[[Tensor], Any]]:
+        """The blocks as they are called on `state`."""
+        return self.blocks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -249,8 +249,9 @@ def cut_for(spec: FeatureSpec, at_once: int) -> FeatureSpec:
 
 def store_bytes(spec: FeatureSpec) -> int:
     """Exact size of all shard files of a store that lacks no clip, and of its table of distinct frames."""
-    shards = map(spec.rows_of_shard, range(spec.n_shards))
-    a_layer = sum(bytes_of_shard(spec, len(rows) * spec.rows.chunks_per_row) for rows in shards)
+    full, last = (len(spec.rows_of_shard(shard)) for shard in (0, spec.n_shards - 1))
+    of_full, of_last = (bytes_of_shard(spec, n * spec.rows.chunks_per_row) for n in (full, last))
+    a_layer = (spec.n_shards - 1) * of_full + of_last
     return len(spec.layers) * a_layer + table_bytes(spec)
 
 

@@ -17,7 +17,7 @@ from featcache.data.readers import split_status
 from featcache.errors import CallError
 from featcache.extract.job import Extraction, feature_spec, store_bytes
 from featcache.extract.shared_frames import fewest_known
-from featcache.extract.target_builders import planned_targets
+from featcache.extract.target_builders import Arrays, planned_targets
 from featcache.spec import Layer
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
 from featcache.store.target_writer import stored_bytes
@@ -32,6 +32,9 @@ STEPS_PER_SECOND = 10.0
 JPEG_BYTES_PER_PIXEL = 0.15
 INDEX_BYTES_PER_CLIP = 80
 """Size of a row in the store's clip table and in the kept clip index, both compressed."""
+FRAME_TABLE_FILES = 2
+"""The table of distinct frames, and what it says of itself."""
+
 METADATA_BYTES = 16_000
 """The zarr.json of group and arrays, of features and targets, and the log of runs."""
 
@@ -102,6 +105,14 @@ class SplitPlan:
     """Estimate of clip table, clip index, contact strips, and metadata."""
     n_files: int | None = None
     """Shard files of all layers."""
+    n_shards: int | None = None
+    """Pieces that workers take, each with all layers."""
+    n_others: int | None = None
+    """Files beside the shards: what store and targets say of themselves, clip table, strips, log, targets."""
+    shard_passes: int = 0
+    """Clips that the model is given for a full shard."""
+    chunks_a_clip: int = 1
+    """Pieces that one view of a clip is read in: one, or a frame each."""
     passes: int | None = None
     """Clips that the model is given: one for each clip and view, or as many as the distinct frames fill."""
     may_share: bool = False
@@ -126,6 +137,8 @@ class Plan:
     splits: tuple[SplitPlan, ...]
     clip_bytes: int
     """One clip and view of one layer, as a readout reads it."""
+    arrays_a_layer: int
+    """Tokens; of int8 their scales beside them."""
     weight_bytes: int
     """On the device, in `precision`; activations come on top."""
     precision: str
@@ -173,7 +186,7 @@ class Plan:
             if len(counted) == len(rows)
             else f"only {', '.join(s.role for s in counted)}",
             "bytes": size(self.n_bytes),
-            "device hours": _hours(self.device_hours),
+            "device hours": None if self.device_hours is None else hours_as_text(self.device_hours),
         }
         return [*rows, total] if len(rows) > 1 and counted else rows
 
@@ -209,7 +222,7 @@ class Plan:
     def _pay(self) -> list[str]:
         if self.break_even is None or self.online_hours is None:
             return []
-        online = f"the model in every step takes {_hours(self.online_hours)} hours a readout"
+        online = f"the model in every step takes {hours_as_text(self.online_hours)} hours a readout"
         if self.break_even <= 1:
             return [f"{online}; the cache has paid after {self.break_even:.1%} of the first."]
         return [f"{online}; the cache has paid after {self.break_even:.1f} of them."]
@@ -248,6 +261,7 @@ def make_plan(
         dtype=first.store_dtype,
         splits=tuple(_split_plan(job, clips[job.role], shard_bytes) for job in jobs),
         clip_bytes=a_clip.payload_bytes // (a_clip.n_views * len(a_clip.layers)),
+        arrays_a_layer=len(a_clip.all_arrays) // len(a_clip.layers),
         weight_bytes=round(first.backbone.info.params_m * 1e6) * torch.empty(0, dtype=first.dtype).itemsize,
         precision=str(first.dtype).removeprefix("torch."),
         host_bytes=2 * max(shards),
@@ -287,17 +301,22 @@ def clip_numbers(given: Sequence[str], roles: Sequence[str]) -> dict[str, int]:
 def _split_plan(job: Extraction, n_clips: int | None, shard_bytes: int) -> SplitPlan:
     if n_clips is None:
         return SplitPlan(role=job.role, n_views=job.views.n_views, n_clips=None)
-    spec, info = _spec(job, n_clips, shard_bytes), job.backbone.info
-    n_passes = ceil(spec.rows.n_chunks / spec.rows.chunks_per_pass(info.n_frames))
+    spec, targets = _spec(job, n_clips, shard_bytes), planned_targets(job, n_clips)
+    a_pass = spec.rows.chunks_per_pass(job.backbone.info.n_frames)
+    of_shard = min(spec.clips_per_shard, spec.rows.n_rows) * spec.rows.chunks_per_row
     return SplitPlan(
         role=job.role,
         n_views=spec.n_views,
         n_clips=n_clips,
         feature_bytes=store_bytes(spec),
-        target_bytes=stored_bytes(planned_targets(job, n_clips)),
+        target_bytes=stored_bytes(targets),
         other_bytes=_other_bytes(job, n_clips),
         n_files=spec.n_shards * len(spec.all_arrays),
-        passes=n_passes,
+        n_shards=spec.n_shards,
+        n_others=_other_files(spec, targets),
+        passes=ceil(spec.rows.n_chunks / a_pass),
+        shard_passes=ceil(of_shard / a_pass),
+        chunks_a_clip=1 if spec.n_frames is None else job.grid.steps,
         may_share=job.frame_steps is not None and spec.n_frames is None,
     )
 
@@ -313,6 +332,13 @@ def _other_bytes(job: Extraction, n_clips: int) -> int:
     return round(JPEG_BYTES_PER_PIXEL * pixels) + INDEX_BYTES_PER_CLIP * n_clips + METADATA_BYTES
 
 
+def _other_files(spec: FeatureSpec, targets: Arrays) -> int:
+    """Of a store its root, clip table, strips and log, and what each array says of itself; of targets all."""
+    of_frames = 0 if spec.n_frames is None else FRAME_TABLE_FILES
+    of_targets = sum(1 + ceil(array.shape[0] / array.chunk_rows) for array in targets.values())
+    return 4 + len(spec.all_arrays) + of_frames + (1 + of_targets if targets else 0)
+
+
 def _row(split: SplitPlan, hours: float | None) -> Row:
     return {
         "split": split.role,
@@ -322,7 +348,7 @@ def _row(split: SplitPlan, hours: float | None) -> Row:
         "targets": _size(split.target_bytes),
         "bytes": _size(split.n_bytes),
         "shards": None if split.n_files is None else f"{split.n_files:,}",
-        "device hours": _hours(hours),
+        "device hours": None if hours is None else hours_as_text(hours),
     }
 
 
@@ -330,7 +356,6 @@ def _size(n_bytes: int | None) -> str | None:
     return None if n_bytes is None else size(n_bytes)
 
 
-def _hours(hours: float | None) -> str | None:
-    if hours is None:
-        return None
+def hours_as_text(hours: float) -> str:
+    """Hours as people read them, to seconds where they are few."""
     return f"{hours:,.1f}" if ceil(hours) > 1 else f"{hours:.3f}"

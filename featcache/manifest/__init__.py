@@ -8,6 +8,7 @@ from featcache.manifest.values import READERS as READERS
 from featcache.manifest.values import Augmentation as Augmentation
 from featcache.manifest.values import Dataset as Dataset
 from featcache.manifest.values import Manifest as Manifest
+from featcache.manifest.values import ModelKind as ModelKind
 from featcache.manifest.values import Pixels as Pixels
 from featcache.manifest.values import Published as Published
 from featcache.manifest.values import PublishedResult as PublishedResult

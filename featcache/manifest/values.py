@@ -20,6 +20,11 @@ KINDS = ("classification", "tracking", "regression", "forecast", "features")
 
 TokenSteps = Literal["all", "last"]
 
+ModelKind = Literal["frozen", "fine-tuned", "domain"]
+"""A readout of a frozen backbone, a backbone trained together with it, or a model made for the domain."""
+
+PublishedSplit = Literal["test", "val", "unsaid"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Windows:
@@ -145,11 +150,21 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedResult:
-    """One number of the paper, to print beside ours."""
+    """One published number, to print beside ours."""
 
     backbone: str
-    readout: str
+    """The model, also where it is none that could be frozen: one of the domain."""
     value: float
+    readout: str = ""
+    """Empty where it is not said what read the features, or there is nothing of that kind."""
+    kind: ModelKind = "frozen"
+    """What was trained; only numbers of one kind are compared."""
+    split: PublishedSplit = "test"
+    """What it was scored on; `unsaid` where whoever gives the number does not say."""
+    source: str = ""
+    """The table that it stands in, where that is not the task's."""
+    protocol: str = ""
+    """Whose protocol it follows, where that is not known to be the benchmark's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,6 +174,9 @@ class Published:
     source: str = ""
     metric: str = ""
     rows: tuple[PublishedResult, ...] = ()
+    """Of one model also several that disagree, each with its table."""
+    note: str = ""
+    """What is said of the task without a number that could be a row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

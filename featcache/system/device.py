@@ -3,7 +3,6 @@
 import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from featcache.errors import CallError
+from featcache.system.host_memory import available_host_bytes
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -109,10 +109,7 @@ def free_memory(device: torch.device) -> int:
         # What torch holds for later is free to us: after a sweep's first pass that is nearly everything.
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + held
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    raise OSError("/proc/meminfo does not say what memory is available")
+    return available_host_bytes()
 
 
 def host_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Shaped[Tensor, "..."]:

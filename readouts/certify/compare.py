@@ -100,8 +100,7 @@ def certify(
     encoder = backbone.load((run.training.layer,), device, sources["train"].job.dtype)
     train = OnlineTokens(sources["train"], run.training, encoder, device, batch)
     val = OnlineTokens(sources["val"], run.splits["val"], encoder, device, batch)
-    usable = val.split.usable
-    clips = usable[evenly(len(usable), val_clips)]
+    clips = val.split.clips_at(evenly(val.split.n_usable, val_clips))
     with training_arithmetic(run.recipe.precision):
         pairs = [_Pair(_of_seed(run, i), device) for i in range(n_seeds)]
         train_tokens = _train(pairs, train, progress)
@@ -191,7 +190,7 @@ def _train(pairs: Sequence[_Pair], source: OnlineTokens, progress: Progress) -> 
         progress("training online and cached", done, total)
         draws = pair.run.draws
         positions, views = draws.at(step)
-        clips = source.split.usable[positions]
+        clips = source.split.clips_at(positions)
         cached = source.stored(clips, views)
         online = source.tokens(clips, views if exact else _fresh_views(source, draws, step))
         if exact:

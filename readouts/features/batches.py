@@ -65,7 +65,7 @@ class Batch:
 def wanted_at(split: FeatureSplit, draws: Draws, step: int) -> Wanted:
     """Clips and views of one training step, and the generator that draws from their targets."""
     clips, views = draws.at(step)
-    return split.usable[clips], views, np.random.default_rng([draws.seed, step])
+    return split.clips_at(clips), views, np.random.default_rng([draws.seed, step])
 
 
 def training_batches(
@@ -90,7 +90,7 @@ def evaluation_batches(
     preloaded: PreloadedTokens | None = None,
 ) -> Iterator[Batch]:
     """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller."""
-    clips = split.usable[:limit]
+    clips = split.first_usable(limit)
     parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
     wanted = ((part, np.zeros_like(part), None) for part in parts)
     return batches_of(split, select, wanted, device, preloaded)

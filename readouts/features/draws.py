@@ -7,7 +7,9 @@ one pass over the data.
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int16, Int64
+
+from readouts.features.orders import MOST_LISTED, Bijection, Computed, Grouped, Listed, Order
 
 EPOCHS_KEPT = 4
 """Orders kept in memory: a batch needs two at the most, readers ahead of it another."""
@@ -25,15 +27,17 @@ class Draws:
     """
 
     n_clips: int
-    n_views: int | tuple[int, ...]
+    n_views: int | tuple[int, ...] | Int16[np.ndarray, " n"]
     """How many views there are to draw from: of every clip, or of each one."""
     batch: int
     seed: int
     shards: Int64[np.ndarray, " n"] | None = None
-    """The shard of each clip, where `mix_shards` needs it."""
+    """The shard of each clip, where `mix_shards` needs it and the order is listed."""
+    shard_sizes: Int64[np.ndarray, " shard"] | None = None
+    """Or the number of clips in each shard, where they follow one another and are too many for lists."""
     mix_shards: int = 0
     """How many shards are shuffled together, one such group after another; 0: all clips together."""
-    _epochs: dict[int, Draw] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _epochs: dict[int, Order] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, step: int) -> Draw:
         """Positions among the usable clips, and view numbers, of the batch of `step`."""
@@ -41,20 +45,30 @@ class Draws:
         epochs, positions = np.divmod(draws, self.n_clips)
         clips, views = np.empty_like(draws), np.empty_like(draws)
         for epoch in np.unique(epochs):
-            order, view_of = self._epoch(int(epoch))
             inside = epochs == epoch
-            clips[inside], views[inside] = order[positions[inside]], view_of[positions[inside]]
+            clips[inside], views[inside] = self._epoch(int(epoch)).at(positions[inside])
         return clips, views
 
-    def _epoch(self, epoch: int) -> Draw:
+    def _epoch(self, epoch: int) -> Order:
         if epoch not in self._epochs:
             if len(self._epochs) > EPOCHS_KEPT:
                 self._epochs.clear()
-            rng = np.random.default_rng(self.seed + epoch)
-            order = self._order(rng)
-            high = self.n_views if isinstance(self.n_views, int) else np.asarray(self.n_views)[order]
-            self._epochs[epoch] = order, rng.integers(high, size=self.n_clips)
+            listed = self.n_clips <= MOST_LISTED or self.shards is not None
+            self._epochs[epoch] = self._listed(epoch) if listed else self._computed(epoch)
         return self._epochs[epoch]
+
+    def _computed(self, epoch: int) -> Order:
+        key = [self.seed, epoch]
+        n_views = self.n_views if isinstance(self.n_views, int) else np.asarray(self.n_views)
+        if self.shard_sizes is not None and self.mix_shards:
+            return Grouped(self.shard_sizes, self.mix_shards, n_views, key)
+        return Computed(Bijection(self.n_clips, key), n_views)
+
+    def _listed(self, epoch: int) -> Order:
+        rng = np.random.default_rng(self.seed + epoch)
+        order = self._order(rng)
+        high = self.n_views if isinstance(self.n_views, int) else np.asarray(self.n_views)[order]
+        return Listed(order, rng.integers(high, size=self.n_clips))
 
     def _order(self, rng: np.random.Generator) -> Int64[np.ndarray, " n"]:
         if self.shards is None or not self.mix_shards:

@@ -11,7 +11,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Int64
 
 from featcache.errors import CallError
 from featcache.store.targets import Targets
@@ -57,7 +56,8 @@ class _Part:
     """Clips of a split that are preloaded together, with their first views."""
 
     split: FeatureSplit
-    clips: Int64[np.ndarray, " n"]
+    n_clips: int
+    """The first so many usable ones."""
     n_views: int
 
     @property
@@ -71,14 +71,14 @@ class _Part:
             of_targets,
             split.layer,
             split.fraction,
-            len(self.clips),
+            self.n_clips,
             self.n_views,
         )
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tokens take in memory."""
-        rows = new_parts(self.split, len(self.clips) * self.n_views, torch.device("meta"))
+        rows = new_parts(self.split, self.n_clips * self.n_views, torch.device("meta"))
         return sum(part.nbytes for part in rows)
 
 
@@ -112,10 +112,11 @@ class Preloads:
         """
         if self.choice == "no" or (self.choice == "auto" and self.device.type != "cuda"):
             return {}
-        train = _Part(split=training, clips=training.usable, n_views=training.n_views)
+        train = _Part(split=training, n_clips=training.n_usable, n_views=training.n_views)
         # Scores are of view 0.
         whole, first = (
-            _Part(split=val, clips=val.usable[:limit], n_views=1) for limit in (None, minival_clips)
+            _Part(split=val, n_clips=min(val.n_usable, most), n_views=1)
+            for most in (val.n_usable, minival_clips)
         )
         found = {}
         wanted = {part.key for part in (train, whole, first)}
@@ -153,7 +154,8 @@ class Preloads:
 
 def _load(part: _Part, device: torch.device, progress: Progress) -> PreloadedTokens:
     """Read clips once, into memory that a GPU copies from beside the reading of the next ones."""
-    split, clips, n_views = part.split, part.clips, part.n_views
+    split, n_views = part.split, part.n_views
+    clips = split.first_usable(part.n_clips)
     stored = new_parts(split, len(clips) * n_views, device)
     row_of = np.full(split.store.spec.n_clips, -1, np.int64)
     row_of[clips] = n_views * np.arange(len(clips))

@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int16, Int64
 
 from featcache.errors import CallError, StoreError
 from featcache.spec import Layer, Starts
 from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from readouts.features.draws import Draws
+from readouts.features.orders import MOST_LISTED, Bijection
 
 SUBSET_SEED = 0
 """Seed of the order in which smaller shares of a split's clips are cut off."""
@@ -42,15 +43,49 @@ class FeatureSplit:
         return self.store.targets
 
     @cached_property
+    def n_usable(self) -> int:
+        """How many clips hold features (those skipped at extraction do not), or are in the share."""
+        return self._n_there if self._share is None else len(self._share)
+
+    def clips_at(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The numbers of the usable clips at these positions among them; costs what is asked for."""
+        return self._there(positions) if self._share is None else self._share[positions]
+
+    def first_usable(self, most: int | None = None) -> Int64[np.ndarray, " n"]:
+        """The numbers of the first usable clips, all without `most`."""
+        n = self.n_usable
+        return self.clips_at(np.arange(n if most is None else min(n, most)))
+
+    @cached_property
     def usable(self) -> Int64[np.ndarray, " n"]:
-        """Numbers of the clips that hold features (those skipped at extraction do not), or of a share."""
-        numbers = np.arange(self.store.spec.n_clips)
-        there = np.setdiff1d(numbers, np.fromiter(self.store.skipped_clips, np.int64))
+        """The numbers of all usable clips in their order, for what needs each of them."""
+        return self.first_usable()
+
+    @property
+    def _n_there(self) -> int:
+        return self.store.spec.n_clips - len(self._skipped)
+
+    @cached_property
+    def _skipped(self) -> Int64[np.ndarray, " n"]:
+        return np.sort(np.fromiter(self.store.skipped_clips, np.int64))
+
+    def _there(self, positions: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """The clips that hold features at some positions among these."""
+        before = self._skipped - np.arange(len(self._skipped))
+        return positions + np.searchsorted(before, positions, side="right")
+
+    @cached_property
+    def _share(self) -> Int64[np.ndarray, " n"] | None:
+        """The clips of a share of the split, in the order of the file; None of the whole."""
         if self.fraction == 1:
-            return there
+            return None
         # One order for all shares, so that a smaller one is part of a larger one.
-        order = np.random.default_rng(SUBSET_SEED).permutation(len(there))
-        return np.sort(there[order[: max(1, round(self.fraction * len(there)))]])
+        n, kept = self._n_there, max(1, round(self.fraction * self._n_there))
+        if n <= MOST_LISTED:
+            first = np.random.default_rng(SUBSET_SEED).permutation(n)[:kept]
+        else:
+            first = Bijection(n, [SUBSET_SEED]).at(np.arange(kept))
+        return self._there(np.sort(first))
 
     @property
     def n_views(self) -> int:
@@ -58,19 +93,33 @@ class FeatureSplit:
         return self.first_views or self.store.spec.n_views
 
     @cached_property
-    def distinct_views(self) -> int | tuple[int, ...]:
+    def distinct_views(self) -> int | tuple[int, ...] | Int16[np.ndarray, " n"]:
         """Views of each usable clip without repeats: fewer where it is too short for all starts."""
         starts = view_option(self.store, "starts")
         if starts is None:
             return self.n_views
-        lengths = np.asarray(self.store.clips.column("n_source"))[self.usable]
-        counts = tuple(min(self.n_views, len(Starts(**starts).choices(int(n)))) for n in lengths)
-        return counts[0] if len(set(counts)) == 1 else counts
+        # Few lengths come up, each in many clips.
+        lengths, which = np.unique(self.store.clips.column("n_source"), return_inverse=True)
+        of_length = [min(self.n_views, len(Starts(**starts).choices(int(n)))) for n in lengths]
+        counts = np.array(of_length, np.int16)[which][self.usable]
+        if (counts == counts[0]).all():
+            return int(counts[0])
+        return counts if len(counts) > MOST_LISTED else tuple(counts.tolist())
 
     @cached_property
     def shards(self) -> Int64[np.ndarray, " n"]:
         """The shard of each usable clip."""
         return self.store.shards_of(self.usable)
+
+    @cached_property
+    def shard_sizes(self) -> Int64[np.ndarray, " shard"]:
+        """The number of usable clips of each shard, where rows are clips."""
+        spec = self.store.spec
+        if self._share is not None:
+            return np.bincount(self._share // spec.clips_per_shard, minlength=spec.n_shards)
+        sizes = np.full(spec.n_shards, spec.clips_per_shard, np.int64)
+        sizes[-1] = len(spec.rows_of_shard(spec.n_shards - 1))
+        return sizes - np.bincount(self._skipped // spec.clips_per_shard, minlength=spec.n_shards)
 
 
 def split_of(store: FeatureStore, layer: Layer | None = None) -> FeatureSplit:
@@ -92,12 +141,14 @@ def split_of(store: FeatureStore, layer: Layer | None = None) -> FeatureSplit:
 
 def draws_of(split: FeatureSplit, *, batch: int, seed: int, mix_shards: int = 0) -> Draws:
     """Which clips and views of a split each step of training takes."""
+    sizes = mix_shards > 0 and split.n_usable > MOST_LISTED and split.store.spec.n_frames is None
     return Draws(
-        n_clips=len(split.usable),
+        n_clips=split.n_usable,
         n_views=split.distinct_views,
         batch=batch,
         seed=seed,
-        shards=split.shards if mix_shards else None,
+        shards=split.shards if mix_shards and not sizes else None,
+        shard_sizes=split.shard_sizes if sizes else None,
         mix_shards=mix_shards,
     )
 

@@ -1,10 +1,12 @@
-"""The first table of the page: backbones by tasks, ours above the published ones."""
+"""The first table of the page: models by tasks, grouped by what was trained, ours above the published."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featcache.manifest import ModelKind
 from readouts.results.configurations import Configuration
-from readouts.results.formatting import counted, format_interval, format_mean, format_published, format_score
+from readouts.results.formatting import counted, format_interval, format_mean, format_score
+from readouts.results.published import KINDS, figures_of, models_of
 from readouts.results.task_results import TaskResults
 
 
@@ -19,6 +21,8 @@ class TaskScore:
     """How many configurations this one was chosen from."""
     best: bool = False
     """Whether no other of ours is better on the task."""
+    others: Sequence[str] = ()
+    """Of a published model what other tables and splits say, a line each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,27 +39,45 @@ class BackboneScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Overview:
-    """The table: our backbones, the tasks' best baselines, the published backbones."""
+class Group:
+    """Rows that may be compared with each other: of models of which the same was trained."""
 
+    title: str
     ours: Sequence[BackboneScores]
-    baselines: BackboneScores
     published: Sequence[BackboneScores]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """The table: models by what was trained of them, and the tasks' best baselines."""
+
+    groups: Sequence[Group]
+    baselines: BackboneScores
+
+    @property
+    def has_published(self) -> bool:
+        """Whether any row is not ours."""
+        return any(group.published for group in self.groups)
 
 
 def overview(tasks: Sequence[TaskResults]) -> Overview:
     """Every backbone's configuration that is best on val, and its test score (val where test is missing)."""
     baselines = [_best_baseline(task) for task in tasks]
-    published = dict.fromkeys(row.backbone for task in tasks for row in task.published.rows)
+    names = sorted({str(row["backbone"]) for task in tasks for row in task.rows})
+    groups = [
+        Group(
+            title=title,
+            ours=[_ours(name, tasks) for name in names] if kind == "frozen" else [],
+            published=[
+                BackboneScores(name=name, scores=[_published(task, name, kind) for task in tasks])
+                for name in models_of((task.published for task in tasks), kind)
+            ],
+        )
+        for kind, title in KINDS.items()
+    ]
     return Overview(
-        ours=[
-            _ours(name, tasks) for name in sorted({str(r["backbone"]) for task in tasks for r in task.rows})
-        ],
+        groups=[group for group in groups if group.ours or group.published],
         baselines=BackboneScores(name="no features", title="the best baseline", scores=baselines),
-        published=[
-            BackboneScores(name=name, scores=[_best_published(task, name) for task in tasks])
-            for name in published
-        ],
     )
 
 
@@ -95,9 +117,18 @@ def _best_baseline(task: TaskResults) -> TaskScore | None:
     return TaskScore(score=format_score(scores[name]), readout=name)
 
 
-def _best_published(task: TaskResults, backbone: str) -> TaskScore | None:
-    rows = [row for row in task.published.rows if row.backbone == backbone]
-    if not rows:
+def _published(task: TaskResults, model: str, kind: ModelKind) -> TaskScore | None:
+    """The figure of the split that is reported, or what there is; the others are named below it."""
+    found = figures_of(model, kind, task.published, role=task.role, higher_is_better=task.higher_is_better)
+    if not found:
         return None
-    best = (max if task.higher_is_better else min)(rows, key=lambda row: row.value)
-    return TaskScore(score=format_published(best.value), readout=best.readout)
+    first, *others = found
+    on = first.split if first.row.split == "unsaid" else f"on {first.split}"
+    return TaskScore(
+        score=first.value,
+        readout=", ".join(filter(None, ("" if first.split == task.role else on, first.row.readout))),
+        others=[
+            f"{one.value}: {one.split}" + (f", {one.source}" if one.source != first.source else "")
+            for one in others
+        ],
+    )

@@ -21,9 +21,10 @@ from readouts.report.gaps import Gaps
 from readouts.report.overview import overview
 from readouts.report.stores import store_sections
 from readouts.report.sweeps import SweepSection, sweep_sections
-from readouts.report.tables import comparison_of, csv_of, markdown_of, put_in_place
+from readouts.report.tables import WHERE, comparison_of, csv_of, markdown_of, put_in_place
 from readouts.report.task import TaskSection, task_section
-from readouts.results.formatting import format_published, format_score
+from readouts.results.configurations import grouped
+from readouts.results.formatting import format_score
 from readouts.results.task_results import TaskResults, finished_stores, load_task_results
 
 
@@ -75,10 +76,20 @@ def write_report(
 def comparison(
     results_dir: Path, cache_dir: Path, manifest: Manifest
 ) -> list[tuple[str, list[dict[str, object]]]]:
-    """For each task its title, and our configurations, baselines and published rows in one list."""
+    """For each task and group its title and rows: our configurations and published ones, then baselines.
+
+    Where a number was published is in the other tables.
+    """
     stores, _ = finished_stores(cache_dir)
     tasks, _ = load_task_results(results_dir, stores, manifest)
-    return [(f"{task.title}: {task.metric_title}", comparison_of(task)) for task in tasks]
+    return [
+        (
+            f"{task.title}: {task.metric_title}, {group}",
+            [{name: cell for name, cell in row.items() if name not in ("group", WHERE)} for row in rows],
+        )
+        for task in tasks
+        for group, rows in grouped(comparison_of(task), lambda row: str(row["group"])).items()
+    ]
 
 
 def _page(
@@ -106,7 +117,7 @@ def _page(
     environment = Environment(
         loader=PackageLoader("readouts.report", "."), autoescape=select_autoescape(["html"])
     )
-    environment.filters |= {"score": format_score, "published": format_published}
+    environment.filters |= {"score": format_score}
     page = environment.get_template("page.html").render(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         overview=overview([one.results for one in of_tasks]),

@@ -1,4 +1,8 @@
-"""The results as files for other programs and for papers: every row as CSV, a table a task as Markdown."""
+"""The results as files for other programs and for papers: every row as CSV, tables a task as Markdown.
+
+Published rows stand beside ours by what was trained of the model (`readouts.results.published`): a group is a
+table of its own in Markdown, and named in a column of the CSV.
+"""
 
 import csv
 import errno
@@ -11,18 +15,21 @@ from typing import Any
 from featcache.errors import CallError
 from featcache.system.console import is_standard_output, print_bytes
 from featcache.system.files import name_file, publish
-from readouts.results.formatting import (
-    configuration_cells,
-    counted,
-    format_interval,
-    format_published,
-    format_score,
-)
+from readouts.results.configurations import grouped
+from readouts.results.formatting import configuration_cells, counted, format_interval, format_score
+from readouts.results.published import KINDS, Figure, by_kind, figure_of
 from readouts.results.table import SCHEMA
 from readouts.results.task_results import TaskResults
 
 BOUNDS = tuple(f"{role}_{end}" for role in ("val", "test") for end in ("low", "high"))
 """Columns beside those of the results table: ends of the 95 % intervals, empty where there are none."""
+
+
+PUBLISHED = ("kind", "published", "published_split", "published_in", "published_protocol")
+"""Further columns: what was trained, of every row; of published ones the number and its origin."""
+
+WHERE = "published in"
+"""The last column of Markdown's tables."""
 
 
 NOT_SUCH_A_FILE = {
@@ -33,36 +40,71 @@ NOT_SUCH_A_FILE = {
 
 
 def comparison_of(results: TaskResults) -> list[dict[str, object]]:
-    """Our configurations, baselines and published rows of one task: rows of one table, column -> value."""
-    ours = [configuration_cells(one) for one in results.configurations]
-    baselines: list[dict[str, object]] = [
-        {"backbone": f"baseline: {name}", **{role: format_score(score) for role, score in of.items()}}
+    """Our configurations, published rows and baselines of one task: rows of one table, column -> value.
+
+    They come in groups of what was trained, which `group` names: no two groups make one ranking.
+    """
+    found = by_kind(results.published)
+    rows: list[dict[str, object]] = []
+    for kind, title in KINDS.items():
+        ours = [configuration_cells(one) for one in results.configurations] if kind == "frozen" else []
+        published = [_cells(figure_of(row, results.published)) for row in found.get(kind, ())]
+        rows += [{"group": title, **cells} for cells in (*ours, *published)]
+    return rows + [
+        {
+            "group": "without a model",
+            "backbone": f"baseline: {name}",
+            **{role: format_score(score) for role, score in of.items()},
+        }
         for name, of in results.baseline_scores().items()
     ]
-    published: list[dict[str, object]] = [
-        {
-            "backbone": f"{row.backbone} (published)",
-            "readout": row.readout,
-            "test": format_published(row.value),
-        }
-        for row in results.published.rows
-    ]
-    return [*ours, *baselines, *published]
+
+
+def _cells(figure: Figure) -> dict[str, object]:
+    row = figure.row
+    column = "split not said" if row.split == "unsaid" else row.split
+    return {
+        "backbone": f"{row.backbone} (published)",
+        "readout": row.readout or None,
+        column: figure.value,
+        WHERE: figure.about,
+    }
 
 
 def csv_of(tasks: Sequence[TaskResults]) -> str:
-    """Every row of every task, all columns of the results table and the ends of its intervals."""
+    """Every row of every task: all columns of the results table, the ends of its intervals, its group.
+
+    Published rows follow those of their task. Their numbers are in columns of their own, so that whoever
+    averages a column of scores has runs in it only.
+    """
     text = StringIO()
-    writer = csv.DictWriter(text, [*SCHEMA.names, *BOUNDS], extrasaction="raise", lineterminator="\n")
+    writer = csv.DictWriter(
+        text, [*SCHEMA.names, *BOUNDS, *PUBLISHED], extrasaction="raise", lineterminator="\n"
+    )
     writer.writeheader()
     for task in tasks:
         for row in sorted(task.rows, key=lambda row: (row["finished"], row["run"], row["readout"])):
-            writer.writerow({**row, **_bounds(task, row)})
+            writer.writerow({**row, **_bounds(task, row), "kind": "frozen"})
+        for published in task.published.rows:
+            writer.writerow(
+                {
+                    "task": task.name,
+                    "backbone": published.backbone,
+                    "readout": published.readout,
+                    "metric": task.metric,
+                    "higher_is_better": task.higher_is_better,
+                    "kind": published.kind,
+                    "published": published.value,
+                    "published_split": published.split,
+                    "published_in": published.source or task.published.source,
+                    "published_protocol": published.protocol,
+                }
+            )
     return text.getvalue()
 
 
 def markdown_of(tasks: Sequence[TaskResults]) -> str:
-    """A table a task: configurations with their intervals, baselines, published rows."""
+    """A table a task and group: configurations with their intervals, published rows, baselines."""
     parts = ["# scivid results\n"]
     for task in tasks:
         role = task.role
@@ -77,8 +119,12 @@ def markdown_of(tasks: Sequence[TaskResults]) -> str:
             f"{task.metric_title}, {task.better}; {counted(len(task.rows), 'row')} tried. "
             "Mean ± standard deviation over seeds."
         )
-        notes = "".join(f"{line}\n\n" for line in (note, *task.notes))
-        parts.append(f"## {task.title}\n\n{notes}{_markdown_table(rows)}")
+        notes = "".join(f"{line}\n\n" for line in filter(None, (note, *task.notes, task.published.note)))
+        tables = [
+            f"### {title[0].upper()}{title[1:]}\n\n{_markdown_table(of_group)}"
+            for title, of_group in grouped(rows, lambda row: str(row.pop("group"))).items()
+        ]
+        parts.append(f"## {task.title}\n\n{notes}" + "\n".join(tables))
     return "\n".join(parts)
 
 
@@ -122,6 +168,7 @@ def _markdown_table(rows: Sequence[Mapping[str, object]]) -> str:
         for name in dict.fromkeys(name for row in rows for name in row)
         if any(row.get(name) is not None for row in rows)
     ]
+    columns.sort(key=lambda name: name == WHERE)
     lines = [columns, ["---"] * len(columns)]
     lines += [[_escaped(row.get(name)) for name in columns] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

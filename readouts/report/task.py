@@ -21,6 +21,7 @@ from readouts.results.formatting import (
     format_score,
     metric_title,
 )
+from readouts.results.published import KINDS, Figure, by_kind, figure_of
 from readouts.results.run_folder import RunFolder, read_whole_curve
 from readouts.results.task_results import TaskResults, stores_of
 from readouts.tasks.base import Task
@@ -43,6 +44,8 @@ class TaskSection:
     configurations: Sequence[Mapping[str, Any]]
     n_left_out: int
     """How many configurations are not in `configurations`."""
+    groups: Mapping[str, Sequence[Figure]]
+    """Title of each group of rows -> its published ones; `configurations` are of the first."""
     independent: str
     """What the intervals take as independent; empty where there are no intervals."""
     no_intervals: str
@@ -83,6 +86,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         missing=gaps.messages,
         configurations=[_cells(results, one) for one in shown],
         n_left_out=len(every) - len(shown),
+        groups=_groups(results),
         independent="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution]))
         if intervals
         else "",
@@ -95,6 +99,15 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         colours={} if run is None else figures.colours_of(run.outputs),
         commands=_commands(results),
     )
+
+
+def _groups(results: TaskResults) -> dict[str, list[Figure]]:
+    found = by_kind(results.published)
+    return {
+        title: [figure_of(row, results.published) for row in found.get(kind, ())]
+        for kind, title in KINDS.items()
+        if kind == "frozen" or kind in found
+    }
 
 
 def _shown(every: Sequence[Configuration]) -> list[Configuration]:

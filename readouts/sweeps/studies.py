@@ -150,13 +150,17 @@ def family(backbone: str, known: Sequence[str]) -> tuple[str, ...]:
 
 
 def published_beside(name: str, *, task: str, backbone: str, manifest: Manifest) -> list[dict[str, object]]:
-    """The published rows that belong beside a study, as lines of `readouts.sweeps.run.summary`."""
+    """The published rows that belong beside a study, as lines of `readouts.sweeps.run.summary`.
+
+    Those of readouts of frozen backbones, as a study's are, whose split is known.
+    """
     entry = manifest.tasks.get(task)
-    rows = entry.published.rows if entry else ()
+    every = entry.published.rows if entry else ()
+    rows = [row for row in every if row.kind == "frozen" and row.split != "unsaid"]
     return [
         {
             "task": task, "backbone": f"{row.backbone} (published)", "readout": row.readout,
-            "test": f"{row.value:g}",
+            row.split: f"{row.value:g}",
         }
         for row in rows
         if study_of(name).beside(row, backbone, rows)

@@ -56,7 +56,8 @@ def score(
         preloaded: clips of the split that need not be read.
     """
     task, split, minival_clips = like.task, like.splits[role], like.recipe.minival_clips
-    n, clips = len(split.usable[:limit]), split.usable[:0]
+    clips = split.first_usable(0)
+    n = split.n_usable if limit is None else min(limit, split.n_usable)
     n_kept = n if task.predictions_kept is None else task.predictions_kept
     heads = {f"{run}/{kind}": head.eval() for run, of in runs.items() for kind, head in of.items()}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in heads}

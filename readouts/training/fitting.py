@@ -69,7 +69,7 @@ def pool_split(
         ScividError: a token is not finite.
         StoreError: the store is damaged, or its targets are not the task's.
     """
-    n, done = len(split.usable), 0
+    n, done = split.n_usable, 0
     features, targets, kind = [], [], ""
     for batch in _one_pass(split, task, seed, device):
         features.append(prepared(batch.tokens).average.cpu().numpy())
@@ -88,8 +88,8 @@ def pool_split(
 def _one_pass(split: FeatureSplit, task: Task, seed: int | None, device: torch.device) -> Iterator[Batch]:
     if seed is None:
         return evaluation_batches(split, task.select, BATCH, device)
-    batch = min(BATCH, len(split.usable))
-    steps = range(ceil(len(split.usable) / batch))
+    batch = min(BATCH, split.n_usable)
+    steps = range(ceil(split.n_usable / batch))
     return training_batches(split, task.select, draws_of(split, batch=batch, seed=seed), steps, device)
 
 

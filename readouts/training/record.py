@@ -149,7 +149,7 @@ def _of_splits(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     row |= {"layer": train.layer.name, "views": train.n_views, "view_seed": view_option(store, "seed")}
     for role, split in splits.items():
         row |= {
-            f"n_{role}": len(split.usable),
+            f"n_{role}": split.n_usable,
             f"{role}_store": split.store.path.name,
             f"{role}_fingerprint": split.store.fingerprint,
         }

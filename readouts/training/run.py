@@ -75,7 +75,7 @@ class Run:
             return None
         return {
             "test_fingerprint": test.store.fingerprint,
-            "n_test": len(test.usable),
+            "n_test": test.n_usable,
             "targets": targets_fingerprint(test),
         }
 

@@ -53,7 +53,7 @@ def configure(
     for split in splits.values():
         if split.targets is not None:
             # One row, so that a store of other classes is refused before anything is trained.
-            task.select(split.targets, split.usable[:1], np.zeros(1, np.int64), None)
+            task.select(split.targets, split.first_usable(1), np.zeros(1, np.int64), None)
     kinds = list(readouts or task.readouts)
     _check_readouts(kinds, task)
     configs = {kind: settings_for(task, kind) if kind in PROBES else task.head_config(kind) for kind in kinds}
@@ -76,7 +76,7 @@ def configure(
     base = Recipe() if kinds[0] in PROBES else task.recipe
     run = Run(task=task, splits=splits, readouts=configs, recipe=replace(base, **recipe), seed=seed)
     # Too many views are refused here, not when the first batch is drawn.
-    assert len(run.training.usable) > 0
+    assert run.training.n_usable > 0
     return run
 
 

@@ -6,12 +6,12 @@ table is computed, mean and std are constants, and blocks after the deepest laye
 nor run. Works with transformers 4.48 to 5.x.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -47,6 +47,8 @@ class VideoMAE(PretrainedBackbone):
     """One VideoMAE as transformers saves it; see `featcache.backbones.base.Backbone` for the methods."""
 
     size: VideoMAESize
+
+    computed: ClassVar[tuple[str, ...]] = ("positions",)
 
     def saved_size(self) -> VideoMAESize:
         """The size that the `config.json` beside the weights describes; eps is left to the config.
@@ -128,8 +130,20 @@ class VideoMAEModel(nn.Module):
         self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
-        embedded = rearrange(self.patch_embeddings["projection"](frames), "b t n d -> b (t n) d")
-        return tokens_after(self.layer, self.layernorm, embedded + self.positions, layers, self.grid)
+        return tokens_after(self.layer, self.layernorm, self.embed(frames), layers, self.grid)
+
+    def embed(self, frames: Float[Tensor, "B F rgb Y X"]) -> Float[Tensor, "B S D"]:
+        """What the first layer is given."""
+        embedded: Tensor = rearrange(self.patch_embeddings["projection"](frames), "b t n d -> b (t n) d")
+        return embedded + self.positions
+
+    def parts(self) -> tuple[nn.ModuleList, nn.Module | None]:
+        """The layers, and the norm after the last of them."""
+        return self.layer, self.layernorm
+
+    def blocks_for(self, state: Float[Tensor, "B S D"]) -> Iterable[Callable[[Tensor], Any]]:
+        """The layers as they are called on `state`."""
+        return self.layer
 
 
 def entries_of(size: VideoMAESize, found: Shapes | None) -> Entries:

@@ -30,6 +30,7 @@ class VideoMAEv2(VideoViTBackbone):
     """A VideoMAEv2 of any size; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     family: ClassVar[str] = "videomaev2"
+    computed: ClassVar[tuple[str, ...]] = ("positions",)
     sections: ClassVar[tuple[str, ...]] = ("model", "module")
 
     def key_map(self, found: Shapes) -> KeyMap:

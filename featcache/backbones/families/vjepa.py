@@ -25,6 +25,7 @@ class VJepa(VideoViTBackbone):
     """A V-JEPA of any size; see `featcache.backbones.base.Backbone` for what the methods promise."""
 
     family: ClassVar[str] = "vjepa"
+    computed: ClassVar[tuple[str, ...]] = ("positions",)
     sections: ClassVar[tuple[str, ...]] = ("target_encoder",)
     skipped_sections: ClassVar[tuple[str, ...]] = ("encoder", "predictor")
 

@@ -6,6 +6,7 @@ wrong, and makes the angles in every layer, in the model's own precision (in bfl
 beside the encoder is skipped.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -47,10 +48,22 @@ class Vjepa2Model(nn.Module):
         self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
     ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
         """Tokens at `layers`, of which none is deeper than the model was made."""
-        state = rearrange(self.patches(frames), "b t n d -> b (t n) d")
+        state = self.embed(frames)
+        return tokens_after(self.blocks_for(state), self.layernorm, state, layers, self.grid)
+
+    def embed(self, frames: Float[Tensor, "B F rgb Y X"]) -> Float[Tensor, "B S D"]:
+        """What the first layer is given."""
+        embedded: Tensor = rearrange(self.patches(frames), "b t n d -> b (t n) d")
+        return embedded
+
+    def parts(self) -> tuple[nn.ModuleList, nn.Module | None]:
+        """The layers, and the norm after the last of them."""
+        return self.layer, self.layernorm
+
+    def blocks_for(self, state: Float[Tensor, "B S D"]) -> Iterable[Callable[[Tensor], Any]]:
+        """The layers as they are called on `state`: with the positions of all tokens."""
         angles = rotation(self.grid, self.head_width, like=state)
-        blocks = (partial(layer, position_mask=angles) for layer in self.layer)
-        return tokens_after(blocks, self.layernorm, state, layers, self.grid)
+        return [partial(layer, position_mask=angles) for layer in self.layer]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Open shard files: chunks by one system call, or from the mapped file; few files open, all tails kept."""
+"""Open shard files: chunks by one system call, or from the mapped file; few files open, many tails kept."""
 
 import errno
 import mmap
@@ -6,6 +6,7 @@ import os
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
+from math import ceil
 from pathlib import Path
 from threading import Lock
 
@@ -28,6 +29,15 @@ from featcache.system.files import is_local, naming
 MAX_OPEN_SHARDS = 128
 """Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
 
+
+MOST_TAILS = 2**15
+"""Tails that a store keeps, about 2 KB each: those of two million shards would fill the memory."""
+
+MOST_LOOKED_AT = 2**15
+"""Shard files of an array whose sizes are looked at as a store is opened; of more, so many spread over all.
+
+A look at a local file takes 10 microseconds, at one on a server a hundred times as long.
+"""
 
 MADV_POPULATE_READ = 22
 """Linux 5.14 and later: bring pages into memory and say what the disk refuses (asm-generic/mman-common.h)."""
@@ -150,13 +160,13 @@ class ShardFile:
 class OpenShards:
     """Shards kept open between reads, the least recently used closed first; for any number of threads.
 
-    Tails are small and are all kept: random reads of ten thousand shards find few of them still open.
+    Tails are small and are kept longer: random reads of ten thousand shards find few of them still open.
     """
 
     def __init__(self) -> None:
         self._mapped: bool | None = None
         self._files: OrderedDict[Path, ShardFile] = OrderedDict()
-        self._tails: dict[Path, Tail] = {}
+        self._tails: OrderedDict[Path, Tail] = OrderedDict()
         self._lock = Lock()
 
     def held(self, paths: Iterable[Path]) -> list[ShardFile | None]:
@@ -173,8 +183,11 @@ class OpenShards:
         file = ShardFile(path, array, digest=digest, tail=tail, mapped=self._is_local(path))
         with self._lock:
             self._files[path], self._tails[path] = file, file.tail
+            self._tails.move_to_end(path)
             if len(self._files) > MAX_OPEN_SHARDS:
                 self._files.popitem(last=False)
+            if len(self._tails) > MOST_TAILS:
+                self._tails.popitem(last=False)
         return file
 
     def may_map(self, path: Path) -> bool:
@@ -209,11 +222,15 @@ def _trusted_tail(fd: int, array: ArraySpec, digest: str | None) -> Tail:
 def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterator[str]:
     """Shard files of a finished store that are missing or not of the one size they can have.
 
-    From a `stat` each; `skipped` are the rows that were not written.
+    From a `stat` each of `MOST_LOOKED_AT` at the most, the first and the last among them: what is wrong with
+    others shows when they are read. `skipped` are the rows that were not written.
     """
     n_skipped = Counter(row // array.rows_per_shard for row in skipped)
     n_rows = array.rows.n_rows
-    for shard, first in enumerate(range(0, n_rows, array.rows_per_shard)):
+    n_shards = ceil(n_rows / array.rows_per_shard)
+    n = min(n_shards, MOST_LOOKED_AT)
+    for shard in (i * (n_shards - 1) // max(1, n - 1) for i in range(n)):
+        first = shard * array.rows_per_shard
         kept = min(array.rows_per_shard, n_rows - first) - n_skipped[shard]
         file = f"{path}/{shard_key(array, shard)}"
         try:

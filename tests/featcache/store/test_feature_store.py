@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.spec import Layer, TokenGrid
-from featcache.store.feature_store import find_stores, open_features
+from featcache.store import feature_store
+from featcache.store.feature_store import FeatureStore, find_stores, open_features
+from featcache.store.header import read_header
 from featcache.store.reading import shard_file
 from tests.featcache.store.small_header import forge
 
@@ -232,6 +234,27 @@ def test_a_missing_or_truncated_shard_is_refused_on_opening(example) -> None:
     path.unlink()
     open_features(made.path, allow_incomplete=True)
     with pytest.raises(StoreError, match=r"c.1.0.0.0.0.0 is missing.*`scivid extract` again: it makes only"):
+        open_features(made.path)
+
+
+def test_of_very_many_shards_some_are_looked_at_on_opening_and_all_when_they_are_read(
+    example, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_file, "MOST_LOOKED_AT", 2)
+    monkeypatch.setattr(feature_store, "LOOKED_AT", 2)
+    made = example()
+    layer, spec = Layer(12, normed=True), made.write().spec
+    path = FeatureStore(made.path, read_header(made.path)).shard_path(layer, 1)
+    content = path.read_bytes()
+    path.unlink()
+    assert spec.n_shards == 3
+    store = open_features(made.path)
+    with pytest.raises(StoreError, match="is missing; clip 3"):
+        store.read([3], layer=layer)
+    path.write_bytes(content)
+    last = store.shard_path(layer, 2)
+    os.truncate(last, last.stat().st_size - 1)
+    with pytest.raises(StoreError, match=r"c.2.0.0.0.0.0 has .* bytes instead of"):
         open_features(made.path)
 
 

@@ -1,5 +1,7 @@
 """Draws: every clip once an epoch, views evenly, nothing but seed and step in it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,48 @@ def test_shards_are_read_group_by_group_and_mixed_within(mixed: int) -> None:
 def test_a_few_are_taken_from_all_over_with_both_ends() -> None:
     cases = [(10, 4), (3, 5), (1, 2), (0, 3), (5, 1)]
     assert [evenly(n, most).tolist() for n, most in cases] == [[0, 3, 6, 9], [0, 1, 2], [0], [], [0]]
+
+
+def test_a_split_too_large_for_lists_is_drawn_once_an_epoch_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("readouts.features.draws.MOST_LISTED", 0)
+    for n in (1, 2, 3, 10, 997, 1024):
+        draws = Draws(n_clips=n, n_views=3, batch=7, seed=5)
+        clips, views = (np.concatenate(of) for of in zip(*map(draws.at, range(n)), strict=True))
+        assert sorted(clips[:n]) == sorted(clips[n : 2 * n]) == list(range(n))
+        assert set(views.tolist()) <= {0, 1, 2}
+    first, second = clips[:1024], clips[1024:2048]
+    # Of a random order of 1,024, one clip stands where it did before; neighbours stay none.
+    assert (first == second).sum() < 8
+    assert (np.diff(first) == 1).sum() < 8
+    assert np.abs(np.corrcoef(first, np.arange(1024))[0, 1]) < 0.1
+    assert np.bincount(views[:1024], minlength=3).min() > 280  # 341 expected, deviation 15
+    again = Draws(n_clips=1024, n_views=3, batch=7, seed=5)
+    assert np.array_equal(again.at(700), draws.at(700))
+    assert not np.array_equal(replace(again, seed=6).at(0)[0], again.at(0)[0])
+
+
+def test_views_of_each_clip_where_they_are_counted_in_a_large_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readouts.features.draws.MOST_LISTED", 0)
+    counts = np.array([1, 3, 8, 2], np.int16)
+    clips, views = Draws(n_clips=4, n_views=counts, batch=400, seed=2).at(0)
+    for clip, count in enumerate(counts.tolist()):
+        assert set(views[clips == clip].tolist()) == set(range(count))
+
+
+@pytest.mark.parametrize("mixed", [1, 2, 4])
+def test_shards_of_a_large_split_are_mixed_in_groups(mixed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readouts.features.draws.MOST_LISTED", 0)
+    sizes = np.array([8, 8, 5, 8, 3])
+    shards = np.repeat(np.arange(5), sizes)
+    draws = Draws(n_clips=32, n_views=1, batch=4, seed=1, shard_sizes=sizes, mix_shards=mixed)
+    whole = np.concatenate([draws.at(step)[0] for step in range(16)])
+    assert sorted(whole[:32]) == sorted(whole[32:]) == list(range(32))
+    assert not np.array_equal(whole[:32], whole[32:])
+    # A shard that was left is not come back to in that epoch.
+    visits = shards[whole[:32]]
+    for start in range(0, 5, mixed):
+        group = list(dict.fromkeys(visits.tolist()))[start : start + mixed]
+        where = np.flatnonzero(np.isin(visits, group))
+        assert len(where) == np.ptp(where) + 1

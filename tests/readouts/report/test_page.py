@@ -60,11 +60,14 @@ def test_the_page_is_whole_and_alone(folders: tuple[Path, Path], tmp_path: Path)
 
 def test_ours_baselines_and_published_stand_in_one_table(folders: tuple[Path, Path]) -> None:
     results, cache = folders
-    ((title, rows),) = comparison(results, cache, load_manifest())
-    assert title == "Fly behaviour: mAP"
-    assert [row["backbone"] for row in rows[:3]] == ["toy", "toy", "baseline: label frequency"]
+    (title, rows), domain, baselines = comparison(results, cache, load_manifest())
+    assert title == "Fly behaviour: mAP, readouts of frozen backbones"
+    assert [row["backbone"] for row in rows[:3]] == ["toy", "toy", "4DS-e (published)"]
     assert [row.get("seeds") for row in rows[:3]] == [1, 1, None]
     assert {"backbone": "Resize (published)", "readout": "attention", "test": "0.095"} in rows
+    row = {"backbone": "VideoPrism-g (published)", "readout": None, "split not said": "0.920"}
+    assert domain == ("Fly behaviour: mAP, models of the domain", [row])
+    assert [row["backbone"] for row in baselines[1]] == ["baseline: label frequency"]
 
 
 def test_the_page_begins_with_all_tasks_and_ends_with_stores(
@@ -89,7 +92,8 @@ def test_tables_are_written_beside_it(folders: tuple[Path, Path], tmp_path: Path
         tmp_path / "r.html", results_dir=results, cache_dir=cache, manifest=load_manifest(),
         csv=tmp_path / "r.csv", markdown=tmp_path / "r.md",
     )  # fmt: skip
-    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
+    n_published = len(load_manifest().task("flyvsfly").published.rows)
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3 + n_published
     assert "| baseline: label frequency |" in (tmp_path / "r.md").read_text()
 
 
@@ -123,7 +127,9 @@ def test_a_row_of_an_unknown_task_does_not_hide_the_others(
     assert "baseline: label frequency" in text
     assert re.search(r"Scores only: [^<]*moths", text)
     assert "0.125" in text
-    assert [title for title, _ in comparison(*folders, load_manifest())][1] == "moths: mAP"
+    assert "moths: mAP, readouts of frozen backbones" in [
+        title for title, _ in comparison(*folders, load_manifest())
+    ]
 
 
 def test_a_broken_store_is_named_and_the_rest_is_shown(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -197,9 +203,9 @@ def test_a_task_of_numbers_has_its_own_pictures_and_no_labels(
 
 
 def test_large_scores_have_one_digit_and_the_better_ones_are_lower(storms: tuple[Path, Path]) -> None:
-    ((title, rows),) = comparison(*storms, load_manifest())
-    assert title == "Typhoon pressure: RMSE (hPa)"
-    baselines = {row["backbone"]: row["val"] for row in rows if str(row["backbone"]).startswith("baseline")}
+    (title, rows), _, (_, without) = comparison(*storms, load_manifest())
+    assert title == "Typhoon pressure: RMSE (hPa), readouts of frozen backbones"
+    baselines = {row["backbone"]: row["val"] for row in without}
     # 2 hPa an hour: the mean over 1, 2, 3, 6 and 12 hours of twice as much.
     assert baselines["baseline: last input value"] == "9.600"
     assert re.fullmatch(r"\d\d\.\d", str(baselines["baseline: training mean"]))

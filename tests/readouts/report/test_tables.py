@@ -30,11 +30,27 @@ def tasks(make_row: MakeRow, tmp_path: Path) -> list[TaskResults]:
 
 def test_csv_has_every_row_and_column(tasks: list[TaskResults]) -> None:
     rows = list(csv.DictReader(StringIO(csv_of(tasks))))
-    assert [(row["run"], row["val"], row["test"], row["val_low"]) for row in rows] == [
-        ("0", "0.2", "", ""),
-        ("1", "0.4", "", ""),
+    assert [(row["run"], row["val"], row["test"], row["val_low"], row["kind"]) for row in rows[:2]] == [
+        ("0", "0.2", "", "", "frozen"),
+        ("1", "0.4", "", "", "frozen"),
     ]
     assert [*rows[0]][: len(SCHEMA.names)] == SCHEMA.names
+    published = tasks[0].published
+    assert len(rows) == 2 + len(published.rows)
+    assert not any(row[name] for row in rows[2:] for name in ("run", "val", "test"))
+    said = (
+        "backbone",
+        "readout",
+        "kind",
+        "published",
+        "published_split",
+        "published_in",
+        "published_protocol",
+    )
+    found = [tuple(row[name] for name in said) for row in rows[2:]]
+    assert found[0] == ("4DS-e", "attention", "frozen", "0.894", "test", published.source, "")
+    summary = published.rows[-1].source
+    assert found[-1] == ("VideoPrism-g", "", "domain", "0.92", "unsaid", summary, "unsaid")
 
 
 def test_markdown_has_configurations_and_published_rows(tasks: list[TaskResults]) -> None:
@@ -42,15 +58,28 @@ def test_markdown_has_configurations_and_published_rows(tasks: list[TaskResults]
     assert "## Fly behaviour" in text
     assert "mAP, higher is better; 2 rows tried" in text
     assert "| a\\|b | 1 | linear | 2 | exact | 0.300 ± 0.141 |  |" in text
-    assert "| Resize (published) |  | attention |  |  |  | 0.095 |" in text
-    widths = {line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("|")}
-    assert len(widths) == 1
+    source = tasks[0].published.source
+    assert f"| Resize (published) |  | attention |  |  |  | 0.095 |  | {source} |" in text
+    # A table for each group of what was trained.
+    _, frozen, domain = text.split("### ")
+    assert (frozen.splitlines()[0], domain.splitlines()[0]) == (
+        "Readouts of frozen backbones",
+        "Models of the domain",
+    )
+    assert ("0.925" in frozen, "0.920" in frozen, "0.920" in domain) == (True, False, True)
+    for table in (frozen, domain):
+        widths = {line.replace("\\|", "").count("|") for line in table.splitlines() if line.startswith("|")}
+        assert len(widths) == 1
 
 
 def test_ours_come_first(tasks: list[TaskResults]) -> None:
     first, second, *_ = comparison_of(tasks[0])
     assert (first["backbone"], first["seeds"], first["val"]) == ("a|b", 2, "0.300 ± 0.141")
-    assert second == {"backbone": "4DS-e (published)", "readout": "attention", "test": "0.894"}
+    source = tasks[0].published.source
+    assert second == {
+        "group": "readouts of frozen backbones", "backbone": "4DS-e (published)", "readout": "attention",
+        "test": "0.894", "published in": source,
+    }  # fmt: skip
 
 
 def test_a_folder_in_the_way_is_said(tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_an_index_is_read_once_however_often_its_file_is_closed(
     assert len(reads) == 4
 
 
+def test_only_so_many_tails_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, reads = [write(tmp_path / str(n), [chunk(n)]) for n in range(4)], []
+    monkeypatch.setattr(shard_file, "MAX_OPEN_SHARDS", 1)
+    monkeypatch.setattr(shard_file, "MOST_TAILS", 2)
+    monkeypatch.setattr(shard_file, "read_tail", lambda fd, array: reads.append(fd) or read_tail(fd, array))
+    opened = OpenShards()
+    for number in (0, 1, 0, 2, 0, 1):  # 0 is used again and again, 1 is dropped for 2
+        opened.get(paths[number], ARRAY)
+    assert len(reads) == 4
+
+
 def test_a_chunk_is_copied_from_the_mapped_file(tmp_path: Path) -> None:
     path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
     file, buffer = ShardFile(path, ARRAY), chunk(0.0)
