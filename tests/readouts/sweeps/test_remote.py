@@ -77,8 +77,8 @@ def test_two_workers_one_of_them_killed_leave_the_table_of_one_process(folders: 
         killer.join()
         assert swept(folders, GRID, cluster).rows == both.rows  # nothing is trained twice
     assert table(folders) == table(calm)
-    assert len(both.rows) == len(alone.rows) == 6
-    assert [one.label for one in both.failures] == [one.label for one in alone.failures]
+    assert len(both.rows) == len(alone.rows) == 6 and len(both.failures) == len(alone.failures)
+    assert {one.label for one in both.failures} == {one.label for one in alone.failures}
     assert "3" in both.failures[0].error
     lines = (folders.results_dir / "sweeps" / "mine" / "failures.jsonl").read_text().splitlines()
     assert len([json.loads(line) for line in lines]) == 2 * len(both.failures)
