@@ -8,7 +8,7 @@ It reads options, calls the library, shows progress, and turns errors into one m
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -297,6 +297,8 @@ def extract(
         str | None,
         typer.Option(help="Only a part, as 3/8, beside other workers; auto: this SLURM task's or rank's."),
     ] = None,
+    scheduler: Scheduler = None,
+    local_workers: LocalWorkers = None,
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     weights_dir: WeightsDir = None,
@@ -310,8 +312,11 @@ def extract(
     from featcache.workers.shards import extract_parts
 
     part = None if shards is None else part_named(shards, os.environ)
-    chosen, jobs = _jobs(
-        backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
+    if (where := _where(scheduler, local_workers)) is not None and part is not None:
+        raise CallError("--shards is for workers that are begun by themselves: leave it out.")
+    chosen = _device(device, where)
+    jobs = _jobs(
+        backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, chosen,
         weights_dir, _manifest(manifest),
     )  # fmt: skip
     machine = Machine(
@@ -329,12 +334,24 @@ def extract(
         "say": lambda line: console.print(line, markup=False),
     }
     with reporter(console) as progress:
+        options["progress"] = progress
+        if where is not None:
+            from featcache.workers.remote import Source, extract_on_workers
+
+            source = Source.of(
+                backbone, data_dir=options.pop("data_dir"), cache_dir=options.pop("cache_dir"),
+                weights_dir=weights_dir, manifest_file=manifest,
+            )  # fmt: skip
+            with _workers(where, chosen, cache_dir, data_dir) as cluster:
+                for store in extract_on_workers(jobs, machine, cluster, source, **options):
+                    _tell_of(store)
+            return
         if part is None:
-            for store in extract_all(jobs, machine, **options, progress=progress):
+            for store in extract_all(jobs, machine, **options):
                 _tell_of(store)
             return
         owner = Owner.this_process(os.environ)
-        for done in extract_parts(jobs, machine, part, owner, **options, progress=progress):
+        for done in extract_parts(jobs, machine, part, owner, **options):
             console.print(str(done), markup=False)
             if done.store is not None:
                 _tell_of(done.store)
@@ -360,22 +377,22 @@ def _jobs(
     shuffle_frames: bool,
     store_dtype: str,
     precision: str,
-    device: str,
+    device: "torch.device",
     weights_dir: Path | None,
     manifest: "Manifest",
-) -> "tuple[torch.device, list[Extraction]]":
-    """The device, and an extraction for every split that is asked for."""
+) -> "list[Extraction]":
+    """An extraction for every split that is asked for."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
     from featcache.extract.job import plan_extraction, split_roles
     from featcache.store.spec import TokenDtype
-    from featcache.system.device import choose_device, choose_precision
+    from featcache.system.device import choose_precision
 
     dtypes: dict[str, TokenDtype] = {name: name for name in get_args(TokenDtype)}
     if store_dtype not in dtypes:
         raise CallError(f"--store-dtype {store_dtype}: one of {', '.join(dtypes)}.")
-    frozen, chosen = load_backbone(backbone, weights_dir), choose_device(device)
-    return chosen, [
+    frozen = load_backbone(backbone, weights_dir)
+    return [
         plan_extraction(
             manifest,
             task=task,
@@ -384,7 +401,7 @@ def _jobs(
             layers=resolve_layers(layers, frozen.info),
             n_views=views,
             seed=seed,
-            dtype=choose_precision(precision, chosen),
+            dtype=choose_precision(precision, device),
             shuffle_frames=shuffle_frames,
             store_dtype=dtypes[store_dtype],
         )
@@ -428,9 +445,10 @@ def plan(
     from readouts.tasks import load_task
 
     known, site = _manifest(manifest), Site(workers=workers, bucket=bucket, read_mb_s=read_mb_s)
-    _, jobs = _jobs(
-        backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
-    )
+    jobs = _jobs(
+        backbone, task, split, layers, views, 0, False, store_dtype, "auto", _device("auto"), weights_dir,
+        known,
+    )  # fmt: skip
     given = clip_numbers(clips or [], [job.role for job in jobs])
     counts = {job.role: given[job.role] if job.role in given else count_clips(job, data_dir) for job in jobs}
     recipe = load_task(task, known).recipe
@@ -718,7 +736,11 @@ def sweep(
     }  # fmt: skip
     if not planned.passes and not test:
         where = None  # nobody is needed
-    with reporter(console) as progress, _workers(where, device, results_dir, cache_dir) as (chosen, cluster):
+    chosen = _device(device, where)
+    with reporter(console) as progress, ExitStack() as workers:
+        cluster = None
+        if where is not None:
+            cluster = workers.enter_context(_workers(where, chosen, results_dir, cache_dir))
         outcome = run_sweep(
             planned,
             folders,
@@ -760,25 +782,27 @@ def _where(scheduler: str | None, local_workers: int | None) -> "Where | None":
     return Where(scheduler=scheduler, local_workers=local_workers)
 
 
-@contextmanager
-def _workers(
-    where: "Where | None", device: str, *folders: Path
-) -> "Iterator[tuple[torch.device, Cluster | None]]":
-    """The device that computes, and the workers that have one each; the first folder is written to."""
+def _device(name: str, where: "Where | None" = None) -> "torch.device":
+    """The device that computes: this process's, or what every worker has for itself."""
     import torch
 
     from featcache.system.device import choose_device
 
-    if where is None:
-        yield choose_device(device), None
-        return
+    return choose_device(name) if where is None else torch.device(where.device(name))
+
+
+@contextmanager
+def _workers(where: "Where", device: "torch.device", *folders: Path) -> "Iterator[Cluster]":
+    """Workers that have such a device each; the first folder is written to."""
     from featcache.system.cluster.client import open_cluster
 
-    kind = where.device(device)
     with open_cluster(
-        where, device=kind, folders=folders, say=lambda line: console.print(line, markup=False)
+        where,
+        on_gpu=device.type == "cuda",
+        folders=folders,
+        say=lambda line: console.print(line, markup=False),
     ) as cluster:
-        yield torch.device(kind), cluster
+        yield cluster
 
 
 def _tell(outcome: "Outcome", n_runs: int) -> None:

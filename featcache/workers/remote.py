@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
-import torch
-
 from featcache.backbones import load_backbone
+from featcache.buckets.path import absolute
 from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
@@ -59,8 +58,8 @@ class Source:
         of_a_file = backbone.rpartition(":")[0].endswith(".py") or path.is_dir()
         return cls(
             backbone=str(path) if of_a_file else backbone,
-            data_dir=here / data_dir,
-            cache_dir=here / cache_dir,
+            data_dir=absolute(data_dir),
+            cache_dir=absolute(cache_dir),
             weights_dir=None if weights_dir is None else here / weights_dir,
             manifest_file=None if manifest_file is None else here / manifest_file,
         )
@@ -108,7 +107,7 @@ def extract_on_workers(
     progress: Progress,
     say: Callable[[str], None],
 ) -> Iterator[FeatureStore]:
-    """Extract some splits on the workers of a cluster, a shard at a time; each store is given when all are done.
+    """Extract some splits on the workers of a cluster, shard by shard; stores are given when all are there.
 
     Arguments as `extract_all`; `source` says where workers find what the jobs were made of.
 
@@ -173,9 +172,7 @@ def make_shard(words: ShardInWords, progress: Progress) -> bool:
     worker = _worker(words.store)
     owner = Owner.this_process(os.environ)
     # The task is given to one worker at a time: whoever had it before is gone, on whichever machine.
-    owner = replace(
-        owner, task=f"{words.store.command}-{words.shard}", restart=int(1000 * time.time())
-    )
+    owner = replace(owner, task=f"{words.store.command}-{words.shard}", restart=int(1000 * time.time()))
     worker.claims.close()
     worker.claims = FileClaims(worker.writer.path / FOLDER, owner)
     return bool(worker.make([words.shard], progress).shards)
@@ -213,8 +210,8 @@ class _Bench:
         )  # fmt: skip
         if (found := fingerprint(one.parts)) != words.fingerprint:
             raise StoreError(
-                f"{words.role} would become {found[:8]} here and {words.fingerprint[:8]} where the command was "
-                "given: data, weights or the files of the backbone are not the same."
+                f"{words.role} would become {found[:8]} here and {words.fingerprint[:8]} where the command "
+                "was given: data, weights or the files of the backbone are not the same."
             )
         owner = Owner.this_process(os.environ)
         worker = ShardWorker(one, words.machine, self.model, owner, skip_bad=words.skip_bad)
@@ -240,9 +237,7 @@ def _worker(words: StoreInWords) -> ShardWorker:
     return kept(words.model, lambda: _Bench(words)).worker(words)
 
 
-def _in_words(
-    one: Prepared, machine: Machine, source: Source, skip_bad: bool, command: str
-) -> StoreInWords:
+def _in_words(one: Prepared, machine: Machine, source: Source, skip_bad: bool, command: str) -> StoreInWords:
     job = one.job
     return StoreInWords(
         source=source,

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from featcache.buckets.path import absolute
 from featcache.errors import StoreError
 from featcache.manifest import load_manifest
 from featcache.system.cluster.client import Cluster
@@ -112,8 +113,8 @@ def _in_words(one: Sequence[Trial], folders: Folders, name: str, device: torch.d
         commands=tuple(trial.command for trial in one),
         test="test" in one[0].run.splits,
         here=here,
-        cache_dir=here / folders.cache_dir,
-        results_dir=here / folders.results_dir,
+        cache_dir=absolute(folders.cache_dir),
+        results_dir=absolute(folders.results_dir),
         manifest_file=None if folders.manifest_file is None else here / folders.manifest_file,
         name=name,
         device=device.type,

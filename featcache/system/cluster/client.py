@@ -5,16 +5,16 @@ scheduler. It finds on disk whether it is done, so that it may be run again at a
 bytes: a worker that dies takes nothing along but what it was at, which another one does.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, Literal, TypeVar
 
+from featcache.buckets.path import BucketPath, absolute
 from featcache.errors import CallError, ClusterError
 from featcache.system.cluster.dask import (
     RESOURCE,
@@ -36,7 +36,6 @@ from featcache.system.versions import version_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-DeviceType = Literal["cpu", "cuda"]
 
 WORKER_WITHIN = 20.0
 """Seconds in which a worker that fits is there, or the command ends."""
@@ -68,7 +67,7 @@ class Where:
         if self.local_workers is not None and self.local_workers < 1:
             raise CallError(f"--local-workers {self.local_workers} must be at least 1.")
 
-    def device(self, name: str) -> DeviceType:
+    def device(self, name: str) -> Literal["cpu", "cuda"]:
         """What every worker has for itself, where `name` is the option `--device`.
 
         `auto` is a GPU on a scheduler's workers, whatever there is in this machine.
@@ -89,13 +88,13 @@ class Where:
 
 @contextmanager
 def open_cluster(
-    where: Where, *, device: DeviceType, folders: Sequence[Path], say: Callable[[str], None]
+    where: Where, *, on_gpu: bool, folders: Sequence[Path], say: Callable[[str], None]
 ) -> Iterator["Cluster"]:
     """The workers that are asked for, until the block ends; then local ones end, and tasks are taken back.
 
     Args:
         where: who they are.
-        device: of `Where.device`; for `cuda` a worker takes one task for each `GPU` that it offers.
+        on_gpu: whether a task takes a `GPU` that a worker offers.
         folders: what workers must see as this process does; a small file is in the first meanwhile.
         say: told of the dashboard, and of workers that are gone.
 
@@ -107,13 +106,13 @@ def open_cluster(
     with ExitStack() as stack:
         stack.enter_context(quiet())
         if where.scheduler is None:
-            client = stack.enter_context(local_workers(where.local_workers or 1, device))
+            client = stack.enter_context(local_workers(where.local_workers or 1, on_gpu=on_gpu))
         else:
             client = stack.enter_context(connected(where.scheduler))
             # Workers that stay give back the memory of what they kept.
             stack.callback(run_everywhere, client, forget)
         about = stack.enter_context(_about(folders))
-        cluster = Cluster(client, about, device=device, say=say)
+        cluster = Cluster(client, about, on_gpu=on_gpu, say=say)
         cluster.wait_for_worker()
         pages = f", dashboard: {link}" if (link := dashboard(client)) else ""
         say(f"workers: {cluster.n_workers}{pages}")
@@ -122,13 +121,18 @@ def open_cluster(
 
 @contextmanager
 def _about(folders: Sequence[Path]) -> Iterator[About]:
-    paths = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100 (a link stays one)
+    # A bucket is the same from everywhere.
+    paths = [absolute(folder) for folder in folders if not isinstance(folder, BucketPath)]
+    about = About(topic=f"scivid-{token_hex(8)}", versions=versions(), folders=tuple(paths))
+    if isinstance(folders[0], BucketPath):
+        yield about
+        return
     make_directory(paths[0])
     remove_leftovers(paths[0])
     mark = temporary_beside(paths[0] / "workers")
     publish(mark, b"")
     try:
-        yield About(topic=f"scivid-{token_hex(8)}", versions=versions(), folders=paths, mark=mark)
+        yield replace(about, mark=mark)
     finally:
         mark.unlink(missing_ok=True)
 
@@ -136,11 +140,9 @@ def _about(folders: Sequence[Path]) -> Iterator[About]:
 class Cluster:
     """Workers that wait for tasks; made by `open_cluster`."""
 
-    def __init__(
-        self, client: Client, about: About, *, device: DeviceType, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, client: Client, about: About, *, on_gpu: bool, say: Callable[[str], None]) -> None:
         self._client, self._about, self._say = client, about, say
-        self._resources = {RESOURCE: 1} if device == "cuda" else {}
+        self._resources = {RESOURCE: 1} if on_gpu else {}
         self._there: dict[str, str] = {}
         """Address -> host of the workers that fitted at the last look."""
         self._last_seen = self._asked = time.monotonic()

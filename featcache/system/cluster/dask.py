@@ -76,7 +76,7 @@ def connected(address: str) -> Client:
 
 
 @contextmanager
-def local_workers(n: int, device: Literal["cpu", "cuda"]) -> Iterator[Client]:
+def local_workers(n: int, *, on_gpu: bool) -> Iterator[Client]:
     """A client of `n` processes of this machine, which end with the block and are begun again if they die.
 
     Raises:
@@ -85,8 +85,8 @@ def local_workers(n: int, device: Literal["cpu", "cuda"]) -> Iterator[Client]:
     import dask
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
-    gpus = _gpus() if device == "cuda" else []
-    if device == "cuda" and n > len(gpus):
+    gpus = _gpus() if on_gpu else []
+    if on_gpu and n > len(gpus):
         raise CallError(
             f"--local-workers {n}: there are {len(gpus)} GPUs here, and each worker needs its own."
         )
@@ -95,7 +95,7 @@ def local_workers(n: int, device: Literal["cpu", "cuda"]) -> Iterator[Client]:
     common = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     options = {
         "host": "127.0.0.1", "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL,
-        "resources": {RESOURCE: 1} if device == "cuda" else {},
+        "resources": {RESOURCE: 1} if on_gpu else {},
     }  # fmt: skip
     workers = {
         i: {
@@ -180,9 +180,9 @@ def outcome(future: Future) -> tuple[Literal["done", "lost", "killed", "cancelle
 
 
 def run_everywhere(client: Client, function: Callable[[], object]) -> None:
-    """Have every worker call a function, now, and do not wait for it."""
+    """Have every worker that is there call a function, beside the task that it is at."""
     with suppress(Exception):
-        client.run(function, wait=False, on_error="ignore")
+        client.run(function, on_error="ignore")
 
 
 class CurrentTask:

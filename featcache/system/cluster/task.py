@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, TypeVar, cast
 
 from featcache.errors import ClusterError, ScividError, few
@@ -25,6 +25,8 @@ _VERSIONS = ("scivid", "torch", "distributed")
 _KEPT: dict[Hashable, Any] = {}
 _ALONE = Lock()
 """A worker's process does one task at a time."""
+_LET_GO = Event()
+"""What is kept is of no more use when the task has ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,8 @@ class About:
     """What progress is told under."""
     versions: Mapping[str, str] = field(hash=False)
     folders: tuple[Path, ...]
-    mark: Path
+    """On disks."""
+    mark: Path | None = None
     """A file that the command made in the first of the folders: who sees the same folder sees it."""
 
     def refuse_other_machine(self) -> None:
@@ -49,7 +52,7 @@ class About:
         if unlike:
             raise ClusterError(f"it has {few(unlike)}: install there what the command has.")
         missing = [str(folder) for folder in self.folders if not folder.is_dir()]
-        if not missing and not self.mark.exists():
+        if not missing and self.mark is not None and not self.mark.exists():
             missing = [f"{self.folders[0]} of the command, but another folder of this name"]
         if missing:
             raise ClusterError(
@@ -88,19 +91,33 @@ def at_work(name: str, item: Item, work: Callable[[Item, Progress], Result], abo
         kind = type(problem) if isinstance(problem, ScividError) else ClusterError
         raise kind(f"worker on {host}: {told}") from None
     finally:
+        if _LET_GO.is_set():
+            _let_go()
         _ALONE.release()
 
 
 def kept(key: Hashable, make: Callable[[], Result]) -> Result:
     """On a worker: what `make` gave for this key, a model for example; what was kept before is let go of."""
     if key not in _KEPT:
-        forget()
+        _let_go()
         _KEPT[key] = make()
     return cast(Result, _KEPT[key])
 
 
 def forget() -> None:
-    """Let go of what is kept; what has a method `close` is closed."""
+    """Let go of what is kept, when the task that may be using it has ended."""
+    if _ALONE.acquire(blocking=False):
+        try:
+            _let_go()
+        finally:
+            _ALONE.release()
+    else:
+        _LET_GO.set()
+
+
+def _let_go() -> None:
+    """What has a method `close` is closed."""
+    _LET_GO.clear()
     while _KEPT:
         _, thing = _KEPT.popitem()
         if hasattr(thing, "close"):

@@ -67,7 +67,7 @@ def test_two_workers_one_of_them_killed_leave_the_table_of_one_process(folders: 
     killed: list[int] = []
     with open_cluster(
         Where(local_workers=2),
-        device="cpu",
+        on_gpu=False,
         folders=[folders.results_dir, folders.cache_dir],
         say=said.append,
     ) as cluster:

@@ -27,9 +27,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory, said: list[str]) -> Iterator[
     folder = tmp_path_factory.mktemp("pair")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-        with open_cluster(
-            Where(local_workers=2), device="cuda", folders=[folder], say=said.append
-        ) as cluster:
+        with open_cluster(Where(local_workers=2), on_gpu=True, folders=[folder], say=said.append) as cluster:
             yield cluster, folder
 
 
@@ -116,7 +114,7 @@ def test_a_cluster_without_a_gpu_is_refused_with_the_command_that_starts_one(
     command = f'`dask worker {others} --nthreads 1 --resources "GPU=1" --memory-limit 0`'
     with (
         pytest.raises(ClusterError, match=f"none of the 1 workers at {others} offers a GPU.*{command}"),
-        open_cluster(Where(scheduler=others), device="cuda", folders=[tmp_path], say=print),
+        open_cluster(Where(scheduler=others), on_gpu=True, folders=[tmp_path], say=print),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -127,7 +125,7 @@ def test_a_task_that_a_scheduler_gave_up_is_begun_again_but_not_for_ever(
     others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "ROUNDS", 2)
-    with open_cluster(Where(scheduler=others), device="cpu", folders=[tmp_path], say=print) as cluster:
+    with open_cluster(Where(scheduler=others), on_gpu=False, folders=[tmp_path], say=print) as cluster:
         notes = {"bad luck": Note(3, tmp_path, kills=1)}
         assert [value for _, (value, _) in cluster.run(square, notes)] == [9]
         with pytest.raises(ClusterError, match="poison was the end of every worker that tried it"):
@@ -138,7 +136,7 @@ def test_a_task_that_a_scheduler_gave_up_is_begun_again_but_not_for_ever(
 def test_a_cluster_whose_last_worker_is_gone_is_given_up(
     others: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with open_cluster(Where(scheduler=others), device="cpu", folders=[tmp_path], say=print) as cluster:
+    with open_cluster(Where(scheduler=others), on_gpu=False, folders=[tmp_path], say=print) as cluster:
         monkeypatch.setattr(client, "ASK_EVERY", 0.1)
         monkeypatch.setattr(client, "WITHOUT_WORKER", 0.5)
         monkeypatch.setattr(cluster, "_workers", dict)

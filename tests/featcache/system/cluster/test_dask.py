@@ -17,7 +17,10 @@ def test_without_dask_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
 def test_more_workers_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     assert dask._gpus() == ["0", "3"]
-    with pytest.raises(CallError, match="--local-workers 3: there are 2 GPUs here"), local_workers(3, "cuda"):
+    with (
+        pytest.raises(CallError, match="--local-workers 3: there are 2 GPUs here"),
+        local_workers(3, on_gpu=True),
+    ):
         pass
 
 
