@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
+from featcache.buckets.path import BucketPath, place
 from featcache.errors import CallError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
 from featcache.system.console import (
@@ -77,7 +78,7 @@ class _Console(Console):
 
 
 class _Command(TyperCommand):
-    """Takes `~` for the home folder in every path, as no shell does after `=` or in a file of settings."""
+    """Takes `~` for the home folder in every path, as no shell does after `=`, and URLs for buckets."""
 
     def invoke(self, ctx: Any) -> Any:
         ctx.params = {name: _at_home(name, value) for name, value in ctx.params.items()}
@@ -94,7 +95,14 @@ def _at_home(name: str, value: Any) -> Any:
     if home.startswith("~"):
         user = home.split("/")[0]
         raise CallError(f"{value}: there is no home folder {user}. Write ./{value} for a name that has a ~.")
-    return type(value)(home)
+    found = place(Path(home)) if isinstance(value, Path) else home
+    if isinstance(found, BucketPath) and name not in MAY_BE_IN_A_BUCKET:
+        option = f"--{name.replace('_', '-')}"
+        raise CallError(
+            f"{option} {found}: feature stores may be in a bucket (--cache-dir, SCIVID_CACHE_DIR), this "
+            f"has to be a local folder. Copy it first: aws s3 sync {found} ./{found.name}"
+        )
+    return found
 
 
 class _App(typer.Typer):
@@ -122,7 +130,12 @@ TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
     Path, typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket.")
 ]
-CacheDir = Annotated[Path, typer.Option(envvar="SCIVID_CACHE_DIR", help="Where feature stores are.")]
+CacheDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="SCIVID_CACHE_DIR", help="Where feature stores are: a folder, or s3://bucket/features."
+    ),
+]
 WeightsDir = Annotated[
     Path | None,
     typer.Option(envvar="SCIVID_WEIGHTS_DIR", help="Weights, a folder a backbone; else the hub's cache."),
@@ -142,6 +155,9 @@ Scheduler = Annotated[
 LocalWorkers = Annotated[
     int | None, typer.Option(min=1, help="Work in so many processes here, with a GPU each if there are any.")
 ]
+
+MAY_BE_IN_A_BUCKET = ("cache_dir", "store")
+"""Parameters of commands, other than which take local folders only."""
 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
 

@@ -9,7 +9,8 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -29,6 +30,7 @@ from featcache.store.spec import FeatureSpec, TokenDtype
 from featcache.store.target_writer import write_targets
 from featcache.store.targets import TargetArray, Targets, open_targets
 from featcache.store.writer import create_or_resume
+from tests.loopback import ObjectStore
 
 # Many small tensors, a worker a core: one thread is faster and makes sums repeatable. Children inherit it.
 torch.set_num_threads(1)
@@ -147,6 +149,24 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name in ("flyvsfly", "calms21"):
             synthetic.generate(name, folder, profile="tiny", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """A server of S3 on this machine."""
+    server = ObjectStore(tmp_path_factory.mktemp("buckets"))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a bucket of this test's own, which is `s3://<name of the folder>` to this process."""
+    folder = object_store.root / f"b{uuid.uuid4().hex}"
+    folder.mkdir()
+    for name, value in object_store.environment().items():
+        monkeypatch.setenv(name, value)
     return folder
 
 

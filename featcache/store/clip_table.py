@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import DataError, StoreError
 from featcache.store.header import StoreHeader
-from featcache.system.files import open_regular
+from featcache.system.files import open_file
 from featcache.system.sealed import parquet_sealed, read_parquet
 
 CLIPS = "clips.parquet"
@@ -65,7 +65,7 @@ def refuse_other_clip_table(store: Path, header: StoreHeader) -> None:
     """
     path = store / CLIPS
     try:
-        with open(path, "rb", opener=open_regular) as file:
+        with open_file(path) as file:
             found = pq.read_metadata(file)
     except (OSError, pa.ArrowException, ValueError) as problem:
         raise StoreError(f"{path} cannot be read as the clip table: {_said(problem)}. {_AGAIN}") from problem

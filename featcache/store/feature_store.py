@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float16, Float32, Int8, Int64, Integer, Shaped
 
+from featcache.buckets.path import as_zarr_store, place
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT
 from featcache.spec import Layer
@@ -257,7 +258,7 @@ class FeatureStore:
         """
         import xarray
 
-        dataset = xarray.open_zarr(self.path, chunks={}, consolidated=True)
+        dataset = xarray.open_zarr(as_zarr_store(self.path), chunks={}, consolidated=True)
         return cast("xarray.Dataset", dataset.assign_coords(id=("clip", self.clips["id"].to_pylist())))
 
     def describe(self, clip: int) -> str:
@@ -344,7 +345,7 @@ def open_features(
     Raises:
         StoreError: not a store, not finished, another fingerprint, or a shard file is missing or truncated.
     """
-    path = Path(path)
+    path = place(path)
     header = read_header(path)
     refuse_other(path, header, fingerprint=fingerprint, parts=parts)
     store = FeatureStore(path, header)
@@ -362,9 +363,7 @@ def finished(store: FeatureStore) -> FeatureStore:
         raise StoreError(unfinished(store.path, store.header))
     # First, for its length bounds what else is looked at.
     refuse_other_clip_table(store.path, store.header)
-    problems = chain.from_iterable(
-        misshapen(store.path, array, store.skipped_rows) for array in spec.all_arrays
-    )
+    problems = chain.from_iterable(misshapen(store.path, one, store.skipped_rows) for one in spec.all_arrays)
     if broken := list(islice(problems, MOST_BROKEN + 1)) or list(store.strange_shards()):
         n = len(broken) - 1
         more = f" (and {n if n < MOST_BROKEN else f'{n} or'} more)" if n else ""
@@ -378,7 +377,7 @@ def finished(store: FeatureStore) -> FeatureStore:
 def store_paths(cache_dir: Path | str, task: str = "*", split: str = "*", backbone: str = "*") -> list[Path]:
     """What is named as a store in a cache, readable or not; of all backbones, `targets` are among them."""
     names = (name if name == "*" else escape(name) for name in (task, split, backbone))
-    return sorted(Path(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr"))
+    return sorted(place(cache_dir).glob("{}/{}/{}-".format(*names) + "?" * SHORT + ".zarr"))
 
 
 def find_stores(

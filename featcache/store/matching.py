@@ -6,7 +6,6 @@ store can be evaluated on another.
 """
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from featcache.buckets.path import absolute
 from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError, few, listed
 from featcache.fingerprint import SHORT, differences
@@ -145,7 +145,7 @@ def misplaced(path: Path, header: StoreHeader) -> str | None:
     A store that was copied, linked or renamed is still what its header says, not what its place does. None
     where both agree, or where the store lies outside a cache, whose folders say nothing.
     """
-    here = Path(os.path.abspath(path))  # noqa: PTH100 - unresolved: a link is taken for what its place says
+    here = absolute(path)  # unresolved: a link is taken for what its place says
     named = re.fullmatch(rf"(.+)-([0-9a-f]{{{SHORT}}})\.zarr", here.name)
     task, role, backbone = (header.attrs.get(name) for name in ("task", "role", "backbone"))
     if named is None or None in (task, role, backbone):

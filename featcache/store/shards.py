@@ -21,6 +21,8 @@ from einops import rearrange
 from fastcrc import crc32
 from jaxtyping import Bool, Shaped, UInt32, UInt64
 
+from featcache.buckets.copies import copy_of, copy_of_end
+from featcache.buckets.path import BucketPath
 from featcache.errors import StoreError
 from featcache.store.spec import CRC_BYTES, ArraySpec, FeatureSpec
 from featcache.system.files import IrregularFileError, beyond, naming, open_regular, write_all
@@ -199,7 +201,7 @@ def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bo
         FileNotFoundError: there is no such file.
         DamagedShard: truncated, too long, or with an index that is damaged or not ours.
     """
-    fd = open_shard(path)
+    fd = open_shard(path, array)
     try:
         with naming(path):
             tail, size = read_tail(fd, array), os.fstat(fd).st_size
@@ -218,13 +220,17 @@ def examine(path: Path, array: ArraySpec, shard: int, *, sums: bool) -> tuple[Bo
         os.close(fd)
 
 
-def open_shard(path: Path) -> int:
-    """A file descriptor of the shard at `path`.
+def open_shard(path: Path, array: ArraySpec) -> int:
+    """A file descriptor of the shard of `array` at `path`, for its tail and chunks.
+
+    Of one in a bucket it is a copy's, with the tail alone unless sums stand behind the chunks only.
 
     Raises:
         FileNotFoundError: there is no such file.
         DamagedShard: it is no regular file.
     """
+    if isinstance(path, BucketPath):
+        return copy_of_end(path, tail_bytes(array)) if _has_sums(array) else copy_of(path)
     try:
         return open_regular(path, os.O_RDONLY)
     except IrregularFileError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from featcache.buckets.path import BucketPath
 from featcache.clips import ClipIndex
 from featcache.errors import CallError
 from featcache.fingerprint import SHORT, fingerprint
@@ -57,13 +58,13 @@ def write_targets(
                 f"targets {name!r} have {target.shape[0]} rows for {len(index)} clips: give one per clip."
             )
     # Looked for before the lock: what is there is found on a disk that may only be read, too.
-    if path.exists():
+    if (path / "zarr.json").exists():
         return open_targets(path, expected=fingerprint(parts)).path
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"the targets of {folder} are being written by another process."
     lock = Lock(folder / ".targets.lock", wait=True, busy=busy)
     try:
-        if not path.exists():
+        if not (path / "zarr.json").exists():
             remove_leftovers(folder)
             needed = stored_bytes(targets)
             with failures_explained(path, needed=needed, left=lambda: needed):
@@ -78,7 +79,7 @@ def bytes_to_write(
 ) -> int:
     """What `write_targets` would write, arguments as there: 0 where the group is there."""
     path, targets, _ = _planned(folder, index, arrays, parts)
-    return 0 if path.exists() else stored_bytes(targets)
+    return 0 if (path / "zarr.json").exists() else stored_bytes(targets)
 
 
 def stored_bytes(targets: Mapping[str, TargetArray]) -> int:
@@ -112,9 +113,14 @@ def _write_group(
     parts: Mapping[str, Any],
     blocks: Iterable[Mapping[str, np.ndarray]],
 ) -> None:
+    if isinstance(path, BucketPath):  # where the root comes last, and makes it a group
+        _write_folder(path, targets, parts, blocks)
+        return
     temporary = temporary_beside(path)
     try:
         _write_folder(temporary, targets, parts, blocks)
+        for name, _, _ in os.walk(temporary):
+            sync_directory(Path(name))
         temporary.rename(path)
     except OSError:
         # Where the file system has no locks another process may have been first: its group is as good.
@@ -142,8 +148,6 @@ def _write_folder(
             writers[name].add(block)
     sums = {name: writer.finish() for name, writer in writers.items()}
     write_file(temporary / "zarr.json", [root_bytes(parts, metadata, sums)])
-    for folder, _, _ in os.walk(temporary):
-        sync_directory(Path(folder))
 
 
 def root_bytes(

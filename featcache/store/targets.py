@@ -12,17 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import ceil, prod
 from pathlib import Path
+from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
 from jaxtyping import Int64
 
+from featcache.buckets.path import BucketPath
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import fingerprint
 from featcache.store.shards import DamagedShard, checksum, read_chunk_into
 from featcache.store.spec import CRC_BYTES
 from featcache.store.zarr_format import chunk_key, plain_metadata
-from featcache.system.files import IrregularFileError, open_regular, read_regular
+from featcache.system.files import IrregularFileError, open_file, read_regular
 from featcache.system.json_files import parse_json
 from featcache.system.sealed import BrokenSealError, check_seal
 
@@ -89,8 +91,9 @@ class Targets:
     """Name of each array -> the crc32c of its chunks in order; None of a group of before, which has none."""
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
     """Files whose checksum was right."""
-    _held: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    _held: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     """Name -> all rows of the arrays that are in memory."""
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __contains__(self, name: object) -> bool:
         return name in self.metadata
@@ -130,15 +133,15 @@ class Targets:
         return replace(self, _held={name: self.read(name) for name in self.metadata})
 
     def rows(self, name: str, numbers: Int64[np.ndarray, " n"]) -> np.ndarray:
-        """Some rows of one array, in the order given, repeats allowed; no other row stays in memory.
+        """Some rows of one array, in the order given, repeats allowed; of a disk no other row is kept.
 
         A file's checksum is verified when the first of its rows is read.
 
         Raises:
             StoreError: as `read`.
         """
-        if name in self._held:
-            return np.asarray(self._held[name][numbers])
+        if name in self._held or isinstance(self.path, BucketPath):
+            return np.asarray(self._whole(name)[numbers])
         shape, chunk = self.shape(name), self._chunk_buffer(name)
         out = np.empty((len(numbers), *shape[1:]), chunk.dtype)
         assert not len(numbers) or 0 <= numbers.min() <= numbers.max() < shape[0], (
@@ -155,6 +158,13 @@ class Targets:
                     offset = int(positions[row]) * chunk[0].nbytes
                     read_chunk_into(file.fileno(), offset, out[row : row + 1], verify=False)
         return out
+
+    def _whole(self, name: str) -> np.ndarray:
+        """All rows of one array, read once and kept: from a bucket, files would come whole for each batch."""
+        with self._lock:
+            if name not in self._held:
+                self._held[name] = self.read(name)
+            return self._held[name]
 
     def read(self, name: str) -> np.ndarray:
         """All rows of one array, in their order.
@@ -212,7 +222,7 @@ class Targets:
     @contextmanager
     def _opened(self, key: str) -> Iterator[BinaryIO]:
         try:
-            with open(self.path / key, "rb", opener=open_regular) as file:
+            with open_file(self.path / key) as file:
                 yield file
         except (FileNotFoundError, IrregularFileError, DamagedShard) as problem:
             what = str(problem)

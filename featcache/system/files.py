@@ -2,12 +2,13 @@
 
 Write under a temporary name, fsync, rename, fsync the directory: after a crash or a power cut a name leads
 to all of its bytes or to nothing. What a kill leaves behind has a name of its own and is swept up later.
+
+In a bucket a file is put whole, which needs none of that: what is written there is gathered in memory first.
 """
 
 import errno
 import logging
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -17,19 +18,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
+from mmap import PROT_READ, mmap
 from pathlib import Path
+from typing import BinaryIO
 
+from featcache.buckets.copies import opened_copy, unnamed_file
+from featcache.buckets.path import BucketPath
 from featcache.errors import ScividError, StoreError
 from featcache.system.refusals import nearest_folder, no_room, refusal
 
 PARTIAL = ".partial"
 """Ending of a temporary name, which also begins with a dot."""
-
-LOCAL_FILE_SYSTEMS = {
-    "bcachefs", "btrfs", "erofs", "ext2", "ext3", "ext4", "f2fs", "jfs", "overlay", "ramfs", "rootfs",
-    "squashfs", "tmpfs", "xfs", "zfs",
-}  # fmt: skip
-"""Those whose files nobody but this machine can cut."""
 
 LONGEST_STEM = 50
 """Characters of a file's own name in its temporary one, which may have 255 bytes."""
@@ -54,6 +53,9 @@ class Staged:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.temporary = temporary_beside(path)
+        if isinstance(path, BucketPath):
+            self.fd = unnamed_file()
+            return
         make_directory(path.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
@@ -70,10 +72,14 @@ class Staged:
             name_file(problem, self.path)
         with suppress(OSError):  # what goes wrong in tidying up would hide what went wrong before
             self._close()
-            self.temporary.unlink(missing_ok=True)
+            if not isinstance(self.path, BucketPath):
+                self.temporary.unlink(missing_ok=True)
 
     def publish(self) -> None:
-        """Sync the bytes to the disk, then give them their name."""
+        """Sync the bytes to the disk, then give them their name; or put them in their bucket."""
+        if isinstance(self.path, BucketPath):
+            self.path.write_whole(_content(self.fd))
+            return
         os.fsync(self.fd)
         self._close()
         self.temporary.replace(self.path)
@@ -104,13 +110,22 @@ def open_regular(path: str | Path, flags: int) -> int:
     return fd
 
 
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, opened for reading; of an object in a bucket, a copy of it.
+
+    Raises:
+        OSError: as `open_regular`, or the bucket refuses.
+    """
+    return opened_copy(path) if isinstance(path, BucketPath) else open(path, "rb", opener=open_regular)
+
+
 def read_regular(path: Path, *, limit: int) -> bytes:
     """The bytes of a regular file of at most `limit` bytes.
 
     Raises:
         OSError: it cannot be read, is no regular file, or is longer.
     """
-    with naming(path), open(path, "rb", opener=open_regular) as file:
+    with naming(path), open_file(path) as file:
         # To ask for as much as the limit would take that much memory, however short the file is.
         content = file.read() if os.fstat(file.fileno()).st_size <= limit else None
     if content is None or len(content) > limit:
@@ -130,6 +145,9 @@ def publish(path: Path, content: bytes) -> None:
 
 def publish_first(path: Path, content: bytes) -> None:
     """Write a small file whole, unless there is one of that name: then that one stays, whatever it holds."""
+    if isinstance(path, BucketPath):
+        path.create(content)
+        return
     with Staged(path) as staged:
         write_all(staged.fd, [content])
         os.fsync(staged.fd)
@@ -160,6 +178,9 @@ def keep(path: Path, content: bytes, *, what: str) -> None:
 
 def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
     """Write a file of a folder that is itself published whole."""
+    if isinstance(path, BucketPath):
+        path.write_whole(b"".join(pieces))
+        return
     make_directory(path.parent)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
@@ -171,7 +192,13 @@ def write_file(path: Path, pieces: list[memoryview | bytes]) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append to a log that people read; a line torn by a kill stays a line of its own."""
+    """Append to a log that people read; a line torn by a kill stays a line of its own.
+
+    In a bucket the log is written anew: of two lines at the same moment one may be lost.
+    """
+    if isinstance(path, BucketPath):
+        path.write_whole((path.read_bytes() if path.is_file() else b"") + line.encode() + b"\n")
+        return
     torn = path.is_file() and not path.read_bytes().endswith(b"\n")
     with naming(path), open(path, "ab", opener=open_regular) as file:
         file.write(("\n" if torn else "").encode() + line.encode() + b"\n")
@@ -222,8 +249,8 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a folder and those above it, each synced into the one that holds it."""
-    if not path.is_dir():
+    """Make a folder and those above it, each synced into the one that holds it; a bucket has none."""
+    if not isinstance(path, BucketPath) and not path.is_dir():
         make_directory(path.parent)
         path.mkdir(exist_ok=True)
         sync_directory(path.parent)
@@ -231,6 +258,8 @@ def make_directory(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Sync the names in a folder to the disk."""
+    if isinstance(path, BucketPath):
+        return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -264,7 +293,7 @@ def failures_explained(path: Path, *, needed: int = 0, left: Callable[[], int] =
 def require_room(
     path: Path, needed: int, *, what: str, way_out: str, error: type[ScividError] = StoreError
 ) -> None:
-    """Refuse to begin what the disk of `path` cannot hold; `path` itself need not be there yet.
+    """Refuse to begin what the disk of `path` cannot hold; `path` itself need not be there yet. Buckets do.
 
     Args:
         path: where the bytes go.
@@ -276,6 +305,8 @@ def require_room(
     Raises:
         ScividError: of class `error`; names what is needed and what is free.
     """
+    if isinstance(path, BucketPath):
+        return
     free = shutil.disk_usage(nearest_folder(path)).free
     if needed > free:
         said = (size(needed), size(free))
@@ -284,35 +315,6 @@ def require_room(
         raise error(
             f"{what} needs {said[0]} more and the disk of {path} has {said[1]} free: make room, or {way_out}"
         )
-
-
-def is_local(path: Path) -> bool:
-    """Whether the file system of `path` is known to be this machine's own; what is not known is not.
-
-    A file that another machine cuts while it is mapped here ends the process that touches it.
-    """
-    device = path.stat().st_dev
-    if device not in _LOCAL:
-        kinds, there = _mounted(), path.resolve()
-        kind = next((kinds[one] for one in (there, *there.parents) if one in kinds), "")
-        _LOCAL[device] = kind in LOCAL_FILE_SYSTEMS
-    return _LOCAL[device]
-
-
-_LOCAL: dict[int, bool] = {}
-"""Device number -> what was found of its file system: stores are opened by the hundred."""
-
-
-def _mounted() -> dict[Path, str]:
-    """Where a file system is mounted -> its kind; nothing where the system does not tell as Linux does."""
-    kinds = {}
-    with suppress(OSError):
-        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
-            of_mount, _, of_source = line.partition(" - ")
-            # Blanks and backslashes in names stand there as octal escapes.
-            folder = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), of_mount.split()[4])
-            kinds[Path(folder)] = of_source.split()[0]
-    return kinds
 
 
 def size(n_bytes: int) -> str:
@@ -337,6 +339,11 @@ def beyond(pieces: list[memoryview], done: int) -> list[memoryview]:
             return [piece[done:], *pieces[number + 1 :]]
         done -= piece.nbytes
     return []
+
+
+def _content(fd: int) -> memoryview:
+    """All that was written to an unnamed file."""
+    return memoryview(mmap(fd, 0, prot=PROT_READ)) if os.fstat(fd).st_size else memoryview(b"")
 
 
 def _is_left_over(temporary: Path) -> bool:

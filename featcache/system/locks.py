@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from featcache.buckets.path import BucketPath
 from featcache.errors import StoreError
 from featcache.system.files import name_file, naming
 
@@ -25,8 +26,9 @@ SECONDS_IN_SILENCE = 1.0
 class Lock:
     """An exclusive lock held through a file: gone with its process, however that ends.
 
-    Where the file system has no locks, or may only be read, there is none: then two writers cost time and not
-    data, as every file is published whole, with equal bytes; and a reader does not disturb anybody.
+    Where the file system has no locks, or may only be read, and in a bucket, there is none: then two writers
+    cost time and not data, as every file is published whole, with equal bytes; and a reader does not disturb
+    anybody.
     """
 
     def __init__(self, path: Path, *, wait: bool, busy: str) -> None:
@@ -68,6 +70,8 @@ class Lock:
 
     def _opened(self) -> int:
         """The file, made if need be; -1 where that is not ours to do and it is not there to be read."""
+        if isinstance(self.path, BucketPath):
+            return -1
         try:
             return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as problem:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featcache.buckets.path import place
 from featcache.errors import StoreError
 from featcache.spec import Layer
 from featcache.store.feature_store import (
@@ -39,7 +40,7 @@ def open_task_splits(
         StoreError: a store is missing or unfinished, several would fit, they were not extracted alike, or one
             lies where another belongs.
     """
-    cache_dir, chosen = Path(cache_dir), None if layer is None else Layer.parse(layer)
+    cache_dir, chosen = place(cache_dir), None if layer is None else Layer.parse(layer)
     if extract is None:
         extract = extract_command(backbone, task, cache_dir=cache_dir)
     only = _only_store(cache_dir, task, "train", backbone, fingerprint, extract)

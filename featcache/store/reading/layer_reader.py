@@ -15,8 +15,10 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from featcache.buckets.path import BucketPath
 from featcache.store.reading.destinations import Destination
-from featcache.store.reading.shard_file import OpenShards, ShardFile
+from featcache.store.reading.shard_file import OpenShards
+from featcache.store.reading.shard_object import REQUESTS_AT_ONCE, OpenShard
 from featcache.store.reading.threads import Threads
 from featcache.store.shards import ABSENT, DamagedShard
 from featcache.store.spec import CRC_BYTES, ArraySpec
@@ -28,7 +30,7 @@ UNREADABLE = "What is in it may be right: see to the disk or the file's permissi
 Work = tuple[int, int, int, bool]
 """Row of the batch, shard, slot in the shard's index, whether to verify."""
 
-Files = dict[int, list[ShardFile | None]]
+Files = dict[int, list[OpenShard | None]]
 """Shard -> its file for each array, None where it is not open yet."""
 
 Found = TypeVar("Found")
@@ -57,13 +59,14 @@ class LayerReader:
     ) -> None:
         self.path, self.arrays = path, arrays
         self._shards, self._digests = shards, digests
+        self._fewest_threads = REQUESTS_AT_ONCE if isinstance(path, BucketPath) else 1
 
     @cached_property
     def _verified(self) -> Bool[np.ndarray, " n"]:
         """Of every chunk, whether its checksum was found right; not made by who only looks at the store."""
         return np.zeros(self.arrays[0].rows.n_chunks, np.bool_)
 
-    def opened(self, number: int, shard: int) -> ShardFile:
+    def opened(self, number: int, shard: int) -> OpenShard:
         """A shard of array `number`, which has the digest that it must have.
 
         Raises:
@@ -99,7 +102,7 @@ class LayerReader:
             chunks: one for each row of the batch.
             destination: makes that of one thread.
             verify: check the checksum of every chunk that this object has not checked before.
-            threads: at the most; 1 reads in the calling thread.
+            threads: at the most; 1 reads in the calling thread. From a bucket there are more.
             pool: whose threads.
 
         Raises:
@@ -111,7 +114,7 @@ class LayerReader:
             for row, shard, slot, check in _taken_from(work):
                 for number, piece in enumerate(ours.pieces(row)):
 
-                    def fill(file: ShardFile, slot: int = slot, piece: np.ndarray = piece) -> None:
+                    def fill(file: OpenShard, slot: int = slot, piece: np.ndarray = piece) -> None:
                         file.fill(slot, piece, verify=check)  # noqa: B023
 
                     self._use_chunk(files, number, shard, slot, fill)
@@ -162,7 +165,7 @@ class LayerReader:
         work: deque[Work] = deque(
             zip(order.tolist(), shards.tolist(), slots.tolist(), check.tolist(), strict=True)
         )
-        pool.share(work, lambda: drain(work, files), threads)
+        pool.share(work, lambda: drain(work, files), max(threads, self._fewest_threads))
         self._verified[chunks[order[check]]] = True
 
     def _files(self, shards: Int64[np.ndarray, " B"]) -> Files:
@@ -173,7 +176,7 @@ class LayerReader:
         return {shard: held[n * i : n * (i + 1)] for i, shard in enumerate(numbers)}
 
     def _use_chunk(
-        self, files: Files, number: int, shard: int, slot: int, use: Callable[[ShardFile], Found]
+        self, files: Files, number: int, shard: int, slot: int, use: Callable[[OpenShard], Found]
     ) -> Found:
         """What `use` makes of the file of a chunk that is there.
 

@@ -1,11 +1,9 @@
 """Open shard files: chunks by one system call, or from the mapped file; few files open, many tails kept."""
 
-import errno
 import mmap
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator
-from functools import cache
 from math import ceil
 from pathlib import Path
 from threading import Lock
@@ -13,6 +11,9 @@ from threading import Lock
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from featcache.buckets.path import BucketPath
+from featcache.store.reading.mapping import MADV_POPULATE_READ, can_populate, is_local
+from featcache.store.reading.shard_object import OpenShard, ShardObject
 from featcache.store.shards import (
     DamagedShard,
     Tail,
@@ -24,11 +25,10 @@ from featcache.store.shards import (
 )
 from featcache.store.spec import CRC_BYTES, ArraySpec
 from featcache.store.zarr_format import shard_key
-from featcache.system.files import is_local, naming
+from featcache.system.files import naming
 
 MAX_OPEN_SHARDS = 128
 """Shards that a store keeps open, two file descriptors each once mapped; 1,024 is the usual limit."""
-
 
 MOST_TAILS = 2**15
 """Tails that a store keeps, about 2 KB each: those of two million shards would fill the memory."""
@@ -38,21 +38,6 @@ MOST_LOOKED_AT = 2**15
 
 A look at a local file takes 10 microseconds, at one on a server a hundred times as long.
 """
-
-MADV_POPULATE_READ = 22
-"""Linux 5.14 and later: bring pages into memory and say what the disk refuses (asm-generic/mman-common.h)."""
-
-
-@cache
-def can_populate() -> bool:
-    """Whether this system knows `MADV_POPULATE_READ`."""
-    with mmap.mmap(-1, mmap.PAGESIZE) as page:
-        try:
-            page.madvise(MADV_POPULATE_READ)
-        except OSError as problem:
-            assert problem.errno == errno.EINVAL
-            return False
-    return True
 
 
 class ShardFile:
@@ -83,7 +68,7 @@ class ShardFile:
             DamagedShard: its tail cannot be trusted, or has another digest.
         """
         self.fd = -1
-        self.fd = open_shard(path)
+        self.fd = open_shard(path, array)
         with naming(path):
             self.tail = _trusted_tail(self.fd, array, digest) if tail is None else tail
         self._mapped = mapped
@@ -96,7 +81,7 @@ class ShardFile:
         the pieces of the page cache; but it cannot report a disk that fails, so what is verified, which is
         the first time, is read with one system call. Nor can it report a server that has cut the file: then
         the process ends, so files of network file systems are never mapped
-        (`featcache.system.files.is_local`).
+        (`mapping.is_local`).
 
         Raises:
             DamagedShard: the file ends too early or (with `verify`) the chunk has another checksum.
@@ -165,22 +150,26 @@ class OpenShards:
 
     def __init__(self) -> None:
         self._mapped: bool | None = None
-        self._files: OrderedDict[Path, ShardFile] = OrderedDict()
+        self._files: OrderedDict[Path, OpenShard] = OrderedDict()
         self._tails: OrderedDict[Path, Tail] = OrderedDict()
         self._lock = Lock()
 
-    def held(self, paths: Iterable[Path]) -> list[ShardFile | None]:
+    def held(self, paths: Iterable[Path]) -> list[OpenShard | None]:
         """The open shards at `paths`, None where one is to be opened first: one lock for a whole batch."""
         with self._lock:
             return [self._used(path) for path in paths]
 
-    def get(self, path: Path, array: ArraySpec, digest: str | None = None) -> ShardFile:
+    def get(self, path: Path, array: ArraySpec, digest: str | None = None) -> OpenShard:
         """The open shard of `array` at `path`; arguments and errors are those of `ShardFile`."""
         with self._lock:
             if (held := self._used(path)) is not None:
                 return held
             tail = self._tails.get(path)
-        file = ShardFile(path, array, digest=digest, tail=tail, mapped=self._is_local(path))
+        file: OpenShard
+        if isinstance(path, BucketPath):
+            file = ShardObject(path, tail or _tail_at(path, array, digest))
+        else:
+            file = ShardFile(path, array, digest=digest, tail=tail, mapped=self._is_local(path))
         with self._lock:
             self._files[path], self._tails[path] = file, file.tail
             self._tails.move_to_end(path)
@@ -202,11 +191,20 @@ class OpenShards:
             self._mapped = is_local(path)
         return self._mapped
 
-    def _used(self, path: Path) -> ShardFile | None:
+    def _used(self, path: Path) -> OpenShard | None:
         file = self._files.get(path)
         if file is not None:
             self._files.move_to_end(path)
         return file
+
+
+def _tail_at(path: BucketPath, array: ArraySpec, digest: str | None) -> Tail:
+    """The tail of a shard in a bucket, once it was found to have `digest`, if one is given."""
+    fd = open_shard(path, array)
+    try:
+        return _trusted_tail(fd, array, digest)
+    finally:
+        os.close(fd)
 
 
 def _trusted_tail(fd: int, array: ArraySpec, digest: str | None) -> Tail:
@@ -223,8 +221,9 @@ def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterato
     """Shard files of a finished store that are missing or not of the one size they can have.
 
     From a `stat` each of `MOST_LOOKED_AT` at the most, the first and the last among them: what is wrong with
-    others shows when they are read. `skipped` are the rows that were not written.
+    others shows when they are read. In a bucket from a list. `skipped` are the rows that were not written.
     """
+    listed = (path / array.name).sizes() if isinstance(path, BucketPath) else None
     n_skipped = Counter(row // array.rows_per_shard for row in skipped)
     n_rows = array.rows.n_rows
     n_shards = ceil(n_rows / array.rows_per_shard)
@@ -234,8 +233,9 @@ def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterato
         kept = min(array.rows_per_shard, n_rows - first) - n_skipped[shard]
         file = f"{path}/{shard_key(array, shard)}"
         try:
-            size = os.stat(file).st_size  # noqa: PTH116 - of thousands, each a name of a dozen parts
-        except FileNotFoundError:
+            # Not by paths: of thousands, each a name of a dozen parts.
+            size = os.stat(file).st_size if listed is None else listed[file.rpartition("/")[2]]  # noqa: PTH116
+        except (FileNotFoundError, KeyError):
             yield f"{file} is missing"
         except OSError as problem:
             yield f"{file} cannot be looked at ({problem.strerror})"

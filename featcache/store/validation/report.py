@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.buckets.path import BucketPath
+
 Progress = Callable[[int, int], None]
 """Called with parts done and parts in all."""
 
@@ -38,4 +40,5 @@ class Report:
         if not self.damaged:
             return None
         files = " ".join(str(path) for path in self.damaged)
-        return f"rm {files}\nand run the same `scivid extract` again: it makes only these shards anew."
+        remove = "delete" if isinstance(self.path, BucketPath) else "rm"
+        return f"{remove} {files}\nand run the same `scivid extract` again: it makes only these shards anew."

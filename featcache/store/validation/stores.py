@@ -33,7 +33,7 @@ from featcache.store.spec import ArraySpec
 from featcache.store.validation.report import Progress, Report
 from featcache.store.validation.targets import array_problems
 from featcache.store.zarr_format import shard_key
-from featcache.system.files import open_regular
+from featcache.system.files import open_file
 from featcache.system.json_files import read_json
 
 THREADS = 4
@@ -119,7 +119,7 @@ def _audit(store: FeatureStore, layer: Layer, array: ArraySpec, shard: int) -> _
     found_so = partial(_Audit, layer=layer, path=path, shard=shard)
     try:
         present, tail = examine(path, array, shard, sums=store.header.is_sealed)
-        with open(path, "rb", opener=open_regular) as file:
+        with open_file(path) as file:
             found = list(_chunk_findings(array, file.fileno(), present, tail))
     except FileNotFoundError:
         return found_so(missing=True)
