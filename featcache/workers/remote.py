@@ -13,6 +13,8 @@ from secrets import token_hex
 
 from featcache.backbones import load_backbone
 from featcache.buckets.path import absolute
+from featcache.cluster.client import Cluster
+from featcache.cluster.task import kept
 from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
@@ -23,9 +25,6 @@ from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.header import read_header
 from featcache.store.spec import TokenDtype
-from featcache.store.zarr_format import json_bytes
-from featcache.system.cluster.client import Cluster
-from featcache.system.cluster.task import kept
 from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
 from featcache.workers.claims import FOLDER, FileClaims, Owner
@@ -251,7 +250,7 @@ def _in_words(one: Prepared, machine: Machine, source: Source, skip_bad: bool, c
         shuffle_frames=job.shuffle_frames,
         store_dtype=job.store_dtype,
         skip_bad=skip_bad,
-        model=json_bytes([one.parts["backbone"], one.parts["layers"], str(machine.device)]).decode(),
+        model=fingerprint({"backbone": one.parts["backbone"], "layers": one.parts["layers"]}),
         fingerprint=fingerprint(one.parts),
         command=command,
     )
