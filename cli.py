@@ -306,10 +306,10 @@ def extract(
 ) -> None:
     """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
     from featcache.extract.run import Machine, extract_all
+    from featcache.extract.workers.claims import Owner
+    from featcache.extract.workers.parts import part_named
+    from featcache.extract.workers.shards import extract_parts
     from featcache.system.device import choose_attention_kernel
-    from featcache.workers.claims import Owner
-    from featcache.workers.parts import part_named
-    from featcache.workers.shards import extract_parts
 
     part = None if shards is None else part_named(shards, os.environ)
     if (where := _where(scheduler, local_workers)) is not None and part is not None:

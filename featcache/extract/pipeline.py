@@ -17,10 +17,10 @@ from featcache.backbones.base import Encoder
 from featcache.data.readers.base import UnreadableFileError
 from featcache.errors import CallError, DataError
 from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches
-from featcache.extract.clip_views import ClipViews
-from featcache.extract.device_pixels import DevicePixels
-from featcache.extract.host_pixels import HostPixels
 from featcache.extract.host_tokens import Arrays, Arriving, HostTokens
+from featcache.extract.pixels.clip_views import ClipViews
+from featcache.extract.pixels.device_pixels import DevicePixels
+from featcache.extract.pixels.host_pixels import HostPixels
 from featcache.extract.prepare import Prepared
 from featcache.extract.write_behind import WriteBehind
 from featcache.spec import Layer

@@ -19,13 +19,13 @@ from featcache.extract.job import Extraction
 from featcache.extract.pipeline import Pipeline, Work
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.run import LoadedModel, Machine, Passes, choose_passes, open_writer, pipeline_for
+from featcache.extract.workers.claims import FOLDER, Claims, FileClaims, Owner
+from featcache.extract.workers.parts import Part
 from featcache.store.feature_store import FeatureStore
 from featcache.store.matching import n_shards_there
 from featcache.store.writer import StoreWriter
 from featcache.system.console import Progress, silent
 from featcache.system.device import device_name
-from featcache.workers.claims import FOLDER, Claims, FileClaims, Owner
-from featcache.workers.parts import Part
 
 FINISHING = "complete"
 """The claim of whoever marks the store complete."""

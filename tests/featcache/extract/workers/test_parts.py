@@ -3,7 +3,7 @@
 import pytest
 
 from featcache.errors import CallError
-from featcache.workers.parts import Part, part_named
+from featcache.extract.workers.parts import Part, part_named
 
 
 @pytest.mark.parametrize(("n_shards", "of"), [(96, 8), (10, 3), (3, 8), (1, 1), (7, 7), (1000, 13)])

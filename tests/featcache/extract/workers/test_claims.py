@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from featcache.workers import claims
-from featcache.workers.claims import FileClaims, Owner
+from featcache.extract.workers import claims
+from featcache.extract.workers.claims import FileClaims, Owner
 
 HERE = Owner.this_process({})
 ELSEWHERE = replace(HERE, machine="other", host="other")
@@ -56,7 +56,7 @@ def test_of_many_at_once_one_has_it(tmp_path: Path) -> None:
 CLAIM = """
 import os, sys, time
 from pathlib import Path
-from featcache.workers.claims import FileClaims, Owner
+from featcache.extract.workers.claims import FileClaims, Owner
 claims = FileClaims(Path(sys.argv[1]), Owner.this_process(os.environ))
 print(claims.claim("3"), flush=True)
 time.sleep(60)

@@ -13,12 +13,12 @@ from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError, WeightsError
 from featcache.extract.prepare import Prepared, prepare
 from featcache.extract.run import LoadedModel, Machine
+from featcache.extract.workers import shards
+from featcache.extract.workers.claims import FOLDER, FileClaims, Owner
+from featcache.extract.workers.parts import Part
+from featcache.extract.workers.shards import ShardWorker, extract_parts
 from featcache.store.feature_store import open_features
 from featcache.store.writer import StoreWriter
-from featcache.workers import shards
-from featcache.workers.claims import FOLDER, FileClaims, Owner
-from featcache.workers.parts import Part
-from featcache.workers.shards import ShardWorker, extract_parts
 from tests.featcache.extract.test_pipeline import Doubled
 from tests.featcache.extract.test_run import plan
 from tests.featcache.one_split import extract
