@@ -38,9 +38,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     import torch
 
-    from featcache.cluster.client import Cluster, Where
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
+    from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.grid import Grid
     from readouts.sweeps.run import Outcome
@@ -736,7 +736,7 @@ def _where(scheduler: str | None, local_workers: int | None) -> "Where | None":
     """Who does the work, where it is not this process."""
     if scheduler is None and local_workers is None:
         return None
-    from featcache.cluster.client import Where
+    from featcache.system.cluster.client import Where
 
     return Where(scheduler=scheduler, local_workers=local_workers)
 
@@ -753,7 +753,7 @@ def _workers(
     if where is None:
         yield choose_device(device), None
         return
-    from featcache.cluster.client import open_cluster
+    from featcache.system.cluster.client import open_cluster
 
     kind = where.device(device)
     with open_cluster(
