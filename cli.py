@@ -38,10 +38,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     import torch
 
-    from featcache.cluster.client import Cluster, Where
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
     from featcache.store.feature_store import FeatureStore
+    from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.grid import Grid
     from readouts.sweeps.run import Outcome
@@ -336,7 +336,7 @@ def extract(
     with reporter(console) as progress:
         options["progress"] = progress
         if where is not None:
-            from featcache.workers.remote import Source, extract_on_workers
+            from featcache.extract.workers.remote import Source, extract_on_workers
 
             source = Source.of(
                 backbone, data_dir=options.pop("data_dir"), cache_dir=options.pop("cache_dir"),
@@ -777,7 +777,7 @@ def _where(scheduler: str | None, local_workers: int | None) -> "Where | None":
     """Who does the work, where it is not this process."""
     if scheduler is None and local_workers is None:
         return None
-    from featcache.cluster.client import Where
+    from featcache.system.cluster.client import Where
 
     return Where(scheduler=scheduler, local_workers=local_workers)
 
@@ -794,7 +794,7 @@ def _device(name: str, where: "Where | None" = None) -> "torch.device":
 @contextmanager
 def _workers(where: "Where", device: "torch.device", *folders: Path) -> "Iterator[Cluster]":
     """Workers that have such a device each; the first folder is written to."""
-    from featcache.cluster.client import open_cluster
+    from featcache.system.cluster.client import open_cluster
 
     with open_cluster(
         where,

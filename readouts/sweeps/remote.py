@@ -12,10 +12,10 @@ from typing import Any, cast
 import torch
 
 from featcache.buckets.path import absolute
-from featcache.cluster.client import Cluster
-from featcache.cluster.task import kept
 from featcache.errors import StoreError
 from featcache.manifest import load_manifest
+from featcache.system.cluster.client import Cluster
+from featcache.system.cluster.task import kept
 from featcache.system.console import Progress
 from readouts.features.preloading import Preloads
 from readouts.sweeps.grid import Cell

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from featcache.cluster.client import Cluster
 from featcache.errors import CallError, DamagedFileError, StoreError
+from featcache.system.cluster.client import Cluster
 from featcache.system.console import Progress, extract_command, silent
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed

@@ -13,22 +13,22 @@ from secrets import token_hex
 
 from featcache.backbones import load_backbone
 from featcache.buckets.path import absolute
-from featcache.cluster.client import Cluster
-from featcache.cluster.task import kept
 from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.run import LoadedModel, Machine
+from featcache.extract.workers.claims import FOLDER, FileClaims, Owner
+from featcache.extract.workers.shards import ShardWorker
 from featcache.fingerprint import fingerprint
 from featcache.manifest import load_manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.header import read_header
 from featcache.store.spec import TokenDtype
+from featcache.system.cluster.client import Cluster
+from featcache.system.cluster.task import kept
 from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS
-from featcache.workers.claims import FOLDER, FileClaims, Owner
-from featcache.workers.shards import ShardWorker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from featcache.cluster.client import Where, open_cluster
 from featcache.errors import StoreError
+from featcache.system.cluster.client import Where, open_cluster
 from featcache.system.console import silent
 from readouts.results.table import SCHEMA, load_results
 from readouts.sweeps.grid import parse_grid

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from featcache.cluster import task
-from featcache.cluster.task import About, at_work, forget, kept, versions
 from featcache.errors import ClusterError
-from tests.featcache.cluster.work import Note, square
+from featcache.system.cluster import task
+from featcache.system.cluster.task import About, at_work, forget, kept, versions
+from tests.featcache.system.cluster.work import Note, square
 
 
 @pytest.fixture

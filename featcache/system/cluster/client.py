@@ -15,7 +15,8 @@ from secrets import token_hex
 from typing import Any, Literal, TypeVar
 
 from featcache.buckets.path import BucketPath, absolute
-from featcache.cluster.dask import (
+from featcache.errors import CallError, ClusterError
+from featcache.system.cluster.dask import (
     RESOURCE,
     Client,
     Ended,
@@ -28,8 +29,7 @@ from featcache.cluster.dask import (
     require_dask,
     run_everywhere,
 )
-from featcache.cluster.task import About, at_work, forget, versions
-from featcache.errors import CallError, ClusterError
+from featcache.system.cluster.task import About, at_work, forget, versions
 from featcache.system.console import Progress
 from featcache.system.files import make_directory, publish, remove_leftovers, temporary_beside
 from featcache.system.versions import version_of

@@ -2,9 +2,9 @@ import logging
 
 import pytest
 
-from featcache.cluster import dask
-from featcache.cluster.dask import connected, local_workers, quiet, require_dask
 from featcache.errors import CallError, ClusterError
+from featcache.system.cluster import dask
+from featcache.system.cluster.dask import connected, local_workers, quiet, require_dask
 
 
 def test_without_dask_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

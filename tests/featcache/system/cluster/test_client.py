@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from featcache.cluster import client
-from featcache.cluster.client import Cluster, Where, open_cluster
-from featcache.cluster.dask import SCHEDULER_WITHIN
 from featcache.errors import CallError, ClusterError, DataError
-from tests.featcache.cluster.work import Note, refuse, square, stumble
+from featcache.system.cluster import client
+from featcache.system.cluster.client import Cluster, Where, open_cluster
+from featcache.system.cluster.dask import SCHEDULER_WITHIN
+from tests.featcache.system.cluster.work import Note, refuse, square, stumble
 
 HOST = os.uname().nodename
 

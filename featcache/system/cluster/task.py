@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any, TypeVar, cast
 
-from featcache.cluster.dask import RESOURCE, CurrentTask
 from featcache.errors import ClusterError, ScividError, few
+from featcache.system.cluster.dask import RESOURCE, CurrentTask
 from featcache.system.console import Progress, message_of
 from featcache.system.versions import version_of
 
