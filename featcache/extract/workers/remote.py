@@ -132,7 +132,9 @@ def extract_on_workers(
     tell = _Rows(paths, todo, progress)
     for name, _ in cluster.run(make_shard, shards):
         tell.done(shards[name].store.role, shards[name].shard)
-    for role, _ in cluster.run(finish_store, stores):
+    done = dict(cluster.run(finish_store, stores))
+    cluster.let_go()
+    for role in done:
         yield open_features(paths[role])
 
 
@@ -161,14 +163,14 @@ class _Rows:
 
 def begin_store(words: StoreInWords, progress: Progress) -> list[int]:
     """Begin a store on a worker, or go on with it; the shards that are to be made."""
-    writer = _worker(words).writer
+    writer = _bench(words).worker(words).writer
     writer.take(range(writer.spec.n_shards))
     return writer.todo()
 
 
 def make_shard(words: ShardInWords, progress: Progress) -> bool:
     """Make a shard on a worker, unless it is there; whether it was made."""
-    worker = _worker(words.store)
+    worker = _bench(words.store).worker(words.store)
     owner = Owner.this_process(os.environ)
     # The task is given to one worker at a time: whoever had it before is gone, on whichever machine.
     owner = replace(owner, task=f"{words.store.command}-{words.shard}", restart=int(1000 * time.time()))
@@ -183,12 +185,14 @@ def finish_store(words: StoreInWords, progress: Progress) -> None:
     Raises:
         StoreError: shards are missing or damaged.
     """
-    worker = _worker(words)
+    bench = _bench(words)
+    worker = bench.worker(words)
     if worker.finish() is None:
         raise StoreError(
             f"{worker.writer.path} lacks shards that were there: run the same `scivid extract` again, which "
             "makes them anew."
         )
+    bench.close()
 
 
 class _Bench:
@@ -232,8 +236,8 @@ class _Bench:
         )  # fmt: skip
 
 
-def _worker(words: StoreInWords) -> ShardWorker:
-    return kept(words.model, lambda: _Bench(words)).worker(words)
+def _bench(words: StoreInWords) -> _Bench:
+    return kept(words.model, lambda: _Bench(words))
 
 
 def _in_words(one: Prepared, machine: Machine, source: Source, skip_bad: bool, command: str) -> StoreInWords:

@@ -109,10 +109,9 @@ def open_cluster(
             client = stack.enter_context(local_workers(where.local_workers or 1, on_gpu=on_gpu))
         else:
             client = stack.enter_context(connected(where.scheduler))
-            # Workers that stay give back the memory of what they kept.
-            stack.callback(run_everywhere, client, forget)
         about = stack.enter_context(_about(folders))
         cluster = Cluster(client, about, on_gpu=on_gpu, say=say)
+        stack.callback(cluster.let_go)
         cluster.wait_for_worker()
         pages = f", dashboard: {link}" if (link := dashboard(client)) else ""
         say(f"workers: {cluster.n_workers}{pages}")
@@ -165,6 +164,10 @@ class Cluster:
             if time.monotonic() - started > WORKER_WITHIN:
                 raise ClusterError(self._none_fits())
             time.sleep(0.2)
+
+    def let_go(self) -> None:
+        """Have all workers close what they keep from task to task, and give back its memory."""
+        run_everywhere(self._client, forget)
 
     def run(
         self,

@@ -111,6 +111,8 @@ def local_workers(n: int, *, on_gpu: bool) -> Iterator[Client]:
     }
     settings = {
         "distributed.scheduler.allowed-failures": DEATHS,
+        # One that is begun again on a busy machine may take longer than the 15 s after which it is given up.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
         # Not forked: what this process knows of CUDA would be theirs, and of no use.
         "distributed.worker.multiprocessing-method": "spawn",
     }
