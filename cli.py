@@ -100,8 +100,8 @@ def _at_home(name: str, value: Any) -> Any:
     if isinstance(found, BucketPath) and name not in MAY_BE_IN_A_BUCKET:
         option = f"--{name.replace('_', '-')}"
         raise CallError(
-            f"{option} {found}: feature stores may be in a bucket (--cache-dir, SCIVID_CACHE_DIR), this "
-            f"has to be a local folder. Copy it first: aws s3 sync {found} ./{found.name}"
+            f"{option} {found}: stores, data and weights may be in a bucket, this has to be local. If it is "
+            f"to be read, copy it first: aws s3 sync {found} ./{found.name}"
         )
     return found
 
@@ -129,7 +129,8 @@ BackboneOption = Annotated[
 ]
 TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
-    Path, typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket.")
+    Path,
+    typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket; may be s3://..."),
 ]
 CacheDir = Annotated[
     Path,
@@ -139,7 +140,10 @@ CacheDir = Annotated[
 ]
 WeightsDir = Annotated[
     Path | None,
-    typer.Option(envvar="SCIVID_WEIGHTS_DIR", help="Weights, a folder a backbone; else the hub's cache."),
+    typer.Option(
+        envvar="SCIVID_WEIGHTS_DIR",
+        help="Weights, a folder a backbone; may be s3://... Else the hub's.",
+    ),
 ]
 ResultsDir = Annotated[Path, typer.Option(envvar="SCIVID_RESULTS_DIR", help="Where results are.")]
 ManifestFile = Annotated[
@@ -157,7 +161,7 @@ LocalWorkers = Annotated[
     int | None, typer.Option(min=1, help="Work in so many processes here, with a GPU each if there are any.")
 ]
 
-MAY_BE_IN_A_BUCKET = ("cache_dir", "store")
+MAY_BE_IN_A_BUCKET = ("cache_dir", "store", "data_dir", "weights_dir")
 """Parameters of commands, other than which take local folders only."""
 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")
@@ -258,6 +262,100 @@ def data_demo(
             )
         what = f"{made.n_written} files written" if made.n_written else "there already"
         console.print(f"{name}: {what}, {made.n_bytes / 1e6:,.1f} MB below {data_dir}", markup=False)
+
+
+@data_app.command("init")
+def data_init(
+    folder: Annotated[Path, typer.Argument(help="A folder of videos, at any depth.")],
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A label file or a folder of them; else those in FOLDER, or its folders as classes."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Look again at FOLDER/scivid.yaml after it was edited.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Of the task; else the folder's.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="Source frames from one to the next; else about a second a clip."),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Source frames from clip to clip; else clips do not overlap.")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Of a clip that a label must cover; else its middle frame counts.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Whose labels count; else those of all.")] = None,
+    observation: Annotated[
+        list[str] | None, typer.Option(help="BORIS: which of several of one video.")
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="MARS, Bento, CalMS21: which annotator.")] = None,
+    tier: Annotated[list[str] | None, typer.Option(help="ELAN: a tier that holds labels.")] = None,
+    tier_is: Annotated[
+        str, typer.Option(help="ELAN: subject, or class: the tier's name is the label.")
+    ] = "subject",
+    unclosed: Annotated[
+        str, typer.Option(help="A state without a stop: unknown, or end with the video.")
+    ] = "unknown",
+    uncoded: Annotated[
+        str, typer.Option(help="A video without an event: unknown, or nothing happened.")
+    ] = "unknown",
+    unit: Annotated[
+        str | None, typer.Option(help="seconds, frames or milliseconds, where a file does not tell.")
+    ] = None,
+    first_frame: Annotated[
+        int | None, typer.Option(min=0, max=1, help="Its number, where a file does not tell.")
+    ] = None,
+    last_frame: Annotated[
+        str | None, typer.Option(help="in or out of its bout, where a file does not tell.")
+    ] = None,
+    video: Annotated[str | None, typer.Option(help="Of a label file that names none.")] = None,
+    leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
+) -> None:
+    """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
+    from featcache.data.labels import choices_of
+    from featcache.data.own_videos import Wishes, set_up
+    from featcache.data.own_videos import check as check_again
+
+    if check:
+        rows, lines = check_again(folder)
+        show_table(console, rows, empty="no clip list")
+        for line in lines:
+            console.print(line, markup=False)
+        return
+    choices = choices_of(
+        observations=tuple(observation or ()),
+        channel=channel,
+        tiers=tuple(tier or ()),
+        tier_is=tier_is,
+        unclosed=unclosed,
+        uncoded=uncoded,
+        unit=unit,
+        first_frame=first_frame,
+        last_included=last_frame,
+        video=video,
+    )
+    wishes = Wishes(
+        name=name,
+        n_frames=frames,
+        stride=stride,
+        every=every,
+        share=share,
+        subject=subject,
+        leave_out=leave_out,
+    )
+    with reporter(console) as progress:
+        made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
+    for line in (*made.found, *map(str, made.remarks)):
+        console.print(line, markup=False)
+    show_table(console, made.rows, empty="no classes")
+    for line in made.assumed:
+        console.print(line, markup=False)
+    again = extract_command("videomae_b", made.name, manifest=made.manifest, data_dir=folder)
+    console.print(f"written: {made.manifest}. Look at it, then: {again}", markup=False)
 
 
 @app.command()
@@ -586,47 +684,66 @@ def train_readout(
     fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     set_: SetOption = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M|all",
+            help="Train the backbone too: its upper M blocks below --layer, from stored tokens, or all of "
+            "it, from pixels.",
+        ),
+    ] = None,
+    backbone_lr: Annotated[
+        float | None, typer.Option(help="With --tune: what multiplies the backbone's updates; else 0.1.")
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="With --tune: clips in the backbone at a time; else all.")
+    ] = None,
+    checkpoint_blocks: Annotated[
+        bool, typer.Option(help="With --tune: compute activations again instead of keeping them.")
+    ] = False,
     test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
     resident: Annotated[
         str, typer.Option(help="Keep training and val in the device's memory: auto (on a GPU), yes, no.")
     ] = "auto",
+    data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
-    from featcache.backbones import store_name
     from featcache.system.device import choose_device
-    from readouts.features.find import open_task_splits
     from readouts.features.preloading import preload_choice
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of
+    from readouts.tuning.opening import Asked, open_run_splits
+    from readouts.tuning.wish import parse_wish
 
+    tuning = parse_wish(
+        tune, backbone_lr=backbone_lr, micro_batch=micro_batch, checkpointing=checkpoint_blocks
+    )
     wish, readouts = preload_choice(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
     loaded = load_task(task, known)
     where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
-    extract = extract_command(backbone, loaded.name, **where)
-    backbone = store_name(backbone)
-    refuse_probes(readouts or [], task=task, backbone=backbone, test=test, results_dir=results_dir, **where)
-    splits = open_task_splits(
-        cache_dir,
-        loaded.name,
-        backbone,
-        layer=layer,
-        fingerprint=fingerprint,
-        roles=roles_of(loaded, known, test=test),
-        extract=extract,
-    )
+    asked = Asked(
+        backbone=backbone, layer=layer, fingerprint=fingerprint, roles=roles_of(loaded, known, test=test),
+        cache_dir=cache_dir, weights_dir=weights_dir, data_dir=data_dir,
+        extract=extract_command(backbone, loaded.name, **where),
+    )  # fmt: skip
+    name = asked.store_name
+    refuse_probes(readouts or [], task=task, backbone=name, test=test, results_dir=results_dir, **where)
+    with reporter(console) as progress:
+        splits, tuned = open_run_splits(asked, loaded, known, tuning, progress)
     command = command_line(
         "train-readout",
-        backbone=backbone,
+        **asked.options_with(tuning),
         task=task,
         readout=readout,
-        layer=splits["train"].layer.name,
+        layer=(splits["train"] if tuned is None else tuned).layer.name,
         fingerprint=splits["train"].store.fingerprint[:12],
         seed=seed,
         set=set_,
@@ -634,8 +751,8 @@ def train_readout(
         results_dir=results_dir,
         **where,
     )
-    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed)
-    there = _announced(run, known, extract, results_dir, again=again)
+    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed, tuning=tuned)
+    there = _announced(run, known, asked.extract, results_dir, again=again)
     with reporter(console) as progress:
         rows = train(
             run,
@@ -660,6 +777,8 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
+    if run.tuning is not None and run.tuning.cost is not None:
+        console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
     if again or not (rows := load_run(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):

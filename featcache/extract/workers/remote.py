@@ -59,8 +59,8 @@ class Source:
             backbone=str(path) if of_a_file else backbone,
             data_dir=absolute(data_dir),
             cache_dir=absolute(cache_dir),
-            weights_dir=None if weights_dir is None else here / weights_dir,
-            manifest_file=None if manifest_file is None else here / manifest_file,
+            weights_dir=None if weights_dir is None else absolute(weights_dir),
+            manifest_file=None if manifest_file is None else absolute(manifest_file),
         )
 
 

@@ -76,7 +76,9 @@ def test_a_worker_makes_a_shard_once_from_words_alone(words: StoreInWords) -> No
 
 def test_a_worker_that_has_other_files_says_so(words: StoreInWords) -> None:
     try:
-        with pytest.raises(StoreError, match="val would become .* here and 01234567 where the command was given"):
+        with pytest.raises(
+            StoreError, match="val would become .* here and 01234567 where the command was given"
+        ):
             begin_store(replace(words, fingerprint="0123456789"), silent)
     finally:
         forget()
@@ -85,7 +87,11 @@ def test_a_worker_that_has_other_files_says_so(words: StoreInWords) -> None:
 def test_paths_hold_in_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     source = Source.of(
-        "own.py:MODEL", data_dir=Path("data"), cache_dir=Path("cache"), weights_dir=Path("w"), manifest_file=None
+        "own.py:MODEL",
+        data_dir=Path("data"),
+        cache_dir=Path("cache"),
+        weights_dir=Path("w"),
+        manifest_file=None,
     )
     assert source == Source(
         backbone=f"{tmp_path}/own.py:MODEL", data_dir=tmp_path / "data", cache_dir=tmp_path / "cache",
