@@ -47,8 +47,8 @@ def words(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     )  # fmt: skip
     machine = Machine(device=torch.device("cpu"), batch=4, shard_bytes=100_000)
     (one,) = prepare(
-        [job], data_dir=tiny_data, cache_dir=source.cache_dir, shard_bytes=machine.shard_bytes, skip_bad=False,
-        progress=silent,
+        [job], data_dir=tiny_data, cache_dir=source.cache_dir, shard_bytes=machine.shard_bytes,
+        skip_bad=False, progress=silent,
     )  # fmt: skip
     return _in_words(one, machine, source, False, "this command")
 
@@ -76,9 +76,7 @@ def test_a_worker_makes_a_shard_once_from_words_alone(words: StoreInWords) -> No
 
 def test_a_worker_that_has_other_files_says_so(words: StoreInWords) -> None:
     try:
-        with pytest.raises(
-            StoreError, match="val would become .* here and 01234567 where the command was given"
-        ):
+        with pytest.raises(StoreError, match="01234567 where the command was given"):
             begin_store(replace(words, fingerprint="0123456789"), silent)
     finally:
         forget()
