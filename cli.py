@@ -813,8 +813,10 @@ def sweep(
     device: Device = "auto",
     scheduler: Scheduler = None,
     local_workers: LocalWorkers = None,
+    data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
@@ -833,7 +835,8 @@ def sweep(
         raise CallError("--task and --backbone go with --study; in a grid write task=... backbone=...")
     if not grids:
         raise CallError("nothing to sweep: give --grid, --file or --study.")
-    folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
+    paths: dict[str, Any] = {"manifest_file": manifest, "weights_dir": weights_dir, "data_dir": data_dir}
+    folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, **paths)
     planned = plan_sweep(grids, folders, together=together, test=test)
     show_table(
         console,

@@ -40,6 +40,8 @@ class PassInWords:
     cache_dir: Path
     results_dir: Path
     manifest_file: Path | None
+    weights_dir: Path | None
+    data_dir: Path
     name: str
     """Of the sweep."""
     device: str
@@ -82,6 +84,9 @@ def train_in_words(words: PassInWords, progress: Progress) -> Passed:
         cache_dir=words.cache_dir,
         results_dir=words.results_dir,
         manifest=load_manifest(words.manifest_file),
+        manifest_file=words.manifest_file,
+        weights_dir=words.weights_dir,
+        data_dir=words.data_dir,
     )
     task = _task(words, folders)
     splits = open_splits(words.cells[0], task, folders, test=words.test)
@@ -116,6 +121,8 @@ def _in_words(one: Sequence[Trial], folders: Folders, name: str, device: torch.d
         cache_dir=absolute(folders.cache_dir),
         results_dir=absolute(folders.results_dir),
         manifest_file=None if folders.manifest_file is None else here / folders.manifest_file,
+        weights_dir=None if folders.weights_dir is None else absolute(folders.weights_dir),
+        data_dir=absolute(folders.data_dir),
         name=name,
         device=device.type,
     )
