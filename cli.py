@@ -556,47 +556,66 @@ def train_readout(
     fingerprint: Annotated[str | None, typer.Option(help="Of the train store, first digits.")] = None,
     seed: Annotated[int, typer.Option()] = 0,
     set_: SetOption = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="M|all",
+            help="Train the backbone too: its upper M blocks below --layer, from stored tokens, or all of "
+            "it, from pixels.",
+        ),
+    ] = None,
+    backbone_lr: Annotated[
+        float | None, typer.Option(help="With --tune: what multiplies the backbone's updates; else 0.1.")
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(min=1, help="With --tune: clips in the backbone at a time; else all.")
+    ] = None,
+    checkpoint_blocks: Annotated[
+        bool, typer.Option(help="With --tune: compute activations again instead of keeping them.")
+    ] = False,
     test: Annotated[bool, typer.Option(help="Score the test split too, once, at the end.")] = False,
     device: Device = "auto",
     again: Annotated[bool, typer.Option(help="Train anew although this run is in the table.")] = False,
     resident: Annotated[
         str, typer.Option(help="Keep training and val in the device's memory: auto (on a GPU), yes, no.")
     ] = "auto",
+    data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
-    from featcache.backbones import store_name
     from featcache.system.device import choose_device
-    from readouts.features.find import open_task_splits
     from readouts.features.preloading import preload_choice
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of
+    from readouts.tuning.opening import Asked, open_run_splits
+    from readouts.tuning.wish import parse_wish
 
+    tuning = parse_wish(
+        tune, backbone_lr=backbone_lr, micro_batch=micro_batch, checkpointing=checkpoint_blocks
+    )
     wish, readouts = preload_choice(resident), readout.split(",") if readout else None
     known = _manifest(manifest)
     loaded = load_task(task, known)
     where: dict[str, object] = {"cache_dir": cache_dir, "manifest": manifest}
-    extract = extract_command(backbone, loaded.name, **where)
-    backbone = store_name(backbone)
-    refuse_probes(readouts or [], task=task, backbone=backbone, test=test, results_dir=results_dir, **where)
-    splits = open_task_splits(
-        cache_dir,
-        loaded.name,
-        backbone,
-        layer=layer,
-        fingerprint=fingerprint,
-        roles=roles_of(loaded, known, test=test),
-        extract=extract,
-    )
+    asked = Asked(
+        backbone=backbone, layer=layer, fingerprint=fingerprint, roles=roles_of(loaded, known, test=test),
+        cache_dir=cache_dir, weights_dir=weights_dir, data_dir=data_dir,
+        extract=extract_command(backbone, loaded.name, **where),
+    )  # fmt: skip
+    name = asked.store_name
+    refuse_probes(readouts or [], task=task, backbone=name, test=test, results_dir=results_dir, **where)
+    with reporter(console) as progress:
+        splits, tuned = open_run_splits(asked, loaded, known, tuning, progress)
     command = command_line(
         "train-readout",
-        backbone=backbone,
+        **asked.options_with(tuning),
         task=task,
         readout=readout,
-        layer=splits["train"].layer.name,
+        layer=(splits["train"] if tuned is None else tuned).layer.name,
         fingerprint=splits["train"].store.fingerprint[:12],
         seed=seed,
         set=set_,
@@ -604,8 +623,8 @@ def train_readout(
         results_dir=results_dir,
         **where,
     )
-    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed)
-    there = _announced(run, known, extract, results_dir, again=again)
+    run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed, tuning=tuned)
+    there = _announced(run, known, asked.extract, results_dir, again=again)
     with reporter(console) as progress:
         rows = train(
             run,
@@ -630,6 +649,8 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
+    if run.tuning is not None and run.tuning.cost is not None:
+        console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
     if again or not (rows := load_run(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):

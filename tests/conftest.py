@@ -161,12 +161,13 @@ def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSto
 
 
 @pytest.fixture
-def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """The folder of a bucket of this test's own, which is `s3://<name of the folder>` to this process."""
     folder = object_store.root / f"b{uuid.uuid4().hex}"
     folder.mkdir()
     for name, value in object_store.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SCIVID_READ_CACHE", str(tmp_path / "reads"))
     return folder
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from featcache.backbones.base import Backbone, BackboneInfo, check_layer
 from featcache.backbones.encoder import PretrainedBackbone, meta
 from featcache.backbones.inputs import model_input
+from featcache.backbones.own import OwnBackbone
 from featcache.backbones.parts import tokens_after
 from featcache.errors import CallError
 from featcache.spec import Layer, TokenGrid
@@ -53,12 +54,21 @@ class TuningMode:
 class TrainableBackbone(nn.Module):
     """A backbone from its input to one layer, or its blocks from stored tokens to there."""
 
+    step_weights: Tensor | None
+
     def __init__(
-        self, model: nn.Module, info: BackboneInfo, layer: Layer, begin: int | None, mode: TuningMode
+        self,
+        model: nn.Module,
+        info: BackboneInfo,
+        layer: Layer,
+        begin: int | None,
+        mode: TuningMode,
+        step_weights: Float[Tensor, "T"] | None = None,
     ) -> None:
-        """`begin` is the block after which tokens are given; None: pixels are."""
+        """As `trainable` makes it: `begin` is the block after which tokens are given; None: pixels are."""
         super().__init__()
         self.model, self.info, self.layer, self.begin, self.mode = model, info, layer, begin, mode
+        self.register_buffer("step_weights", step_weights, persistent=False)
 
     def forward(self, given: Float[Tensor, "B *axes"]) -> Float[Tensor, "B T N C"]:
         """Float32 tokens at the layer, rows and columns on one axis.
@@ -80,7 +90,10 @@ class TrainableBackbone(nn.Module):
             if self.mode.checkpointing and torch.is_grad_enabled():
                 blocks = [partial(checkpoint, block, use_reentrant=False) for block in blocks]
             found = tokens_after(blocks, norm, state, (self.layer,), model.grid, begin=begin)
-        return rearrange(found[self.layer].float(), "b t h w c -> b t (h w) c")
+        tokens: Tensor = rearrange(found[self.layer].float(), "b t h w c -> b t (h w) c")
+        if self.step_weights is not None:
+            tokens = einsum(tokens, self.step_weights, "b t n c, t -> b n c")[:, None]
+        return tokens
 
 
 def trainable(
@@ -90,6 +103,7 @@ def trainable(
     *,
     begin: int | None = None,
     mode: TuningMode | None = None,
+    step_weights: Float[Tensor, "T"] | None = None,
 ) -> TrainableBackbone:
     """The part of a backbone that is trained with a readout at `layer`, with its weights, in float32.
 
@@ -100,6 +114,7 @@ def trainable(
         begin: the block after which tokens are given, 0 the token embedding; None: pixels are given, and
             everything up to the layer is trained.
         mode: how it is run.
+        step_weights: share of each step in the only one that is given out; None: all are.
 
     Raises:
         CallError: the model cannot be trained here (says why), or has no such layer or block below it.
@@ -119,16 +134,18 @@ def trainable(
     model.load_state_dict(state, assign=True)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in own.computed)
-    return TrainableBackbone(model, info, layer, begin, mode or TuningMode())
+    found = TrainableBackbone(model.eval(), info, layer, begin, mode or TuningMode(), step_weights)
+    return found.to(device)
 
 
 def refuse_untrainable(backbone: Backbone) -> PretrainedBackbone:
-    """A backbone as one that can be trained.
+    """A backbone as one that can be trained; of an object in a user's file the object.
 
     Raises:
         CallError: it cannot; says why.
     """
     info = backbone.info
+    backbone = backbone.own if isinstance(backbone, OwnBackbone) else backbone
     if info.n_blocks == 0:
         why = "it has no weights"
     elif info.frame_level:

@@ -100,16 +100,39 @@ def replanned(
     return Origin(job=job, reader=reader, index=index)
 
 
+class OnlinePixels:
+    """The pixels of one split's clip views, each read and drawn by itself: nothing is shared with others."""
+
+    def __init__(self, origin: Origin, device: torch.device) -> None:
+        self.job, self.reader, self.index, self.device = origin.job, origin.reader, origin.index, device
+        plan = self.job.views
+        self.plan = plan if plan.starts is not None else replace(plan, n_views=FRESH_VIEWS)
+
+    def of(self, number: int, view: int) -> Float[Tensor, "F rgb height width"]:
+        """One clip view in [0, 1]; view numbers beyond those stored are views that no store has.
+
+        Raises:
+            DataError: as the reader's `read`.
+        """
+        job, spec = self.job, self.job.clip_spec
+        clip = self.index.clip(number)
+        drawn = draw_view(self.plan, clip.id, view, spec.height, spec.width)
+        frames = frame_indices(spec, clip.n_source, drawn.start)
+        if job.shuffle_frames:
+            frames = frames[shuffled_order(clip, spec.n_frames)]
+        read = torch.from_numpy(self.reader.read(clip, frames.tolist())).to(self.device)
+        return clip_pixels(read, spec, drawn, job.dataset.pixels)
+
+
 class OnlineTokens:
     """The tokens of one split as an online pipeline makes them: read, view, preprocess, encode."""
 
     def __init__(
         self, origin: Origin, split: FeatureSplit, encoder: Encoder, device: torch.device, batch: int
     ) -> None:
-        self.job, self.reader, self.index = origin.job, origin.reader, origin.index
+        self.job, self.pixels = origin.job, OnlinePixels(origin, device)
         self.split, self.encoder, self.device, self.batch = split, encoder, device, batch
-        plan, weights = self.job.views, self.job.step_weights
-        self.plan = plan if plan.starts is not None else replace(plan, n_views=FRESH_VIEWS)
+        weights = self.job.step_weights
         self.step_weights = None if weights is None else weights.to(device)
         self.dtype: str = split.store.parts["tokens"]["dtype"]
         """The stored tokens': float16 or int8."""
@@ -119,7 +142,7 @@ class OnlineTokens:
     def tokens(self, clips: Numbers, views: Numbers) -> Float[Tensor, "B T N C"]:
         """Tokens in float32; view numbers beyond those stored are views that no store has."""
         with ThreadPoolExecutor(DECODE_THREADS, "decode") as pool:
-            pixels = list(pool.map(self._pixels, clips.tolist(), views.tolist()))
+            pixels = list(pool.map(self.pixels.of, clips.tolist(), views.tolist()))
         parts = [
             self._encoded(pixels[at : at + self.batch], self.split.layer)
             for at in range(0, len(pixels), self.batch)
@@ -151,17 +174,6 @@ class OnlineTokens:
     def clusters(self, clips: Int64[np.ndarray, " n"]) -> Clusters | None:
         """Which of the clips belong together; None where nothing is known of them."""
         return None if self.split.targets is None else clusters_of(self.split.targets, clips)
-
-    def _pixels(self, number: int, view: int) -> Float[Tensor, "F rgb height width"]:
-        """One clip view, drawn and read by itself: nothing is shared with others as in extraction."""
-        job, spec = self.job, self.job.clip_spec
-        clip = self.index.clip(number)
-        drawn = draw_view(self.plan, clip.id, view, spec.height, spec.width)
-        frames = frame_indices(spec, clip.n_source, drawn.start)
-        if job.shuffle_frames:
-            frames = frames[shuffled_order(clip, spec.n_frames)]
-        read = torch.from_numpy(self.reader.read(clip, frames.tolist())).to(self.device)
-        return clip_pixels(read, spec, drawn, job.dataset.pixels)
 
     def _encoded(self, pixels: Sequence[Tensor], layer: Layer) -> Float[Tensor, "B T H W C"]:
         with torch.inference_mode(), attention_kernel(self.kernel):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from featcache.store.targets import Targets
@@ -58,8 +58,13 @@ class Batch:
     """Clips of one split: their numbers, their tokens and their targets, the last two on the device."""
 
     clips: Int64[np.ndarray, " B"]
-    tokens: Native
+    tokens: Native | Float[Tensor, "B F rgb Y X"]
+    """Pixels in [0, 1] where a backbone is trained from them."""
     targets: Mapping[str, Tensor]
+
+
+Feed = Callable[[Select, Iterable[Wanted], torch.device], Iterator[Batch]]
+"""Where the batches of a split come from that are not its tokens."""
 
 
 def wanted_at(split: FeatureSplit, draws: Draws, step: int) -> Wanted:
@@ -75,9 +80,12 @@ def training_batches(
     steps: Iterable[int],
     device: torch.device,
     preloaded: PreloadedTokens | None = None,
+    feed: Feed | None = None,
 ) -> Iterator[Batch]:
-    """The batches of the given training steps."""
+    """The batches of the given training steps, of the split's tokens or of what `feed` gives."""
     wanted = (wanted_at(split, draws, step) for step in steps)
+    if feed is not None:
+        return feed(select, wanted, device)
     return batches_of(split, select, wanted, device, preloaded)
 
 
@@ -88,11 +96,17 @@ def evaluation_batches(
     device: torch.device,
     limit: int | None = None,
     preloaded: PreloadedTokens | None = None,
+    feed: Feed | None = None,
 ) -> Iterator[Batch]:
-    """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller."""
+    """The first `limit` clips (None: all) in file order, at view 0; the last batch may be smaller.
+
+    Of the split's tokens, or of what `feed` gives.
+    """
     clips = split.first_usable(limit)
     parts = [clips[start : start + batch] for start in range(0, len(clips), batch)]
     wanted = ((part, np.zeros_like(part), None) for part in parts)
+    if feed is not None:
+        return feed(select, wanted, device)
     return batches_of(split, select, wanted, device, preloaded)
 
 
@@ -117,8 +131,8 @@ def batches_of(
         source = _Source(split, select, device, preloaded, buffers)
         try:
             for _, coming in map_ahead(reader, source.read, wanted, window=READ_AHEAD + 1):
-                batch, marked = coming.result()
-                received((*tensors_of(batch.tokens), *batch.targets.values()), marked, device)
+                batch, native, marked = coming.result()
+                received((*tensors_of(native), *batch.targets.values()), marked, device)
                 yield batch
         finally:
             reader.shutdown(cancel_futures=True)
@@ -135,8 +149,8 @@ class _Source:
     preloaded: PreloadedTokens | None
     buffers: Rotation
 
-    def read(self, wanted: Wanted) -> tuple[Batch, Mark | None]:
-        """One batch, and what marks its arrival on a GPU."""
+    def read(self, wanted: Wanted) -> tuple[Batch, Native, Mark | None]:
+        """One batch, its tokens, and what marks their arrival on a GPU."""
         clips, views, rng = wanted
         split, held = self.split, self.preloaded
         if held is not None and not held.holds(clips, views):
@@ -147,7 +161,8 @@ class _Source:
             names = {name: pinned(torch.from_numpy(values), self.device) for name, values in chosen.items()}
             there = dict(zip(names, sent(names.values(), self.device), strict=True))
             tokens = self._read(clips, views) if held is None else held.batch(clips, views)
-            return Batch(clips=clips.astype(np.int64), tokens=tokens, targets=there), mark(self.device)
+            batch = Batch(clips=clips.astype(np.int64), tokens=tokens, targets=there)
+            return batch, tokens, mark(self.device)
 
     def _read(self, clips: Int64[np.ndarray, " B"], views: Int64[np.ndarray, " B"]) -> Native:
         mapped = mapped_tokens(self.split, clips, views) if self.device.type == "cpu" else None

@@ -37,7 +37,16 @@ DIGITS = 4
 def settings_of(row: Row) -> dict[str, Any]:
     """Recipe and head in one dict, without seeds and without what follows from the task's data."""
     every = {**json.loads(row["recipe"] or "{}"), **json.loads(row["readout_config"] or "{}")}
+    every |= tuning_of(row)
     return {name: value for name, value in every.items() if name not in SEEDS | SHAPE_SETTINGS}
+
+
+def tuning_of(row: Row) -> dict[str, Any]:
+    """What was trained of the backbone, by the names of the options; empty where it was frozen."""
+    if row["tuned"] in (None, "frozen"):
+        return {}
+    blocks = "all" if row["tuned"] == "whole" else row["tuned_blocks"]
+    return {"tune": blocks, "backbone_lr": row["backbone_lr"]}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

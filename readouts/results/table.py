@@ -26,7 +26,13 @@ SCHEMA = pa.schema(
         ("backbone", pa.string()),
         ("backbone_title", pa.string()),
         ("control", pa.string()),  # null, or why this row is a control
-        ("layer", pa.string()),
+        ("layer", pa.string()),  # that readouts see
+        (
+            "tuned",
+            pa.string(),
+        ),  # frozen, partial or whole: of the backbone; null where older, which is frozen
+        ("tuned_blocks", pa.int32()),  # upper blocks below the layer; null unless partial
+        ("backbone_lr", pa.float64()),  # what the backbone's updates were multiplied by; null where frozen
         ("readout", pa.string()),
         ("metric", pa.string()),
         ("higher_is_better", pa.bool_()),

@@ -243,6 +243,11 @@ def _cast(native: Native, clips: slice, into: Float[Tensor, "b T N C"]) -> Float
     return into
 
 
+def dense_tokens(native: Native) -> Float[Tensor, "B T N C"]:
+    """All tokens of a batch in one float32 tensor, copied."""
+    return _cast(native, slice(0, native.shape[0]), torch.empty(native.shape, device=native.device))
+
+
 def prepared(features: Native | PreparedTokens) -> PreparedTokens:
     """Tokens of a head's own number of steps, or those that are prepared already, untouched."""
     return features if isinstance(features, PreparedTokens) else PreparedTokens(features)

@@ -2,18 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
+from torch import Tensor
 
 from featcache.system.console import Progress
-from readouts.features.batches import evaluation_batches
+from readouts.features.batches import Batch, evaluation_batches
 from readouts.features.preloaded import PreloadedTokens
 from readouts.heads.base import Readout, forward_together
 from readouts.metrics.base import PerClip
-from readouts.tokens.prepared import Native, PreparedTokens
+from readouts.tasks.base import Task
+from readouts.tokens.prepared import PreparedTokens
 from readouts.training.run import Run
+from readouts.training.tuning import Prepare, Tuned, given_to
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,17 +36,22 @@ class Scored:
     """Statistics of every clip, that all scores follow from."""
 
 
+Heads = Mapping[str, Mapping[str, Readout]]
+"""Run -> kind of head -> head."""
+
+
 @torch.inference_mode()
 def score(
-    runs: Mapping[str, Mapping[str, Readout]],
+    runs: Heads,
     like: Run,
     role: str,
-    prepare: Callable[[Native], PreparedTokens],
+    prepare: Prepare,
     device: torch.device,
     *,
     limit: int | None = None,
     progress: Progress,
     preloaded: PreloadedTokens | None = None,
+    backbones: Mapping[str, Tuned] = MappingProxyType({}),
 ) -> dict[str, Scored]:
     """Score every head in one pass over the first `limit` clips (None: all) of a split, at view 0.
 
@@ -54,17 +64,20 @@ def score(
         limit: clips at the most.
         progress: told how many clips are done.
         preloaded: clips of the split that need not be read.
+        backbones: run -> what is tuned of its backbone; the heads of others see tokens as stored.
     """
     task, split, minival_clips = like.task, like.splits[role], like.recipe.minival_clips
     clips = split.first_usable(0)
     n = split.n_usable if limit is None else min(limit, split.n_usable)
     n_kept = n if task.predictions_kept is None else task.predictions_kept
-    heads = {f"{run}/{kind}": head.eval() for run, of in runs.items() for kind, head in of.items()}
-    kept: dict[str, list[np.ndarray]] = {name: [] for name in heads}
-    statistics: dict[str, list[PerClip]] = {name: [] for name in heads}
-    for found in evaluation_batches(split, task.select, like.recipe.batch, device, limit, preloaded):
-        outputs = forward_together(heads, prepare(found.tokens), task.inputs(found.targets))
-        for name, values in outputs.items():
+    names = [f"{run}/{kind}" for run, of in runs.items() for kind in of]
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    statistics: dict[str, list[PerClip]] = {name: [] for name in names}
+    batches = evaluation_batches(
+        split, task.select, like.recipe.batch, device, limit, preloaded, like.feed(role)
+    )
+    for found in batches:
+        for name, values in _outputs(runs, backbones, found, prepare, task).items():
             given = values.float()
             statistics[name].append(task.per_clip(given, found.targets))
             if len(clips) < n_kept:
@@ -86,3 +99,24 @@ def score(
         )
         for run, of in runs.items()
     }
+
+
+def _outputs(
+    runs: Heads, backbones: Mapping[str, Tuned], batch: Batch, prepare: Prepare, task: Task
+) -> dict[str, Float[Tensor, "B *outputs"]]:
+    """Run and kind of head -> outputs: those on stored tokens in one pass, each tuned run's by themselves."""
+    inputs = task.inputs(batch.targets)
+    groups: list[tuple[list[str], Callable[[], PreparedTokens]]] = []
+    if frozen := [run for run in runs if run not in backbones]:
+        groups.append((frozen, partial(prepare, batch.tokens)))
+    for run, backbone in backbones.items():
+        groups.append(([run], partial(_tuned_tokens, backbone, batch, prepare)))
+    found: dict[str, Tensor] = {}
+    for names, tokens in groups:
+        heads = {f"{run}/{kind}": head.eval() for run in names for kind, head in runs[run].items()}
+        found |= forward_together(heads, tokens(), inputs)
+    return found
+
+
+def _tuned_tokens(backbone: Tuned, batch: Batch, prepare: Prepare) -> PreparedTokens:
+    return prepare(backbone.tokens(given_to(batch)))

@@ -26,8 +26,9 @@ from readouts.training.evaluate import Scored, score
 from readouts.training.fitting import fit_run
 from readouts.training.record import Cost, Learned, record
 from readouts.training.run import Run
-from readouts.training.step import build_preparation, take_step
+from readouts.training.step import build_preparation, take_step, take_tuned_step
 from readouts.training.trainer import Trainer
+from readouts.training.tuning import given_to
 
 
 def train(
@@ -156,11 +157,12 @@ class _Pass:
         recipe, training, draws = self.one.recipe, self.one.training, self.one.draws
         steps = range(min(trainer.step for trainer in self.trainers), recipe.steps)
         select = self.one.task.select
-        if steps:
+        if steps and self.one.feed("train") is None:
             self.preloaded = preloads.for_pass(
                 training, self.one.splits["val"], minival_clips=recipe.minival_clips, progress=self.progress
             )
-        batches = training_batches(training, select, draws, steps, self.device, self.preloaded.get("train"))
+        preloaded, feed = self.preloaded.get("train"), self.one.feed("train")
+        batches = training_batches(training, select, draws, steps, self.device, preloaded, feed)
         for step, batch in zip(steps, batches, strict=True):
             # Before the update, as the reference does: the point at step 0 is of the initial weights.
             if step % recipe.minival_every == 0:
@@ -197,10 +199,15 @@ class _Pass:
         training = [trainer for trainer in self.trainers if trainer.step == step]
         if not training:
             return
-        states = [trainer.state for trainer in training]
-        losses = take_step(states, self.prepare(batch.tokens), batch.targets)
-        for trainer, of_heads in zip(training, losses, strict=True):
-            trainer.remember(of_heads)
+        if frozen := [trainer for trainer in training if trainer.state.backbone is None]:
+            states = [trainer.state for trainer in frozen]
+            losses = take_step(states, self.prepare(batch.tokens), batch.targets)
+            for trainer, of_heads in zip(frozen, losses, strict=True):
+                trainer.remember(of_heads)
+        if tuned := [trainer for trainer in training if trainer.state.backbone is not None]:
+            given = given_to(batch)
+            for trainer in tuned:
+                trainer.remember(take_tuned_step(trainer.state, given, self.prepare, batch.targets))
 
     def _evaluate(self, step: int) -> None:
         """Add a point to the curve of every run that is at this step and has none there yet."""
@@ -251,8 +258,9 @@ class _Pass:
         return found | (self._score(role, missing) if missing else {})
 
     def _score(self, role: str, trainers: Sequence[Trainer], limit: int | None = None) -> dict[str, Scored]:
-        heads = {trainer.run.id: trainer.state.readouts for trainer in trainers}
+        runs = {one.run.id: one.state.readouts for one in trainers}
+        tuned = {one.run.id: one.state.backbone for one in trainers if one.state.backbone is not None}
         return score(
-            heads, self.one, role, self.prepare, self.device, limit=limit, progress=self.progress,
-            preloaded=self.preloaded.get(role),
+            runs, self.one, role, self.prepare, self.device, limit=limit, progress=self.progress,
+            preloaded=self.preloaded.get(role), backbones=tuned,
         )  # fmt: skip

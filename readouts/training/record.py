@@ -80,6 +80,7 @@ def record(
     rows = [
         _of_splits({**run.splits, "train": run.training})
         | _of_scores(run, kind, {role: scored.scores[kind] for role, scored in found.items()})
+        | ({"tuned": "frozen"} if run.tuning is None else run.tuning.columns)
         | {
             "best_val": learned[kind].best_val,
             "best_step": learned[kind].best_step,

@@ -8,11 +8,13 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from readouts.features.batches import Feed
 from readouts.features.draws import Draws
 from readouts.features.splits import FeatureSplit, draws_of, split_decisions, targets_fingerprint
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Task
 from readouts.training.probes import PROBES
+from readouts.training.tuning import FRESH_VIEWS, Tuning
 
 OF_THE_PASS = (
     "steps", "batch", "order_seed", "train_fraction", "train_views", "mix_shards",
@@ -35,6 +37,8 @@ class Run:
     """Readout -> its settings. Heads are trained side by side on the same batches, a probe is by itself."""
     recipe: Recipe
     seed: int
+    tuning: Tuning | None = None
+    """What is trained of the backbone; None: it is frozen."""
 
     @property
     def is_trained(self) -> bool:
@@ -65,6 +69,8 @@ class Run:
             "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
             **(how if self.is_trained else {"probe": readouts, **self.recipe_settings}),
             "seed": self.seed,
+            # Runs of frozen backbones had no name for it when they got theirs.
+            **({} if self.tuning is None else {"tuning": self.tuning.decisions}),
         }
 
     @property
@@ -86,8 +92,11 @@ class Run:
 
     @property
     def pass_key(self) -> str:
-        """Runs with the same one draw the same batches and are scored at the same steps on the same clips."""
-        if not self.is_trained:
+        """Runs with the same one draw the same batches and are scored at the same steps on the same clips.
+
+        A whole backbone is trained by itself: several would hold their activations and moments side by side.
+        """
+        if not self.is_trained or (self.tuning is not None and self.tuning.blocks is None):
             return self.id
         return run_id(
             {
@@ -114,9 +123,16 @@ class Run:
     def draws(self) -> Draws:
         """Which clips and views each step takes; runs of one pass have the same."""
         recipe = self.recipe
-        return draws_of(
+        draws = draws_of(
             self.training, batch=recipe.batch, seed=recipe.order_seed, mix_shards=recipe.mix_shards
         )
+        fresh = self.tuning is not None and self.tuning.fresh_views
+        return replace(draws, n_views=FRESH_VIEWS) if fresh else draws
+
+    def feed(self, role: str) -> Feed | None:
+        """Where batches of pixels come from; None where the run reads tokens from its stores."""
+        feeds = None if self.tuning is None else self.tuning.feeds
+        return None if feeds is None else feeds[role]
 
     def folder(self, results_dir: Path) -> RunFolder:
         """Where the run keeps its files."""

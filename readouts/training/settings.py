@@ -21,6 +21,7 @@ from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
 from readouts.training.probes import PROBES
 from readouts.training.run import OF_A_PROBE, Run
+from readouts.training.tuning import Tuning
 
 READOUTS = (*HEADS, *PROBES)
 """Every readout by the name it has on the command line and in the table."""
@@ -36,8 +37,11 @@ def configure(
     readouts: Sequence[str] | None = None,
     settings: Sequence[str] = (),
     seed: int = 0,
+    tuning: Tuning | None = None,
 ) -> Run:
     """The benchmark's run for a task, changed by `settings` such as `lr=1e-4` or `width=256`.
+
+    `tuning` is what it trains of the backbone, on splits that are for that.
 
     Raises:
         CallError: no such readout, or one for other tasks; a setting that nothing reads, or a value of the
@@ -74,7 +78,11 @@ def configure(
             raise CallError(f"--set {setting}: write name=value with one of {listed}.")
     # A probe takes all clips unless told otherwise, whatever share the task's recipe trains on.
     base = Recipe() if kinds[0] in PROBES else task.recipe
-    run = Run(task=task, splits=splits, readouts=configs, recipe=replace(base, **recipe), seed=seed)
+    run = Run(
+        task=task, splits=splits, readouts=configs, recipe=replace(base, **recipe), seed=seed, tuning=tuning
+    )
+    if tuning is not None and tuning.feeds is not None and run.recipe.train_views:
+        raise CallError("--set train_views: --tune all shows each clip in a new view, none is frozen.")
     # Too many views are refused here, not when the first batch is drawn.
     assert run.training.n_usable > 0
     return run

@@ -33,6 +33,7 @@ from readouts.tokens.prepared import PreparedTokens, TokenPreparation
 from readouts.training.optim import ReferenceAdamW, WarmupCosine, step_together
 from readouts.training.run import Run
 from readouts.training.stack import Stack, in_stacks, losses_of
+from readouts.training.tuning import Prepare, Tuned
 
 
 def backward(
@@ -92,7 +93,7 @@ def _parts(found: Found) -> tuple[Tensor, ...]:
 
 
 class TrainState:
-    """Heads and optimiser of a run, at one step."""
+    """Heads and optimiser of a run, at one step; and what is trained of the backbone."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
         """Start at step 0, with the seed's initial weights."""
@@ -100,8 +101,10 @@ class TrainState:
         self.company: Company | None = None
         """The runs beside which it took its last step."""
         self.heads = build_heads(run).to(device)
+        self.backbone = build_backbone(run, device)
+        """None where it is frozen."""
         self.optimizer = ReferenceAdamW(
-            self.heads.parameters(),
+            self._groups(),
             schedule=schedule_of(run.recipe),
             weight_decay=run.recipe.weight_decay,
             clip_update=run.recipe.clip_update,
@@ -111,6 +114,20 @@ class TrainState:
     def readouts(self) -> dict[str, Readout]:
         """The heads by the name of their kind."""
         return {kind: cast("Readout", head) for kind, head in self.heads.items()}
+
+    @property
+    def learned(self) -> nn.Module:
+        """All that is trained, under the names that a checkpoint has."""
+        if self.backbone is None:
+            return self.heads
+        return nn.ModuleDict({**dict(self.heads.items()), "backbone": self.backbone.module})
+
+    def _groups(self) -> list[dict[str, Any]]:
+        heads = {"params": list(self.heads.parameters())}
+        if self.backbone is None or self.run.tuning is None:
+            return [heads]
+        learning = [p for p in self.backbone.module.parameters() if p.requires_grad]
+        return [heads, {"params": learning, "multiplier": self.run.tuning.backbone_lr}]
 
 
 class Company:
@@ -155,13 +172,27 @@ Names = tuple[tuple[int, str], ...]
 """Of a head or a stack: of each head the number of its run, and its kind."""
 
 
+def take_tuned_step(
+    state: TrainState, given: Float[Tensor, "B *axes"], prepare: Prepare, targets: Rows
+) -> dict[str, Float[Tensor, ""]]:
+    """As `take_step` for one run and its backbone, which is given tokens of a lower block, or pixels."""
+    assert state.backbone is not None
+    tokens, backward_below = state.backbone.tokens_and_backward(given)
+    (losses,) = take_step([state], prepare(tokens), targets, below=backward_below)
+    return losses
+
+
 def take_step(
-    states: Sequence[TrainState], tokens: PreparedTokens, targets: Rows
+    states: Sequence[TrainState],
+    tokens: PreparedTokens,
+    targets: Rows,
+    *,
+    below: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Float[Tensor, ""]]]:
     """Take every run a step down the gradient of its heads' losses on one batch; returns those, run by run.
 
     They are of one task, and share the pass over the tokens and nothing else: each has the numbers it has
-    alone, up to rounding.
+    alone, up to rounding. `below` takes the tokens' gradient further down, where they have one.
     """
     task, device, company = states[0].run.task, states[0].device, Company.of(states)
     for state in states:
@@ -176,6 +207,7 @@ def take_step(
         return losses_of(lambda of_one: task.loss(of_one, targets), names, outputs, one_by_one=own)
 
     losses = backward(company.heads, tokens, task.inputs(targets), loss_of)
+    below()
     company.update(states)
     by_name = {
         name: loss
@@ -220,6 +252,15 @@ def build_heads(run: Run) -> nn.ModuleDict:
             **settings,
         )
     return heads
+
+
+def build_backbone(run: Run, device: torch.device) -> Tuned | None:
+    """What is trained of the backbone, with its initial weights; None where it is frozen."""
+    if run.tuning is None:
+        return None
+    # A CPU's kernels round inside (`readouts.training.arithmetic`).
+    rounds = run.recipe.precision == "bfloat16" and device.type != "cpu"
+    return Tuned(run.tuning.build(device, rounds), run.tuning.micro_batch)
 
 
 def _readout_steps(store: FeatureStore) -> int:

@@ -195,7 +195,7 @@ class Trainer:
     def _save(self) -> None:
         self.seconds = self.seconds_before + time.monotonic() - self.started
         goes_on = self.step < self.run.recipe.steps
-        tensors = checkpoint_tensors(self.state.heads, self.state.optimizer if goes_on else None)
+        tensors = checkpoint_tensors(self.state.learned, self.state.optimizer if goes_on else None)
         about = {"step": self.step, "seconds": self.seconds, "decisions": self.run.decisions}
         save_state(self.folder.state, tensors, **about)
 
@@ -213,7 +213,7 @@ class Trainer:
             found = run_id(about.get("decisions", {}))
             raise StoreError(f"{path} is the checkpoint of run {found}, and this is {self.run.id}. {DELETE}")
         try:
-            restore(self.state.heads, self.state.optimizer, tensors, step)
+            restore(self.state.learned, self.state.optimizer, tensors, step)
         except StoreError as problem:
             raise StoreError(f"{path}: {problem}") from None
         self.state.step = step

@@ -34,6 +34,7 @@ MEASUREMENTS = (
     "shared_frames",
     "int8_store",
     "weather_step",
+    "buckets",
 )
 """In the order of the table."""
 

@@ -1,15 +1,17 @@
 """A shard in a bucket: its tail by one request, each chunk by another, verified as it arrives."""
 
+from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from featcache.buckets.path import BucketPath
+from featcache.buckets.read_cache import Mirror, read_cache
 from featcache.store.shards import DamagedShard, Tail, checksum
 from featcache.store.spec import CRC_BYTES
 
-REQUESTS_AT_ONCE = 32
+REQUESTS_AT_ONCE = 16
 """Chunks of a batch that are asked for side by side: one request waits most of its time, for a far server."""
 
 ATTEMPTS = 2
@@ -32,36 +34,57 @@ class OpenShard(Protocol):
 
 
 class ShardObject:
-    """An `OpenShard` in a bucket; nothing of it is open, for requests share the bucket's client."""
+    """An `OpenShard` in a bucket, of which requests share the client, and what was read before is kept."""
 
-    __slots__ = ("_path", "tail")
+    __slots__ = ("_mirror", "_path", "tail")
 
     def __init__(self, path: BucketPath, tail: Tail) -> None:
         """`tail` was read and compared before (`shard_file`)."""
         self._path, self.tail = path, tail
+        kept = read_cache()
+        self._mirror: Mirror | None = None
+        # Without sums nothing tells what is kept from what is not.
+        if kept is not None and tail.sums is not None:
+            whose = blake2b(str(path).encode(), digest_size=8).hexdigest()
+            self._mirror = Mirror(kept, f"{whose}-{tail.digest}")
 
     def fill(self, slot: int, out: Shaped[np.ndarray, "..."], *, verify: bool) -> None:
-        """Bring chunk number `slot` of the index into `out`; what comes over a network is always verified.
+        """Bring chunk number `slot` of the index into `out`; it is verified each time.
 
         Raises:
             DamagedShard: it came with another checksum, twice.
             OSError: the bucket refuses, or does not answer.
         """
-        offset, sums = int(self.tail.index[slot, 0]), self.tail.sums
-        behind = 0 if sums is not None else CRC_BYTES
-        into = out.ravel().view(np.uint8)
-        for _ in range(ATTEMPTS):
-            content = self._path.bucket.range(self._path.key, offset, out.nbytes + behind)
-            came = np.frombuffer(content, np.uint8)
-            wanted = came[out.nbytes :].tobytes() if sums is None else sums[slot].tobytes()
-            if len(came) == out.nbytes + behind:
-                np.copyto(into, came[: out.nbytes])
-                if checksum(out) == wanted:
-                    return
-        raise DamagedShard(f"fails the checksum of the chunk at byte {offset}")
+        into = out.reshape(-1).view(np.uint8)
+        if not self._kept(slot, into):
+            np.copyto(into, self._arrived(slot, out.nbytes))
 
     def pages_of(self, slot: int, n_bytes: int, *, verify: bool) -> UInt8[np.ndarray, " n_bytes"]:
-        """The bytes of chunk number `slot`, in memory of their own; raises as `fill`."""
-        pages = np.empty(n_bytes, np.uint8)
-        self.fill(slot, pages, verify=verify)
-        return pages
+        """The bytes of chunk number `slot` where they arrived; arguments and errors are those of `fill`."""
+        if self._mirror is not None:
+            pages = np.empty(n_bytes, np.uint8)
+            if self._kept(slot, pages):
+                return pages
+        return self._arrived(slot, n_bytes)
+
+    def _kept(self, slot: int, into: UInt8[np.ndarray, " n"]) -> bool:
+        """Whether the chunk was kept, and is in `into` now."""
+        if self._mirror is None or self.tail.sums is None:
+            return False
+        there = self._mirror.read(int(self.tail.index[slot, 0]), into.data)
+        return there and checksum(into) == self.tail.sums[slot].tobytes()
+
+    def _arrived(self, slot: int, n_bytes: int) -> UInt8[np.ndarray, " n_bytes"]:
+        """The bytes of a chunk from the bucket, with the checksum that they must have."""
+        offset, sums = int(self.tail.index[slot, 0]), self.tail.sums
+        for _ in range(ATTEMPTS):
+            came = self._path.bucket.range(
+                self._path.key, offset, n_bytes if sums is not None else n_bytes + CRC_BYTES
+            )
+            wanted = came[n_bytes:].tobytes() if sums is None else sums[slot].tobytes()
+            chunk = np.frombuffer(came[:n_bytes], np.uint8)
+            if len(chunk) == n_bytes and checksum(chunk) == wanted:
+                if self._mirror is not None:
+                    self._mirror.keep(offset, came[:n_bytes])
+                return chunk
+        raise DamagedShard(f"fails the checksum of the chunk at byte {offset}")

@@ -22,7 +22,7 @@ MOST_BYTES = 256 * 2**20
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 
 _MARKS = ((BOM_UTF8, "utf-8-sig"), (BOM_UTF16_LE, "utf-16-le"), (BOM_UTF16_BE, "utf-16-be"))
-_NAMES = {
+ENCODINGS = {
     "utf-8": "UTF-8",
     "utf-8-sig": "UTF-8 with a byte order mark",
     "utf-16-le": "UTF-16 LE",
@@ -57,14 +57,14 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
             f"{path} cannot be read ({problem.strerror}): put the list of clips there, or correct `clips` in "
             "the manifest."
         ) from None
-    text, encoding = _decoded(path, content)
+    text, encoding = decode_text(path, content)
     separator, before = _separator(text, columns)
     try:
         # Strict: a quote that is never closed is an end that is missing, not a cell.
         records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as problem:
         raise DataError(
-            f"{path} is not a table ({problem}; it was read as {_NAMES[encoding]} with "
+            f"{path} is not a table ({problem}; it was read as {ENCODINGS[encoding]} with "
             f"{SEPARATORS[separator]}): every quote needs its other half; {_SAVE_AS}, whole."
         ) from None
     header = tuple(name.strip() for name in (records[before] if len(records) > before else ()))
@@ -81,8 +81,12 @@ def read_table(path: Path, columns: Sequence[str]) -> Table:
     return Table(header, tuple(filled), tuple(notes))
 
 
-def _decoded(path: Path, content: bytes) -> tuple[str, str]:
-    """The text and its encoding."""
+def decode_text(path: Path, content: bytes) -> tuple[str, str]:
+    """The text of a file and its encoding, a key of `ENCODINGS`.
+
+    Raises:
+        DataError: it is not text in any of them; names the file.
+    """
     marked = [(mark, encoding) for mark, encoding in _MARKS if content.startswith(mark)]
     if marked:
         mark, encoding = marked[0]
@@ -99,7 +103,7 @@ def _decoded(path: Path, content: bytes) -> tuple[str, str]:
             continue
         if "\0" not in text:
             return text, encoding
-    names = " or ".join(_NAMES[encoding] for encoding in encodings)
+    names = " or ".join(ENCODINGS[encoding] for encoding in encodings)
     raise DataError(f"{path} is not a text file in {names}: {_SAVE_AS}.")
 
 
@@ -146,7 +150,7 @@ def _notes(path: Path, encoding: str, separator: str, empty: Sequence[int]) -> l
     notes = []
     if encoding != "utf-8" or separator != ",":
         guessed = " (it is not UTF-8)" if encoding == "cp1252" else ""
-        form = f"{_NAMES[encoding]}{guessed}, cells between {SEPARATORS[separator]}"
+        form = f"{ENCODINGS[encoding]}{guessed}, cells between {SEPARATORS[separator]}"
         notes.append(f"{path.name}: read as {form}.")
     if empty:
         rows = "row is" if len(empty) == 1 else "rows are"

@@ -46,6 +46,7 @@ def test_a_shard_in_a_bucket_reads_as_on_a_disk(bucket: Path, array: ArraySpec) 
 def test_a_chunk_that_arrives_damaged_is_asked_for_again(
     bucket: Path, monkeypatch: pytest.MonkeyPatch, array: ArraySpec
 ) -> None:
+    monkeypatch.setenv("SCIVID_READ_CACHE", "off")
     write(bucket / "c.0", [chunk(1.0), chunk(2.0)], array)
     file, buffer = OpenShards().get(place(f"s3://{bucket.name}/c.0"), array), chunk(0.0)
     asked, bad, answer = [], 1, Bucket.range
@@ -64,3 +65,28 @@ def test_a_chunk_that_arrives_damaged_is_asked_for_again(
     with pytest.raises(DamagedShard, match="fails the checksum of the chunk at byte"):
         file.fill(1, buffer, verify=False)
     assert len(asked) == 4
+
+
+def test_what_was_read_once_is_read_from_the_local_disk(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    local = write(bucket / "c.0", [chunk(1.0), chunk(2.0)], ALIGNED)
+    there, buffer = place(f"s3://{bucket.name}/c.0"), chunk(0.0)
+    file = OpenShards().get(there, ALIGNED)
+    file.fill(1, buffer, verify=True)
+    (kept,) = (tmp_path / "reads").iterdir()
+    whole = local.read_bytes()
+    local.write_bytes(bytes(len(whole)))  # from now on the bucket has nothing that is right
+    for other in (file, ShardObject(there, file.tail)):
+        other.fill(1, buffer, verify=False)
+        assert (buffer == 2.0).all()
+        assert np.array_equal(other.pages_of(1, buffer.nbytes, verify=True), buffer.ravel().view(np.uint8))
+    with pytest.raises(DamagedShard):
+        file.fill(0, buffer, verify=True)
+    local.write_bytes(whole)
+    with kept.open("r+b") as damaged:
+        damaged.seek(4096)
+        damaged.write(b"\xff")
+    file.fill(1, buffer, verify=True)
+    assert (buffer == 2.0).all()
+    assert kept.read_bytes()[4096:4104] == whole[4096:4104]

@@ -1,0 +1,21 @@
+"""The formats of label files: a module a member, each with `recognises` and `read` of `base.Importer`.
+
+`IMPORTERS` lists them in the order in which a file is tried: those that are sure of what they see come first.
+"""
+
+IMPORTERS: dict[str, str] = {
+    "boris": "featcache.data.labels.formats.boris",
+    "boris_tables": "featcache.data.labels.formats.boris_tables",
+    "feral": "featcache.data.labels.formats.feral",
+    "calms21": "featcache.data.labels.formats.calms21",
+    "via": "featcache.data.labels.formats.via",
+    "annot": "featcache.data.labels.formats.annot",
+    "fly_bouts": "featcache.data.labels.formats.fly_bouts",
+    "metadata": "featcache.data.labels.formats.metadata",
+    "lists": "featcache.data.labels.formats.lists",
+    "intervals": "featcache.data.labels.formats.intervals",
+    "deepethogram": "featcache.data.labels.formats.deepethogram",
+    "elan": "featcache.data.labels.formats.elan",
+    "folders": "featcache.data.labels.formats.folders",
+}
+"""Name of a format -> its module."""

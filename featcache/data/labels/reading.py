@@ -1,0 +1,95 @@
+"""From files and folders of labels to what they say together."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from featcache.data.labels.base import Annotations, Choices, Importer
+from featcache.data.labels.checks import checked
+from featcache.data.labels.combining import combined
+from featcache.data.labels.formats import IMPORTERS
+from featcache.data.labels.remarks import Remarks
+from featcache.data.labels.videos import ENDINGS, Videos
+from featcache.errors import DataError
+from featcache.system.files import open_regular
+
+_HEAD = 4096
+"""Bytes of a file that tell its format."""
+_MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+
+
+def read_labels(paths: Sequence[Path], videos: Videos, choices: Choices | None = None) -> Annotations:
+    """What label files say of the videos, with all that has to be said, asked or refused.
+
+    Of a folder all files of a known format are read, or, where it has none, its folders are classes.
+
+    Args:
+        paths: files and folders.
+        videos: the videos at hand.
+        choices: what the user decided.
+
+    Raises:
+        DataError: a file is of no known format, or cannot be read as its own; names it.
+    """
+    choices = choices or Choices()
+    found = list[Annotations]()
+    for path in paths:
+        files = _files(path)
+        has_project = "boris" in {form for _, form in files}
+        for file, form in files:
+            try:
+                found.append(importer(form).read(file, videos, choices))
+            except DataError as problem:
+                if len(files) == 1:
+                    raise
+                needless = has_project and form == "boris_tables"
+                remarks = Remarks(file)
+                remarks.add("left_out" if needless else "unreadable", "", str(problem))
+                found.append(Annotations(format=form, classes=(), videos=(), remarks=remarks.all))
+    return checked(combined(found), videos)
+
+
+def importer(form: str) -> Importer:
+    """The member of the family that is called `form`."""
+    return cast(Importer, import_module(IMPORTERS[form]))
+
+
+def format_of(path: Path) -> str | None:
+    """The format of a file, by its name and first characters; None of none that is known."""
+    if path.is_dir():
+        return "folders"
+    head = _head(path)
+    return next((form for form in IMPORTERS if importer(form).recognises(path, head)), None)
+
+
+def _files(path: Path) -> list[tuple[Path, str]]:
+    if not path.exists():
+        raise DataError(f"there is no {path}: give a label file, or a folder of them.")
+    if not path.is_dir():
+        form = format_of(path)
+        if form is None:
+            raise DataError(
+                f"{path} is of no format that is known: there are {', '.join(IMPORTERS)}. A table of "
+                "bouts has "
+                "columns video, start, stop and label."
+            )
+        return [(path, form)]
+    inside = [
+        entry
+        for entry in sorted(path.rglob("*"))
+        if entry.is_file()
+        and entry.suffix.lower() not in ENDINGS
+        and not any(part.startswith(".") for part in entry.relative_to(path).parts)
+    ]
+    known = [(entry, form) for entry in inside if (form := format_of(entry)) is not None]
+    return known or [(path, "folders")]
+
+
+def _head(path: Path) -> str:
+    try:
+        with open(path, "rb", opener=open_regular) as file:
+            content = file.read(_HEAD)
+    except OSError as problem:
+        raise DataError(f"{path} cannot be read ({problem.strerror}): give a label file.") from None
+    return content.decode(_MARKS.get(content[:2], "utf-8-sig"), errors="replace").lstrip("\ufeff")

@@ -1,0 +1,175 @@
+"""Runs that train upper blocks from stored tokens: what they learn, are called, keep and say."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from featcache.errors import CallError
+from featcache.system.console import silent
+from readouts.features.batches import training_batches
+from readouts.results.comparability import settings_of
+from readouts.results.table import load_results
+from readouts.training.evaluate import score
+from readouts.training.loop import train, train_together
+from readouts.training.run import Run
+from readouts.training.step import TrainState, build_preparation, take_step, take_tuned_step
+from readouts.training.trainer import load_state
+from readouts.training.tuning import given_to
+from readouts.tuning.wish import Wish
+
+CPU = torch.device("cpu")
+TWO = Wish(blocks=2, backbone_lr=0.5)
+
+
+def weights(run: Run, results: Path) -> dict[str, Tensor]:
+    return load_state(run.folder(results).state)[0]
+
+
+@pytest.fixture(scope="session")
+def trained(place: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path, list[dict[str, Any]]]:
+    """One run of the two upper blocks."""
+    run, results = place.run(TWO), tmp_path_factory.mktemp("tuned") / "results"
+    return run, results, train(run, results_dir=results, device=CPU)
+
+
+def test_a_row_says_what_was_trained(trained: Any, place: Any, tmp_path: Path) -> None:
+    run, _, rows = trained
+    frozen = train(place.run(None), results_dir=tmp_path, device=CPU)
+    for row, other in zip(rows, frozen, strict=True):
+        assert (row["tuned"], row["tuned_blocks"], row["backbone_lr"]) == ("partial", 2, 0.5)
+        assert (other["tuned"], other["tuned_blocks"], other["backbone_lr"]) == ("frozen", None, None)
+        assert row["layer"] == other["layer"] == "3"
+        assert row["exactness"] == other["exactness"] == "2 frozen views"
+        assert row["parameters"] == other["parameters"]
+        assert settings_of(row) == {**settings_of(other), "tune": 2, "backbone_lr": 0.5}
+    # Before the first step upper blocks are the frozen ones, on tokens that were rounded two blocks earlier.
+    curves = [
+        json.loads(one.folder(results).curve.read_text().splitlines()[0])
+        for one, results in ((run, trained[1]), (place.run(None), tmp_path))
+    ]
+    assert curves[0]["mean_AP"] == pytest.approx(curves[1]["mean_AP"], abs=0.02)
+
+
+def test_blocks_learn_and_are_what_is_scored(trained: Any) -> None:
+    run, results, rows = trained
+    final, begun, state = weights(run, results), TrainState(run, CPU), TrainState(run, CPU)
+    first, loaded = (dict(one.learned.named_parameters()) for one in (begun, state))
+    assert {name.removeprefix("weight/") for name in final} == set(first)
+    below = {name for name in first if name.startswith("backbone.")}
+    assert {name.split(".")[3] for name in below} == {"1", "2"}
+    assert all(not torch.equal(final[f"weight/{name}"], first[name]) for name in below)
+    with torch.no_grad():
+        for name, parameter in loaded.items():
+            parameter.copy_(final[f"weight/{name}"])
+    assert begun.backbone is not None and state.backbone is not None
+    found = {
+        which: score(
+            {"it": state.readouts}, run, "val", build_preparation(run), CPU,
+            progress=silent, backbones={"it": backbone},
+        )["it"]
+        for which, backbone in (("tuned", state.backbone), ("before", begun.backbone))
+    }  # fmt: skip
+    for row in rows:
+        outputs = {which: scored.outputs[row["readout"]] for which, scored in found.items()}
+        assert found["tuned"].scores[row["readout"]]["mean_AP"] == row["val"]
+        assert not np.allclose(outputs["tuned"], outputs["before"], atol=1e-3)
+
+
+@pytest.mark.parametrize("killed_at", [0, 4, 7])
+def test_a_killed_run_ends_with_the_same_bits(trained: Any, tmp_path: Path, killed_at: int) -> None:
+    run, results, rows = trained
+
+    def kill(what: str, done: int, total: int) -> None:
+        if what == "training" and done > killed_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, results_dir=tmp_path, device=CPU, progress=kill)
+    resumed = train(run, results_dir=tmp_path, device=CPU)
+    first, second = weights(run, results), weights(run, tmp_path)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert [row["val"] for row in rows] == [row["val"] for row in resumed]
+
+
+def test_its_name_is_its_own_and_a_frozen_runs_stays(trained: Any, place: Any) -> None:
+    run = trained[0]
+    frozen = place.run(None)
+    assert "tuning" not in frozen.decisions
+    # What was decided of a frozen run before there were others.
+    assert frozen.decisions.keys() == {"task", "splits", "readouts", "recipe", "seed"}
+    others = [place.run(replace(TWO, backbone_lr=0.1)), place.run(replace(TWO, blocks=1)), frozen]
+    assert len({one.id for one in (run, *others)}) == 4
+    assert place.run(replace(TWO, micro_batch=1, checkpointing=True)).id == run.id
+
+
+def test_runs_share_reads_and_each_has_blocks_of_its_own(trained: Any, place: Any, tmp_path: Path) -> None:
+    run, results, _ = trained
+    other = place.run(replace(TWO, backbone_lr=0.1), seed=3)
+    # Beside one with a frozen backbone, whose readouts see the lower block's tokens.
+    frozen = place.run(None, layer="1")
+    assert run.pass_key == other.pass_key == frozen.pass_key
+    train_together([run, other, frozen], results_dir=tmp_path, device=CPU)
+    alone, together = weights(run, results), weights(run, tmp_path)
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5)
+    mine = weights(other, tmp_path)
+    assert not any(torch.equal(mine[n], together[n]) for n in alone if "norm1.weight" in n)
+    assert {row["tuned"] for row in load_results(tmp_path)} == {"partial", "frozen"}
+
+
+def test_some_clips_at_a_time_give_the_same_numbers(place: Any) -> None:
+    found = []
+    for wish in (TWO, replace(TWO, micro_batch=3), replace(TWO, checkpointing=True)):
+        run = place.run(wish, settings=("dropout=0.5", "clip_update=0.05"))
+        state, prepare = TrainState(run, CPU), build_preparation(run)
+        losses = [
+            take_tuned_step(state, given_to(batch), prepare, batch.targets)
+            for batch in training_batches(run.training, run.task.select, run.draws, range(5), CPU)
+        ]
+        found.append((losses, [p.detach() for p in state.learned.parameters()]))
+    (whole, after), *others = found
+    for losses, parameters in others:
+        for step, expected in zip(losses, whole, strict=True):
+            torch.testing.assert_close(step, expected, rtol=1e-5, atol=1e-6)
+        for p, expected in zip(parameters, after, strict=True):
+            torch.testing.assert_close(p, expected, rtol=1e-3, atol=2e-4)
+
+
+def test_a_tuned_step_with_rate_zero_below_is_the_frozen_step(place: Any) -> None:
+    run = place.run(replace(TWO, backbone_lr=1e-30))
+    tuned, heads = TrainState(run, CPU), TrainState(replace(run, tuning=None), CPU)
+    prepare = build_preparation(run)
+    for batch in training_batches(run.training, run.task.select, run.draws, range(4), CPU):
+        assert tuned.backbone is not None
+        tokens = tuned.backbone.tokens(given_to(batch))
+        losses = take_tuned_step(tuned, given_to(batch), prepare, batch.targets)
+        (expected,) = take_step([heads], prepare(tokens), batch.targets)
+        for kind, loss in losses.items():
+            assert float(loss) == pytest.approx(float(expected[kind]), rel=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_is_above_zero(place: Any, rate: float) -> None:
+    with pytest.raises(CallError, match=r"--backbone-lr .* must be above 0"):
+        place.run(replace(TWO, backbone_lr=rate))
+
+
+def test_the_command_line_trains_and_repeats_itself(place: Any, tmp_path: Path) -> None:
+    words = [
+        "train-readout", "--backbone", place.backbone, "--task", "flyvsfly", "--readout", "linear",
+        "--tune", "1", "--backbone-lr", "0.3", "--set", "steps=2", "--set", "batch=4",
+        "--cache-dir", place.cache, "--results-dir", tmp_path,
+    ]  # fmt: skip
+    code, said = place.scivid(*words)
+    assert code == 0, said
+    (row,) = load_results(tmp_path)
+    assert (row["tuned"], row["tuned_blocks"], row["backbone_lr"], row["layer"]) == ("partial", 1, 0.3, "3")
+    code, said = place.scivid(*row["command"].split()[1:])
+    assert code == 0 and "nothing computed" in said
