@@ -248,6 +248,100 @@ def data_demo(
         console.print(f"{name}: {what}, {made.n_bytes / 1e6:,.1f} MB below {data_dir}", markup=False)
 
 
+@data_app.command("init")
+def data_init(
+    folder: Annotated[Path, typer.Argument(help="A folder of videos, at any depth.")],
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A label file or a folder of them; else those in FOLDER, or its folders as classes."
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Look again at FOLDER/scivid.yaml after it was edited.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="Of the task; else the folder's.")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a clip.")] = 16,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="Source frames from one to the next; else about a second a clip."),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Source frames from clip to clip; else clips do not overlap.")
+    ] = None,
+    share: Annotated[
+        float | None, typer.Option(help="Of a clip that a label must cover; else its middle frame counts.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Whose labels count; else those of all.")] = None,
+    observation: Annotated[
+        list[str] | None, typer.Option(help="BORIS: which of several of one video.")
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="MARS, Bento, CalMS21: which annotator.")] = None,
+    tier: Annotated[list[str] | None, typer.Option(help="ELAN: a tier that holds labels.")] = None,
+    tier_is: Annotated[
+        str, typer.Option(help="ELAN: subject, or class: the tier's name is the label.")
+    ] = "subject",
+    unclosed: Annotated[
+        str, typer.Option(help="A state without a stop: unknown, or end with the video.")
+    ] = "unknown",
+    uncoded: Annotated[
+        str, typer.Option(help="A video without an event: unknown, or nothing happened.")
+    ] = "unknown",
+    unit: Annotated[
+        str | None, typer.Option(help="seconds, frames or milliseconds, where a file does not tell.")
+    ] = None,
+    first_frame: Annotated[
+        int | None, typer.Option(min=0, max=1, help="Its number, where a file does not tell.")
+    ] = None,
+    last_frame: Annotated[
+        str | None, typer.Option(help="in or out of its bout, where a file does not tell.")
+    ] = None,
+    video: Annotated[str | None, typer.Option(help="Of a label file that names none.")] = None,
+    leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
+) -> None:
+    """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
+    from featcache.data.labels import choices_of
+    from featcache.data.own_videos import Wishes, set_up
+    from featcache.data.own_videos import check as check_again
+
+    if check:
+        rows, lines = check_again(folder)
+        show_table(console, rows, empty="no clip list")
+        for line in lines:
+            console.print(line, markup=False)
+        return
+    choices = choices_of(
+        observations=tuple(observation or ()),
+        channel=channel,
+        tiers=tuple(tier or ()),
+        tier_is=tier_is,
+        unclosed=unclosed,
+        uncoded=uncoded,
+        unit=unit,
+        first_frame=first_frame,
+        last_included=last_frame,
+        video=video,
+    )
+    wishes = Wishes(
+        name=name,
+        n_frames=frames,
+        stride=stride,
+        every=every,
+        share=share,
+        subject=subject,
+        leave_out=leave_out,
+    )
+    with reporter(console) as progress:
+        made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
+    for line in (*made.found, *map(str, made.remarks)):
+        console.print(line, markup=False)
+    show_table(console, made.rows, empty="no classes")
+    for line in made.assumed:
+        console.print(line, markup=False)
+    again = extract_command("videomae_b", made.name, manifest=made.manifest, data_dir=folder)
+    console.print(f"written: {made.manifest}. Look at it, then: {again}", markup=False)
+
+
 @app.command()
 def extract(
     backbone: BackboneOption,

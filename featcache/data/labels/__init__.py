@@ -6,5 +6,6 @@ Offers `read_labels`, and `Videos`, what they are read for. A member of the fami
 
 from featcache.data.labels.base import Annotations as Annotations
 from featcache.data.labels.base import Choices as Choices
+from featcache.data.labels.base import choices_of as choices_of
 from featcache.data.labels.reading import read_labels as read_labels
 from featcache.data.labels.videos import Videos as Videos

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int8
 
 from featcache.data.labels.remarks import Remark
 from featcache.data.labels.videos import Video, Videos
+from featcache.errors import CallError
 
 YES, NO, UNKNOWN = 1, 0, -1
 
@@ -110,14 +111,20 @@ class VideoLabels:
         stop = self.video.n_frames if stop is None else stop
         states = np.full((len(classes), stop - first), NO, np.int8)
         row_of = {name: row for row, name in enumerate(classes)}
+
+        def fill(rows: int | slice, event: Bout | Unknown, state: int) -> None:
+            states[rows, max(0, event.first - first) : max(0, event.stop - first)] = state
+
         for span in self.unknown:
-            if subject is None or span.subject in (None, subject):
-                rows = slice(None) if span.label is None else row_of.get(span.label)
-                if rows is not None:
-                    states[rows, max(0, span.first - first) : max(0, span.stop - first)] = UNKNOWN
+            if span.label in row_of and (subject is None or span.subject in (None, subject)):
+                fill(row_of[span.label], span, UNKNOWN)
         for bout in self.bouts:
             if bout.label in row_of and subject in (None, bout.subject):
-                states[row_of[bout.label], max(0, bout.first - first) : max(0, bout.stop - first)] = YES
+                fill(row_of[bout.label], bout, YES)
+        # What nobody looked at stays so, whatever bout reaches into it.
+        for span in self.unknown:
+            if span.label is None and (subject is None or span.subject in (None, subject)):
+                fill(slice(None), span, UNKNOWN)
         return states
 
 
@@ -139,7 +146,7 @@ class Annotations:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choices:
-    """What belongs to the user to decide; each has an option of `scivid data labels`."""
+    """What belongs to the user to decide; each has an option of `scivid data init`."""
 
     observations: tuple[str, ...] = ()
     """BORIS: which to take where several code one video; several are added up."""
@@ -161,6 +168,30 @@ class Choices:
     """Whether a bout's last frame is part of it, where the file does not tell."""
     video: str | None = None
     """The video of a file that names none."""
+
+
+def choices_of(*, last_included: str | None, **words: Any) -> Choices:
+    """What the user decided, from the words of a command line.
+
+    Args:
+        last_included: `in` or `out`.
+        words: the other fields of `Choices`.
+
+    Raises:
+        CallError: a word is none of those that its field knows.
+    """
+    known = {
+        "tier_is": ("subject", "class"),
+        "unclosed": ("unknown", "end"),
+        "uncoded": ("unknown", "nothing"),
+        "unit": ("seconds", "frames", "milliseconds"),
+        "last_frame": ("in", "out"),
+    }
+    for key, value in {**words, "last_frame": last_included}.items():
+        if value is not None and value not in known.get(key, (value,)):
+            option = "--" + key.replace("_", "-")
+            raise CallError(f"{option} {value!r} is none of {', '.join(known[key])}: say one of these.")
+    return Choices(last_included=None if last_included is None else last_included == "in", **words)
 
 
 @runtime_checkable

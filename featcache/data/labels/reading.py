@@ -35,7 +35,7 @@ def read_labels(paths: Sequence[Path], videos: Videos, choices: Choices | None =
     choices = choices or Choices()
     found = list[Annotations]()
     for path in paths:
-        files = _files(path)
+        files = label_files(path)
         has_project = "boris" in {form for _, form in files}
         for file, form in files:
             try:
@@ -63,7 +63,12 @@ def format_of(path: Path) -> str | None:
     return next((form for form in IMPORTERS if importer(form).recognises(path, head)), None)
 
 
-def _files(path: Path) -> list[tuple[Path, str]]:
+def label_files(path: Path) -> list[tuple[Path, str]]:
+    """The files that are read for a path, each with its format; a folder without any is `folders` itself.
+
+    Raises:
+        DataError: there is no such path, or it is a file of no known format.
+    """
     if not path.exists():
         raise DataError(f"there is no {path}: give a label file, or a folder of them.")
     if not path.is_dir():

@@ -40,7 +40,7 @@ class VideoFileReader:
         self._dataset = dataset
         self._split = dataset.split(split)
         self._data_dir = data_dir
-        self._sources = _find_videos(self._split, data_dir)
+        self._sources = find_videos(self._split, data_dir)
         if not self._sources:
             raise DataError(_none_found(self._split, data_dir))
         self._others = _other_case(self._split, data_dir, self._sources)
@@ -51,7 +51,7 @@ class VideoFileReader:
     def status(dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
         """What there is of a split: the videos' names and sizes, and whether the clip list is in order."""
         entry = dataset.split(split)
-        sources = _find_videos(entry, data_dir)
+        sources = find_videos(entry, data_dir)
         problems, n_clips = ([] if sources else [_none_found(entry, data_dir)]), None
         notes: tuple[str, ...] = ()
         if entry.clips and sources:
@@ -232,7 +232,7 @@ def _skipped(start: ClipStart, video: _Video) -> SkippedClip:
     return SkippedClip(id=start.id, source=start.source, record=start.first_frame, reason=reason)
 
 
-def _find_videos(split: Split, data_dir: Path) -> tuple[str, ...]:
+def find_videos(split: Split, data_dir: Path) -> tuple[str, ...]:
     """Files below the data folder that match `split.files`, sorted, without hidden ones and the clip list."""
     try:
         paths = [path for path in data_dir.glob(split.files) if path.is_file() and path.name[0] != "."]
@@ -247,7 +247,7 @@ def _other_case(split: Split, data_dir: Path, sources: Sequence[str]) -> tuple[s
     if "[" in split.files:
         return ()
     letters = (f"[{c.lower()}{c.upper()}]" if c.isalpha() else c for c in split.files)
-    found = _find_videos(replace(split, files="".join(letters)), data_dir)
+    found = find_videos(replace(split, files="".join(letters)), data_dir)
     return tuple(sorted(set(found) - set(sources)))
 
 

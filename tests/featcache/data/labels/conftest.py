@@ -1,9 +1,5 @@
 """The label files of `own_data` with their videos, read as a user reads them, and frame by frame."""
 
-import json
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import groupby
@@ -15,22 +11,6 @@ import pytest
 from featcache.data.labels import Annotations, Choices, Videos, read_labels
 from featcache.data.labels.base import UNKNOWN, YES, VideoLabels
 from featcache.data.labels.videos import Video
-
-
-@pytest.fixture(scope="session")
-def own_data(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the folder, with the videos that `videos.json` lists."""
-    if not (shared / "own_data").is_dir():
-        pytest.skip(f"no own_data at {shared}")
-    folder = tmp_path_factory.mktemp("own") / "own_data"
-    shutil.copytree(shared / "own_data", folder, copy_function=shutil.copyfile)
-    subprocess.run([sys.executable, str(folder / "make_videos.py"), str(folder)], check=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def truth(own_data: Path) -> Callable[[str], Any]:
-    return lambda name: json.loads((own_data / "truth" / f"{name}.json").read_text())
 
 
 @pytest.fixture(scope="session")

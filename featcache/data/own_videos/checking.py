@@ -1,0 +1,62 @@
+"""Look again at a manifest of own videos that was edited: what its clip lists hold, and if splits leak."""
+
+from collections import Counter
+from pathlib import Path
+
+from featcache.data.own_videos.writing import MANIFEST
+from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
+from featcache.data.readers.video.reader import find_videos
+from featcache.errors import DataError, few, listed
+from featcache.manifest import OWN_VIDEOS, Dataset, load_manifest
+
+
+def check(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
+    """Rows of clips a class and split, and sentences on what should be known, of `folder/scivid.yaml`.
+
+    Raises:
+        CallError: there is no manifest, or it is wrong; names file and keys.
+        DataError: a clip list is wrong, or a video stands in two splits.
+    """
+    manifest = load_manifest(folder / MANIFEST)
+    shipped = load_manifest().datasets
+    rows, said = list[dict[str, object]](), list[str]()
+    for name, dataset in manifest.datasets.items():
+        if dataset.reader == OWN_VIDEOS and name not in shipped:
+            rows += _of_dataset(dataset, folder, said)
+    return rows, said
+
+
+def _of_dataset(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[str, object]]:
+    clips, problems = dict[str, tuple[ClipStart, ...]](), list[str]()
+    for name, split in dataset.splits.items():
+        sources = find_videos(split, folder)
+        if not sources:
+            problems.append(f"split {name}: no video matches {split.files!r} below {folder}.")
+        elif split.clips is not None:
+            try:
+                found = read_clip_list(folder / split.clips, sources, dataset.classes)
+            except DataError as problem:
+                problems.append(str(problem))
+            else:
+                clips[name] = found.clips
+                said += found.notes
+    of_split = {name: {clip.source for clip in found} for name, found in clips.items()}
+    names = list(of_split)
+    for n, one in enumerate(names):
+        for other in names[n + 1 :]:
+            if both := sorted(of_split[one] & of_split[other]):
+                problems.append(f"{few(both)} stands in {one} and {other}: keep a video in one split.")
+    if problems:
+        raise DataError(f"{folder / MANIFEST} cannot be used as it is:\n{listed(problems)}")
+    counts = {
+        name: Counter(label for clip in found for label in clip.labels) for name, found in clips.items()
+    }
+    rows = list[dict[str, object]]()
+    for number, label in enumerate(dataset.classes):
+        rows.append({"class": label} | {f"clips {name}": count[number] for name, count in counts.items()})
+        lacking = [name for name, count in counts.items() if not count[number]]
+        if lacking:
+            said.append(f"{dataset.name}: no clip of {label!r} in {', '.join(lacking)}.")
+    empty = {name: sum(not clip.labels for clip in found) for name, found in clips.items()}
+    rows.append({"class": "(none of them)"} | {f"clips {name}": n for name, n in empty.items()})
+    return rows

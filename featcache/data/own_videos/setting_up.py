@@ -1,0 +1,254 @@
+"""Look at a folder of videos and its labels, and write a manifest and clip lists that say what was found."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+
+from featcache.data.labels import Annotations, Choices, Videos, read_labels
+from featcache.data.labels.base import VideoLabels
+from featcache.data.labels.reading import label_files
+from featcache.data.labels.remarks import Remark
+from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of
+from featcache.data.own_videos.counting import class_rows, folder_lines
+from featcache.data.own_videos.splits import groups_of, split_videos
+from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
+from featcache.errors import CallError, DataError, few, listed
+from featcache.system.files import publish
+
+_LONGEST_STRIDE = 8
+_MOST_SHOWN = 60
+"""Remarks in one message."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What was found, assumed and written."""
+
+    manifest: Path
+    name: str
+    found: tuple[str, ...]
+    """Sentences on videos and label files."""
+    remarks: tuple[Remark, ...]
+    rows: tuple[dict[str, object], ...]
+    """A row a class, of bouts, seconds and clips of each split."""
+    assumed: tuple[str, ...]
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What the user says of clips and classes; None where it is to be found."""
+
+    name: str | None = None
+    n_frames: int = 16
+    stride: int | None = None
+    every: int | None = None
+    share: float | None = None
+    subject: str | None = None
+    leave_out: bool = False
+    """Go on without what is asked or refused."""
+
+
+def set_up(
+    folder: Path,
+    labels: Sequence[Path],
+    choices: Choices,
+    wishes: Wishes,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Setup:
+    """Write `scivid.yaml` and `clip_lists/` into a folder of videos.
+
+    Args:
+        folder: the videos, at any depth.
+        labels: label files and folders of them; none to look for them in `folder`.
+        choices: what the user decided of the label files.
+        wishes: what the user says of clips.
+        progress: called with videos measured and to be measured.
+
+    Raises:
+        CallError: there is a manifest already.
+        DataError: there is no video, or something is asked or refused; nothing is written.
+    """
+    manifest = folder / MANIFEST
+    if manifest.exists():
+        raise CallError(
+            f"{manifest} is there: edit it and say --check, or move it away to have it made anew."
+        )
+    if not folder.is_dir():
+        raise CallError(f"{folder} is no folder: give the one that holds the videos.")
+    videos = Videos.below(folder, progress=progress)
+    if not videos.all:
+        raise DataError(f"{folder} holds no video that can be read.{_why_none(videos)}")
+    found = _labels(folder, labels, videos, choices)
+    stopped = [remark for remark in found.remarks if remark.weight != "say"]
+    if stopped and not wishes.leave_out:
+        raise DataError(
+            f"the labels cannot be taken as they are ({len(stopped)} asked or refused); nothing is written. "
+            "Correct them, choose as they say, or go on without them by --leave-out:\n"
+            f"{listed([f'{r.weight}: {r}' for r in stopped[:_MOST_SHOWN]])}"
+        )
+    return _write(folder, videos, found, wishes)
+
+
+def _why_none(videos: Videos) -> str:
+    return (
+        f" It has {few([f'{source}: {why}' for source, why in videos.broken], 3)}." if videos.broken else ""
+    )
+
+
+def _labels(folder: Path, labels: Sequence[Path], videos: Videos, choices: Choices) -> Annotations:
+    """What the label files say; nothing where there are none."""
+    if labels or label_files(folder) != [(folder, "folders")]:
+        return read_labels(list(labels) or [folder], videos, choices)
+    try:
+        return read_labels([folder], videos, choices)
+    except DataError:  # no label file, and no folders that could be classes
+        return Annotations(format="", classes=(), videos=())
+
+
+def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> Setup:
+    of_subject = [_of(labels, wishes.subject) for labels in found.videos]
+    labelled = [labels for labels in of_subject if labels.is_labelled]
+    used = {bout.label for labels in labelled for bout in labels.bouts}
+    classes = [name for name in found.classes if name in used]
+    if wishes.subject is not None and not used:
+        names = sorted({event.subject for labels in found.videos for event in labels.events})
+        raise CallError(f"no label is of subject {wishes.subject!r}: there are {few(names, 20) or 'none'}.")
+    rule = _rule(labelled, videos, wishes)
+    split_of, how = _splits(labelled)
+    name = wishes.name or folder.resolve().name
+    counts, n_left_out = dict[str, Counter[str]](), 0
+    splits = [split for split in ("train", "val", "test") if split in split_of.values()] if classes else []
+    for split in splits:
+        members = [labels for labels in labelled if split_of[labels.video.source] == split]
+        counts[split] = Counter()
+        n_all = sum(len(rule.starts(labels.video.n_frames)) for labels in members)
+        publish_list(folder / LISTS / f"{split}.csv", _counted(members, classes, rule, counts[split]))
+        n_left_out += n_all - counts[split].pop(_ALL, 0)
+    assumed = _assumed(found, classes, rule, how, wishes, n_left_out, splits)
+    taken = [labels.video.source for labels in labelled] or [video.source for video in videos]
+    text = manifest_text(
+        name,
+        said=[f"Made by scivid data init; edit, then: scivid data init {folder} --check", *assumed],
+        files=pattern_of(taken),
+        splits=splits,
+        classes=classes,
+        background=found.background,
+        rule=rule,
+        version="1",
+    )
+    publish(folder / MANIFEST, text.encode())
+    return Setup(
+        manifest=folder / MANIFEST,
+        name=name,
+        found=(*folder_lines(videos), *_found(found)),
+        remarks=found.remarks,
+        rows=tuple(class_rows(labelled, split_of, counts, classes)) if classes else (),
+        assumed=tuple(assumed),
+        splits=tuple(splits),
+    )
+
+
+_ALL = "\0all"
+"""Under which clips are counted whatever they show."""
+
+
+def _of(labels: VideoLabels, subject: str | None) -> VideoLabels:
+    """With one subject's bouts and unknown spans alone, where one is named."""
+    if subject is None:
+        return labels
+    return replace(
+        labels,
+        bouts=tuple(bout for bout in labels.bouts if bout.subject == subject),
+        unknown=tuple(span for span in labels.unknown if span.subject in (None, subject)),
+    )
+
+
+def _counted(
+    members: Sequence[VideoLabels], classes: Sequence[str], rule: ClipRule, counts: Counter[str]
+) -> Iterator[ListedClip]:
+    for labels in members:
+        for clip in clips_of(labels, classes, rule):
+            counts[_ALL] += 1
+            counts.update(clip.labels or ("",))
+            yield clip
+
+
+def _rule(labelled: Sequence[VideoLabels], videos: Videos, wishes: Wishes) -> ClipRule:
+    """A clip of a second, or of the usual bout; one a video where labels are of whole videos."""
+    bouts = [(bout, labels.video) for labels in labelled for bout in labels.bouts]
+    whole = bool(bouts) and all((b.first, b.stop) == (0, video.n_frames) for b, video in bouts)
+    if whole and wishes.every is None:
+        return ClipRule(n_frames=wishes.n_frames, stride=wishes.stride or 1, share=wishes.share)
+    rate = median(float(video.rate) for video in videos)
+    seconds = min([1.0, median((b.stop - b.first) / float(v.rate) for b, v in bouts)] if bouts else [1.0])
+    stride = wishes.stride or min(_LONGEST_STRIDE, max(1, round(seconds * rate / wishes.n_frames)))
+    every = wishes.every or wishes.n_frames * stride
+    return ClipRule(n_frames=wishes.n_frames, stride=stride, every=every, share=wishes.share)
+
+
+def _splits(labelled: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
+    """Video -> split, and how it is known. Videos without a split, where others have one, train."""
+    given = {labels.video.source: labels.split for labels in labelled}
+    if any(given.values()):
+        without = [source for source, split in given.items() if split is None]
+        more = f"; {few(without, 3)}, which has none, trains" if without else ""
+        return {source: split or "train" for source, split in given.items()}, f"as the label files say{more}"
+    groups, how = groups_of(labelled)
+    n_groups = len(set(groups.values()))
+    if n_groups < len(("train", "val", "test")):
+        how += f": with {n_groups} there is {'nothing' if n_groups < 2 else 'no test'} to hold out"
+    return split_videos(labelled, groups), f"{how}, 70 / 15 / 15 % of the frames, never by clip"
+
+
+def _found(found: Annotations) -> list[str]:
+    if not found.format:
+        return ["no label file that is known: features can be extracted, nothing trained"]
+    labelled = [labels for labels in found.videos if labels.is_labelled]
+    files = {labels.file.name for labels in found.videos if labels.file}
+    line = (
+        f"labels: {found.format}, {few(sorted(files), 3)}; {len(labelled)} videos labelled, "
+        f"{len(found.videos) - len(labelled)} without a usable label, {len(found.missing)} named and not "
+        "at hand"
+    )
+    lines = [line]
+    for labels in found.videos:
+        if labels.rows is not None:
+            lines.append(f"{labels.video.source}: {labels.rows} rows for {labels.video.n_frames} frames")
+        if labels.rate is not None:
+            lines.append(
+                f"{labels.video.source}: {float(labels.rate):.4g} frames a second in the file, "
+                f"{float(labels.video.rate):.4g} in the video"
+            )
+    return lines
+
+
+def _assumed(
+    found: Annotations,
+    classes: Sequence[str],
+    rule: ClipRule,
+    how: str,
+    wishes: Wishes,
+    n_left_out: int,
+    splits: Sequence[str],
+) -> list[str]:
+    if not classes:
+        return ["kind: features, since nothing is labelled", f"clips: {rule}"]
+    lines = [
+        f"kind: classification of {len(classes)} classes; a clip may have several, or none of them",
+        f"clips: {rule}; {n_left_out} left out, since some of their frames are unknown",
+        f"splits: {', '.join(splits)}, {how}",
+    ]
+    if found.format == "folders":
+        lines.append(f"classes are the names of folders, {few(classes, 3)}: give --labels where they are not")
+    if wishes.subject is not None:
+        lines.append(f"labels of {wishes.subject} alone")
+    if found.background in classes:
+        lines.append(f"{found.background!r} stands for nothing, and counts in no score")
+    stopped = sum(remark.weight != "say" for remark in found.remarks)
+    if stopped:
+        lines.append(f"{stopped} things that were asked or refused are left out, as --leave-out says")
+    return lines

@@ -1,0 +1,118 @@
+"""The manifest and the clip lists of a user's own videos, as text that a person can read and edit."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from featcache.data.own_videos.clips import ClipRule, ListedClip
+from featcache.errors import DataError
+from featcache.system.files import publish
+
+MANIFEST = "scivid.yaml"
+LISTS = "clip_lists"
+"""Folder of the clip lists, below that of the videos."""
+
+
+def publish_list(path: Path, clips: Iterable[ListedClip]) -> None:
+    """Write a clip list.
+
+    Raises:
+        DataError: a class's name has a semicolon, which joins labels there.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("video", "first_frame", "labels"))
+    for clip in clips:
+        wrong = next((label for label in clip.labels if ";" in label), None)
+        if wrong is not None:
+            raise DataError(f"class {wrong!r} has a semicolon, which joins labels in a clip list: rename it.")
+        rows.writerow((clip.source, clip.first_frame, ";".join(clip.labels)))
+    publish(path, text.getvalue().encode())
+
+
+def pattern_of(sources: Sequence[str]) -> str:
+    """A glob below the data folder that matches these files, and no more than there is need for."""
+    parents = {PurePosixPath(source).parent.as_posix() for source in sources}
+    where = next(iter(parents)) if len(parents) == 1 else "**"
+    where = "" if where == "." else f"{where}/"
+    endings = sorted({PurePosixPath(source).suffix for source in sources})
+    if len({len(ending) for ending in endings}) > 1:
+        return f"{where}*.*"
+    letters = ["".join(sorted(set(place))) for place in zip(*endings, strict=True)]
+    return where + "*" + "".join(place if len(place) == 1 else f"[{place}]" for place in letters)
+
+
+def manifest_text(
+    name: str,
+    *,
+    said: Sequence[str],
+    files: str,
+    splits: Iterable[str],
+    classes: Sequence[str],
+    background: str | None,
+    rule: ClipRule,
+    version: str,
+) -> str:
+    """The manifest of one data set and one task.
+
+    Args:
+        name: of both.
+        said: what was assumed, a comment a line.
+        files: the pattern of the videos.
+        splits: those that have a clip list; none where there are no labels.
+        classes: names, in the order of the targets.
+        background: the class that stands for nothing, where there is one.
+        rule: how clips are cut.
+        version: of the data set.
+    """
+    lists = [*splits]
+    sampling = "linspace_clip" if rule.every is None else "clip"
+    clip: Mapping[str, object] = {
+        "n_frames": rule.n_frames, "stride": rule.stride, "sampling": sampling, "height": 224, "width": 224
+    }  # fmt: skip
+    entries = {split: {"files": files, "clips": f"{LISTS}/{split}.csv"} for split in lists}
+    lines = [
+        *(f"# {line}" for line in said),
+        "datasets:",
+        f"  {_text(name)}:",
+        f"    title: {_text(name)}",
+        "    source: own videos",
+        "    licence: unpublished",
+        "    citation: none yet",
+        f"    version: {_text(version)}    # raise it when a video's content changes",
+        "    reader: video_file",
+    ]
+    if classes:
+        lines.append(f"    classes: {_flow(classes)}")
+    if background in classes:
+        lines.append(f"    background: {_text(str(background))}    # counts in no score")
+    if not lists:
+        entries = {"train": {"files": files}}
+        lines += [f"    clip_every: {rule.every}"] if rule.every else []
+    lines += ["    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
+    lines += [f"      {split}: {_flow(entry)}" for split, entry in entries.items()]
+    lines += [
+        "tasks:",
+        f"  {_text(name)}:",
+        f"    title: {_text(name)}",
+        f"    kind: {'classification' if classes else 'features'}",
+        f"    splits: {_flow({split: f'{name}/{split}' for split in entries})}",
+        f"    clip: {_flow(clip)}",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _text(value: str) -> str:
+    """A YAML scalar that is read as text, whatever it looks like."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _flow(value: object) -> str:
+    """A value in YAML's flow style, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _text(value) if isinstance(value, str) else str(value)

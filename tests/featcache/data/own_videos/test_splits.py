@@ -1,0 +1,56 @@
+from fractions import Fraction
+
+from featcache.data.labels.base import Bout, VideoLabels
+from featcache.data.labels.videos import Video
+from featcache.data.own_videos.splits import groups_of, split_videos
+
+
+def video(name: str, *classes: str, group: str = "", n_frames: int = 100) -> VideoLabels:
+    bouts = tuple(Bout(label=label, first=0, stop=10) for label in classes)
+    return VideoLabels(
+        video=Video(source=name, n_frames=n_frames, rate=Fraction(25)), bouts=bouts, group=group
+    )
+
+
+def test_animals_of_a_column_are_kept_together() -> None:
+    videos = [video("a.mp4", group="m1"), video("b.mp4", group="m1"), video("c.mp4")]
+    groups, how = groups_of(videos)
+    assert groups == {"a.mp4": "m1", "b.mp4": "m1", "c.mp4": "c.mp4"}
+    assert "column" in how
+
+
+def test_names_tell_animals_where_several_videos_share_a_first_word() -> None:
+    names = [f"mouse{m}_day{d}.mp4" for m in (1, 2, 3) for d in (1, 2)]
+    groups, how = groups_of([video(name) for name in names])
+    assert set(groups.values()) == {"mouse1", "mouse2", "mouse3"}
+    assert "first word" in how
+    # Of two kinds of names, or names of one video each, nothing is known.
+    assert groups_of([video(name) for name in names[:4]])[1] == "by video"
+    assert groups_of([video(f"{n}.mp4") for n in range(9)])[1] == "by video"
+
+
+def test_each_class_is_in_each_split_where_groups_allow() -> None:
+    videos = [video(f"{n:02d}.mp4", "run", *(["sit"] if n % 3 == 0 else [])) for n in range(20)]
+    groups, _ = groups_of(videos)
+    split_of = split_videos(videos, groups)
+    for split in ("train", "val", "test"):
+        names = {label.label for v in videos if split_of[v.video.source] == split for label in v.bouts}
+        assert names == {"run", "sit"}, split
+    sizes = [list(split_of.values()).count(split) for split in ("train", "val", "test")]
+    assert sizes == [14, 3, 3]
+    assert split_videos(videos, groups) == split_of
+
+
+def test_groups_are_never_divided_and_few_ones_fill_every_split() -> None:
+    videos = [video(f"{m}_{n}.mp4", "run", group=m) for m in ("x", "y", "z") for n in range(4)]
+    groups, _ = groups_of(videos)
+    split_of = split_videos(videos, groups)
+    assert set(split_of.values()) == {"train", "val", "test"}
+    assert len({(groups[name], split) for name, split in split_of.items()}) == 3
+
+
+def test_with_two_videos_there_is_no_test_and_with_one_nothing_is_held_out() -> None:
+    two = [video("a.mp4", "run", n_frames=200), video("b.mp4", "run")]
+    assert set(split_videos(two, groups_of(two)[0]).values()) == {"train", "val"}
+    one = [video("a.mp4", "run")]
+    assert split_videos(one, groups_of(one)[0]) == {"a.mp4": "train"}
