@@ -393,7 +393,7 @@ def extract(
     from featcache.extract.workers.claims import Owner
     from featcache.extract.workers.parts import part_named
     from featcache.extract.workers.shards import extract_parts
-    from featcache.system.device import choose_attention_kernel
+    from featcache.system.device import choose_attention_kernel, gpu_of_rank
 
     part = None if shards is None else part_named(shards, os.environ)
     chosen, jobs = _jobs(
@@ -401,7 +401,7 @@ def extract(
         weights_dir, _manifest(manifest),
     )  # fmt: skip
     machine = Machine(
-        device=chosen,
+        device=chosen if part is None else gpu_of_rank(chosen, os.environ),
         batch=batch,
         attention_kernel=None if attention_kernel is None else choose_attention_kernel(attention_kernel),
         decode_threads=decode_threads,

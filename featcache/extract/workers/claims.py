@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from featcache.system.files import (
     Staged,
@@ -47,6 +47,7 @@ TRIES = 5
 MOST_BYTES = 1 << 16
 
 
+@runtime_checkable
 class Claims(Protocol):
     """What workers ask of a place where claims are.
 
@@ -158,14 +159,14 @@ class FileClaims:
         """Let go of a claim, if it is still ours."""
         with self._guard:
             self._held.discard(name)
-            if self._is_ours(self.folder / name):
-                (self.folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not touched any more, and so is found to be nobody's
+                if self._is_ours(self.folder / name):
+                    (self.folder / name).unlink(missing_ok=True)
 
     def release_all(self) -> None:
         """Let go of all that we have."""
         for name in tuple(self._held):
-            with suppress(OSError):  # what stays is found to be nobody's
-                self.release(name)
+            self.release(name)
 
     def close(self) -> None:
         """Let go of all claims, and take the folder away where nobody else has one."""
@@ -249,8 +250,12 @@ class FileClaims:
         while not self._closed.wait(HEARTBEAT):
             for name in tuple(self._held):
                 with self._guard, suppress(OSError):  # taken over; or the next beat comes through
-                    if self._is_ours(self.folder / name):
-                        os.utime(self.folder / name)
+                    if name in self._held:
+                        self._touch(name)
+
+    def _touch(self, name: str) -> None:
+        if self._is_ours(self.folder / name):
+            os.utime(self.folder / name)
 
 
 def _started(pid: int) -> str:
