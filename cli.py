@@ -55,18 +55,18 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         prepare_output()
-        with stops_raised():
-            try:
+        try:
+            with stops_raised():
                 done = super().invoke(ctx)
                 flush_output()
-            except (Exception, KeyboardInterrupt) as problem:
-                ending = ending_of(problem)
-                if ending is None or ctx.params.get("debug"):
-                    raise
-                message, code = ending
-                with suppress(OSError):
-                    typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
-                raise typer.Exit(code) from None
+        except (Exception, KeyboardInterrupt) as problem:
+            ending = ending_of(problem)
+            if ending is None or ctx.params.get("debug"):
+                raise
+            message, code = ending
+            with suppress(OSError):
+                typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
+            raise typer.Exit(code) from None
         return done
 
 
