@@ -99,8 +99,8 @@ def _at_home(name: str, value: Any) -> Any:
     if isinstance(found, BucketPath) and name not in MAY_BE_IN_A_BUCKET:
         option = f"--{name.replace('_', '-')}"
         raise CallError(
-            f"{option} {found}: feature stores may be in a bucket (--cache-dir, SCIVID_CACHE_DIR), this "
-            f"has to be a local folder. Copy it first: aws s3 sync {found} ./{found.name}"
+            f"{option} {found}: stores, data and weights may be in a bucket, this has to be local. If it is "
+            f"to be read, copy it first: aws s3 sync {found} ./{found.name}"
         )
     return found
 
@@ -128,7 +128,8 @@ BackboneOption = Annotated[
 ]
 TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
-    Path, typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket.")
+    Path,
+    typer.Option(envvar="SCIVID_DATA_DIR", help="The data, laid out as the official bucket; may be s3://..."),
 ]
 CacheDir = Annotated[
     Path,
@@ -138,7 +139,10 @@ CacheDir = Annotated[
 ]
 WeightsDir = Annotated[
     Path | None,
-    typer.Option(envvar="SCIVID_WEIGHTS_DIR", help="Weights, a folder a backbone; else the hub's cache."),
+    typer.Option(
+        envvar="SCIVID_WEIGHTS_DIR",
+        help="Weights, a folder a backbone; may be s3://... Else the hub's.",
+    ),
 ]
 ResultsDir = Annotated[Path, typer.Option(envvar="SCIVID_RESULTS_DIR", help="Where results are.")]
 ManifestFile = Annotated[
@@ -146,7 +150,7 @@ ManifestFile = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
 
-MAY_BE_IN_A_BUCKET = ("cache_dir", "store")
+MAY_BE_IN_A_BUCKET = ("cache_dir", "store", "data_dir", "weights_dir")
 """Parameters of commands, other than which take local folders only."""
 
 DATA_DIR, CACHE_DIR, RESULTS_DIR = Path("~/data/scivid"), Path("features"), Path("results")

@@ -168,6 +168,7 @@ def bucket(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path:
     for name, value in object_store.environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SCIVID_READ_CACHE", str(tmp_path / "reads"))
+    monkeypatch.setenv("SCIVID_FETCHED", str(tmp_path / "fetched"))
     return folder
 
 

@@ -3,6 +3,7 @@
 import filecmp
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,11 +33,11 @@ def scivid(*words: object, code: int = 0) -> str:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """Name of each file -> its path; logs differ by the time of the day."""
+    """Name of each file -> its path; logs differ by the time of the day, indexes by where the data are."""
     return {
         str(path.relative_to(folder)): path
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in ("runs.jsonl", ".lock")
+        if path.is_file() and path.name not in ("runs.jsonl", ".lock") and path.parent.name != "index"
     }
 
 
@@ -44,13 +45,16 @@ def files_below(folder: Path) -> dict[str, Path]:
 def test_a_cache_in_a_bucket_is_the_cache_on_a_disk(bucket: Path, tiny_data: Path, tmp_path: Path) -> None:
     there, here = f"s3://{bucket.name}/features", tmp_path / "features"
     resize = ("--backbone", "resize", "--task", "flyvsfly")
-    extract = ("extract", *resize, "--split", "train,val", "--data-dir", tiny_data, "--cache-dir")
-    assert f"{there}/flyvsfly/val/resize-" in scivid(*extract, there)
-    scivid(*extract, here)
+    extract = ("extract", *resize, "--split", "train,val", "--cache-dir")
+    shutil.copytree(tiny_data, bucket / "data")
+    data = ("--data-dir", f"s3://{bucket.name}/data")
+    assert f"{there}/flyvsfly/val/resize-" in scivid(*extract, there, *data)
+    assert "complete" in scivid("data", "status", *data)
+    scivid(*extract, here, "--data-dir", tiny_data)
     ours, theirs = files_below(bucket / "features"), files_below(here)
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if not filecmp.cmp(ours[name], theirs[name], shallow=False)] == []
-    assert "val was there: no feature was computed" in scivid(*extract, there)
+    assert "val was there: no feature was computed" in scivid(*extract, there, *data)
     assert there in scivid("list", "stores", "--cache-dir", there)
     assert scivid("validate", there).count("complete, checksums right, all finite") == 4
     scores = []
@@ -58,9 +62,10 @@ def test_a_cache_in_a_bucket_is_the_cache_on_a_disk(bucket: Path, tiny_data: Pat
         where = ("--cache-dir", cache, "--results-dir", tmp_path / f"results{len(scores)}")
         train = ("train-readout", *resize, "--readout", "linear", "--set", "steps=3", *where)
         scores.append(scivid(*train).splitlines()[-1])
-        scivid("report", *where, "--out", tmp_path / "report.html")
-        assert "resize" in (tmp_path / "report.html").read_text()
     assert scores[0] == scores[1]
+    where = ("--cache-dir", there, "--results-dir", tmp_path / "results0")
+    scivid("report", *where, "--out", tmp_path / "report.html")
+    assert "resize" in (tmp_path / "report.html").read_text()
     written = [path for path in tmp_path.rglob("*") if path.is_file()] + list(files_below(bucket).values())
     assert not [path for path in written if any(secret.encode() in path.read_bytes() for secret in SECRETS)]
 
@@ -136,8 +141,10 @@ def test_what_is_not_there_or_cannot_be_is_said_in_one_line(bucket: Path, tmp_pa
     assert "neither a folder nor a bucket" in scivid(*train, "ftp://host/x", code=2)
     said = scivid("validate", f"s3://{bucket.name}/none.zarr", code=1)
     assert f"s3://{bucket.name}/none.zarr is not there" in said
-    said = scivid("extract", *resize, "--data-dir", f"s3://{bucket.name}/none", code=2)
-    assert f"--data-dir s3://{bucket.name}/none: feature stores may be in a bucket" in said
+    said = scivid("extract", *resize, "--data-dir", f"s3://{bucket.name}/none", code=1)
+    assert f"s3://{bucket.name}/none has no files of flyvsfly/train, which are full/fly_vs_fly/" in said
+    said = scivid("report", "--results-dir", f"s3://{bucket.name}/results", code=2)
+    assert f"--results-dir s3://{bucket.name}/results: stores, data and weights may be in a bucket" in said
 
 
 def run(environment: dict[str, str], *words: object) -> "subprocess.Popen[str]":

@@ -14,6 +14,7 @@ from typing import Any
 
 from featcache.clips import ClipIndex, shared_between
 from featcache.data import readers
+from featcache.data.bucket_files import local_data
 from featcache.data.index_cache import scan_once
 from featcache.data.readers.base import Reader, Scan
 from featcache.errors import DataError
@@ -95,6 +96,8 @@ def prepare(
     # What can be refused in a second is refused before every record is read.
     for job in jobs:
         job.backbone.weights_digest()
+    # Where they are in a bucket: all of them are brought to one folder.
+    (data_dir,) = {local_data(job.dataset, job.split, data_dir) for job in jobs}
     opened = [readers.open_reader(job.dataset, job.split, data_dir) for job in jobs]
     prepared = []
     for job, reader in zip(jobs, opened, strict=True):

@@ -19,6 +19,7 @@ from torch import Tensor
 from featcache.backbones.base import Backbone, Encoder
 from featcache.clips import ClipIndex
 from featcache.data import readers
+from featcache.data.bucket_files import local_data
 from featcache.data.index_cache import scan_once
 from featcache.data.readers.base import Reader
 from featcache.data.sampling import frame_indices
@@ -75,6 +76,7 @@ def replanned(
         shuffle_frames=parts["frames"]["order"] == "shuffled",
         store_dtype=parts["tokens"]["dtype"],
     )
+    data_dir = local_data(job.dataset, job.split, data_dir)
     reader = readers.open_reader(job.dataset, job.split, data_dir)
     index = scan_once(
         reader,

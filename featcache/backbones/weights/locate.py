@@ -10,6 +10,8 @@ from huggingface_hub import constants
 from featcache.backbones.release import CONFIG_FILE, INDEX_FILE, WEIGHT_FILES, Release
 from featcache.backbones.weights.digest import refuse_unlike
 from featcache.backbones.weights.shard_index import files_of
+from featcache.buckets.fetched import fetched
+from featcache.buckets.path import BucketPath
 from featcache.errors import WeightsError
 
 _SAVED = (*WEIGHT_FILES, INDEX_FILE)
@@ -60,6 +62,8 @@ def obtain_weights(name: str, release: Release, weights_dir: Path | None) -> Pat
         WeightsError: nothing; says which files, whose, under which licence, how large, and how to get them.
             Or another file than the released one.
     """
+    if isinstance(weights_dir, BucketPath):
+        weights_dir = _brought(name, weights_dir)
     found = find_weights(name, release, weights_dir)
     if found is not None:
         own = "Weights of your own are given as my_model.py:BACKBONE, as the README shows."
@@ -74,6 +78,12 @@ def obtain_weights(name: str, release: Release, weights_dir: Path | None) -> Pat
         f"the weights of {name} are not here: {listed} ({release.size}), by {release.owner}, licence "
         f"{release.terms}.\nLooked in {folder}{setting}{cache}.\n{how_to_get(name, release, weights_dir)}"
     )
+
+
+def _brought(name: str, weights_dir: BucketPath) -> Path:
+    """The local folder with what a bucket has of a backbone; the bucket's own where that is nothing."""
+    wanted = weights_dir.bucket.all_below((weights_dir / name).key)
+    return fetched(weights_dir, wanted) if wanted else weights_dir
 
 
 def how_to_get(name: str, release: Release, weights_dir: Path | None) -> str:

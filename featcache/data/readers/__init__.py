@@ -9,9 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from featcache.buckets.path import BucketPath
+from featcache.data.bucket_files import split_objects
 from featcache.data.readers.base import Reader, ReaderType, SplitStatus
 from featcache.data.readers.base import UnreadableFileError as UnreadableFileError
-from featcache.manifest import Dataset
+from featcache.manifest import Dataset, Split
 
 READERS: dict[str, str] = {
     "sequence_example": "featcache.data.readers.sequence_example.reader:SequenceExampleReader",
@@ -37,8 +39,21 @@ def data_status(dataset: Dataset, data_dir: Path) -> dict[str, SplitStatus]:
 
 
 def split_status(dataset: Dataset, split: str, data_dir: Path) -> SplitStatus:
-    """What there is of one split, as `data_status`."""
+    """What there is of one split, as `data_status`; of one in a bucket, what is listed there."""
+    if isinstance(data_dir, BucketPath):
+        return _listed_status(dataset.split(split), data_dir)
     return _reader_type(dataset).status(dataset, split, data_dir)
+
+
+def _listed_status(split: Split, data_dir: BucketPath) -> SplitStatus:
+    found = split_objects(split, data_dir)
+    return SplitStatus(
+        files=split.files,
+        n_found=len(found),
+        n_expected=split.n_shards,
+        n_bytes=sum(one.size or 0 for one in found),
+        problems=() if found else (f"{data_dir} has no files {split.files}",),
+    )
 
 
 def _reader_type(dataset: Dataset) -> ReaderType:

@@ -10,6 +10,7 @@ from huggingface_hub import constants
 from featcache.backbones import backbone_table, load_backbone
 from featcache.backbones.release import Release
 from featcache.backbones.weights.locate import find_weights, obtain_weights
+from featcache.buckets.path import place
 from featcache.errors import WeightsError
 
 HUB = Release(
@@ -156,3 +157,18 @@ def test_table_says_what_is_here(tmp_path: Path) -> None:
     }
     assert rows["videomae_h"].weights == rows["4ds_e"].weights == "missing"
     assert rows["videomae_b"].info.grid.nbytes / 1e6 == pytest.approx(2.408448)
+
+
+def test_weights_in_a_bucket_are_brought_here(bucket: Path, tmp_path: Path) -> None:
+    there = place(f"s3://{bucket.name}/weights")
+    fill(bucket / "weights/vit", "model.npz")
+    fill(bucket / "weights/other", "model.npz")
+    assert find_weights("vit", FILE, there) == there / "vit/model.npz"
+    found = obtain_weights("vit", FILE, there)
+    assert found.read_bytes() == b"model.npz"
+    assert found.is_relative_to(tmp_path / "fetched")
+    assert [path.parent.name for path in (tmp_path / "fetched").rglob("*.npz")] == ["vit"]
+    with pytest.raises(WeightsError, match=f"(?s)weights of none are not here.*Looked in {there}/none"):
+        obtain_weights("none", FILE, there)
+    states = {row.info.name: row.weights for row in backbone_table(there)}
+    assert states["videomae_b"] == "missing"
