@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
+    from featcache.store.feature_store import FeatureStore
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
@@ -284,6 +285,10 @@ def extract(
         bool, typer.Option(help="Leave broken records out and list them in the store.")
     ] = False,
     force: Annotated[bool, typer.Option(help="Begin although the disk would not hold all of it.")] = False,
+    shards: Annotated[
+        str | None,
+        typer.Option(help="Only a part, as 3/8, beside other workers; auto: this SLURM task's or rank's."),
+    ] = None,
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     weights_dir: WeightsDir = None,
@@ -291,8 +296,12 @@ def extract(
 ) -> None:
     """Stage one: run a frozen backbone once and keep its tokens. Goes on where an earlier run stopped."""
     from featcache.extract.run import Machine, extract_all
+    from featcache.extract.workers.claims import Owner
+    from featcache.extract.workers.parts import part_named
+    from featcache.extract.workers.shards import extract_parts
     from featcache.system.device import choose_attention_kernel
 
+    part = None if shards is None else part_named(shards, os.environ)
     chosen, jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
         weights_dir, _manifest(manifest),
@@ -304,23 +313,33 @@ def extract(
         decode_threads=decode_threads,
         shard_bytes=shard_mb * 2**20,
     )
+    options: dict[str, Any] = {
+        "data_dir": data_dir,
+        "cache_dir": cache_dir,
+        "skip_bad": skip_bad,
+        "force": force,
+        "say": lambda line: console.print(line, markup=False),
+    }
     with reporter(console) as progress:
-        for store in extract_all(
-            jobs,
-            machine,
-            data_dir=data_dir,
-            cache_dir=cache_dir,
-            skip_bad=skip_bad,
-            force=force,
-            progress=progress,
-            say=lambda line: console.print(line, markup=False),
-        ):
-            of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
-            size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
-            console.print(f"{store.path}  ({size})", markup=False)
-            if skipped := [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]:
-                example = f"{skipped[0]['id']}: {skipped[0]['reason']}"
-                console.print(f"left out: {len(skipped)}, for example {example}", markup=False)
+        if part is None:
+            for store in extract_all(jobs, machine, **options, progress=progress):
+                _tell_of(store)
+            return
+        owner = Owner.this_process(os.environ)
+        for done in extract_parts(jobs, machine, part, owner, **options, progress=progress):
+            console.print(str(done), markup=False)
+            if done.store is not None:
+                _tell_of(done.store)
+
+
+def _tell_of(store: "FeatureStore") -> None:
+    """Where a store is, how large, and what it lacks."""
+    of_frames = "" if store.spec.n_frames is None else f" of {store.spec.n_frames} distinct frames"
+    size = f"{store.spec.n_clips} clips{of_frames}, {store.spec.payload_bytes / 1e6:,.1f} MB"
+    console.print(f"{store.path}  ({size})", markup=False)
+    if skipped := [*store.provenance["skipped_records"], *store.provenance["skipped_clips"]]:
+        example = f"{skipped[0]['id']}: {skipped[0]['reason']}"
+        console.print(f"left out: {len(skipped)}, for example {example}", markup=False)
 
 
 def _jobs(

@@ -28,7 +28,7 @@ from featcache.clips import Clip, ClipIndex
 from featcache.data.previews import preview_clips
 from featcache.data.readers.base import Frames
 from featcache.errors import DataError
-from featcache.extract.clip_views import ClipViews
+from featcache.extract.pixels.clip_views import ClipViews
 from featcache.extract.shared_frames import source_frames
 from featcache.resampling import constant
 from featcache.store.rows import FrameTable

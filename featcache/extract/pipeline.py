@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,10 +17,10 @@ from featcache.backbones.base import Encoder
 from featcache.data.readers.base import UnreadableFileError
 from featcache.errors import CallError, DataError
 from featcache.extract.batches import Batch, Batches, ClipBatches, FrameBatches
-from featcache.extract.clip_views import ClipViews
-from featcache.extract.device_pixels import DevicePixels
-from featcache.extract.host_pixels import HostPixels
 from featcache.extract.host_tokens import Arrays, Arriving, HostTokens
+from featcache.extract.pixels.clip_views import ClipViews
+from featcache.extract.pixels.device_pixels import DevicePixels
+from featcache.extract.pixels.host_pixels import HostPixels
 from featcache.extract.prepare import Prepared
 from featcache.extract.write_behind import WriteBehind
 from featcache.spec import Layer
@@ -39,6 +40,20 @@ def is_apart(device: torch.device) -> bool:
     before the tokens of the last are waited for.
     """
     return device.type != "cpu"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """Shards that are to be made in one go."""
+
+    shards: Iterable[int]
+    """In order, one at least; the next is asked for when its decoding begins."""
+    before: int
+    """Rows that were done before these, for those who follow the progress."""
+    n_rows: int
+    """Rows there are, these included."""
+    written: Callable[[int], None] = lambda shard: None
+    """Told of each shard when it is on disk."""
 
 
 class Pipeline:
@@ -95,6 +110,8 @@ class Pipeline:
         self.spec = writer.spec
         self.waited = {"pixels": 0.0, "disk": 0.0}
         """Seconds that this thread waited for each."""
+        self.n_passes = 0
+        """Forward passes so far."""
 
     def _batches_of(self, one: Prepared, threads: int) -> Batches[Any, Any]:
         size, skip = self.batch * one.chunks_per_pass, self._skip
@@ -111,28 +128,43 @@ class Pipeline:
         Returns:
             What bound it, in words, if there was anything to do.
         """
-        n_rows = self.spec.rows.n_rows
-        shards = {self.spec.rows_of_shard(shard): shard for shard in self.writer.todo()}
-        left = sum(map(len, shards))
-        before = n_rows - left
-        what = f"extracting {self.job.role}" + ("" if self.spec.n_frames is None else ", distinct frames")
-        progress(what, before, n_rows)
+        shards, n_rows = self.writer.todo(), self.spec.rows.n_rows
+        before = n_rows - self.n_rows_of(shards)
+        progress(self._what, before, n_rows)
         if not shards:
             return None
-        encoder, started = self.encoder(), time.monotonic()
-        with self._fitting(), WriteBehind(self.writer, quantised=self.quantised) as behind:
-            for batch, tokens in self._encoded(encoder, shards):
+        return self.make(Work(shards=shards, before=before, n_rows=n_rows), progress)
+
+    def make(self, work: Work, progress: Progress) -> str:
+        """The shards of `work`: decode ahead, encode, write behind.
+
+        Returns:
+            What bound it, in words.
+        """
+        encoder, started, done = self.encoder(), time.monotonic(), work.before
+        self.waited = dict.fromkeys(self.waited, 0.0)
+        behind = WriteBehind(self.writer, quantised=self.quantised, written=work.written)
+        with self._fitting(), behind:
+            for batch, tokens in self._encoded(encoder, map(self.spec.rows_of_shard, work.shards)):
                 behind.fill(batch, tokens)
                 if batch.slots:
-                    progress(what, before + batch.slots[-1][0] - batch.rows.start + 1, n_rows)
+                    progress(self._what, done + batch.slots[-1][0] - batch.rows.start + 1, work.n_rows)
                 if batch.is_last:
-                    before += len(batch.rows)
+                    done += len(batch.rows)
                     skipped = {row: self.skipped[row] for row in batch.rows if row in self.skipped}
                     with self._waiting("disk"):
-                        behind.write(shards[batch.rows], skipped)
+                        behind.write(batch.rows.start // self.spec.clips_per_shard, skipped)
             with self._waiting("disk"):
                 behind.finish()
-        return self._log(left, time.monotonic() - started)
+        return self._log(done - work.before, time.monotonic() - started)
+
+    def n_rows_of(self, shards: Iterable[int]) -> int:
+        """Rows of some shards."""
+        return sum(len(self.spec.rows_of_shard(shard)) for shard in shards)
+
+    @property
+    def _what(self) -> str:
+        return f"extracting {self.job.role}" + ("" if self.spec.n_frames is None else ", distinct frames")
 
     def write_previews(self) -> None:
         """Keep a few clips of the split as the backbone saw them, for stage two, which has no videos."""
@@ -177,6 +209,7 @@ class Pipeline:
             stream.wait_event(batch.made)
             # Else the side stream would fill the memory again while this one reads it.
             batch.pixels.record_stream(stream)
+        self.n_passes += 1
         with torch.inference_mode():
             features = encoder(batch.pixels)
             self._check_shapes(features)
@@ -202,11 +235,17 @@ class Pipeline:
         self._refuse_unskippable(problem)
         self.skipped[row] = str(problem)
         self.all_skipped.add(row)
-        if len(self.all_skipped) > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):
+        self.refuse_too_many(len(self.all_skipped), f"; the last: {problem}")
+
+    def refuse_too_many(self, n_skipped: int, example: str = "") -> None:
+        """Refuse a store that lacks so many rows.
+
+        Raises:
+            DataError: says how many.
+        """
+        if n_skipped > max(MOST_SKIPPED, MOST_SKIPPED_SHARE * self.spec.rows.n_rows):
             rows = f"{self.spec.rows.n_rows} {self.spec.rows.axis}s"
-            raise DataError(
-                f"{len(self.all_skipped)} of {rows} cannot be read, too many to skip; the last: {problem}"
-            )
+            raise DataError(f"{n_skipped} of {rows} cannot be read, too many to skip{example}")
 
     @contextmanager
     def _fitting(self) -> Iterator[None]:

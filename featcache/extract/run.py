@@ -26,7 +26,7 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.header import StoreHeader
 from featcache.store.spec import TARGET_SHARD_BYTES
 from featcache.store.targets import open_targets
-from featcache.store.writer import create_or_resume
+from featcache.store.writer import StoreWriter, create_or_resume
 from featcache.system.ahead import threads_by_cores
 from featcache.system.console import Progress, silent
 from featcache.system.device import AttentionKernel, attention_kernel, device_name
@@ -96,7 +96,7 @@ def extract_all(
     )
     if not force:
         refuse_full_disk(cache_dir, prepared)
-    model = _Model(machine.device)
+    model = LoadedModel(machine.device)
     for one in prepared:
         yield _extracted(one, machine, model, skip_bad, progress, say)
 
@@ -104,52 +104,96 @@ def extract_all(
 def _extracted(
     one: Prepared,
     machine: Machine,
-    model: "_Model",
+    model: "LoadedModel",
     skip_bad: bool,
     progress: Progress,
     say: Callable[[str], None],
 ) -> FeatureStore:
     if one.header is None or not one.header.complete:
         model.encoder(one.job)  # first, so that weights that cannot be loaded leave nothing behind
-    targets = None
-    if one.targets is not None:
-        targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)
-    begun = _begun(one.header, machine.device)
-    kernel = machine.attention_kernel or begun.get("attention_kernel", "torch")
-    batch = machine.batch or begun.get("clip_views") or _fitting_batch(one, model, kernel)
-    passes = {"clip_views": batch, "device": device_name(machine.device)}
-    writer = create_or_resume(
-        one.path,
-        spec=cut_for(one.spec, batch * one.chunks_per_pass),
-        parts=one.parts,
-        clips=one.index,
-        provenance=one.provenance
-        | {"batch": passes | ({} if kernel == "torch" else {"attention_kernel": kernel})},
-        attrs=one.attrs | {"targets": targets},
-        frames=one.frames,
-        found=one.header,
-    )
-    with writer:
+    passes = choose_passes(one, machine, model, _begun(one.header, machine.device))
+    with open_writer(one, passes, machine.device, progress) as writer:
         if writer.header.complete:
             say(f"{one.job.role} was there: no feature was computed{_relabelled(one, writer.header)}")
             return writer.finish()
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             _LOG.warning(note)
-        pipeline = Pipeline(
-            one,
-            lambda: _attending(model.encoder(one.job), kernel),
-            writer,
-            batch=batch,
-            device=machine.device,
-            decode_threads=machine.decode_threads or threads_by_cores(),
-            skip_bad=skip_bad,
-        )
+        pipeline = pipeline_for(one, passes, machine, model, writer, skip_bad=skip_bad)
         bound = pipeline.run(progress)
         pipeline.write_previews()
         store = writer.finish()
         if bound is not None:
             say(bound)
         return store
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Passes:
+    """What decides the last bits of a store beside the device: all of it goes through the model so."""
+
+    batch: int
+    """Clips in one forward pass."""
+    attention_kernel: AttentionKernel
+
+    def on(self, device: torch.device) -> dict[str, Any]:
+        """What a store keeps of them."""
+        kept = {"clip_views": self.batch, "device": device_name(device)}
+        return (
+            kept if self.attention_kernel == "torch" else kept | {"attention_kernel": self.attention_kernel}
+        )
+
+
+def choose_passes(one: Prepared, machine: Machine, model: "LoadedModel", begun: Mapping[str, Any]) -> Passes:
+    """Those asked for, or those that a store was `begun` with as it says, or what fits."""
+    kernel = machine.attention_kernel or begun.get("attention_kernel", "torch")
+    batch = machine.batch or begun.get("clip_views") or _fitting_batch(one, model, kernel)
+    return Passes(batch=batch, attention_kernel=kernel)
+
+
+def open_writer(
+    one: Prepared, passes: Passes, device: torch.device, progress: Progress, *, with_others: bool = False
+) -> StoreWriter:
+    """Write the targets of a split, and begin its store or go on with it, alone or `with_others`.
+
+    Raises:
+        DataError: the targets of a clip are missing or broken.
+        StoreError: as `create_or_resume`.
+    """
+    targets = None
+    if one.targets is not None:
+        targets = write_split_targets(one.targets, one.index, one.path.parent, one.job.role, progress)
+    return create_or_resume(
+        one.path,
+        spec=cut_for(one.spec, passes.batch * one.chunks_per_pass),
+        parts=one.parts,
+        clips=one.index,
+        provenance=one.provenance | {"batch": passes.on(device)},
+        attrs=one.attrs | {"targets": targets},
+        frames=one.frames,
+        found=one.header,
+        with_others=with_others,
+    )
+
+
+def pipeline_for(
+    one: Prepared,
+    passes: Passes,
+    machine: Machine,
+    model: "LoadedModel",
+    writer: StoreWriter,
+    *,
+    skip_bad: bool,
+) -> Pipeline:
+    """The loop over a store that is open; its model is loaded when there is something to do."""
+    return Pipeline(
+        one,
+        lambda: _attending(model.encoder(one.job), passes.attention_kernel),
+        writer,
+        batch=passes.batch,
+        device=machine.device,
+        decode_threads=machine.decode_threads or threads_by_cores(),
+        skip_bad=skip_bad,
+    )
 
 
 def _relabelled(one: Prepared, now: StoreHeader) -> str:
@@ -173,7 +217,7 @@ def _begun(header: StoreHeader | None, device: torch.device) -> Mapping[str, Any
     return begun if header.complete or begun.get("device") == device_name(device) else {}
 
 
-def _fitting_batch(one: Prepared, model: "_Model", kernel: AttentionKernel) -> int:
+def _fitting_batch(one: Prepared, model: "LoadedModel", kernel: AttentionKernel) -> int:
     """As many inputs as are of use and the device's memory holds, found by trial passes."""
     info, spec = one.job.backbone.info, one.job.clip_spec
     shape = info.n_frames, 3, *(one.job.resized_to or (spec.height, spec.width))
@@ -188,7 +232,7 @@ def _fitting_batch(one: Prepared, model: "_Model", kernel: AttentionKernel) -> i
     return chosen_batch(encode, model.device, most=useful_batch(inputs, prod(info.grid.shape[:-1])))
 
 
-class _Model:
+class LoadedModel:
     """The encoder of the last job, loaded when it is first needed and kept for the next of the same model."""
 
     def __init__(self, device: torch.device) -> None:
@@ -196,6 +240,11 @@ class _Model:
         self._loaded: tuple[Extraction, Encoder] | None = None
 
     def encoder(self, job: Extraction) -> Encoder:
+        """The encoder of a job.
+
+        Raises:
+            WeightsError: its weights are missing or do not fit.
+        """
         if self._loaded is not None:
             other, encoder = self._loaded
             same = (other.layers, other.dtype) == (job.layers, job.dtype)

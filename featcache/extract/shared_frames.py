@@ -18,8 +18,8 @@ from featcache.clips import Clip, ClipIndex
 from featcache.data.index_cache import FOLDER, reading_code
 from featcache.data.readers.base import SCAN_THREADS, Reader
 from featcache.data.sampling import frame_indices, repeat_frames
-from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction
+from featcache.extract.pixels.clip_views import ClipViews
 from featcache.fingerprint import FEATURE_VERSION, SHORT, fingerprint
 from featcache.store.rows import KEY_BYTES, FrameTable
 from featcache.system.console import Progress

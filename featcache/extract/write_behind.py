@@ -1,7 +1,7 @@
 """Shards of tokens: filled a batch at a time, and written by other threads while the next are filled."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +10,7 @@ from featcache.extract.batches import Batch
 from featcache.extract.host_tokens import Arrays
 from featcache.spec import Layer
 from featcache.store.dtypes import Quantised
-from featcache.store.writer import StoreWriter
+from featcache.store.writer import StoreWriter, Tokens
 
 WRITERS = 2
 """Shards written at a time. The second begins only if the first is not done when it is there: so two are in
@@ -24,9 +24,12 @@ _Room = Mapping[Layer, Arrays]
 class WriteBehind:
     """Takes the tokens of one batch after the other; a `with` statement waits for all that is written."""
 
-    def __init__(self, writer: StoreWriter, *, quantised: bool) -> None:
-        """`quantised` tokens come as levels and scales."""
+    def __init__(
+        self, writer: StoreWriter, *, quantised: bool, written: Callable[[int], None] = lambda shard: None
+    ) -> None:
+        """`quantised` tokens come as levels and scales; `written` is told of each shard that is on disk."""
         self._writer, self._spec, self._quantised = writer, writer.spec, quantised
+        self._written = written
         self._pool = ThreadPoolExecutor(WRITERS, "write")
         self._writing: deque[tuple[Future[None], _Room]] = deque()
         self._free: list[_Room] = []
@@ -75,7 +78,7 @@ class WriteBehind:
             layer: Quantised(*(a[: len(rows)] for a in arrays)) if self._quantised else arrays[0][: len(rows)]
             for layer, arrays in room.items()
         }
-        future = self._pool.submit(self._writer.write_shard, shard, tokens, skipped)
+        future = self._pool.submit(self._write, shard, tokens, skipped)
         self._writing.append((future, room))
 
     def finish(self) -> None:
@@ -86,6 +89,10 @@ class WriteBehind:
         """
         while self._writing:
             self._wait()
+
+    def _write(self, shard: int, tokens: Mapping[Layer, Tokens], skipped: Mapping[int, str]) -> None:
+        self._writer.write_shard(shard, tokens, skipped)
+        self._written(shard)
 
     def _wait(self) -> None:
         future, room = self._writing.popleft()

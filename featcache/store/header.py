@@ -14,7 +14,7 @@ from featcache.store.frame_table import table_metadata
 from featcache.store.shards import DIGEST_DIGITS
 from featcache.store.spec import ALIGNMENT, ArraySpec, FeatureSpec, TokenDtype
 from featcache.store.zarr_format import array_metadata, group_metadata, json_bytes
-from featcache.system.files import read_regular
+from featcache.system.files import publish_first, read_regular
 from featcache.system.json_files import parse_json
 from featcache.system.sealed import KEY, UNSEALED, BrokenSealError, check_seal, seal
 
@@ -223,6 +223,15 @@ def header_if_begun(path: Path, known: StoreHeader | None = None) -> StoreHeader
     if known is not None and root.read_bytes() == known.to_bytes():
         return known
     return read_header(path)
+
+
+def begin(path: Path, wanted: StoreHeader) -> StoreHeader:
+    """Write the root, so that a folder with anything in it is known as ours; the header that it has then.
+
+    Another process may be first: then the store is as it said.
+    """
+    publish_first(path / "zarr.json", wanted.to_bytes())
+    return header_if_begun(path, wanted) or wanted
 
 
 def read_root(path: Path) -> tuple[StoreHeader, Mapping[str, Any]]:

@@ -90,14 +90,14 @@ def refuse_foreign(path: Path) -> None:
             )
 
 
-def hold(path: Path) -> Lock:
-    """Make the store at `path` this process's own until the lock is released.
+def hold(path: Path, *, with_others: bool = False) -> Lock:
+    """Make the store at `path` this process's own, or shared `with_others`, until the lock is released.
 
     Raises:
-        StoreError: another process has it.
+        StoreError: another process has it, and not so.
     """
     busy = f"{path} is being written by another process: wait for it, or end it and run this command again."
-    return Lock(path / LOCK, wait=False, busy=busy)
+    return Lock(path / LOCK, wait=False, busy=busy, shared=with_others)
 
 
 def refuse_other(
@@ -127,11 +127,15 @@ def refuse_other(
 
 def unfinished(path: Path, header: StoreHeader) -> str:
     """What to say of a store that is not finished: how much of it is there, and how to go on."""
-    there = set.intersection(*(_shards_there(path / array.name) for array in header.spec.all_arrays))
     return (
-        f"{path} is unfinished: {len(there)} of {header.spec.n_shards} shards are there. "
+        f"{path} is unfinished: {n_shards_there(path, header)} of {header.spec.n_shards} shards are there. "
         "Run the same `scivid extract` again: it goes on where it stopped."
     )
+
+
+def n_shards_there(path: Path, header: StoreHeader) -> int:
+    """Shards of which every array has a file, by listing them: whether these are whole is not told."""
+    return len(set.intersection(*(_shards_there(path / array.name) for array in header.spec.all_arrays)))
 
 
 def store_name(backbone: object, fingerprint: str) -> str:
@@ -179,11 +183,14 @@ def refuse_misplaced(path: Path, header: StoreHeader) -> None:
         )
 
 
-def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeader:
+def continued(
+    path: Path, found: StoreHeader, wanted: StoreHeader, *, with_others: bool = False
+) -> StoreHeader:
     """The header to go on with, if the store found is of the same features.
 
     Its shards stay as they are laid out; what is said of them (labels, targets, attributes) becomes what is
-    wanted now. A complete store of which nothing else is said keeps its header, whatever software looks.
+    wanted now. A complete store of which nothing else is said keeps its header, whatever software looks; one
+    that is written `with_others` too, for each of them would have another.
 
     Raises:
         StoreError: it is not; says in what.
@@ -205,8 +212,10 @@ def continued(path: Path, found: StoreHeader, wanted: StoreHeader) -> StoreHeade
         clips_digest=wanted.clips_digest,
         provenance={**found.provenance, **of_the_scan},
     )
-    if found.complete and now == found:
+    if now == found and (found.complete or with_others):
         return found
+    if with_others:
+        return now
     return replace(now, provenance=_resumed(now, wanted))
 
 

@@ -6,7 +6,7 @@ shard, published before it. `complete` comes last. A finished store is a pure fu
 that was killed and resumed is the same, byte for byte (runs.jsonl, the log of the runs, excepted).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ from featcache.store.clip_table import CLIPS, PREVIEWS, clip_table_bytes, previe
 from featcache.store.dtypes import FLOAT16_MAX, Quantised, UnstorableError, as_stored
 from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import write_frame_table
-from featcache.store.header import MOST_HEADER_BYTES, StoreHeader, header_if_begun
+from featcache.store.header import MOST_HEADER_BYTES, StoreHeader, begin, header_if_begun
 from featcache.store.matching import continued, header_for, hold, refuse_foreign
 from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED, DamagedShard, examine, shard_bytes, write_chunks
@@ -37,7 +37,6 @@ from featcache.system.files import (
     failures_explained,
     make_directory,
     publish,
-    publish_first,
     read_regular,
     remove_leftovers,
 )
@@ -63,6 +62,7 @@ def create_or_resume(
     attrs: Mapping[str, Any],
     frames: FrameTable | None = None,
     found: StoreHeader | None = None,
+    with_others: bool = False,
 ) -> "StoreWriter":
     """Start a store, or go on with the one at `path`, and hold its lock.
 
@@ -79,6 +79,8 @@ def create_or_resume(
         attrs: further attributes. `targets` is the name of the targets group beside the store, or None.
         frames: which distinct frame each clip has at each step, where `spec` says that these are stored once.
         found: the header of the store that is there, where the caller has read it.
+        with_others: several processes write it, each its own shards (`StoreWriter.take`; none until then).
+            The store is as the first of them began it.
 
     Raises:
         StoreError: something else is at `path`, or another process is writing there.
@@ -87,15 +89,17 @@ def create_or_resume(
     refuse_foreign(path)
     with failures_explained(path, left=lambda: spec.payload_bytes):
         make_directory(path)
-        lock = hold(path)
+        lock = hold(path, with_others=with_others)
         try:
             # Only now, for whoever held the lock before may have written it.
             found = header_if_begun(path, found)
             if found is None:
-                found = _begun(path, wanted)
-            header = wanted if found is wanted else continued(path, found, wanted)
-            _lay_out(path, header, clips, frames)
-            return StoreWriter(path, header, clips, lock, frames)
+                found = begin(path, wanted)
+            header = wanted
+            if found is not wanted:
+                header = continued(path, found, wanted, with_others=with_others)
+            _lay_out(path, header, clips, frames, root=not with_others or header != found)
+            return StoreWriter(path, header, clips, lock, frames, all_shards=not with_others)
         except BaseException:
             lock.release()
             raise
@@ -111,6 +115,8 @@ class StoreWriter:
         clips: ClipIndex,
         lock: Lock,
         frames: FrameTable | None,
+        *,
+        all_shards: bool = True,
     ) -> None:
         self.path = path
         self.header = header
@@ -119,7 +125,11 @@ class StoreWriter:
         self._clips = clips
         self._rows = replace(header.spec.rows, table=frames)
         self._lock = lock
-        self._look()
+        self._absent_of: dict[int, tuple[int, ...]] = {}
+        """Shard that was found or written -> its rows that were skipped."""
+        self._digest_of: dict[tuple[str, int], str] = {}
+        self._sweep()
+        self.take(range(header.spec.n_shards if all_shards else 0))
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -134,12 +144,27 @@ class StoreWriter:
 
     @property
     def absent_rows(self) -> frozenset[int]:
-        """Rows that were skipped in the shards that are on disk."""
+        """Rows that were skipped in the shards that are on disk, as far as they were looked at."""
         return frozenset(row for rows in self._absent_of.values() for row in rows)
+
+    def take(self, shards: Sequence[int]) -> None:
+        """Be concerned with these shards from here on: find out on disk which of them are done."""
+        self._ours = shards
+        self._look(shards)
+        if self.catch_up():
+            self._look(shards)
 
     def todo(self) -> list[int]:
         """The shards still to be written, in order."""
-        return [shard for shard in range(self.spec.n_shards) if shard not in self._absent_of]
+        return [shard for shard in self._ours if shard not in self._absent_of]
+
+    def is_done(self, shard: int) -> bool:
+        """Whether a shard is on disk by now: another process may have written it."""
+        self._look([shard])
+        # Or have finished the store: then the reasons of skipped rows are in its header.
+        if shard not in self._absent_of and self.catch_up():
+            self._look([shard])
+        return shard in self._absent_of
 
     def write_shard(
         self,
@@ -190,16 +215,17 @@ class StoreWriter:
         line = json_sealed({"logged": when, **facts}, sort_keys=False)
         append_line(self.path / "runs.jsonl", line.decode().rstrip())
 
-    def finish(self) -> FeatureStore:
+    def finish(self, accept: Callable[[int], None] = lambda n_absent: None) -> FeatureStore:
         """Find every shard on disk, mark the store complete, let go of the lock, open the store.
+
+        `accept` is told before how many rows were skipped, and may raise.
 
         Raises:
             StoreError: shards are missing or damaged.
         """
         with failures_explained(self.path):
-            self._look()
-            if self._catch_up():
-                self._look()
+            self._sweep()
+            self.take(range(self.spec.n_shards))
             if left := self.todo():
                 there, n = self.spec.n_shards - len(left), self.spec.n_shards
                 raise StoreError(
@@ -207,6 +233,7 @@ class StoreWriter:
                     "Run the same `scivid extract` again: it writes what is left."
                 )
             if not self.header.complete:
+                accept(len(self.absent_rows))
                 self._complete()
             self._forget_reasons()
         self.close()
@@ -216,8 +243,8 @@ class StoreWriter:
         """Let go of the lock; what was written stays and can be resumed."""
         self._lock.release()
 
-    def _catch_up(self) -> bool:
-        """Take over the header on disk if it changed: where there are no locks, another process may write."""
+    def catch_up(self) -> bool:
+        """Take over the header on disk if it changed, for another process may write too; whether it did."""
         if self.header.complete:
             return False
         before, self.header = self.header, header_if_begun(self.path, self.header) or self.header
@@ -251,18 +278,20 @@ class StoreWriter:
         publish(self.path / "zarr.json", header.to_bytes())
         self.header = header
 
-    def _look(self) -> None:
-        """Find out on disk which shards are done, and clear away what is broken."""
-        reasons = self._known = self._reasons()
-        self._absent_of: dict[int, tuple[int, ...]] = {}
-        self._digest_of: dict[tuple[str, int], str] = {}
+    def _sweep(self) -> None:
         for array in self.spec.all_arrays:
             remove_leftovers(self.path / array.name)
-        for shard in range(self.spec.n_shards):
+
+    def _look(self, shards: Sequence[int]) -> None:
+        """Find out on disk which shards are done, and clear away what is broken."""
+        reasons = self._known = self._reasons()
+        for shard in shards:
             absent = self._absent_rows(shard)
             if absent is not None and reasons.keys() >= set(absent):
                 self._absent_of[shard] = absent
-        if self.header.complete and self.todo():
+            else:
+                self._absent_of.pop(shard, None)
+        if self.header.complete and any(shard not in self._absent_of for shard in shards):
             self._publish_header(replace(self.header, complete=False, shard_digests=None))
 
     def _absent_rows(self, shard: int) -> tuple[int, ...] | None:
@@ -355,25 +384,17 @@ class StoreWriter:
         )
 
 
-def _begun(path: Path, wanted: StoreHeader) -> StoreHeader:
-    """Write the root, so that a folder with anything in it is known as ours; the header that it has then.
+def _lay_out(
+    path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None, *, root: bool
+) -> None:
+    """Write everything but the shards; the `root`, if it is to be, last.
 
-    Where the file system has no locks, another process may be first: then the store is laid out as it said.
+    For its digest vouches for the clip table: a kill in between shows, and the next run mends it.
     """
-    publish_first(path / "zarr.json", wanted.to_bytes())
-    return header_if_begun(path, wanted) or wanted
-
-
-def _lay_out(path: Path, header: StoreHeader, clips: ClipIndex, frames: FrameTable | None) -> None:
-    """Write everything but the shards.
-
-    The root last, for its digest vouches for the clip table: a kill in between shows, and the next run mends
-    it.
-    """
-    root = path / "zarr.json"
     for name, metadata in header.arrays.items():
         publish(path / name / "zarr.json", json_bytes(metadata))
     write_frame_table(path, frames)
     publish(path / CLIPS, clip_table_bytes(header, clips))
-    publish(root, header.to_bytes())
+    if root:  # unless it is as it was found: another process may have marked it complete since
+        publish(path / "zarr.json", header.to_bytes())
     remove_leftovers(path)

@@ -208,7 +208,7 @@ def append_line(path: Path, line: str) -> None:
 
 def temporary_beside(path: Path) -> Path:
     """A name beside `path` that nobody else takes, and that says whose it is (`remove_leftovers`)."""
-    owner = f"{_this_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
+    owner = f"{this_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name[:LONGEST_STEM]}.{owner}{PARTIAL}")
 
 
@@ -349,13 +349,14 @@ def _content(fd: int) -> memoryview:
 def _is_left_over(temporary: Path) -> bool:
     machine, _, rest = temporary.name.removesuffix(PARTIAL).rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
-    if machine == _this_machine() and pid.isdecimal() and not _is_running(int(pid)):
+    if machine == this_machine() and pid.isdecimal() and not is_running(int(pid)):
         return True
     written = max(file.lstat().st_mtime for file in (temporary, *temporary.rglob("*")))
     return time.time() - written > ABANDONED_AFTER
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether this machine has a process of that number; one that is somebody else's counts."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -366,7 +367,7 @@ def _is_running(pid: int) -> bool:
 
 
 @cache
-def _this_machine() -> str:
+def this_machine() -> str:
     """Tells apart whatever numbers its processes anew: another host, another boot, another container."""
     facts = [socket.gethostname()]
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""One writer at a time, where the file system can tell; and a word to those who wait."""
+"""One writer at a time, or several of one mind, where the file system can tell; a word to those who wait."""
 
 import errno
 import fcntl
@@ -24,22 +24,25 @@ SECONDS_IN_SILENCE = 1.0
 
 
 class Lock:
-    """An exclusive lock held through a file: gone with its process, however that ends.
+    """A lock held through a file: gone with its process, however that ends.
+
+    It is exclusive, or `shared` among those who ask for it so: they refuse the others, and these them.
 
     Where the file system has no locks, or may only be read, and in a bucket, there is none: then two writers
     cost time and not data, as every file is published whole, with equal bytes; and a reader does not disturb
     anybody.
     """
 
-    def __init__(self, path: Path, *, wait: bool, busy: str) -> None:
+    def __init__(self, path: Path, *, wait: bool, busy: str, shared: bool = False) -> None:
         """Take the lock; when it is taken, wait for it or raise a StoreError with the text `busy`.
 
         Args:
             path: of the file.
             wait: for whoever holds it, which is said after a second.
             busy: what is held, as a sentence.
+            shared: with all who ask for it so.
         """
-        self.path = path
+        self.path, self._shared = path, shared
         self.fd = -1
         while not self._is_of_the_path():
             self.close()
@@ -51,9 +54,9 @@ class Lock:
             os.pwrite(self.fd, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Remove the file and let go of the lock."""
+        """Remove the file, unless others share the lock, and let go of it."""
         try:
-            if self.fd >= 0:
+            if self.fd >= 0 and self._is_last():
                 with suppress(OSError):  # a file that stays is harmless
                     self.path.unlink()
         finally:
@@ -86,11 +89,13 @@ class Lock:
         started = time.monotonic()
         try:
             while not self._took_it():
-                if not wait:
+                is_long = time.monotonic() - started > SECONDS_IN_SILENCE
+                # The last of those who shared it has it alone for a moment, to remove the file.
+                if not wait and (is_long or not self._shared):
                     raise StoreError(f"{busy} It is {self._holder()}.")
-                if time.monotonic() - started > SECONDS_IN_SILENCE:
+                if is_long:
                     logging.getLogger(__name__).warning(f"waiting: {busy} It is {self._holder()}.")
-                    fcntl.flock(self.fd, fcntl.LOCK_EX)
+                    fcntl.flock(self.fd, self._kind)
                     return
                 time.sleep(SECONDS_IN_SILENCE / 50)
         except OSError as problem:
@@ -100,10 +105,24 @@ class Lock:
 
     def _took_it(self) -> bool:
         try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, self._kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
+
+    def _is_last(self) -> bool:
+        """Whether nobody shares the lock any more; then it is exclusive from here on."""
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # no locks here: nobody holds one
+            return True
+        return True
+
+    @property
+    def _kind(self) -> int:
+        return fcntl.LOCK_SH if self._shared else fcntl.LOCK_EX
 
     def _holder(self) -> str:
         said = b""

@@ -25,8 +25,8 @@ from featcache.data.readers.base import Reader
 from featcache.data.sampling import frame_indices
 from featcache.data.views import clip_pixels, draw_view
 from featcache.errors import StoreError, listed
-from featcache.extract.clip_views import shuffled_order
 from featcache.extract.job import Extraction, fingerprint_parts, plan_extraction
+from featcache.extract.pixels.clip_views import shuffled_order
 from featcache.fingerprint import differences
 from featcache.manifest import Manifest
 from featcache.spec import Layer

@@ -22,8 +22,8 @@ from featcache.backbones.families.resize import ResizeTokens
 from featcache.clips import ClipIndex
 from featcache.data.readers import open_reader
 from featcache.data.readers.base import Reader
-from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.pixels.clip_views import ClipViews
 from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer

@@ -22,9 +22,9 @@ from featcache import synthetic
 from featcache.backbones.base import Backbone, Encoder
 from featcache.clips import Clip
 from featcache.data.readers import open_reader
-from featcache.extract.clip_views import ClipViews
-from featcache.extract.device_pixels import DevicePixels
 from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.pixels.clip_views import ClipViews
+from featcache.extract.pixels.device_pixels import DevicePixels
 from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer

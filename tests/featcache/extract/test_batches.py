@@ -10,8 +10,8 @@ import torch
 from featcache.clips import Clip, ClipIndex
 from featcache.errors import DataError
 from featcache.extract.batches import ClipBatches
-from featcache.extract.clip_views import ClipViews
-from featcache.extract.host_pixels import HostPixels
+from featcache.extract.pixels.clip_views import ClipViews
+from featcache.extract.pixels.host_pixels import HostPixels
 
 SHAPE = (2, 3, 4, 4)
 

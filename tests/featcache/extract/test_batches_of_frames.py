@@ -14,9 +14,9 @@ from featcache.clips import Clip, ClipIndex
 from featcache.data.readers import open_reader
 from featcache.errors import DataError
 from featcache.extract.batches import FrameBatches
-from featcache.extract.clip_views import ClipViews
-from featcache.extract.host_pixels import HostPixels
 from featcache.extract.job import plan_extraction
+from featcache.extract.pixels.clip_views import ClipViews
+from featcache.extract.pixels.host_pixels import HostPixels
 from featcache.extract.shared_frames import shared_frames
 from featcache.manifest import load_manifest
 from featcache.store.rows import FrameTable

@@ -17,8 +17,8 @@ from featcache.backbones.base import Backbone, Encoder
 from featcache.clips import Clip
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError
-from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.pixels.clip_views import ClipViews
 from featcache.extract.run import Machine
 from featcache.manifest import load_manifest
 from featcache.spec import Layer

@@ -14,8 +14,8 @@ from featcache.backbones import load_backbone
 from featcache.backbones.base import Backbone
 from featcache.data.readers import open_reader
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
-from featcache.extract.clip_views import ClipViews
 from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.pixels.clip_views import ClipViews
 from featcache.extract.shared_frames import fewest_known, shared_frames, source_frames
 from featcache.manifest import load_manifest
 from featcache.store.rows import FrameTable

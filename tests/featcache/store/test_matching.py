@@ -64,6 +64,17 @@ def test_going_on_keeps_the_first_provenance_and_says_what_differs_later() -> No
     assert continued(Path("store"), third, second) == third
 
 
+def test_a_store_that_several_write_stays_as_the_first_of_them_began_it() -> None:
+    first = header()
+    assert (
+        continued(Path("store"), first, header(provenance={"software": "other"}), with_others=True) is first
+    )
+    now = continued(
+        Path("store"), first, header(provenance={"software": "other"}, attrs={"task": "t2"}), with_others=True
+    )
+    assert (now.provenance, now.attrs) == (first.provenance, {"task": "t2"})
+
+
 def test_a_complete_store_goes_on_as_it_is() -> None:
     done = header(complete=True)
     assert continued(Path("store"), done, header(provenance={"software": "other"})) is done

@@ -79,7 +79,7 @@ def test_killed_before_every_call_and_resumed_is_the_undisturbed_store(
 ) -> None:
     tiny(example, tmp_path / "whole", **changes).write()
     whole, killed = tree(tmp_path / "whole"), 0
-    monkeypatch.setattr("featcache.system.files._is_running", lambda pid: False)  # but for us, who resume
+    monkeypatch.setattr("featcache.system.files.is_running", lambda pid: False)  # but for us, who resume
     while True:
         folder = tmp_path / str(killed)
         made = tiny(example, folder, **changes)

@@ -108,7 +108,7 @@ def test_killed_before_every_call_it_is_complete_and_the_next_run_mends_it(
     example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed, shown = 0, 0
-    monkeypatch.setattr("featcache.system.files._is_running", lambda pid: False)  # but for us, who resume
+    monkeypatch.setattr("featcache.system.files.is_running", lambda pid: False)  # but for us, who resume
     while True:
         made = example(
             n_clips=3, n_views=1, clips_per_shard=2, layers=(Layer(1),), folder=tmp_path / str(killed)

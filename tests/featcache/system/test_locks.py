@@ -117,3 +117,47 @@ def test_a_file_system_that_has_no_locks_for_readers(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     Lock(tmp_path / ".lock", wait=True, busy="").release()
+
+
+def test_those_who_share_a_lock_refuse_the_others_and_are_refused_by_them(tmp_path: Path) -> None:
+    path = tmp_path / ".lock"
+    first, second = (Lock(path, wait=False, busy="taken", shared=True) for _ in range(2))
+    for one in (first, second):
+        with pytest.raises(StoreError, match="taken"):
+            Lock(path, wait=False, busy="taken")
+        one.release()
+    alone = Lock(path, wait=False, busy="taken")
+    with pytest.raises(StoreError, match="taken"):
+        Lock(path, wait=False, busy="taken", shared=True)
+    alone.release()
+    Lock(path, wait=False, busy="taken", shared=True).release()
+    assert names(tmp_path) == []
+
+
+def test_a_shared_lock_comes_and_goes_with_many_and_none_is_refused(tmp_path: Path) -> None:
+    """The file goes with the last of them, at any moment of the next one's asking."""
+    problems: list[Exception] = []
+
+    def work() -> None:
+        try:
+            for _ in range(100):
+                Lock(tmp_path / ".lock", wait=False, busy="taken", shared=True).release()
+        except Exception as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert names(tmp_path) == []
+
+
+def test_shared_without_locks_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    Lock(tmp_path / ".lock", wait=False, busy="taken", shared=True).release()
+    assert names(tmp_path) == []

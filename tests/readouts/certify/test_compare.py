@@ -16,8 +16,8 @@ from featcache.backbones.base import Backbone
 from featcache.backbones.families.resize import ResizeTokens
 from featcache.data.views import View, ViewPlan, draw_view
 from featcache.errors import CallError, StoreError
-from featcache.extract import clip_views
 from featcache.extract.job import plan_extraction
+from featcache.extract.pixels import clip_views
 from featcache.extract.run import Machine
 from featcache.manifest import Augmentation, Manifest, load_manifest
 from featcache.spec import TokenGrid

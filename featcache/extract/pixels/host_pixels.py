@@ -11,7 +11,7 @@ from torch import Tensor
 from featcache.clips import Clip
 from featcache.data.readers.base import Frames
 from featcache.data.views import View, frame_pixels, in_three_channels
-from featcache.extract.clip_views import ClipViews
+from featcache.extract.pixels.clip_views import ClipViews
 
 
 class HostPixels:

@@ -10,12 +10,12 @@ import torch
 
 from featcache.clips import Clip
 from featcache.data.readers.base import Frames
-from featcache.extract import device_pixels
-from featcache.extract.clip_views import ClipViews, Shown
-from featcache.extract.device_pixels import DevicePixels
-from featcache.extract.host_pixels import HostPixels
 from featcache.extract.job import Extraction
-from tests.featcache.extract.test_clip_views import NumberedFrames, golden_clips, job
+from featcache.extract.pixels import device_pixels
+from featcache.extract.pixels.clip_views import ClipViews, Shown
+from featcache.extract.pixels.device_pixels import DevicePixels
+from featcache.extract.pixels.host_pixels import HostPixels
+from tests.featcache.extract.pixels.test_clip_views import NumberedFrames, golden_clips, job
 
 CPU = torch.device("cpu")
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")

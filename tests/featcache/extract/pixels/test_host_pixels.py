@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from featcache.clips import Clip
-from featcache.extract.clip_views import ClipViews
-from featcache.extract.host_pixels import HostPixels
-from tests.featcache.extract.test_clip_views import NumberedFrames, job
+from featcache.extract.pixels.clip_views import ClipViews
+from featcache.extract.pixels.host_pixels import HostPixels
+from tests.featcache.extract.pixels.test_clip_views import NumberedFrames, job
 
 
 def test_a_batch_is_filled_up_with_zeros_in_memory_that_is_used_again() -> None:

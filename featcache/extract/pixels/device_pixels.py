@@ -21,7 +21,7 @@ from torch import Tensor
 from featcache.clips import Clip
 from featcache.data.readers.base import Frames
 from featcache.data.views import View, frame_pixels, in_three_channels
-from featcache.extract.clip_views import ClipViews, Shown
+from featcache.extract.pixels.clip_views import ClipViews, Shown
 from featcache.system.device import host_buffer
 
 ALIGNMENT = 16

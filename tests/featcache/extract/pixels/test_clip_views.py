@@ -16,8 +16,8 @@ from featcache.backbones import load_backbone
 from featcache.clips import Clip
 from featcache.data.readers import open_reader
 from featcache.data.readers.base import Scan
-from featcache.extract.clip_views import ClipViews, shuffled_order
 from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.pixels.clip_views import ClipViews, shuffled_order
 from featcache.manifest import load_manifest
 from featcache.resampling import resize_area
 
