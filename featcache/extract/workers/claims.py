@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from featcache.system.files import (
     Staged,
@@ -43,6 +43,7 @@ EXPIRES = 300.0
 MOST_BYTES = 1 << 16
 
 
+@runtime_checkable
 class Claims(Protocol):
     """What workers ask of a place where claims are.
 
@@ -251,7 +252,10 @@ class FileClaims:
             for name in tuple(self._held):
                 with self._guard, suppress(OSError):  # taken over; or the next beat comes through
                     if self._is_ours(self.folder / name):
-                        os.utime(self.folder / name)
+                        self._touch(self.folder / name)
+
+    def _touch(self, path: Path) -> None:
+        os.utime(path)
 
 
 def _started(pid: int) -> str:
