@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format faults bench bench-rivals bench-memory bench-backbones gpu-check clean
+.PHONY: help install demo test lint format faults bench bench-rivals bench-memory bench-scale bench-backbones gpu-check clean
 
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -48,6 +48,9 @@ bench-rivals: install         ## what reading is compared with and a user need n
 
 bench-memory: install         ## peak memory of every task at 1, 2 and 10 times the demo's data, which is made if need be
 	$(BIN)/python tests/benchmarks/peak_memory.py
+
+bench-scale: install          ## a store of 10^8 clips by its metadata: seconds, memory, files; 10 GB of disk and 20 minutes
+	$(BIN)/python -m tests.benchmarks.scale
 
 bench-backbones: install      ## speed and memory of every backbone with random weights; without a GPU, of the B sizes
 	$(BIN)/python tests/benchmarks/backbone_speed.py

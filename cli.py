@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from featcache.manifest import Manifest
     from featcache.store.feature_store import FeatureStore
     from readouts.certify.certificate import Certificate
+    from readouts.sweeps.grid import Grid
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
 
@@ -781,8 +782,10 @@ def sweep(
     ] = 16,
     test: Annotated[bool, typer.Option(help="Score test, for what was best on val.")] = False,
     device: Device = "auto",
+    data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
     manifest: ManifestFile = None,
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
@@ -790,28 +793,20 @@ def sweep(
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
-    from readouts.sweeps.studies import published_beside, study_grids, study_of
 
     known = _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
     about: dict[str, object] = {}
     beside: list[dict[str, object]] = []
     if study is not None:
-        from featcache.backbones import BACKBONES, backbone_info, store_name
-
-        if task is None or backbone is None:
-            raise CallError(f"--study {study}: say of which --task and --backbone.")
-        asked, backbone = study_of(study), store_name(backbone)
-        by_size = sorted(BACKBONES, key=lambda one: backbone_info(one).params_m)
-        grids = study_grids(study, task=task, backbone=backbone, manifest=known, known=by_size, over=grids)
-        about = {"title": asked.title, "question": asked.question, "along": asked.along}
-        beside = published_beside(study, task=task, backbone=backbone, manifest=known)
-        name = name or f"{study}-{Path(task).stem}-{backbone}"
+        grids, about, beside, backbone = _of_study(study, task, backbone, known, grids)
+        name = name or f"{study}-{Path(str(task)).stem}-{backbone}"
     elif task or backbone:
         raise CallError("--task and --backbone go with --study; in a grid write task=... backbone=...")
     if not grids:
         raise CallError("nothing to sweep: give --grid, --file or --study.")
-    folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, manifest_file=manifest)
+    paths: dict[str, Any] = {"manifest_file": manifest, "weights_dir": weights_dir, "data_dir": data_dir}
+    folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, **paths)
     planned = plan_sweep(grids, folders, together=together, test=test)
     show_table(
         console,
@@ -845,6 +840,22 @@ def sweep(
     for line in differences(outcome.rows):
         console.print(f"note: {line}", markup=False)
     _tell(outcome, planned.n_runs)
+
+
+def _of_study(
+    study: str, task: str | None, backbone: str | None, known: "Manifest", over: "list[Grid]"
+) -> "tuple[list[Grid], dict[str, object], list[dict[str, object]], str]":
+    """Grids of a study, what it is about, what the paper has beside it, and the name of its backbone."""
+    from featcache.backbones import BACKBONES, backbone_info, store_name
+    from readouts.sweeps.studies import published_beside, study_grids, study_of
+
+    if task is None or backbone is None:
+        raise CallError(f"--study {study}: say of which --task and --backbone.")
+    asked, backbone = study_of(study), store_name(backbone)
+    by_size = sorted(BACKBONES, key=lambda one: backbone_info(one).params_m)
+    grids = study_grids(study, task=task, backbone=backbone, manifest=known, known=by_size, over=over)
+    about: dict[str, object] = {"title": asked.title, "question": asked.question, "along": asked.along}
+    return grids, about, published_beside(study, task=task, backbone=backbone, manifest=known), backbone
 
 
 def _tell(outcome: "Outcome", n_runs: int) -> None:

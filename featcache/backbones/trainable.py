@@ -88,7 +88,10 @@ class TrainableBackbone(nn.Module):
             begin, (_, norm) = self.begin or 0, model.parts()
             blocks = list(model.blocks_for(state))[begin:]
             if self.mode.checkpointing and torch.is_grad_enabled():
-                blocks = [partial(checkpoint, block, use_reentrant=False) for block in blocks]
+                blocks = [
+                    partial(checkpoint, block, use_reentrant=False, preserve_rng_state=False)
+                    for block in blocks
+                ]
             found = tokens_after(blocks, norm, state, (self.layer,), model.grid, begin=begin)
         tokens: Tensor = rearrange(found[self.layer].float(), "b t h w c -> b t (h w) c")
         if self.step_weights is not None:

@@ -20,12 +20,15 @@ from featcache.data.readers.base import FilesReader, Progress, Reader, Scan, Ski
 from featcache.errors import DataError
 from featcache.fingerprint import SHORT, fingerprint
 from featcache.manifest import Dataset
-from featcache.system.files import keep, remove_leftovers
+from featcache.system.files import keep, remove_leftovers, unless_kept
+from featcache.system.row_groups import row_groups, write_grouped
 from featcache.system.sealed import parquet_sealed, read_parquet
 from featcache.system.versions import version_of
 
 FOLDER = "index"
 """Below the cache folder; the stores are two levels further down."""
+
+WHAT = "the clip index"
 
 ABOUT = b"scivid"
 """Key of what is kept beside the table."""
@@ -60,6 +63,8 @@ def scan_once(
     # A file that was written to meanwhile may have been read before or after.
     if _made_from(dataset, split, data_dir, reader.files()) == made_from:
         _keep(path, scan, made_from)
+        if not isinstance(scan.index.clips, pa.Table):
+            return _kept(path, made_from) or scan
     return scan
 
 
@@ -92,23 +97,34 @@ def _keep(path: Path, scan: Scan, made_from: str) -> None:
     about = {
         "made_from": made_from,
         "digest": scan.index.digest,
+        "frames_digest": scan.index.frames_digest,
         "skipped": [asdict(clip) for clip in scan.skipped],
         "notes": scan.notes,
         "lenient": scan.lenient,
     }
-    table = scan.index.clips.replace_schema_metadata({ABOUT: json.dumps(about)})
-    keep(path, parquet_sealed(table), what="the clip index")
+    described = {ABOUT: json.dumps(about).encode()}
+    if isinstance(scan.index.clips, pa.Table):
+        keep(path, parquet_sealed(scan.index.clips.replace_schema_metadata(described)), what=WHAT)
+    else:
+        with unless_kept(path, what=WHAT):
+            write_grouped(path, CLIP_SCHEMA, scan.index.blocks(), described)
     remove_leftovers(path.parent)
 
 
 def _kept(path: Path, made_from: str) -> Scan | None:
     """A scan that was kept and is whole, and was made from the same; else None."""
     try:
-        table = read_parquet(path, required=True)
-        about = json.loads(table.schema.metadata[ABOUT])
+        # Of very many clips no more than the end: to compare all of them takes minutes. What is read of them
+        # later is compared then.
+        groups = row_groups(path)
+        table = read_parquet(path, required=True) if groups is None else pa.table({})
+        about = json.loads((table.schema.metadata if groups is None else groups.metadata)[ABOUT])
         if about["made_from"] != made_from:
             return None
-        index = ClipIndex(table.replace_schema_metadata(None).cast(CLIP_SCHEMA))
+        if groups is None:
+            index = ClipIndex(table.replace_schema_metadata(None).cast(CLIP_SCHEMA))
+        else:
+            index = ClipIndex(groups, (about["digest"], about["frames_digest"]))
         skipped = tuple(SkippedClip(**clip) for clip in about["skipped"])
         whole = index.digest == about["digest"]
         notes, lenient = tuple(about["notes"]), bool(about["lenient"])

@@ -12,6 +12,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from featcache.clips import ClipIndex, shared_between
 from featcache.data import readers
 from featcache.data.bucket_files import local_data
@@ -36,9 +38,9 @@ from featcache.store.rows import FrameTable
 from featcache.store.shards import DAMAGED
 from featcache.store.spec import FeatureSpec
 from featcache.store.target_writer import bytes_to_write
-from featcache.system.changes import state_of
 from featcache.system.console import Progress
 from featcache.system.files import require_room
+from featcache.system.sealed import state_of
 
 WAY_OUT = (
     "give another folder with --cache-dir, or ask for less with --layers or --split. "
@@ -180,13 +182,17 @@ def _clip_list_of(job: Extraction, data_dir: Path) -> dict[str, Any]:
 
 
 def _refuse_uncuttable(job: Extraction, index: ClipIndex) -> None:
-    lengths = index.clips.column("n_source")
-    for n_source in lengths.unique().to_pylist():
-        try:
-            job.views.views_of(n_source)
-        except DataError as problem:
-            clip = index.clip(lengths.to_pylist().index(n_source))
-            raise DataError(f"{clip.location}: {problem}") from None
+    known, start = set[int](), 0
+    for block in index.blocks("n_source"):
+        lengths = block.column(0)
+        for n_source in [n for n in lengths.unique().to_pylist() if n not in known]:
+            try:
+                job.views.views_of(n_source)
+            except DataError as problem:
+                clip = index.clip(start + lengths.to_pylist().index(n_source))
+                raise DataError(f"{clip.location}: {problem}") from None
+            known.add(n_source)
+        start += len(block)
 
 
 def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:
@@ -194,7 +200,7 @@ def _short_clips(job: Extraction, index: ClipIndex) -> list[str]:
     if job.dataset.reader != OWN_VIDEOS or (spec := job.clip_spec).sampling == "linspace_clip":
         return []
     wanted = (spec.n_frames - 1) * spec.stride + 1
-    short = [row for row, n in enumerate(index.clips.column("n_source").to_pylist()) if n < wanted]
+    short = np.flatnonzero(index.column("n_source").to_numpy() < wanted).tolist()
     if not short:
         return []
     first = index.clip(short[0])
@@ -210,7 +216,7 @@ def _warn_of_shared_clips(prepared: Sequence[Prepared]) -> None:
     """Scores on videos that were trained on say little: a slip of a user's own lists."""
     ours = [one for one in prepared if one.job.dataset.reader == OWN_VIDEOS]
     order = ("train", "val", "test")  # what is learned from, selected on, reported: each before the next
-    of_role = {one.job.role: one.index.clips for one in ours}
+    of_role = {one.job.role: one.index for one in ours}
     of_role = {role: of_role[role] for role in (*order, *of_role) if role in of_role}
     for (role, clips), (other, others) in combinations(of_role.items(), 2):
         if shared := shared_between(role, clips, other, others, of_videos=True):

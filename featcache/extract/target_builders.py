@@ -4,6 +4,7 @@ Written once a split, a few rows at a time: tracks and fields are larger than me
 belong to a view, are settled here; a window of tracks is cut by stage two, whose view v starts at frame v.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float32, Int64
 
-from featcache.clips import Clip, ClipIndex, label_matrix
+from featcache.clips import Clip, ClipIndex, label_blocks
 from featcache.data.readers.base import SCAN_THREADS, FieldReader, Reader
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
@@ -102,9 +104,24 @@ def _label_arrays(job: Extraction, n_clips: int) -> Arrays:
 def _labels(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
     del reader  # the clip index has them
     array = _label_arrays(job, len(index))["labels"]
-    labels = replace(array, blocks=[label_matrix(index, len(job.dataset.classes))])
+    labels = replace(array, blocks=_Labels(index, len(job.dataset.classes)))
     parts = {"clips": index.digest, "classes": list(job.dataset.classes)}
     return SplitTargets(arrays={"labels": labels}, parts=parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """The rows of `labels`, made as they are written; of few clips all are looked at now, for a mistake."""
+
+    index: ClipIndex
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        if isinstance(self.index.clips, pa.Table):
+            deque(self, maxlen=0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return label_blocks(self.index, self.n_classes)
 
 
 def _tracking_arrays(job: Extraction, n_clips: int) -> Arrays:

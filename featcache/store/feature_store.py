@@ -21,7 +21,7 @@ from featcache.buckets.path import as_zarr_store, place
 from featcache.errors import CallError, StoreError
 from featcache.fingerprint import SHORT
 from featcache.spec import Layer
-from featcache.store.clip_table import read_clip_table, read_previews, refuse_other_clip_table
+from featcache.store.clip_table import ClipTable, read_previews, refuse_other_clip_table
 from featcache.store.frame_table import read_frame_table
 from featcache.store.header import StoreHeader, read_header
 from featcache.store.matching import refuse_other, unfinished
@@ -55,6 +55,8 @@ class FeatureStore:
             layer: LayerReader(path, spec.arrays(layer), shards, header.digest_of) for layer in spec.layers
         }
         self._threads = Threads()
+        self.clip_table = ClipTable(path, header)
+        """The clips with the columns of `clips`, of which no more is read than is asked for."""
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}: {self.spec.n_clips} clips, {self._layer_names})"
@@ -94,14 +96,12 @@ class FeatureStore:
 
     @cached_property
     def clips(self) -> pa.Table:
-        """One row per clip: id, source, record, n_source, labels, digest, shard, position in the shard.
-
-        Without the last two where frames are stored once.
+        """All clips: id, source, record, n_source, labels, digest; and shard and position unless by frames.
 
         Raises:
             StoreError: the table is missing, damaged, or not the one that this store was written with.
         """
-        return read_clip_table(self.path, self.header)
+        return self.clip_table.whole()
 
     @cached_property
     def skipped_clips(self) -> frozenset[int]:
@@ -263,7 +263,7 @@ class FeatureStore:
 
     def describe(self, clip: int) -> str:
         """A clip as messages name it: `clip 12 (mouse/007.mp4)`."""
-        return f"clip {clip} ({self.clips['id'][clip]})"
+        return f"clip {clip} ({self.clip_table.id(clip)})"
 
     def describe_row(self, row: int) -> str:
         """A row of the arrays as messages name it: a clip, or a frame by a clip in which it occurs."""

@@ -155,7 +155,9 @@ class Rows:
         clip, _, step = frames.first_occurrence[row].tolist()
         return f"frame {row} (step {step} of {describe_clip(clip)})"
 
-    def skipped(self, reasons: Mapping[int, str], ids: pa.ChunkedArray) -> dict[str, list[dict[str, Any]]]:
+    def skipped(
+        self, reasons: Mapping[int, str], id_of: Callable[[int], str]
+    ) -> dict[str, list[dict[str, Any]]]:
         """What provenance says of rows that were not written, given their reasons and the clips' ids.
 
         Of skipped frames also the clips in which they occur.
@@ -170,7 +172,7 @@ class Rows:
                 for clip in np.flatnonzero((frames.numbers == row).any(axis=(1, 2)))
             }
         entries["skipped_clips"] = [
-            {"clip": clip, "id": ids[clip].as_py(), "reason": why} for clip, why in sorted(clips.items())
+            {"clip": clip, "id": id_of(clip), "reason": why} for clip, why in sorted(clips.items())
         ]
         return entries
 
@@ -178,11 +180,11 @@ class Rows:
         """Row -> why it was not written, read back from what `skipped` gave."""
         return {entry[self.axis]: entry["reason"] for entry in provenance.get(f"skipped_{self.axis}s", ())}
 
-    def location_columns(self, rows_per_shard: int) -> dict[str, Int32[np.ndarray, " clip"]]:
-        """Columns of the clip table that say where each clip lies, if all of it is in one shard."""
+    def location_columns(self, rows_per_shard: int, clips: range) -> dict[str, Int32[np.ndarray, " clip"]]:
+        """Columns of the clip table that say where some clips lie, if all of each is in one shard."""
         if self.n_frames is not None:
             return {}
-        shard, position = np.divmod(np.arange(self.n_clips, dtype=np.int32), rows_per_shard)
+        shard, position = np.divmod(np.arange(clips.start, clips.stop, dtype=np.int32), rows_per_shard)
         return {"shard": shard, "position": position}
 
     @property

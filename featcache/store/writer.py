@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from featcache.clips import ClipIndex
 from featcache.errors import CallError, StoreError, few
 from featcache.spec import Layer
-from featcache.store.clip_table import CLIPS, PREVIEWS, clip_table_bytes, preview_bytes
+from featcache.store.clip_table import PREVIEWS, preview_bytes, write_clip_table
 from featcache.store.dtypes import FLOAT16_MAX, Quantised, UnstorableError, as_stored
 from featcache.store.feature_store import FeatureStore
 from featcache.store.frame_table import write_frame_table
@@ -254,7 +254,7 @@ class StoreWriter:
         absent = {
             row: self._known[row] for shard in sorted(self._absent_of) for row in self._absent_of[shard]
         }
-        skipped = self._rows.skipped(absent, self._clips.clips["id"])
+        skipped = self._rows.skipped(absent, lambda clip: self._clips.clip(clip).id)
         # The reasons are in the header before their files go, and the files are gone before the mark is set.
         self._publish_header(replace(self.header, provenance={**self.header.provenance, **skipped}))
         self._forget_reasons()
@@ -375,7 +375,7 @@ class StoreWriter:
                     raise StoreError(self._overflow(row, view, layer, problem)) from None
 
     def _overflow(self, row: int, view: int, layer: Layer, problem: UnstorableError) -> str:
-        what = self._rows.describe(row, lambda clip: f"clip {clip} ({self._clips.clips['id'][clip]})")
+        what = self._rows.describe(row, lambda clip: f"clip {clip} ({self._clips.clip(clip).id})")
         return (
             f"{what}, view {view}, layer {layer.name}: the value {problem.value} "
             f"at (step, row, column, channel) {problem.index} does not fit float16, which ends at "
@@ -394,7 +394,7 @@ def _lay_out(
     for name, metadata in header.arrays.items():
         publish(path / name / "zarr.json", json_bytes(metadata))
     write_frame_table(path, frames)
-    publish(path / CLIPS, clip_table_bytes(header, clips))
+    write_clip_table(path, header, clips)
     if root:  # unless it is as it was found: another process may have marked it complete since
         publish(path / "zarr.json", header.to_bytes())
     remove_leftovers(path)

@@ -24,6 +24,7 @@ from typing import BinaryIO
 
 from featcache.buckets.copies import opened_copy, unnamed_file
 from featcache.buckets.path import BucketPath
+from featcache.buckets.ranges import opened_object
 from featcache.errors import ScividError, StoreError
 from featcache.system.refusals import nearest_folder, no_room, refusal
 
@@ -57,7 +58,7 @@ class Staged:
             self.fd = unnamed_file()
             return
         make_directory(path.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
         try:
             self.fd = os.open(self.temporary, flags, 0o666)
         except FileNotFoundError:  # another process found the folder empty, and took it away
@@ -119,6 +120,11 @@ def open_file(path: Path) -> BinaryIO:
     return opened_copy(path) if isinstance(path, BucketPath) else open(path, "rb", opener=open_regular)
 
 
+def opened_ranges(path: Path) -> BinaryIO:
+    """As `open_file`, for who reads little of it: of an object in a bucket no more is asked for."""
+    return opened_object(path) if isinstance(path, BucketPath) else open_file(path)
+
+
 def read_regular(path: Path, *, limit: int) -> bytes:
     """The bytes of a regular file of at most `limit` bytes.
 
@@ -168,8 +174,15 @@ def keep(path: Path, content: bytes, *, what: str) -> None:
         content: of it.
         what: is kept, as the subject of that line.
     """
-    try:
+    with unless_kept(path, what=what):
         publish(path, content)
+
+
+@contextmanager
+def unless_kept(path: Path, *, what: str) -> Iterator[None]:
+    """Say in one line that `what` cannot be kept, as `keep` does, where the block finds so."""
+    try:
+        yield
     except OSError as problem:
         logging.getLogger(__name__).warning(
             f"{what} cannot be kept in {path} ({problem.strerror or problem}): next time it is made again"

@@ -3,7 +3,8 @@
 A seal is a marked place in a file, `scivid-sha256:` and 64 hex digits, wherever its format has room for text:
 a key in JSON, the metadata of Parquet or safetensors, the comment of a zip. The digits are the sha256 of the
 whole file with zeros in their place. Any program reads such a file as before; ours compare first. Files of
-before there were seals have none and are read as they are.
+before there were seals have none and are read as they are. Of a file that is not ours its digest is written
+down elsewhere (`state_of`), to ask later whether it changed.
 """
 
 import json
@@ -32,6 +33,12 @@ KEY = "seal"
 
 _PARQUET_LIMIT = 2**32
 """Bytes; the largest of ours list clips, a few hundred bytes each."""
+
+
+_BLOCK_BYTES = 2**24
+
+_FOOTER_BYTES = 2**26
+"""The end of a Parquet file takes about 1 KB a group of rows and column; that of 10^8 rows 2 MB."""
 
 
 class BrokenSealError(ValueError):
@@ -79,6 +86,17 @@ def check_seal(content: bytes | mmap.mmap, *, required: bool = False) -> bool:
     if digest.hexdigest().encode() != found:
         raise BrokenSealError
     return True
+
+
+def seal_file(fd: int) -> None:
+    """Put the digest of a file of any size in its place, which is among the last `_FOOTER_BYTES` of it."""
+    size, digest = os.fstat(fd).st_size, sha256()
+    for start in range(0, size, _BLOCK_BYTES):
+        digest.update(os.pread(fd, _BLOCK_BYTES, start))
+    behind = max(0, size - _FOOTER_BYTES)
+    start, found = _seal_of(os.pread(fd, _FOOTER_BYTES, behind))
+    assert found == _ZEROS, "sealed already, or without a place for it"
+    os.pwrite(fd, digest.hexdigest().encode(), behind + start)
 
 
 def check_file(path: Path) -> bool:
@@ -171,3 +189,26 @@ def _seal_of(content: bytes | mmap.mmap) -> tuple[int, bytes]:
         return -1, b""
     start += len(_MARK)
     return start, bytes(content[start : start + len(_ZEROS)])
+
+
+def state_of(path: Path) -> dict[str, Any]:
+    """What is written down of a small file, to ask `changed_since` later.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    about = path.stat()
+    digest = sha256(path.read_bytes()).hexdigest()
+    return {"path": str(path), "bytes": about.st_size, "mtime_ns": about.st_mtime_ns, "sha256": digest}
+
+
+def changed_since(state: Mapping[str, Any]) -> Path | None:
+    """The file, where another content lies there now; None where it is the same, or out of reach."""
+    path = Path(str(state["path"]))
+    try:
+        about = path.stat()
+        if not path.is_file() or (about.st_size, about.st_mtime_ns) == (state["bytes"], state["mtime_ns"]):
+            return None
+        return path if sha256(path.read_bytes()).hexdigest() != state["sha256"] else None
+    except OSError:
+        return None

@@ -12,7 +12,7 @@ from featcache.clips import shared_between
 from featcache.errors import StoreError
 from featcache.manifest import OWN_VIDEOS, Manifest
 from featcache.store.feature_store import FeatureStore
-from featcache.system.changes import changed_since
+from featcache.system.sealed import changed_since
 from readouts.features.splits import view_option
 
 
@@ -53,7 +53,7 @@ class Remarked:
 def shared(stores: Mapping[str, FeatureStore]) -> list[str]:
     """Videos, or clips, that stand in two splits of a run; none where all are apart."""
     found = [
-        shared_between(role, one.clips, other, another.clips, of_videos=_is_of_videos(one))
+        shared_between(role, one.clip_table, other, another.clip_table, of_videos=_is_of_videos(one))
         for (role, one), (other, another) in combinations(stores.items(), 2)
         if _is_of_videos(one) == _is_of_videos(another)
     ]

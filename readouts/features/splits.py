@@ -99,9 +99,14 @@ class FeatureSplit:
         if starts is None:
             return self.n_views
         # Few lengths come up, each in many clips.
-        lengths, which = np.unique(self.store.clips.column("n_source"), return_inverse=True)
-        of_length = [min(self.n_views, len(Starts(**starts).choices(int(n)))) for n in lengths]
-        counts = np.array(of_length, np.int16)[which][self.usable]
+        of_clip = []
+        for block in self.store.clip_table.blocks("n_source"):
+            lengths, which = np.unique(block.column(0), return_inverse=True)
+            of_length = [min(self.n_views, len(Starts(**starts).choices(int(n)))) for n in lengths]
+            of_clip.append(np.array(of_length, np.int16)[which])
+        counts = np.concatenate(of_clip)
+        if self.n_usable < len(counts):
+            counts = counts[self.usable]
         if (counts == counts[0]).all():
             return int(counts[0])
         return counts if len(counts) > MOST_LISTED else tuple(counts.tolist())

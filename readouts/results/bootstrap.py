@@ -99,7 +99,7 @@ def _video_files(targets: Targets) -> Int64[np.ndarray, " n"] | None:
         if from_videos and named is not None and named.fingerprint == targets.fingerprint:
             # A list that cannot be read in one store may be whole in another.
             try:
-                sources = store.clips.column("source")
+                sources = store.clip_table.column("source")
             except StoreError as problem:
                 damaged.append(DamagedFileError(str(problem)))
             else:

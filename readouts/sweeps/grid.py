@@ -16,9 +16,11 @@ import yaml
 from featcache.errors import CallError, did_you_mean
 from featcache.system.files import read_regular
 from readouts.tasks.base import Task
+from readouts.training.probes import PROBES
 from readouts.training.settings import READOUTS, parse_number, readouts_of, recipe_names, settings_for
+from readouts.tuning.wish import Wish, parse_wish
 
-AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed")
+AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed", "tune", "backbone_lr")
 """Names that are not settings of a recipe or a head."""
 
 EVERY_LAYER = "all"
@@ -26,6 +28,9 @@ EVERY_LAYER = "all"
 
 MOST_BYTES = 2**20
 """Of a file of grids."""
+
+FROZEN = "frozen"
+"""The value of `tune` that trains nothing of the backbone."""
 
 Grid = Mapping[str, tuple[str, ...]]
 """Name -> values, as they were written."""
@@ -43,6 +48,9 @@ class Cell:
     """None where the store holds one; `all` until the store is known."""
     fingerprint: str | None = None
     seed: int = 0
+    tune: str | None = None
+    """As `--tune`; None of a frozen backbone."""
+    backbone_lr: float | None = None
     settings: tuple[str, ...] = ()
     """Such as `lr=1e-4`: those that the readout has."""
 
@@ -50,7 +58,15 @@ class Cell:
     def label(self) -> str:
         """The name that messages have for it."""
         layer = [] if self.layer is None else [f"layer {self.layer}"]
-        return " ".join([self.task, self.backbone, self.readout, *layer, *self.settings, f"seed {self.seed}"])
+        tuned = [] if self.tune is None else [f"tune={self.tune}"]
+        tuned += [] if self.backbone_lr is None else [f"backbone_lr={self.backbone_lr:g}"]
+        words = [self.task, self.backbone, self.readout, *layer, *tuned, *self.settings, f"seed {self.seed}"]
+        return " ".join(words)
+
+    @property
+    def wish(self) -> Wish | None:
+        """What is trained of the backbone; None where it is frozen."""
+        return parse_wish(self.tune, backbone_lr=self.backbone_lr)
 
     def setting(self, name: str) -> str | None:
         """The value of a setting, None where the grid leaves it alone."""
@@ -154,10 +170,29 @@ def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Ite
                 grid.get("seed", ("0",)),
                 *settings,
             ):
-                yield Cell(
-                    task=task, backbone=str(backbone), readout=readout, layer=layer, fingerprint=fingerprint,
-                    seed=parse_number(f"seed={seed}", str(seed), 0), settings=tuple(map(str, chosen)),
-                )  # fmt: skip
+                for tune, rate in _tuned(grid, readout, notes):
+                    yield Cell(
+                        task=task, backbone=str(backbone), readout=readout, layer=layer,
+                        fingerprint=fingerprint, seed=parse_number(f"seed={seed}", str(seed), 0),
+                        tune=tune, backbone_lr=rate, settings=tuple(map(str, chosen)),
+                    )  # fmt: skip
+
+
+def _tuned(grid: Grid, readout: str, notes: dict[str, None]) -> list[tuple[str | None, float | None]]:
+    """What is tuned of a backbone and its rate; of a frozen one, or under a probe, no rate at all."""
+    rates = [parse_number(f"backbone_lr={text}", text, 0.0) for text in grid.get("backbone_lr", ())]
+    asked = [None if text == FROZEN else text for text in grid.get("tune", (FROZEN,))]
+    if readout in PROBES and any(asked):
+        notes[f"{readout} is fitted to a frozen backbone alone: left out where one is tuned"] = None
+        asked = [None] * (None in asked)
+    if rates and not any(asked) and readout not in PROBES:
+        raise CallError("backbone_lr in a grid goes with tune: add tune=1,2 or tune=all.")
+    found: list[tuple[str | None, float | None]] = []
+    for text in asked:
+        # A value that cannot be is refused here, not store by store.
+        parse_wish(text)
+        found += [(text, rate) for rate in (rates or [None])] if text else [(None, None)]
+    return found
 
 
 def _readouts(grid: Grid, task: str, tasks: Mapping[str, Task], notes: dict[str, None]) -> list[str]:

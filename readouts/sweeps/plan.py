@@ -9,15 +9,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from featcache.errors import CallError, StoreError
+from featcache.errors import CallError, StoreError, WeightsError
 from featcache.manifest import Manifest
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, find_stores
-from featcache.system.console import command_line, extract_command
+from featcache.system.console import command_line, extract_command, silent
 from readouts.features import origins
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.results.comparability import Row
+from readouts.results.comparability import Row, tuning_of
 from readouts.results.configurations import grouped
 from readouts.results.table import readable_results
 from readouts.sweeps.grid import EVERY_LAYER, Cell, Grid, expand, tasks_of
@@ -25,6 +25,7 @@ from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.training.run import Run
 from readouts.training.settings import configure, parse_number, roles_of
+from readouts.tuning.opening import Asked, open_tuned_splits, tuning_on
 
 TOGETHER = 16
 """Runs in one pass unless told otherwise: heads, gradients and moments of all of them are in memory."""
@@ -42,6 +43,10 @@ class Folders:
     manifest: Manifest
     manifest_file: Path | None = None
     """As it was given, for the commands that repeat a run."""
+    weights_dir: Path | None = None
+    """Of backbones that are tuned."""
+    data_dir: Path = Path()
+    """Of the pixels of those that are tuned whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +144,10 @@ def plan_sweep(
     asked = expand(grids, tasks)
     trials: dict[str, Trial] = {}
     missing, notes, n_alike = [], list(asked.notes), 0
-    for cells in grouped(asked.cells, lambda cell: (cell.task, cell.backbone, cell.fingerprint)).values():
+    by_store = grouped(
+        asked.cells, lambda cell: (cell.task, cell.backbone, cell.fingerprint, cell.tune is not None)
+    )
+    for cells in by_store.values():
         found, problems, remarks = _of_one_store(cells, tasks[cells[0].task], folders)
         n_before = len(trials)
         for trial in found:
@@ -167,16 +175,20 @@ def trial_of(cell: Cell, task: Task, splits: Mapping[str, FeatureSplit], folders
     Raises:
         CallError: a setting has a value that cannot be.
     """
-    train = splits["train"]
+    train, wish, asked = splits["train"], cell.wish, _asked(cell, task, folders)
+    tuning = None if wish is None else tuning_on(splits, asked, folders.manifest, wish, silent)
     options: dict[str, Any] = {
-        "backbone": cell.backbone, "task": cell.task, "layer": train.layer.name,
+        "backbone": cell.backbone, "task": cell.task, "layer": (tuning or train).layer.name,
         "fingerprint": train.store.fingerprint[:12], "seed": cell.seed, "readout": cell.readout,
+        **({} if wish is None else asked.options_with(wish)),
     }  # fmt: skip
     where = {
         "test": "test" in splits, "cache_dir": folders.cache_dir, "results_dir": folders.results_dir,
         "manifest": folders.manifest_file,
     }  # fmt: skip
-    run = configure(task, splits, readouts=[cell.readout], settings=cell.settings, seed=cell.seed)
+    run = configure(
+        task, splits, readouts=[cell.readout], settings=cell.settings, seed=cell.seed, tuning=tuning
+    )
     if run.is_trained:
         command = command_line("train-readout", **options, set=list(cell.settings), **where)
     else:
@@ -190,7 +202,10 @@ def open_splits(cell: Cell, task: Task, folders: Folders, *, test: bool = False)
 
     Raises:
         StoreError, CallError: as `open_task_splits`.
+        WeightsError: a backbone is to be tuned and its weights are missing, or not the store's.
     """
+    if (wish := cell.wish) is not None:
+        return open_tuned_splits(_asked(cell, task, folders, test=test), task, wish)
     return open_task_splits(
         folders.cache_dir,
         task.name,
@@ -202,10 +217,40 @@ def open_splits(cell: Cell, task: Task, folders: Folders, *, test: bool = False)
     )
 
 
+def _asked(cell: Cell, task: Task, folders: Folders, *, test: bool = False) -> Asked:
+    """The stores that a cell names which tunes its backbone."""
+    where = {"cache_dir": folders.cache_dir, "manifest": folders.manifest_file}
+    return Asked(
+        backbone=cell.backbone, layer=cell.layer, fingerprint=cell.fingerprint,
+        roles=roles_of(task, folders.manifest, test=test), cache_dir=folders.cache_dir,
+        weights_dir=folders.weights_dir, data_dir=folders.data_dir,
+        extract=extract_command(cell.backbone, task.name, **where),
+    )  # fmt: skip
+
+
+def _of_tuned(
+    cells: Sequence[Cell], task: Task, folders: Folders
+) -> tuple[list[Trial], list[MissingStore], list[str]]:
+    """As `_of_one_store`, of cells that tune their backbone: each depth begins at a layer of its own."""
+    trials, problems = list[Trial](), list[MissingStore]()
+    for alike in grouped(cells, lambda cell: (cell.layer, cell.tune)).values():
+        if alike[0].layer == EVERY_LAYER:
+            raise CallError("layer=all: name the layers that readouts see where a backbone is tuned.")
+        try:
+            splits = open_splits(alike[0], task, folders)
+        except (StoreError, WeightsError) as problem:
+            problems.append(MissingStore(cells=tuple(alike), problem=str(problem), command=""))
+        else:
+            trials += [trial_of(cell, task, splits, folders) for cell in alike]
+    return trials, problems, []
+
+
 def _of_one_store(
     cells: Sequence[Cell], task: Task, folders: Folders
 ) -> tuple[list[Trial], list[MissingStore], list[str]]:
     """Runs, runs without a store, and remarks of the cells that name one backbone for one task."""
+    if cells[0].tune is not None:
+        return _of_tuned(cells, task, folders)
     needs = _Needs.of(cells)
     command, remarks = _extract_command(cells[0], needs, task, folders), []
     found = find_stores(folders.cache_dir, task.name, "train", cells[0].backbone)
@@ -322,14 +367,19 @@ def _passes(trials: Sequence[Trial], together: int) -> tuple[tuple[Trial, ...], 
 def _estimate(passes: Sequence[Sequence[Trial]], rows: Sequence[Row]) -> tuple[float, int]:
     """Seconds of the passes whose every run has its like in the table, and the number of the others."""
     timed = [row for row in rows if row["seconds"] is not None]
-    alike = grouped(timed, lambda row: (row["task"], row["backbone"], row["readout"]))
+    alike = grouped(
+        timed,
+        lambda row: (row["task"], row["backbone"], row["readout"], str(tuning_of(row).get("tune"))),
+    )
     per_step = {
         key: median(row["seconds"] / max(1, row["steps"]) / (row["together"] or 1) for row in rows)
         for key, rows in alike.items()
     }
     seconds, n_unknown = 0.0, 0
     for one in passes:
-        known = [per_step.get((t.run.task.name, t.cell.backbone, t.cell.readout)) for t in one]
+        known = [
+            per_step.get((t.run.task.name, t.cell.backbone, t.cell.readout, str(t.cell.tune))) for t in one
+        ]
         if None in known:
             n_unknown += 1
         else:

@@ -131,7 +131,7 @@ def _read_clip_lists(run: Run) -> None:
         StoreError: a list cannot be read.
     """
     for split in run.splits.values():
-        _ = split.store.clips
+        split.store.clip_table.check_end()
 
 
 def _recorded(results_dir: Path, run: Run) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 
 from featcache.system.device import device_name
@@ -74,7 +73,7 @@ def record(
     folder = run.folder(results_dir)
     for role, scored in found.items():
         kept = scored.clips[: run.task.predictions_kept]
-        ids = run.splits[role].store.clips.column("id").take(pa.array(kept))
+        ids = run.splits[role].store.clip_table.take(kept, "id").column(0)
         write_predictions(folder, role, kept, ids, scored.outputs)
         write_per_clip(folder, role, scored.clips, scored.per_clip)
     rows = [

@@ -3,7 +3,8 @@
 Initial weights and dropout are pure functions of the run's seed and the step, and dropout is drawn anew for
 each head. No kernel adds in an order of its own (`readouts.training.arithmetic`): on one machine, CPU or GPU,
 a repeated step has the same bits, so being killed and resumed changes none of a run. Sharing a pass with
-others changes no more than rounding.
+others changes no more than rounding. A tuned backbone repeats as its attention does: on a GPU the fused one's
+backward pass adds by atomics.
 
 One step goes through the tokens once for all heads, forward and backward (`readouts.tokens.pooling`). Between
 the two each head reads what it pooled, is judged and sends its gradient back: small work of many calls.

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from featcache.manifest import Manifest
-from featcache.spec import SHUFFLED
+from featcache.spec import SHUFFLED, Layer
 from featcache.system.console import Progress
 from readouts.features.batches import Feed
 from readouts.features.find import open_task_splits
@@ -60,14 +61,39 @@ def open_run_splits(
             roles=asked.roles, extract=asked.extract,
         )  # fmt: skip
         return splits, None
-    model = backbones.load(asked.backbone.removesuffix(SHUFFLED), asked.weights_dir)
-    layer = backbones.layer_seen(model, asked.layer)
+    splits = open_tuned_splits(asked, task, wish)
+    return splits, tuning_on(splits, asked, manifest, wish, progress)
+
+
+def open_tuned_splits(asked: Asked, task: Task, wish: Wish) -> dict[str, FeatureSplit]:
+    """Role -> the store that a run which tunes a backbone reads.
+
+    Raises:
+        CallError, StoreError, WeightsError: as `open_run_splits`.
+    """
+    model, layer = _model(asked)
     place = backbones.Place(
         cache_dir=asked.cache_dir, task=task.name, store_name=asked.store_name,
         fingerprint=asked.fingerprint, extract=asked.extract,
     )  # fmt: skip
-    splits = backbones.open_tuned_splits(model, wish, layer, place, asked.roles)
+    return backbones.open_tuned_splits(model, wish, layer, place, asked.roles)
+
+
+def tuning_on(
+    splits: Mapping[str, FeatureSplit], asked: Asked, manifest: Manifest, wish: Wish, progress: Progress
+) -> Tuning:
+    """What a run on these splits trains of the backbone.
+
+    Raises:
+        CallError, StoreError, DataError: as `open_run_splits`.
+    """
+    model, layer = _model(asked)
     feeds: Mapping[str, Feed] | None = None
     if wish.blocks is None:
         feeds = backbones.pixel_feeds(model, splits, manifest, asked.data_dir, progress)
-    return splits, backbones.tuning(model, wish, layer, splits, feeds)
+    return backbones.tuning(model, wish, layer, splits, feeds)
+
+
+def _model(asked: Asked) -> tuple[Any, Layer]:
+    model = backbones.load(asked.backbone.removesuffix(SHUFFLED), asked.weights_dir)
+    return model, backbones.layer_seen(model, asked.layer)

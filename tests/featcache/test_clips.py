@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from featcache import clips as clips_module
-from featcache.clips import Clip, ClipIndex, label_matrix, shared_between
+from featcache.clips import CLIP_SCHEMA, DIGEST_ROWS, Clip, ClipIndex, label_matrix, shared_between
 from featcache.errors import DataError
+from featcache.system.row_groups import RowGroups, write_grouped
 
 
 def golden(shared: Path, name: str) -> dict[str, np.ndarray]:
@@ -84,7 +86,7 @@ def test_digests_are_made_of_slices_and_once(monkeypatch: pytest.MonkeyPatch) ->
     assert index.digest == index.digest
     assert lengths == [2, 2, 1] * 6
     assert index.frames_digest == index.frames_digest
-    assert lengths == [2, 2, 1] * 11
+    assert lengths == [2, 2, 1] * 6, "both are made of one look"
     for last in range(5):
         changed = [clip(i, record=99 if i == last else i) for i in range(5)]
         assert ClipIndex.from_clips(changed).digest != index.digest
@@ -127,7 +129,7 @@ def of_videos(*rows: tuple[str, str, int]) -> pa.Table:
         clip(i, id=str(i), source=path, digest=content, record=first)
         for i, (path, content, first) in enumerate(rows)
     )
-    return ClipIndex.from_clips(made).clips
+    return ClipIndex.from_clips(made)
 
 
 def test_splits_that_share_a_video_are_told_though_no_clip_is_the_same() -> None:
@@ -155,3 +157,69 @@ def test_records_are_shared_by_content_and_never_by_file() -> None:
     assert said == (
         "1 of the 2 clips of val are clips of train as well: val says little of clips that were not seen."
     )
+
+
+def on_disk(index: ClipIndex, path: Path, **known: Any) -> ClipIndex:
+    """The same clips, as a table that is read as far as it is asked for."""
+    write_grouped(path, CLIP_SCHEMA, index.blocks(), {})
+    return ClipIndex(RowGroups(path), **known)
+
+
+def very_many(n: int, **columns: list[Any]) -> ClipIndex:
+    made = {
+        "id": [f"00000/{i}" for i in range(n)],
+        "source": ["a"] * n,
+        "record": range(n),
+        "n_source": [16] * n,
+        "labels": [[i % 3] * (i % 2) for i in range(n)],
+        "digest": [f"{i:016x}" for i in range(n)],
+    }
+    return ClipIndex(pa.table({**made, **columns}, schema=CLIP_SCHEMA))
+
+
+def test_a_table_on_disk_is_the_same_index(tmp_path: Path) -> None:
+    whole = very_many(DIGEST_ROWS + 5)
+    stored = on_disk(whole, tmp_path / "index.parquet")
+    assert len(stored) == len(whole)
+    assert stored.digests == whole.digests
+    for i in (0, 7, DIGEST_ROWS - 1, DIGEST_ROWS, DIGEST_ROWS + 4, 3):
+        assert stored.clip(i) == whole.clip(i)
+    assert stored.column("record").equals(whole.column("record"))
+    assert np.array_equal(label_matrix(stored, 3), label_matrix(whole, 3))
+    assert [len(block) for block in stored.blocks("id")] == [len(block) for block in whole.blocks("id")]
+    # The digest of before there were tables on disk.
+    rows = sha256()
+    for name in CLIP_SCHEMA.names:
+        for start in (0, DIGEST_ROWS):
+            values = whole.clips.column(name).slice(start, DIGEST_ROWS).to_pylist()
+            rows.update(json.dumps([name, start, values]).encode())
+    assert stored.digest == rows.hexdigest()
+
+
+def test_digests_that_are_known_are_not_computed_again(tmp_path: Path) -> None:
+    stored = on_disk(very_many(4), tmp_path / "index.parquet", known_digests=("one", "other"))
+    assert (stored.digest, stored.frames_digest) == ("one", "other")
+
+
+def test_an_id_that_stands_twice_on_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = DIGEST_ROWS + 5
+    ids = [f"00000/{i}" for i in range(n)]
+    ids[n - 1] = ids[2]
+    table = very_many(n).clips.set_column(0, "id", pa.array(ids))
+    write_grouped(tmp_path / "a", CLIP_SCHEMA, [table.slice(0, DIGEST_ROWS), table.slice(DIGEST_ROWS)], {})
+    with pytest.raises(DataError, match="the clip id '00000/2' stands in several rows"):
+        ClipIndex(RowGroups(tmp_path / "a"))
+    # Ids whose keys are alike by chance are not the same.
+    monkeypatch.setattr("featcache.clips._keys", lambda ids: np.zeros(len(ids), np.int64))
+    on_disk(very_many(5), tmp_path / "b")
+
+
+def test_a_list_on_disk_that_was_damaged_says_how_it_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "index.parquet"
+    stored = on_disk(very_many(100), path)
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+    for use in (lambda: stored.clip(3), lambda: list(stored.blocks())):
+        with pytest.raises(DataError, match=f"{path} cannot be read: it .*Delete it and run the same"):
+            use()

@@ -11,7 +11,7 @@ from featcache.data.labels.combining import combined
 from featcache.data.labels.formats import IMPORTERS
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.videos import ENDINGS, Videos
-from featcache.errors import DataError
+from featcache.errors import DataError, ScividError
 from featcache.system.files import open_regular
 
 _HEAD = 4096
@@ -39,7 +39,7 @@ def read_labels(paths: Sequence[Path], videos: Videos, choices: Choices | None =
         has_project = "boris" in {form for _, form in files}
         for file, form in files:
             try:
-                found.append(importer(form).read(file, videos, choices))
+                found.append(read_one(form, file, videos, choices))
             except DataError as problem:
                 if len(files) == 1:
                     raise
@@ -48,6 +48,24 @@ def read_labels(paths: Sequence[Path], videos: Videos, choices: Choices | None =
                 remarks.add("left_out" if needless else "unreadable", "", str(problem))
                 found.append(Annotations(format=form, classes=(), videos=(), remarks=remarks.all))
     return checked(combined(found), videos)
+
+
+def read_one(form: str, path: Path, videos: Videos, choices: Choices) -> Annotations:
+    """What one file of a known format says.
+
+    Raises:
+        DataError: it cannot be read as this format, or is not of the shape that the format has.
+    """
+    try:
+        return importer(form).read(path, videos, choices)
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError) as problem:
+        if isinstance(problem, ScividError):
+            raise
+        # Anything may stand anywhere in a file that was changed by hand; --debug shows where it was read.
+        raise DataError(
+            f"{path} is not of the shape that {form} has ({type(problem).__name__}: {problem}): export it "
+            "again."
+        ) from problem
 
 
 def importer(form: str) -> Importer:

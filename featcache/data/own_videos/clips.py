@@ -49,7 +49,7 @@ class ClipRule:
         if self.every is None:
             cut = f"one clip a video, {self.n_frames} frames over all of it"
         else:
-            cut = f"{self.n_frames} frames, every {self.stride}., a clip every {self.every} frames"
+            cut = f"{self.n_frames} frames with stride {self.stride}, a clip every {self.every} frames"
         if self.share is None:
             return f"{cut}; a clip has the labels of its middle frame"
         return f"{cut}; a clip has the labels that cover {self.share:.0%} of its frames"

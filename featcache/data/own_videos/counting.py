@@ -53,9 +53,8 @@ def folder_lines(videos: Videos) -> list[str]:
         longest = max(float(video.seconds) for video in videos)
         shortest = min(float(video.seconds) for video in videos)
         lines.append(
-            f"{n} videos, {_span(seconds)} in all, {_span(shortest)} to {_span(longest)} each; {sizes}; "
-            f"{rates} "
-            "frames a second"
+            f"{n} {'video' if n == 1 else 'videos'}, {_span(seconds)} in all, {_span(shortest)} to "
+            f"{_span(longest)} each; {sizes}; {rates} frames a second"
         )
     lines += [f"cannot be read, and left out: {source} ({why})" for source, why in videos.broken]
     return lines

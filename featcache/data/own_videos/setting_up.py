@@ -12,7 +12,7 @@ from featcache.data.labels.reading import label_files
 from featcache.data.labels.remarks import Remark
 from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of
 from featcache.data.own_videos.counting import class_rows, folder_lines
-from featcache.data.own_videos.splits import groups_of, split_videos
+from featcache.data.own_videos.splits import SHARES, groups_of, split_videos
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.errors import CallError, DataError, few, listed
 from featcache.system.files import publish
@@ -199,8 +199,11 @@ def _splits(labelled: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
         return {source: split or "train" for source, split in given.items()}, f"as the label files say{more}"
     groups, how = groups_of(labelled)
     n_groups = len(set(groups.values()))
-    if n_groups < len(("train", "val", "test")):
-        how += f": with {n_groups} there is {'nothing' if n_groups < 2 else 'no test'} to hold out"
+    if n_groups < len(SHARES):
+        lacking = (
+            "nothing is held out: scores need other videos" if n_groups < 2 else "there is no test split"
+        )
+        return split_videos(labelled, groups), f"{how}, of {n_groups}: {lacking}"
     return split_videos(labelled, groups), f"{how}, 70 / 15 / 15 % of the frames, never by clip"
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Float32, Int, Int64, UInt8
 
 from featcache.clips import CLIP_SCHEMA, Clip, ClipIndex
 from featcache.errors import DataError
 from featcache.manifest import Dataset
+from featcache.system.row_groups import Spool
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as a scan goes on, from the thread that called it."""
@@ -200,16 +200,16 @@ def scan_in_blocks(
     progress: Progress | None,
 ) -> Scan:
     """What `scan` finds in each of `blocks`, `n_clips` in all, in their order; threads take one each."""
-    tables, skipped, done = [CLIP_SCHEMA.empty_table()], list[SkippedClip](), 0
+    clips, skipped, done = Spool(CLIP_SCHEMA), list[SkippedClip](), 0
     with ThreadPoolExecutor(SCAN_THREADS) as pool:
         for found in pool.map(scan, blocks):
             # A table is a tenth of the clips' size as objects, and there may be a million.
-            tables.append(ClipIndex.from_clips(clip for clip in found if isinstance(clip, Clip)).clips)
+            clips.add(ClipIndex.from_clips(clip for clip in found if isinstance(clip, Clip)).clips)
             skipped += [clip for clip in found if isinstance(clip, SkippedClip)]
             done += len(found)
             if progress:
                 progress(done, n_clips)
-    return Scan(index=ClipIndex(pa.concat_tables(tables)), skipped=tuple(skipped))
+    return Scan(index=ClipIndex(clips.finish()), skipped=tuple(skipped))
 
 
 def stack_frames(decoded: Mapping[int, np.ndarray], frames: Sequence[int]) -> Frames:

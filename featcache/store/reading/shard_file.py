@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import ceil
 from pathlib import Path
 from threading import Lock
@@ -38,6 +38,9 @@ MOST_LOOKED_AT = 2**15
 
 A look at a local file takes 10 microseconds, at one on a server a hundred times as long.
 """
+
+MOST_ASKED_FOR = 64
+"""The same in a bucket that has more."""
 
 
 class ShardFile:
@@ -221,20 +224,23 @@ def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterato
     """Shard files of a finished store that are missing or not of the one size they can have.
 
     From a `stat` each of `MOST_LOOKED_AT` at the most, the first and the last among them: what is wrong with
-    others shows when they are read. In a bucket from a list. `skipped` are the rows that were not written.
+    others shows when they are read. In a bucket from a list; where that would be thousands of requests, a few
+    are asked for. `skipped` are the rows that were not written.
     """
-    listed = (path / array.name).sizes() if isinstance(path, BucketPath) else None
     n_skipped = Counter(row // array.rows_per_shard for row in skipped)
     n_rows = array.rows.n_rows
-    n_shards = ceil(n_rows / array.rows_per_shard)
-    n = min(n_shards, MOST_LOOKED_AT)
+    n_shards, most = ceil(n_rows / array.rows_per_shard), MOST_LOOKED_AT
+    listed = None
+    if isinstance(path, BucketPath):
+        listed = (path / array.name).sizes() if n_shards <= most else None
+        most = MOST_ASKED_FOR if listed is None else most
+    n = min(n_shards, most)
     for shard in (i * (n_shards - 1) // max(1, n - 1) for i in range(n)):
-        first = shard * array.rows_per_shard
-        kept = min(array.rows_per_shard, n_rows - first) - n_skipped[shard]
-        file = f"{path}/{shard_key(array, shard)}"
+        kept = min(array.rows_per_shard, n_rows - shard * array.rows_per_shard) - n_skipped[shard]
+        key = shard_key(array, shard)
+        file = f"{path}/{key}"
         try:
-            # Not by paths: of thousands, each a name of a dozen parts.
-            size = os.stat(file).st_size if listed is None else listed[file.rpartition("/")[2]]  # noqa: PTH116
+            size = _size_of(path, key, listed)
         except (FileNotFoundError, KeyError):
             yield f"{file} is missing"
         except OSError as problem:
@@ -242,3 +248,11 @@ def misshapen(path: Path, array: ArraySpec, skipped: Collection[int]) -> Iterato
         else:
             if size != (wanted := file_bytes(array, kept * array.rows.chunks_per_row)):
                 yield f"{file} has {size} bytes instead of {wanted}"
+
+
+def _size_of(path: Path, key: str, listed: Mapping[str, int] | None) -> int:
+    if listed is not None:
+        return listed[key.rpartition("/")[2]]
+    if isinstance(path, BucketPath):
+        return (path / key).stat().st_size
+    return os.stat(f"{path}/{key}").st_size  # noqa: PTH116 - of thousands, each a name of a dozen parts

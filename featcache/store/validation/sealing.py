@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featcache.clips import CLIP_SCHEMA, ClipIndex
-from featcache.store.clip_table import CLIPS, PREVIEWS, clip_table_bytes, preview_bytes
+from featcache.store.clip_table import PREVIEWS, preview_bytes, write_clip_table
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.header import STORE_VERSION, StoreHeader
 from featcache.store.matching import hold
@@ -74,6 +74,6 @@ def _shard_digests(store: FeatureStore) -> dict[str, str]:
 
 def _seal_tables(store: FeatureStore, header: StoreHeader) -> None:
     clips = ClipIndex(store.clips.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA))
-    publish(store.path / CLIPS, clip_table_bytes(header, clips))
+    write_clip_table(store.path, header, clips)
     if previews := store.previews():
         publish(store.path / PREVIEWS, preview_bytes(header, previews.items()))

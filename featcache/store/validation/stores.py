@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool
 
-from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.errors import DataError, StoreError, few
 from featcache.spec import Layer
 from featcache.store.clip_table import CLIPS, PREVIEWS
@@ -219,26 +218,29 @@ def _metadata_problems(store: FeatureStore, root: Mapping[str, Any]) -> Iterator
 
 
 def _clip_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:
-    path, table = store.path / CLIPS, store.clips
+    path, table = store.path / CLIPS, store.clip_table
     try:
-        digest = ClipIndex(table.select(CLIP_SCHEMA.names).cast(CLIP_SCHEMA)).digest
-        mislocated = _mislocated(store, table)
+        digest = table.index().digest
+        mislocated = next(_mislocated(store), None)
     except (KeyError, pa.ArrowException, DataError) as problem:
         yield f"{path} cannot be read as the clip table: {problem}."
         return
-    for clip in list(mislocated)[:1]:
-        yield f"{path} puts {_who(store, int(clip))} in another shard or position than the one it is in."
+    if mislocated is not None:
+        yield f"{path} puts {_who(store, mislocated)} in another shard or position than the one it is in."
     if digest != store.header.clips_digest:
         yield f"{path} was edited: its rows have the digest {digest}, not {store.header.clips_digest}."
 
 
-def _mislocated(store: FeatureStore, table: pa.Table) -> Int64[np.ndarray, " n"]:
+def _mislocated(store: FeatureStore) -> Iterator[int]:
     """Clips that the table has in another shard or position than the one they are in."""
-    columns = store.spec.rows.location_columns(store.spec.clips_per_shard)
-    wrong = np.zeros(len(table), np.bool_)
-    for name, wanted in columns.items():
-        wrong |= table[name].to_numpy() != wanted
-    return np.flatnonzero(wrong)
+    rows, start = store.spec.rows, 0
+    for block in store.clip_table.blocks(*rows.location_columns(1, range(0))):
+        clips = range(start, start + len(block))
+        wrong = np.zeros(len(block), np.bool_)
+        for name, wanted in rows.location_columns(store.spec.clips_per_shard, clips).items():
+            wrong |= block[name].to_numpy() != wanted
+        yield from (start + np.flatnonzero(wrong)).tolist()
+        start = clips.stop
 
 
 def _frame_problems(store: FeatureStore, _: Mapping[str, Any]) -> Iterator[str]:

@@ -71,6 +71,13 @@ def test_whole_and_upper_part_give_the_frozen_models_tokens(backbone: Pretrained
             assert torch.equal(upper(frozen(backbone, pixels, Layer(begin))), expected)
 
 
+def test_a_task_that_reads_the_last_step_is_given_that_mix_of_steps(fourds: FourDS) -> None:
+    pixels, weights = pixels_of(fourds), torch.tensor([0.25, 0.75])
+    tokens = frozen(fourds, pixels, Layer(3))
+    mixed = trainable(fourds, Layer(3), CPU, step_weights=weights)(pixels)
+    torch.testing.assert_close(mixed, 0.25 * tokens[:, :1] + 0.75 * tokens[:, 1:])
+
+
 def test_only_what_is_trained_is_made_and_read(fourds: FourDS, record_keys: Callable[[], list[str]]) -> None:
     asked = record_keys()
     part = trainable(fourds, Layer(3), CPU, begin=1)

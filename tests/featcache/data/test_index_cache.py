@@ -15,6 +15,8 @@ from featcache.data.readers.base import Scan
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.data.readers.sequence_example.records import RecordFiles
 from featcache.manifest import Dataset, load_manifest
+from featcache.system import row_groups
+from featcache.system.row_groups import RowGroups
 
 Scanned = Callable[..., Scan]
 
@@ -161,3 +163,25 @@ def test_a_file_that_changes_meanwhile_is_not_remembered(
     monkeypatch.setattr(SequenceExampleReader, "scan", slow)
     scanned()
     assert not (data_dir.parent / "features" / "index").exists()
+
+
+def test_a_long_list_is_kept_in_groups_of_rows_and_used_without_being_read(
+    scanned: Scanned, n_read: list[int], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = scanned()
+    kept = next((data_dir.parent / "features" / "index").glob("*.parquet"))
+    kept.unlink()
+    monkeypatch.setattr(row_groups, "MOST_HELD", 4)
+    first, second = scanned(), scanned()
+    assert not n_read
+    for scan in (first, second):
+        assert isinstance(scan.index.clips, RowGroups)
+        assert scan.index.clips.path == kept
+        assert scan.index.digests == few.index.digests
+        assert [scan.index.clip(i) for i in range(18)] == [few.index.clip(i) for i in range(18)]
+    # An end that was changed, and it is listed again.
+    content = bytearray(kept.read_bytes())
+    content[-100] ^= 1
+    kept.write_bytes(content)
+    assert scanned().index.digests == few.index.digests
+    assert len(n_read) == 18

@@ -14,9 +14,8 @@ from featcache.sharing.cut import Cut
 from featcache.sharing.golden import golden_of
 from featcache.sharing.sources import read_bundle
 from featcache.store.feature_store import FeatureStore, open_features
-from featcache.system.changes import changed_since
 from featcache.system.fetch import sha256_of
-from featcache.system.sealed import json_unsealed
+from featcache.system.sealed import changed_since, json_unsealed
 from readouts.certify import certificate
 from tests.featcache.conftest import flip
 from tests.featcache.sharing.conftest import write

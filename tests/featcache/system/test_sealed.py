@@ -19,6 +19,7 @@ from featcache.system.sealed import (
     KEY,
     UNSEALED,
     BrokenSealError,
+    changed_since,
     check_file,
     check_seal,
     json_sealed,
@@ -26,6 +27,7 @@ from featcache.system.sealed import (
     parquet_sealed,
     read_parquet,
     seal,
+    state_of,
 )
 
 TABLE = pa.table({"clip": [1, 2, 3], "score": [0.25, 0.5, 0.75]}, metadata={"about": "a test"})
@@ -125,3 +127,36 @@ def test_reading_takes_the_memory_of_the_file_and_not_of_its_limit(tmp_path: Pat
     assert read_regular(tmp_path / "short", limit=2**36) == b"short"
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_a_file_that_was_edited_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("a.mp4,0,rest")
+    state = state_of(file)
+    assert changed_since(state) is None
+    file.write_text("a.mp4,0,jump")
+    os.utime(file, ns=(0, state["mtime_ns"] + 1))  # of the same length, a moment later
+    assert changed_since(state) == file
+    file.write_text("a.mp4,0,rest;jump")
+    os.utime(file, ns=(0, state["mtime_ns"]))  # the time put back
+    assert changed_since(state) == file
+
+
+def test_a_file_that_was_touched_or_copied_back_is_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("a.mp4,0,rest")
+    state = state_of(file)
+    os.utime(file, ns=(0, 0))
+    assert changed_since(state) is None
+
+
+def test_what_cannot_be_reached_is_not_said_to_have_changed(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("a.mp4,0,rest")
+    state = state_of(file)
+    file.unlink()
+    assert changed_since(state) is None
+    file.mkdir()
+    assert changed_since(state) is None
+    with pytest.raises(FileNotFoundError):
+        state_of(tmp_path / "gone.csv")

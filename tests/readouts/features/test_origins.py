@@ -11,7 +11,7 @@ import pytest
 from featcache.errors import StoreError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
-from featcache.system.changes import state_of
+from featcache.system.sealed import state_of
 from readouts.features.origins import Remarked, remarks
 from tests.readouts.features.numbered import numbered, one_hot
 

@@ -1,5 +1,6 @@
 """What a split is: its usable clips, and how many views of them differ."""
 
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,9 +13,9 @@ from featcache.clips import CLIP_SCHEMA, ClipIndex
 from featcache.spec import Layer
 from featcache.store.clip_table import clip_table_bytes
 from featcache.store.feature_store import FeatureStore
-from readouts.features.batches import training_batches
+from readouts.features.batches import training_batches, wanted_at
 from readouts.features.draws import Draws
-from readouts.features.splits import FeatureSplit
+from readouts.features.splits import FeatureSplit, draws_of
 from readouts.tasks.base import clip_rows
 from tests.readouts.features.numbered import numbered, one_hot, whole
 
@@ -64,3 +65,31 @@ def test_views_are_counted_of_the_clips_that_hold_features(make_split) -> None:
     for clip, count in ((0, 5), (2, 8), (3, 3), (4, 2)):
         found = whole(batch.tokens)[batch.clips == clip][:, 0, 0, 0] - 10 * clip
         assert set(found.tolist()) == set(range(count))
+
+
+def test_a_split_of_a_hundred_million_clips_costs_what_is_drawn(make_split) -> None:
+    small = make_split("train", numbered(5, 8), one_hot(5))
+    n = 10**8
+    provenance = {"skipped_clips": [{"clip": clip, "id": "", "reason": "broken"} for clip in (3, n - 1)]}
+    header = replace(
+        small.header, spec=replace(small.spec, n_clips=n, clips_per_shard=50), provenance=provenance
+    )
+    for options in ({}, {"mix_shards": 16}):
+        tracemalloc.start()
+        split = FeatureSplit(store=FeatureStore(small.path, header), layer=Layer(1))
+        draws = draws_of(split, batch=1000, seed=0, **options)
+        drawn = [wanted_at(split, draws, step)[0] for step in (0, 1, 10**6)]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert split.n_usable == n - 2
+        # Two million shards in their order take 16 MB, their sizes and ends as much.
+        assert peak < (150e6 if options else 1e6)
+        clips = np.concatenate(drawn)
+        assert ((clips >= 0) & (clips < n - 1) & (clips != 3)).all()
+        assert len(np.unique(clips[:2000])) == 2000
+        n_shards = len(np.unique(clips[:1000] // 50))
+        assert n_shards > 900 if not options else n_shards <= 3 * 16
+    share = replace(split, fraction=1e-5)
+    assert share.n_usable == 1000
+    larger = set(replace(split, fraction=1e-4).usable.tolist())
+    assert set(share.usable.tolist()) < larger

@@ -186,7 +186,7 @@ def _heads(golden: Any, rows: int, columns: int) -> tuple[dict[str, Any], dict[s
             shape = {k: config[k] for k in ("pred_seq_len", "output_resolution", "dpt_feature_dims",
                                             "dpt_intermediate_channels")}  # fmt: skip
             module = load_reference(
-                "dpt", params, inner_readout={**shape, "output_channels": 3},
+                "dpt", params, inner_readout={**shape, "output_channels": len(config["residual_std"])},
                 residual_std=config["residual_std"], residual_mean=config["residual_mean"],
             )  # fmt: skip
             head: nn.Module = DPTReadout(channels=1, rows=rows, columns=columns, features=1, head_channels=1)
@@ -194,7 +194,7 @@ def _heads(golden: Any, rows: int, columns: int) -> tuple[dict[str, Any], dict[s
         elif task.startswith("stir"):
             shape = {k: config[k] for k in ("num_params", "num_heads", "mlp_hidden", "mlp_output",
                                             "temporal_tile_size")}  # fmt: skip
-            frames = golden.meta["module_kwargs"]["backbone"]["num_input_frames"]
+            frames = golden.arrays["in/target_coords"].shape[1]
             each = frames // config["temporal_tile_size"]
             module = load_reference(
                 "tracking",
@@ -234,8 +234,8 @@ def _loss(golden: Any, outputs: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
                 target_mask=batch["target_mask"], rows=config["im_size"][0],
             )
         )  # fmt: skip
-    std = torch.tensor(config["residual_std"])
-    predicted = add_residual(batch["image"][:, -1], outputs, std=std)
+    mean, std = (torch.tensor(config[f"residual_{name}"]) for name in ("mean", "std"))
+    predicted = add_residual(batch["image"][:, -1], outputs, std=std, mean=mean)
     weights = latitude_weights(predicted.shape[2])
     return area_weighted_l1(
         predicted, batch["future"], latitude_weights=weights.float(), residual_std=std

@@ -173,3 +173,44 @@ def test_the_command_line_trains_and_repeats_itself(place: Any, tmp_path: Path) 
     assert (row["tuned"], row["tuned_blocks"], row["backbone_lr"], row["layer"]) == ("partial", 1, 0.3, "3")
     code, said = place.scivid(*row["command"].split()[1:])
     assert code == 0 and "nothing computed" in said
+
+
+def test_a_grid_tunes_several_depths_and_rates(place: Any, tmp_path: Path) -> None:
+    grid = f"task=flyvsfly backbone={place.backbone} layer=3 readout=linear steps=2 batch=4"
+    words = ["sweep", "--grid", f"{grid} tune=1,2 backbone_lr=0.1,0.5", "--name", "depths"]
+    where = ["--cache-dir", place.cache, "--results-dir", tmp_path]
+    code, said = place.scivid(*words, "--dry-run", *where)
+    assert code == 0 and "4 runs: 0 in the table, 4 to run in 2 passes" in said, said
+    code, said = place.scivid(*words, *where)
+    assert code == 0, said
+    rows = load_results(tmp_path)
+    found = {(row["tuned_blocks"], row["backbone_lr"], row["together"]) for row in rows}
+    assert found == {(1, 0.1, 2), (1, 0.5, 2), (2, 0.1, 2), (2, 0.5, 2)}
+    assert "backbone_lr=0.1" in said and "tune=2" in said
+    code, said = place.scivid(*rows[0]["command"].split()[1:])
+    assert code == 0 and "nothing computed" in said
+
+
+def test_a_grid_tells_what_is_missing_for_each_depth(place: Any, tmp_path: Path) -> None:
+    grid = f"task=flyvsfly backbone={place.backbone} layer=3 readout=linear,knn tune=2,3 steps=2"
+    where = ["--cache-dir", place.cache, "--results-dir", tmp_path]
+    code, said = place.scivid("sweep", "--grid", grid, "--dry-run", *where)
+    assert code == 1
+    assert "knn is fitted to a frozen backbone alone" in said
+    assert "2 runs: 0 in the table, 1 without a store, 1 to run" in said, said
+    assert "--layers 0`" in said
+
+
+@pytest.mark.parametrize(
+    ("grid", "why"),
+    [
+        ("backbone_lr=0.1", "goes with tune"),
+        ("tune=0", "--tune 0: write how many"),
+        ("tune=2 layer=all", "name the layers"),
+    ],
+)
+def test_a_grid_that_cannot_be_is_refused(place: Any, tmp_path: Path, grid: str, why: str) -> None:
+    whole = f"task=flyvsfly backbone={place.backbone} readout=linear steps=2 {grid}"
+    where = ["--cache-dir", place.cache, "--results-dir", tmp_path]
+    code, said = place.scivid("sweep", "--grid", whole, *where)
+    assert code == 2 and why in " ".join(said.split()), said

@@ -6,6 +6,7 @@ leaves them out. Source: Caltech Fly-vs-Fly (doi 10.22002/zrznw-w7386), read as 
 """
 
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} is of MATLAB 7.3, which is HDF5 and is not read: {_WAY_OUT}.") from None
     except OSError as problem:
         raise DataError(f"{path} cannot be read ({problem.strerror or problem}): copy it again.") from None
-    except (MatReadError, ValueError, TypeError, KeyError, EOFError) as problem:
+    except (MatReadError, zlib.error, ValueError, TypeError, LookupError, EOFError) as problem:
         raise DataError(f"{path} is no .mat file, or is cut short ({problem}): copy it again.") from None
 
 

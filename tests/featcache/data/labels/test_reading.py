@@ -1,12 +1,16 @@
+import copy
+import json
+import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from featcache.data.labels import Choices, read_labels
+from featcache.data.labels import Choices, Videos, read_labels
 from featcache.data.labels.base import Importer
 from featcache.data.labels.formats import IMPORTERS
-from featcache.data.labels.reading import format_of, importer
+from featcache.data.labels.reading import format_of, importer, read_one
 from featcache.errors import DataError
 
 FORMATS = {
@@ -60,6 +64,55 @@ def test_what_is_not_known_lists_what_is(tmp_path: Path, videos: Any) -> None:
         read_labels([tmp_path / "notes.md"], videos(a=(1, 5)), Choices())
     with pytest.raises(DataError, match="there is no"):
         read_labels([tmp_path / "none.csv"], videos(a=(1, 5)), Choices())
+
+
+STRAY = (None, 0, -1, 1.5, "x", "", [], {}, True, [1], {"a": 1}, 1e300, [[]], 10**20, "1")
+
+
+def changed(document: Any, draw: random.Random) -> None:
+    """Put something stray somewhere into a document, or take something out."""
+    node = document
+    while True:
+        places = list(node) if isinstance(node, dict) else list(range(len(node)))
+        place = draw.choice(places)
+        if not isinstance(node[place], dict | list) or not node[place] or draw.random() < 0.25:
+            break
+        node = node[place]
+    if draw.random() < 0.2:
+        del node[place]
+    else:
+        node[place] = copy.deepcopy(draw.choice(STRAY))
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["boris/boris_mice.boris", "feral/single.json", "feral/multi.json", "calms21/calms21_task1_test.json",
+     "via/via3_project.json"],
+)  # fmt: skip
+def test_something_stray_in_a_file_is_read_or_one_message(file: str, own_data: Path, tmp_path: Path) -> None:
+    draw, form = random.Random(file), format_of(own_data / file)
+    document = json.loads((own_data / file).read_text())
+    for sequence in document.get("annotator-id_0", {}).values():
+        sequence["keypoints"] = []
+    videos = Videos.below((own_data / file).parent)
+    for n in range(60):
+        stray = copy.deepcopy(document)
+        changed(stray, draw)
+        path = tmp_path / f"{n}{Path(file).suffix}"
+        path.write_text(json.dumps(stray))
+        with suppress(DataError):
+            read_one(str(form), path, videos, Choices())
+
+
+@pytest.mark.parametrize("file", [file for file, form in FORMATS.items() if form not in (None, "folders")])
+def test_a_file_that_is_cut_short_is_read_or_one_message(file: str, own_data: Path, tmp_path: Path) -> None:
+    content = (own_data / file).read_bytes()
+    videos = Videos(own_data, [])
+    path = tmp_path / Path(file).name
+    for part in (0.1, 0.5, 0.9, 0.99):
+        path.write_bytes(content[: int(len(content) * part)])
+        with suppress(DataError):
+            read_one(str(FORMATS[file]), path, videos, Choices(tiers=("A",)))
 
 
 def test_one_file_of_a_folder_that_cannot_be_read_leaves_the_others(tmp_path: Path, videos: Any) -> None:
