@@ -324,7 +324,8 @@ def _explained(problem: Exception, url: str) -> tuple[OSError | None, str]:
         return FileNotFoundError(errno.ENOENT, "there is no such object", url), reason
     if kind in ("AlreadyExistsError", "PreconditionError"):
         return FileExistsError(errno.EEXIST, "there is such an object", url), reason
-    if re.search(r"169\.254\.|metadata\.google|[Cc]redential|\bprofile\b", said):
+    of_the_role = "169.254." in said or "metadata.google" in said
+    if of_the_role or (status is None and "credential" in said.replace(url.split("/", 3)[3], "").lower()):
         return NoCredentialsError(
             "no credentials were found that it accepts: set them in the environment (for S3 "
             "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; those of a profile by "

@@ -172,6 +172,8 @@ def test_a_role_that_is_away_for_a_moment_is_waited_for_once_it_was_there(answer
         return "answer"
 
     assert there.bucket._ask("x", request) == "answer"
+    failures = [RuntimeError("Error performing GET http://host/bucket/credentials.json: HTTP error")]
+    assert fresh().bucket._ask("credentials.json", request) == "answer"
     with pytest.raises(NoCredentialsError):
         failures = [RuntimeError("no credentials")]
         fresh().bucket._ask("x", request)
