@@ -266,12 +266,12 @@ def _distinct(clips: Listed, name: str) -> pa.Array:
 
 def _found_in(values: pa.Array, clips: Listed, name: str) -> pa.Array:
     """Those of some distinct values that stand in a column."""
-    found, blocks = np.zeros(len(values), np.bool_), clips.blocks(name)
-    # All values are gone through for each set: of two million, few sets make up 10^8 clips.
+    found, blocks = [values[:0]], clips.blocks(name)
+    # Two million rows at a time, for each time the values are hashed anew.
     while some := list(islice(blocks, 32)):
-        seen = pa.concat_tables(some)[name].unique()
-        found |= pc.is_in(values, value_set=seen).to_numpy(zero_copy_only=False)
-    return values.filter(pa.array(found))
+        column = pa.concat_tables(some)[name]
+        found.append(column.filter(pc.is_in(column, value_set=values)).unique())
+    return pa.chunked_array(found).unique()
 
 
 def _pairs(block: pa.Table) -> Iterator[tuple[str, int]]:

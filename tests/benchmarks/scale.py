@@ -4,9 +4,9 @@
 
 Clips are listed by a reader that makes them up; everything else is the code of an extraction and of a
 training run. Shards are one file, empty between its checksums, linked under the names that are looked at
-(`--all-shards`: under every name). Each row of the table is a process of its own: its seconds and the most
-memory that it had, with imports and model, which alone are the first row; and the files of the folder that it
-opened, each of which is a request at least where the cache is in a bucket.
+(`--all-shards`: under every name). Each row of the table is a process of its own: its seconds, the most
+memory that it had, with imports and model, which alone are the first rows, and the files of the folder that
+it opened, each of which is a request at least where the cache is in a bucket.
 """
 
 import argparse
@@ -230,6 +230,7 @@ def _empty_shard(path: Path, array: ArraySpec, n_chunks: int) -> Tail:
 
 STEPS: dict[str, Callable[[Place], object]] = {
     "nothing": lambda place: None,
+    "nothing but the model": lambda place: None,
     "list the clips, once": Place.prepared,
     "the first worker begins": Place.work,
     "another worker begins, or goes on": Place.work,
@@ -244,6 +245,10 @@ STEPS: dict[str, Callable[[Place], object]] = {
 """In the order in which they can be done."""
 
 WITH_ALL_SHARDS = ("list the shards", "finish")
+OF_STAGE_ONE = (
+    "nothing but the model", "list the clips, once", "the first worker begins",
+    "another worker begins, or goes on", "plan", "finish",
+)  # fmt: skip
 
 
 def measured(place: Place, step: str) -> dict[str, float]:
@@ -255,7 +260,8 @@ def measured(place: Place, step: str) -> dict[str, float]:
         opened += event == "open" and str(arguments[0]).startswith(str(place.folder))
 
     sys.addaudithook(count)
-    place.job.backbone.weights_digest()  # the model's own time and memory
+    if step in OF_STAGE_ONE:
+        place.job.backbone.weights_digest()  # its time and memory are the model's own
     begun = time.monotonic()
     STEPS[step](place)
     seconds = time.monotonic() - begun
