@@ -56,18 +56,18 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         prepare_output()
-        with stops_raised():
-            try:
+        try:
+            with stops_raised():
                 done = super().invoke(ctx)
                 flush_output()
-            except (Exception, KeyboardInterrupt) as problem:
-                ending = ending_of(problem)
-                if ending is None or ctx.params.get("debug"):
-                    raise
-                message, code = ending
-                with suppress(OSError):
-                    typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
-                raise typer.Exit(code) from None
+        except (Exception, KeyboardInterrupt) as problem:
+            ending = ending_of(problem)
+            if ending is None or ctx.params.get("debug"):
+                raise
+            message, code = ending
+            with suppress(OSError):
+                typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
+            raise typer.Exit(code) from None
         return done
 
 
@@ -407,7 +407,7 @@ def extract(
     from featcache.extract.workers.claims import Owner
     from featcache.extract.workers.parts import part_named
     from featcache.extract.workers.shards import extract_parts
-    from featcache.system.device import choose_attention_kernel
+    from featcache.system.device import choose_attention_kernel, gpu_of_rank
 
     part = None if shards is None else part_named(shards, os.environ)
     if (where := _where(scheduler, local_workers)) is not None and part is not None:
@@ -418,7 +418,7 @@ def extract(
         weights_dir, _manifest(manifest),
     )  # fmt: skip
     machine = Machine(
-        device=chosen,
+        device=chosen if part is None else gpu_of_rank(chosen, os.environ),
         batch=batch,
         attention_kernel=None if attention_kernel is None else choose_attention_kernel(attention_kernel),
         decode_threads=decode_threads,
