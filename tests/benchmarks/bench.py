@@ -32,6 +32,7 @@ MEASUREMENTS = (
     "resident",
     "online",
     "extraction",
+    "workers",
     "shared_frames",
     "int8_store",
     "weather_step",
