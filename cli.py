@@ -7,8 +7,8 @@ It reads options, calls the library, shows progress, and turns errors into one m
 
 import os
 import shlex
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from featcache.extract.job import Extraction
     from featcache.manifest import Manifest
     from featcache.store.feature_store import FeatureStore
+    from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.grid import Grid
     from readouts.sweeps.run import Outcome
@@ -55,18 +56,18 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         prepare_output()
-        with stops_raised():
-            try:
+        try:
+            with stops_raised():
                 done = super().invoke(ctx)
                 flush_output()
-            except (Exception, KeyboardInterrupt) as problem:
-                ending = ending_of(problem)
-                if ending is None or ctx.params.get("debug"):
-                    raise
-                message, code = ending
-                with suppress(OSError):
-                    typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
-                raise typer.Exit(code) from None
+        except (Exception, KeyboardInterrupt) as problem:
+            ending = ending_of(problem)
+            if ending is None or ctx.params.get("debug"):
+                raise
+            message, code = ending
+            with suppress(OSError):
+                typer.echo(f"scivid: {message}" if message else "", err=True, nl=bool(message))
+            raise typer.Exit(code) from None
         return done
 
 
@@ -149,6 +150,16 @@ ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="A manifest of your own, laid over data_manifest.yaml.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU where there is one.")]
+
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Of Dask, tcp://host:8786: its workers, with a GPU each, do the work; --device cpu: without."
+    ),
+]
+LocalWorkers = Annotated[
+    int | None, typer.Option(min=1, help="Work in so many processes here, with a GPU each if there are any.")
+]
 
 MAY_BE_IN_A_BUCKET = ("cache_dir", "store", "data_dir", "weights_dir")
 """Parameters of commands, other than which take local folders only."""
@@ -384,6 +395,8 @@ def extract(
         str | None,
         typer.Option(help="Only a part, as 3/8, beside other workers; auto: this SLURM task's or rank's."),
     ] = None,
+    scheduler: Scheduler = None,
+    local_workers: LocalWorkers = None,
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     weights_dir: WeightsDir = None,
@@ -394,15 +407,18 @@ def extract(
     from featcache.extract.workers.claims import Owner
     from featcache.extract.workers.parts import part_named
     from featcache.extract.workers.shards import extract_parts
-    from featcache.system.device import choose_attention_kernel
+    from featcache.system.device import choose_attention_kernel, gpu_of_rank
 
     part = None if shards is None else part_named(shards, os.environ)
-    chosen, jobs = _jobs(
-        backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, device,
+    if (where := _where(scheduler, local_workers)) is not None and part is not None:
+        raise CallError("--shards is for workers that are begun by themselves: leave it out.")
+    chosen = _device(device, where)
+    jobs = _jobs(
+        backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, chosen,
         weights_dir, _manifest(manifest),
     )  # fmt: skip
     machine = Machine(
-        device=chosen,
+        device=chosen if part is None else gpu_of_rank(chosen, os.environ),
         batch=batch,
         attention_kernel=None if attention_kernel is None else choose_attention_kernel(attention_kernel),
         decode_threads=decode_threads,
@@ -416,12 +432,24 @@ def extract(
         "say": lambda line: console.print(line, markup=False),
     }
     with reporter(console) as progress:
+        options["progress"] = progress
+        if where is not None:
+            from featcache.extract.workers.remote import Source, extract_on_workers
+
+            source = Source.of(
+                backbone, data_dir=options.pop("data_dir"), cache_dir=options.pop("cache_dir"),
+                weights_dir=weights_dir, manifest_file=manifest,
+            )  # fmt: skip
+            with _workers(where, chosen, cache_dir, data_dir) as cluster:
+                for store in extract_on_workers(jobs, machine, cluster, source, **options):
+                    _tell_of(store)
+            return
         if part is None:
-            for store in extract_all(jobs, machine, **options, progress=progress):
+            for store in extract_all(jobs, machine, **options):
                 _tell_of(store)
             return
         owner = Owner.this_process(os.environ)
-        for done in extract_parts(jobs, machine, part, owner, **options, progress=progress):
+        for done in extract_parts(jobs, machine, part, owner, **options):
             console.print(str(done), markup=False)
             if done.store is not None:
                 _tell_of(done.store)
@@ -447,22 +475,22 @@ def _jobs(
     shuffle_frames: bool,
     store_dtype: str,
     precision: str,
-    device: str,
+    device: "torch.device",
     weights_dir: Path | None,
     manifest: "Manifest",
-) -> "tuple[torch.device, list[Extraction]]":
-    """The device, and an extraction for every split that is asked for."""
+) -> "list[Extraction]":
+    """An extraction for every split that is asked for."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
     from featcache.extract.job import plan_extraction, split_roles
     from featcache.store.spec import TokenDtype
-    from featcache.system.device import choose_device, choose_precision
+    from featcache.system.device import choose_precision
 
     dtypes: dict[str, TokenDtype] = {name: name for name in get_args(TokenDtype)}
     if store_dtype not in dtypes:
         raise CallError(f"--store-dtype {store_dtype}: one of {', '.join(dtypes)}.")
-    frozen, chosen = load_backbone(backbone, weights_dir), choose_device(device)
-    return chosen, [
+    frozen = load_backbone(backbone, weights_dir)
+    return [
         plan_extraction(
             manifest,
             task=task,
@@ -471,7 +499,7 @@ def _jobs(
             layers=resolve_layers(layers, frozen.info),
             n_views=views,
             seed=seed,
-            dtype=choose_precision(precision, chosen),
+            dtype=choose_precision(precision, device),
             shuffle_frames=shuffle_frames,
             store_dtype=dtypes[store_dtype],
         )
@@ -515,9 +543,10 @@ def plan(
     from readouts.tasks import load_task
 
     known, site = _manifest(manifest), Site(workers=workers, bucket=bucket, read_mb_s=read_mb_s)
-    _, jobs = _jobs(
-        backbone, task, split, layers, views, 0, False, store_dtype, "auto", "auto", weights_dir, known
-    )
+    jobs = _jobs(
+        backbone, task, split, layers, views, 0, False, store_dtype, "auto", _device("auto"), weights_dir,
+        known,
+    )  # fmt: skip
     given = clip_numbers(clips or [], [job.role for job in jobs])
     counts = {job.role: given[job.role] if job.role in given else count_clips(job, data_dir) for job in jobs}
     recipe = load_task(task, known).recipe
@@ -782,6 +811,8 @@ def sweep(
     ] = 16,
     test: Annotated[bool, typer.Option(help="Score test, for what was best on val.")] = False,
     device: Device = "auto",
+    scheduler: Scheduler = None,
+    local_workers: LocalWorkers = None,
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
     results_dir: ResultsDir = RESULTS_DIR,
@@ -789,12 +820,11 @@ def sweep(
     manifest: ManifestFile = None,
 ) -> None:
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
-    from featcache.system.device import choose_device
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
 
-    known = _manifest(manifest)
+    where, known = _where(scheduler, local_workers), _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
     about: dict[str, object] = {}
     beside: list[dict[str, object]] = []
@@ -826,14 +856,21 @@ def sweep(
             together=together, test=test, cache_dir=cache_dir, results_dir=results_dir, manifest=manifest,
         ),
     }  # fmt: skip
-    with reporter(console) as progress:
+    if not planned.passes and not test:
+        where = None  # nobody is needed
+    chosen = _device(device, where)
+    with reporter(console) as progress, ExitStack() as workers:
+        cluster = None
+        if where is not None:
+            cluster = workers.enter_context(_workers(where, chosen, results_dir, cache_dir))
         outcome = run_sweep(
             planned,
             folders,
             name=name or sweep_name(grids),
-            device=choose_device(device),
+            device=chosen,
             test=test,
             about=about,
+            cluster=cluster,
             progress=progress,
         )
     show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
@@ -856,6 +893,38 @@ def _of_study(
     grids = study_grids(study, task=task, backbone=backbone, manifest=known, known=by_size, over=over)
     about: dict[str, object] = {"title": asked.title, "question": asked.question, "along": asked.along}
     return grids, about, published_beside(study, task=task, backbone=backbone, manifest=known), backbone
+
+
+def _where(scheduler: str | None, local_workers: int | None) -> "Where | None":
+    """Who does the work, where it is not this process."""
+    if scheduler is None and local_workers is None:
+        return None
+    from featcache.system.cluster.client import Where
+
+    return Where(scheduler=scheduler, local_workers=local_workers)
+
+
+def _device(name: str, where: "Where | None" = None) -> "torch.device":
+    """The device that computes: this process's, or what every worker has for itself."""
+    import torch
+
+    from featcache.system.device import choose_device
+
+    return choose_device(name) if where is None else torch.device(where.device(name))
+
+
+@contextmanager
+def _workers(where: "Where", device: "torch.device", *folders: Path) -> "Iterator[Cluster]":
+    """Workers that have such a device each; the first folder is written to."""
+    from featcache.system.cluster.client import open_cluster
+
+    with open_cluster(
+        where,
+        on_gpu=device.type == "cuda",
+        folders=folders,
+        say=lambda line: console.print(line, markup=False),
+    ) as cluster:
+        yield cluster
 
 
 def _tell(outcome: "Outcome", n_runs: int) -> None:

@@ -41,6 +41,10 @@ class DamagedFileError(StoreError):
     """A file of ours is not what was written, or cannot be read; names it and the way out."""
 
 
+class ClusterError(ScividError):
+    """Workers that a command needs cannot be had, or differ from it, or are gone; says how to start some."""
+
+
 class TrainingError(ScividError):
     """A readout's training went astray; names run and step. What was written before stays."""
 

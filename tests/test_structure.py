@@ -32,7 +32,18 @@ def imported_by(module: str) -> set[str]:
     [
         (
             "cli",
-            {"torch", "transformers", "av", "zarr", "xarray", "dask", "matplotlib", "sklearn", "pyarrow"},
+            {
+                "torch",
+                "transformers",
+                "av",
+                "zarr",
+                "xarray",
+                "dask",
+                "distributed",
+                "matplotlib",
+                "sklearn",
+                "pyarrow",
+            },
         ),
         ("featcache.spec", {"torch", "numpy"}),
         ("featcache.store.feature_store", {"torch", "transformers", "av", "xarray", "dask"}),

@@ -5,8 +5,8 @@ What is left to do is what is not on disk: a killed extraction goes on with the 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,8 +144,10 @@ class Pipeline:
         encoder, started, done = self.encoder(), time.monotonic(), work.before
         self.waited = dict.fromkeys(self.waited, 0.0)
         behind = WriteBehind(self.writer, quantised=self.quantised, written=work.written)
-        with self._fitting(), behind:
-            for batch, tokens in self._encoded(encoder, map(self.spec.rows_of_shard, work.shards)):
+        # Closed at once where this ends early: else it goes on for a while, and asks for more shards.
+        encoded = closing(self._encoded(encoder, map(self.spec.rows_of_shard, work.shards)))
+        with self._fitting(), behind, encoded as batches:
+            for batch, tokens in batches:
                 behind.fill(batch, tokens)
                 if batch.slots:
                     progress(self._what, done + batch.slots[-1][0] - batch.rows.start + 1, work.n_rows)
@@ -180,7 +182,7 @@ class Pipeline:
 
     def _encoded(
         self, encoder: Encoder, shards: Iterable[range]
-    ) -> Iterator[tuple[Batch, Mapping[Layer, Arrays]]]:
+    ) -> Generator[tuple[Batch, Mapping[Layer, Arrays]], None, None]:
         """Batches with their tokens; a GPU works on the next one while the last is copied away."""
         begun: deque[tuple[Batch, Arriving]] = deque()
         for batch in self._awaited(shards):

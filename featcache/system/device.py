@@ -1,7 +1,7 @@
 """Which device to run on, in which precision and by which attention kernel; its memory, and the host's."""
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Literal, get_args
 
@@ -56,6 +56,17 @@ def choose_device(name: str) -> torch.device:
         seen = torch.cuda.device_count()
         raise CallError(f"--device {name}: torch sees {seen} GPUs here; leave the option out, or write cpu.")
     return device
+
+
+def gpu_of_rank(device: torch.device, environment: Mapping[str, str]) -> torch.device:
+    """One GPU for each process that torchrun began on this machine, where all of them see all GPUs.
+
+    A device that says which GPU it is stays as it is, and so does one outside of torchrun.
+    """
+    rank = environment.get("LOCAL_RANK", "")
+    if str(device) != "cuda" or not rank.isdecimal():
+        return device
+    return torch.device("cuda", int(rank) % torch.cuda.device_count())
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -15,8 +15,8 @@ from types import FrameType
 
 from featcache.system.console import is_of_the_output, message_of
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, a batch system, a terminal that was closed."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Ctrl-C, a batch system, a terminal that was closed, a batch system some time before the end."""
 
 GRACE = 10.0
 """Seconds for tidying up, after which nothing is waited for: a batch system kills after thirty."""

@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
         ("test", pa.float64()),  # of the last step; null unless asked for
         ("scores", pa.string()),  # JSON: split -> every score of the last step
         ("exactness", pa.string()),
-        ("views", pa.int32()),
+        ("views", pa.int32()),  # of a training clip; null where each draw is a new one
         ("view_seed", pa.int64()),  # of the training store's views after the first; null where it has one
         ("seed", pa.int64()),
         ("steps", pa.int64()),

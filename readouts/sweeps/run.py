@@ -7,46 +7,36 @@ that fails takes nothing with it: its companions are trained again without it.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import chain
 from math import isfinite
 from pathlib import Path
-from traceback import clear_frames
 from typing import Any
 
 import torch
 
 from featcache.errors import CallError, DamagedFileError, StoreError
-from featcache.system.console import Progress, extract_command, message_of, silent
+from featcache.system.cluster.client import Cluster
+from featcache.system.console import Progress, extract_command, silent
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
 from readouts.features import origins
-from readouts.features.preloading import Preloads
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
-from readouts.results.table import recorded
 from readouts.sweeps.grid import Grid
+from readouts.sweeps.passes import Failure, Passed, SweepSteps, rows_of, train_here
 from readouts.sweeps.plan import Folders, Plan, Trial, open_splits, trial_of
-from readouts.training.loop import train_together
+from readouts.sweeps.remote import train_on_workers
 
 FILE = "sweep.json"
 """What a sweep was asked for, sealed."""
 
 LARGEST = 2**28
 """Bytes of it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
-    """A run that did not end well."""
-
-    label: str
-    error: str
-    run: str = ""
-    """Empty where it has no store, and so no identity."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -70,6 +60,7 @@ def run_sweep(
     device: torch.device,
     test: bool = False,
     about: Mapping[str, Any] | None = None,
+    cluster: Cluster | None = None,
     progress: Progress = silent,
 ) -> Outcome:
     """Train what the plan says and return all of its rows; what fails is recorded, and the rest goes on.
@@ -78,32 +69,41 @@ def run_sweep(
         plan: of `plan_sweep`.
         folders: those of the plan.
         name: of the folder `sweeps/NAME` and of the table's column `sweep`.
-        device: to train on.
+        device: to train on; of a cluster, what each of its workers has.
         test: score test too, of the configuration that is best on val for each task and backbone.
         about: what is kept in `sweeps/NAME/sweep.json` beside the ids of the runs.
+        cluster: whose workers each train whole passes; None: they are trained here, one after the other.
         progress: told of every pass, and in steps of the whole sweep.
 
     Raises:
         CallError: `name` cannot be a folder's.
+        ClusterError: the cluster's workers are gone, or differ from this machine.
     """
     folder = sweep_folder(folders.results_dir, name)
     make_directory(folder)
     ids = [trial.run.id for trial in plan.trials]
     publish(folder / FILE, json_sealed({"name": name, **(about or {}), "runs": ids}, sort_keys=False))
-    runner = _Runner(folders, name, device, progress, total=sum(one[0].run.n_steps for one in plan.passes))
+    record = _Record(folder, folders)
     for missing in plan.missing:
         way_out = f" Make it with `{missing.command}`." if missing.command else ""
-        runner.fail([cell.label for cell in missing.cells], f"{missing.problem}{way_out}")
-    for one in plan.passes:
-        runner.train(one)
-        runner.done += one[0].run.n_steps
+        for cell in missing.cells:
+            record.fail(Failure(label=cell.label, error=f"{missing.problem}{way_out}"))
+    steps = SweepSteps(plan.passes, progress)
+    common: dict[str, Any] = {"folders": folders, "name": name, "device": device, "steps": steps}
+    if cluster is not None:
+        common["cluster"] = cluster
+    train: Callable[..., Iterator[Passed]] = train_here if cluster is None else train_on_workers
+    record.add(train(plan.passes, **common))
+    tested: list[list[Trial]] = []
     if test:
-        runner.score_test(_selected(plan.trials, runner.rows(plan.trials)))
+        best = _selected(plan.trials, rows_of(plan.trials, folders))
+        tested = _to_be_tested(best, folders, record)
+        record.add(train(tested, **common))
     return Outcome(
-        rows=runner.rows(plan.trials),
-        failures=runner.failures,
-        busy=[trial.cell.label for trial in runner.busy()],
-        notes=list(dict.fromkeys(runner.notes)),
+        rows=rows_of(plan.trials, folders),
+        failures=record.failures,
+        busy=record.busy([*plan.trials, *chain.from_iterable(tested)]),
+        notes=list(dict.fromkeys(record.notes)),
     )
 
 
@@ -171,105 +171,54 @@ def differences(rows: Sequence[Row]) -> list[str]:
     return [line for ours in of_task for line in Grounds(groups=seeds_together(ours)).sentences()]
 
 
-class _Runner:
-    """Trains passes one after the other and remembers what went wrong."""
+class _Record:
+    """What became of a sweep's passes, beside the rows of the table."""
 
-    def __init__(
-        self, folders: Folders, name: str, device: torch.device, progress: Progress, *, total: int
-    ) -> None:
-        self.folders, self.name, self.device, self.total = folders, name, device, total
-        self.report = progress
+    def __init__(self, folder: Path, folders: Folders) -> None:
+        self.folder, self.folders = folder, folders
         self.failures: list[Failure] = []
-        self.skipped: list[Trial] = []
+        self.held: set[str] = set()
+        """Ids of runs that other processes held."""
         self.notes: list[str] = []
-        self.preloads = Preloads(device)
-        self.done = 0
-        """Steps of the sweep before the current pass."""
 
-    def train(self, trials: Sequence[Trial]) -> None:
-        """One pass; where it fails, without the runs that others hold, and then each run by itself."""
-        problem = self._tried(trials)
-        if problem is None:
-            return
-        held = [trial for trial in trials if trial.run.folder(self.folders.results_dir).is_held()]
-        left = [trial for trial in trials if trial not in held and not self._rows(trial)]
-        self.skipped += held
-        if held and left:
-            self.train(left)
-        elif len(trials) > 1:
-            for trial in left:
-                self.train([trial])
-        elif left and left[0] not in self.skipped:
-            error = message_of(problem) or f"{type(problem).__name__}: {problem}"
-            self.fail([left[0].cell.label], error, run=left[0].run.id)
+    def add(self, passes: Iterable[Passed]) -> None:
+        """Take what passes say as they end."""
+        for passed in passes:
+            self.held.update(passed.held)
+            for failure in passed.failures:
+                self.fail(failure)
 
-    def score_test(self, trials: Sequence[Trial]) -> None:
-        """Score test of runs that have ended."""
-        ready, remarked = [], origins.Remarked(self.folders.manifest)
-        for trial in trials:
-            task = trial.run.task
-            try:
-                splits = open_splits(trial.cell, task, self.folders, test=True)
-                stores = {role: split.store for role, split in splits.items()}
-                extract = extract_command(
-                    trial.cell.backbone, task.name, cache_dir=self.folders.cache_dir,
-                    manifest=self.folders.manifest_file,
-                )  # fmt: skip
-                self.notes += remarked.new(stores, extract=extract)
-            except StoreError as problem:
-                self.fail([f"test of {trial.cell.label}"], str(problem), run=trial.run.id)
-            else:
-                ready.append(trial_of(trial.cell, task, splits, self.folders))
-        for one in grouped(ready, lambda trial: trial.run.pass_key).values():
-            self.train(one)
-
-    def fail(self, labels: Sequence[str], error: str, run: str = "") -> None:
+    def fail(self, failure: Failure) -> None:
         """Record what did not work, in the sweep's folder as well."""
-        for label in labels:
-            self.failures.append(Failure(label=label, error=error, run=run))
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            line = json.dumps({"at": at, "run": run, "label": label, "error": error})
-            append_line(sweep_folder(self.folders.results_dir, self.name) / "failures.jsonl", line)
+        self.failures.append(failure)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        line = {"at": at, "run": failure.run, "label": failure.label, "error": failure.error}
+        append_line(self.folder / "failures.jsonl", json.dumps(line))
 
-    def rows(self, trials: Sequence[Trial]) -> list[dict[str, Any]]:
-        """What is in the table of some runs."""
-        return [row for trial in trials for row in self._rows(trial)]
+    def busy(self, trials: Sequence[Trial]) -> list[str]:
+        """Labels of the runs that others held and have not ended since."""
+        held = [trial for trial in trials if trial.run.id in self.held]
+        return [trial.cell.label for trial in held if not rows_of([trial], self.folders)]
 
-    def busy(self) -> list[Trial]:
-        """The runs that others held and have not ended since."""
-        return [trial for trial in self.skipped if not self._rows(trial)]
 
-    def _tried(self, trials: Sequence[Trial]) -> Exception | None:
-        """What went wrong in a pass; whatever one run's failure is, the other runs go on."""
+def _to_be_tested(trials: Sequence[Trial], folders: Folders, record: _Record) -> list[list[Trial]]:
+    """Passes that score test, of runs that have ended."""
+    ready, remarked = [], origins.Remarked(folders.manifest)
+    for trial in trials:
+        task = trial.run.task
         try:
-            train_together(
-                [trial.run for trial in trials],
-                results_dir=self.folders.results_dir,
-                device=self.device,
-                commands={trial.run.id: trial.command for trial in trials},
-                sweep_name=self.name,
-                preloads=self.preloads,
-                progress=self._progress,
+            splits = open_splits(trial.cell, task, folders, test=True)
+            stores = {role: split.store for role, split in splits.items()}
+            extract = extract_command(
+                trial.cell.backbone, task.name, cache_dir=folders.cache_dir, manifest=folders.manifest_file
             )
-        except Exception as problem:
-            if isinstance(problem, torch.OutOfMemoryError):
-                self.preloads.drop()
-            # Its frames hold all heads of the pass, and what it lacked may have been memory.
-            clear_frames(problem.__traceback__)
-            return problem
-        return None
-
-    def _progress(self, what: str, done: int, total: int) -> None:
-        self.report(what, done, total)
-        if what == "training":
-            self.report("steps of the sweep", min(self.done + done, self.total), self.total)
-
-    def _rows(self, trial: Trial) -> list[dict[str, Any]]:
-        # Rows that cannot be read are none, and the run that is tried for them fails and says why.
-        try:
-            return recorded(self.folders.results_dir, trial.run.id, tested_on=trial.run.tested_on)
-        except StoreError:
-            return []
+            record.notes += remarked.new(stores, extract=extract)
+        except StoreError as problem:
+            label = f"test of {trial.cell.label}"
+            record.fail(Failure(label=label, error=str(problem), run=trial.run.id))
+        else:
+            ready.append(trial_of(trial.cell, task, splits, folders))
+    return list(grouped(ready, lambda trial: trial.run.pass_key).values())
 
 
 def _selected(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:

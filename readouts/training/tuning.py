@@ -75,6 +75,7 @@ class Tuning:
             "backbone_lr": self.backbone_lr,
             "layer": self.layer.name,
             **({"exactness": "exact"} if whole else {}),
+            **({"views": None} if self.fresh_views else {}),
         }
 
 

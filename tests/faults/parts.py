@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
+from tests.faults import arrays as of_tasks
 from tests.faults import failures as failing
 from tests.faults import kills as killing
 from tests.faults import together as at_once
@@ -139,4 +140,34 @@ def together(world: World, scratch: Path, asked: Namespace) -> int:
     return sum(bool(one.problem) for one in found)
 
 
-PARTS = {"mutations": mutations, "kills": kills, "failures": failures, "together": together}
+def arrays(world: World, scratch: Path, asked: Namespace) -> int:
+    """Simulated arrays over the parts of one split, whose tasks are killed and requeued."""
+    del world
+    found = []
+    for one in of_tasks.arrays(scratch, n=asked.arrays, tasks=asked.tasks, seed=asked.seed):
+        found.append(one)
+        if one.problem:
+            say(f"{one.machines}, {'with' if one.locks else 'without'} locks: {one.problem[-1500:]}")
+    lines = [
+        "| tasks of an array on | locks | arrays | kills | encodings a shard | equal |",
+        "|---" * 6 + "|",
+    ]
+    for machines, locks in dict.fromkeys((one.machines, one.locks) for one in found):
+        ours = [one for one in found if (one.machines, one.locks) == (machines, locks)]
+        encodings = sum(one.n_encoded for one in ours) / sum(one.n_shards for one in ours)
+        well = sum(not one.problem for one in ours)
+        lines.append(
+            f"| {machines} | {'with' if locks else 'without'} | {len(ours)} | "
+            f"{sum(one.n_kills for one in ours)} | {encodings:.2f} | {well} of {len(ours)} |"
+        )
+    say("\n".join(lines))
+    return sum(bool(one.problem) for one in found)
+
+
+PARTS = {
+    "mutations": mutations,
+    "kills": kills,
+    "failures": failures,
+    "together": together,
+    "arrays": arrays,
+}

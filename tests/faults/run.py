@@ -5,8 +5,9 @@
     --seed 0         of all that is drawn
     --tries 5000     mutations in all
     --number N       only this trial of each kind: what a line of the findings says
-    --only PARTS     of mutations, kills, failures, together
+    --only PARTS     of mutations, kills, failures, together, arrays
     --kills 260      of processes; --failures 1000: of calls; --rounds 50: of three jobs at once
+    --arrays 20      of `extract --shards`, with locks and as many without; --tasks 8: of each
 
 It ends with 1 where anything was silent, crashed, hung or came out different.
 """
@@ -38,6 +39,8 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=260)
     parser.add_argument("--failures", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--arrays", type=int, default=20)
+    parser.add_argument("--tasks", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     asked = parser.parse_args()
     memory = Path("/dev/shm")

@@ -25,3 +25,8 @@ def test_damaged_files_are_refused_said_or_made_anew() -> None:
 @pytest.mark.slow
 def test_an_extraction_survives_kills_and_failures() -> None:
     faults("--only", "kills,failures", "--command", "extract, int8", "--kills", "3", "--failures", "6")
+
+
+@pytest.mark.slow
+def test_an_array_over_the_parts_of_a_split_survives_kills() -> None:
+    faults("--only", "arrays", "--arrays", "2", "--tasks", "3")

@@ -117,7 +117,7 @@ class _Child:
     def _end(self) -> None:
         """End it, after it has printed where it is."""
         with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGUSR1)
+            os.kill(self.pid, signal.SIGUSR2)
             select.select([self.pidfd], [], [], 0.5)
             os.killpg(self.pid, signal.SIGKILL)
 
@@ -180,7 +180,7 @@ def _in_child(call: Call, n_bytes: int, answer: int, output: int, notes: int) ->
         os.dup2(output, 1)
         os.dup2(output, 2)
         faulthandler.enable(file=output)
-        faulthandler.register(signal.SIGUSR1, file=output)
+        faulthandler.register(signal.SIGUSR2, file=output)
         resource.setrlimit(resource.RLIMIT_AS, (_address_space() + n_bytes,) * 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.unraisablehook = lambda _: None

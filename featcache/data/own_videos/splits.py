@@ -22,6 +22,11 @@ def groups_of(videos: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
     if any(labels.group for labels in videos):
         named = {labels.video.source: labels.group or labels.video.source for labels in videos}
         return named, "by the column of the label file that names the animal"
+    whose = {v.video.source: {event.subject for event in v.events if event.subject} for v in videos}
+    if all(len(names) == 1 for names in whose.values()):
+        only = {source: next(iter(names)) for source, names in whose.items()}
+        if _FEWEST <= len(set(only.values())) < len(only):
+            return only, "by subject, of which each video has one"
     words = {
         labels.video.source: re.split(r"[_\-. ]", PurePosixPath(labels.video.source).stem)[0].casefold()
         for labels in videos

@@ -19,12 +19,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from featcache.system.files import (
     Staged,
     is_running,
     read_regular,
+    remove,
     remove_leftovers,
     temporary_beside,
     this_machine,
@@ -40,9 +41,13 @@ HEARTBEAT = 20.0
 EXPIRES = 300.0
 """Seconds without a touch after which a claim is free: network disks tell other machines of one late."""
 
+TRIES = 5
+"""To take a claim, of which each is lost only to somebody else's luck."""
+
 MOST_BYTES = 1 << 16
 
 
+@runtime_checkable
 class Claims(Protocol):
     """What workers ask of a place where claims are.
 
@@ -63,7 +68,7 @@ class Claims(Protocol):
         ...
 
     def clear(self) -> None:
-        """Remove the claims of all who are gone, from a store that is finished."""
+        """Remove all claims, whoever has them, from a store that is finished."""
         ...
 
     def close(self) -> None:
@@ -138,8 +143,9 @@ class FileClaims:
             OSError: the disk is full or refuses.
         """
         path = self.folder / name
-        for _ in range(2):
-            with Staged(path) as note:
+        for _ in range(TRIES):
+            # Whoever finds the store finished takes the folder away, with all that is in it.
+            with suppress(FileNotFoundError), Staged(path) as note:
                 write_all(note.fd, [self._content])
                 if self._linked(note.temporary, path):
                     self._hold(name)
@@ -153,14 +159,14 @@ class FileClaims:
         """Let go of a claim, if it is still ours."""
         with self._guard:
             self._held.discard(name)
-            if self._is_ours(self.folder / name):
-                (self.folder / name).unlink(missing_ok=True)
+            with suppress(OSError):  # it is not touched any more, and so is found to be nobody's
+                if self._is_ours(self.folder / name):
+                    (self.folder / name).unlink(missing_ok=True)
 
     def release_all(self) -> None:
         """Let go of all that we have."""
         for name in tuple(self._held):
-            with suppress(OSError):  # what stays is found to be nobody's
-                self.release(name)
+            self.release(name)
 
     def close(self) -> None:
         """Let go of all claims, and take the folder away where nobody else has one."""
@@ -171,14 +177,8 @@ class FileClaims:
             self.folder.rmdir()
 
     def clear(self) -> None:
-        """Remove the claims of all who are gone: for a store that is finished."""
-        with suppress(OSError):
-            with Staged(self.folder / "now") as note:
-                os.utime(note.fd)
-                now = os.fstat(note.fd).st_mtime
-            for path in self.folder.iterdir():
-                if not path.name.startswith("."):
-                    self._set_aside(path, now=now)
+        """Remove all claims, whoever has them: for a store that is finished, where they say nothing."""
+        remove(self.folder)
 
     def _linked(self, note: Path, path: Path) -> bool:
         """Give `path` the note's content, unless there is a file of that name."""
@@ -250,8 +250,12 @@ class FileClaims:
         while not self._closed.wait(HEARTBEAT):
             for name in tuple(self._held):
                 with self._guard, suppress(OSError):  # taken over; or the next beat comes through
-                    if self._is_ours(self.folder / name):
-                        os.utime(self.folder / name)
+                    if name in self._held:
+                        self._touch(name)
+
+    def _touch(self, name: str) -> None:
+        if self._is_ours(self.folder / name):
+            os.utime(self.folder / name)
 
 
 def _started(pid: int) -> str:

@@ -19,7 +19,8 @@ from featcache.extract.job import Extraction
 from featcache.extract.pipeline import Pipeline, Work
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.run import LoadedModel, Machine, Passes, choose_passes, open_writer, pipeline_for
-from featcache.extract.workers.claims import FOLDER, Claims, FileClaims, Owner
+from featcache.extract.workers.bucket_claims import claims_at
+from featcache.extract.workers.claims import FOLDER, Claims, Owner
 from featcache.extract.workers.parts import Part
 from featcache.store.feature_store import FeatureStore
 from featcache.store.matching import n_shards_there
@@ -92,7 +93,7 @@ class ShardWorker:
             self.pipeline: Pipeline = pipeline_for(
                 one, passes, machine, model, self.writer, skip_bad=skip_bad
             )
-            self.claims: Claims = FileClaims(self.writer.path / FOLDER, owner)
+            self.claims: Claims = claims_at(self.writer.path / FOLDER, owner)
         except BaseException:
             self.writer.close()
             raise

@@ -17,6 +17,7 @@ from featcache.system.device import (
     choose_precision,
     device_name,
     free_memory,
+    gpu_of_rank,
     host_buffer,
 )
 
@@ -88,3 +89,21 @@ def test_memory_for_a_cpu_is_plain() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 def test_memory_for_a_gpu_is_pinned() -> None:
     assert host_buffer((2, 3), torch.int8, torch.device("cuda")).is_pinned()
+
+
+@pytest.mark.parametrize(
+    ("device", "rank", "n_gpus", "wanted"),
+    [
+        ("cuda", "3", 8, "cuda:3"),
+        ("cuda", "3", 1, "cuda:0"),  # each process sees its own
+        ("cuda:1", "3", 8, "cuda:1"),
+        ("cuda", None, 8, "cuda"),
+        ("cpu", "3", 0, "cpu"),
+    ],
+)
+def test_processes_of_torchrun_take_a_gpu_each(
+    monkeypatch: pytest.MonkeyPatch, device: str, rank: str | None, n_gpus: int, wanted: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_gpus)
+    environment = {} if rank is None else {"LOCAL_RANK": rank}
+    assert gpu_of_rank(torch.device(device), environment) == torch.device(wanted)

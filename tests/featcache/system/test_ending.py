@@ -48,7 +48,13 @@ def told_to_end(*numbers: int, work: str = "time.sleep(30)", tidying: str = "pas
 
 
 @pytest.mark.parametrize(
-    ("number", "by"), [(signal.SIGINT, ""), (signal.SIGTERM, " by SIGTERM"), (signal.SIGHUP, " by SIGHUP")]
+    ("number", "by"),
+    [
+        (signal.SIGINT, ""),
+        (signal.SIGTERM, " by SIGTERM"),
+        (signal.SIGHUP, " by SIGHUP"),
+        (signal.SIGUSR1, " by SIGUSR1"),
+    ],
 )
 def test_a_batch_systems_signal_says_that_the_same_command_goes_on(number: int, by: str) -> None:
     code, said = told_to_end(number)

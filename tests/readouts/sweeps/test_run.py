@@ -11,22 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from weakref import ref as weakref
 
 import numpy as np
 import pytest
 import torch
 
 from featcache.errors import CallError
-from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
-from readouts.features.preloading import Preloads
 from readouts.results.table import SCHEMA, load_results, table_path
 from readouts.sweeps import run as sweep
 from readouts.sweeps.grid import parse_grid
 from readouts.sweeps.plan import Folders, plan_sweep
 from readouts.sweeps.run import Outcome, known_sweeps, run_sweep, summary, sweep_name
-from readouts.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -36,23 +32,7 @@ OF_THE_CLOCK = {"finished", "seconds", "together"}
 """Columns in which a sweep that was killed may differ: when, how long, and in whose company it ended."""
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Folders:
-    return Folders(
-        cache_dir=tmp_path / "features", results_dir=tmp_path / "results", manifest=load_manifest()
-    )
-
-
-@pytest.fixture(autouse=True)
-def stores(make_split: Callable[..., FeatureStore]) -> None:
-    """Tokens whose channel c says class c, and a little noise, of two tasks."""
-    for task, n_classes in (("flyvsfly", 7), ("calms21", 4)):
-        rng = np.random.default_rng(0)
-        for role, n in (("train", 32), ("val", 16), ("test", 16)):
-            labels = rng.integers(2, size=(n, n_classes))
-            tokens = rng.normal(scale=0.1, size=(n, 1, 2, 2, 2, 8))
-            tokens[..., :n_classes] += labels[:, None, None, None, None]
-            make_split(role, tokens, labels, task=task)
+pytestmark = pytest.mark.usefixtures("stores")
 
 
 def swept(folders: Folders, *grids: str, **options: Any) -> Outcome:
@@ -107,45 +87,6 @@ def test_only_the_guilty_run_fails(folders: Folders) -> None:
         (failure.run, failure.error) for failure in found.failures
     ]
     assert "8" in found.failures[0].error and "3" in found.failures[0].error
-
-
-def test_a_pass_that_failed_is_out_of_memory_before_its_runs_are_tried_alone(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pass of many runs may have failed for want of memory, which its traceback would go on holding."""
-    train_together, held = sweep.train_together, list["weakref[torch.Tensor]"]()
-
-    def short_of_memory(runs: Sequence[Run], **options: Any) -> list[dict[str, Any]]:
-        assert not any(tensor() is not None for tensor in held)
-        if len(runs) > 1:
-            heads = torch.zeros(10)
-            held.append(weakref(heads))
-            raise MemoryError
-        return train_together(runs, **options)
-
-    monkeypatch.setattr(sweep, "train_together", short_of_memory)
-    found = swept(folders, TINY + "readout=linear seed=0,1")
-    assert (len(held), len(found.rows), found.failures) == (1, 2, [])
-
-
-def test_what_is_preloaded_is_kept_for_all_passes_and_given_up_for_want_of_memory(
-    folders: Folders, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a device that preloads unasked, a GPU; here a CPU that was told to."""
-    monkeypatch.setattr(sweep, "Preloads", lambda device: Preloads(device, "yes"))
-    train_together, before = sweep.train_together, list[int]()
-
-    def counted(runs: Sequence[Run], *, preloads: Preloads, **options: Any) -> list[dict[str, Any]]:
-        before.append(len(preloads._held))
-        if len(before) == 2:
-            raise torch.OutOfMemoryError
-        return train_together(runs, preloads=preloads, **options)
-
-    monkeypatch.setattr(sweep, "train_together", counted)
-    found = swept(folders, TINY.replace("batch=8", "batch=4,6,8") + "readout=linear seed=0,1")
-    assert (len(found.rows), found.failures) == (6, [])
-    # Training and val of the first pass; the second fails and is tried again run by run.
-    assert before == [0, 2, 0, 2, 2]
 
 
 def test_a_run_that_diverges_takes_nothing_with_it(folders: Folders) -> None:
@@ -258,7 +199,6 @@ DRIVER = """
 import sys
 from pathlib import Path
 import torch
-from featcache.manifest import load_manifest
 from readouts.sweeps.grid import parse_grid
 from readouts.sweeps.run import run_sweep
 from readouts.sweeps.plan import Folders, plan_sweep

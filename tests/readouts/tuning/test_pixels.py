@@ -56,7 +56,7 @@ def test_a_killed_run_ends_with_the_same_bits_and_says_what_it_is(place: Any, tm
     rows = train(run, results_dir=tmp_path / "calm", device=CPU)
     for row in rows:
         assert (row["tuned"], row["tuned_blocks"], row["backbone_lr"]) == ("whole", None, 0.5)
-        assert (row["exactness"], row["layer"]) == ("exact", "3")
+        assert (row["exactness"], row["views"], row["layer"]) == ("exact", None, "3")
 
     def kill(what: str, done: int, total: int) -> None:
         if what == "training" and done > 2:

@@ -156,7 +156,11 @@ def _places(cells: Sequence[str]) -> tuple[int, int, int] | None:
     times = {n: time for n, cell in enumerate(cells) if n and (time := _seconds(cell.strip())) is not None}
     for begin, start in times.items():
         for end, stop in times.items():
-            if begin < end and any(n not in (begin, end) and t == stop - start for n, t in times.items()):
+            if (
+                begin < end
+                and start < stop
+                and any(n not in (begin, end) and t == stop - start for n, t in times.items())
+            ):
                 rest = [n for n in range(1, len(cells)) if n not in times and cells[n].strip()]
                 behind = [n for n in rest if n > end]
                 return begin, end, (behind or rest or [len(cells) - 1])[-1]

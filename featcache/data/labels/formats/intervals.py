@@ -19,7 +19,7 @@ from featcache.data.labels.formats.folders import SPLITS
 from featcache.data.labels.formats.metadata import FILE, GROUP, LABEL, SPLIT
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.tables import Columns, read_rows
-from featcache.data.labels.timing import is_whole, parse_time
+from featcache.data.labels.timing import is_whole, parse_time, shown
 from featcache.data.labels.videos import Videos
 from featcache.errors import DataError
 
@@ -27,6 +27,7 @@ _VIDEO = ("video", *FILE, "file", "video_id", "video_name", "media", "movie", "c
 _NAME = (*LABEL, "event", "annotation", "state", "name", "value")
 _WHO = ("subject", "animal", "animal_id", "agent", "agent_id", "individual", "mouse", "fly", "tier", *GROUP)
 _BEGIN = ("start", "begin", "onset", "first", "from", "t_start", "t0")
+_LENGTH = ("duration", "dur", "length")
 _END = ("stop", "end", "offset", "last", "to", "t_stop", "t_end", "t1")
 _UNITS: dict[str, Literal["seconds", "frames", "milliseconds"]] = {
     "frame": "frames", "frames": "frames", "idx": "frames", "index": "frames",
@@ -44,6 +45,8 @@ class _Times:
     start: str
     stop: str
     unit: Unit | None
+    is_length: bool = False
+    """Whether `stop` holds how long a row is, not where it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,9 @@ def recognises(path: Path, head: str) -> bool:
         return False
     first = next((line for line in head.splitlines() if line.strip()), "")
     columns = Columns([cell.strip().strip('"') for cell in re.split(r"[,;\t]", first)])
-    return _times(columns) is not None and columns.find(*_NAME) is not None
+    # With tiers and without a video's name it is an export of ELAN, which asks what a tier is.
+    is_of_tiers = columns.find("tier") is not None and columns.find(*_VIDEO) is None
+    return not is_of_tiers and _times(columns) is not None and columns.find(*_NAME) is not None
 
 
 def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
@@ -100,13 +105,14 @@ def _times(columns: Columns) -> _Times | None:
     found = dict[str, tuple[str, Unit | None]]()
     for name in columns.names:
         words = [word for word in re.split(r"[^a-z0-9]+", name.casefold()) if word]
-        for end, known in (("start", _BEGIN), ("stop", _END)):
+        for end, known in (("start", _BEGIN), ("stop", _END), ("length", _LENGTH)):
             if end not in found and set(words) & set(known) and not set(words) - {*known, *_UNITS, "t"}:
                 found[end] = (name, next((_UNITS[word] for word in reversed(words) if word in _UNITS), None))
-    if len(found) < 2:
+    is_length = "stop" not in found
+    if "start" not in found or not found.keys() & {"stop", "length"}:
         return None
-    (start, unit), (stop, other) = found["start"], found["stop"]
-    return _Times(start, stop, unit or other)
+    (start, unit), (stop, other) = found["start"], found["length" if is_length else "stop"]
+    return _Times(start, stop, unit or other, is_length)
 
 
 def _rows(
@@ -138,7 +144,7 @@ def _rows(
                     number,
                     video,
                     start,
-                    stop,
+                    start + stop if times.is_length else stop,
                     label,
                     columns.cell(cells, *_WHO),
                     SPLITS.get(columns.cell(cells, *SPLIT).casefold()),
@@ -190,7 +196,13 @@ def _place(rows: Sequence[_Row], unit: Unit, times: _Times, drafts: Drafts, choi
         draft = drafts.of(row.video, row.where, split=row.split, by_stem=True)
         if draft is None:
             continue
-        if unit == "frames":
+        if unit == "frames" and not (is_whole(row.start) and is_whole(row.stop)):
+            drafts.remarks.add(
+                "no_time",
+                row.where,
+                f"{shown(row.start)} to {shown(row.stop)} are no whole frames: correct it.",
+            )
+        elif unit == "frames":
             first, stop = int(row.start) - zero, int(row.stop) - zero + included
             draft.add_frames(row.where, row.label, first, stop, subject=row.subject)
         else:
@@ -202,6 +214,8 @@ def _is_last_included(rows: Sequence[_Row], times: _Times, remarks: Remarks, cho
     """Whether a row's stop is its last frame: by what was chosen, the column's name, rows that follow."""
     if choices.last_included is not None:
         return choices.last_included
+    if times.is_length:
+        return False
     if "last" in times.stop.casefold():
         return True
     in_order = sorted(rows, key=lambda row: (row.video, row.subject, row.start))

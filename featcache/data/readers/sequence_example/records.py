@@ -17,10 +17,10 @@ from string import Formatter
 from array_record.python.array_record_module import ArrayRecordReader
 
 from featcache.data.readers.base import UnreadableError, WholeFileError
+from featcache.data.readers.recent import Recent
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split
 from featcache.system.files import open_regular
-from featcache.system.recent import Recent
 
 OPEN_SHARDS = 64
 """Files kept open: a split has up to 1024, more than many systems allow a process."""

@@ -28,11 +28,11 @@ from featcache.data.readers.base import (
     WholeFileError,
     scan_in_blocks,
 )
+from featcache.data.readers.recent import Recent
 from featcache.data.readers.weather.fields import open_fields
 from featcache.data.readers.weather.windows import hour, plan_windows
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, Split, Windows
-from featcache.system.recent import Recent
 
 CACHE_BYTES = 64 * 2**20
 """Decoded time steps that a process keeps: 85 of the official grid, and two interleaved windows have 64."""

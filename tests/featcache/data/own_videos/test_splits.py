@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 from featcache.data.labels.base import Bout, VideoLabels
@@ -17,6 +18,17 @@ def test_animals_of_a_column_are_kept_together() -> None:
     groups, how = groups_of(videos)
     assert groups == {"a.mp4": "m1", "b.mp4": "m1", "c.mp4": "c.mp4"}
     assert "column" in how
+
+
+def test_subjects_of_one_video_each_are_kept_together() -> None:
+    made = [video(f"{n}.mp4", "run") for n in range(6)]
+    whose = [replace(v, bouts=(replace(v.bouts[0], subject=f"m{n // 2}"),)) for n, v in enumerate(made)]
+    groups, how = groups_of(whose)
+    assert list(groups.values()) == ["m0", "m0", "m1", "m1", "m2", "m2"]
+    assert "by subject" in how
+    # One name in all videos is a role, not an animal.
+    same = [replace(v, bouts=(replace(v.bouts[0], subject="resident"),)) for v in made]
+    assert groups_of(same)[1] == "by video"
 
 
 def test_names_tell_animals_where_several_videos_share_a_first_word() -> None:

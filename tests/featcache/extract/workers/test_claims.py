@@ -209,11 +209,21 @@ def test_a_claim_that_says_nothing_goes_by_its_time(tmp_path: Path, content: byt
     assert ours.claim("0")
 
 
-def test_a_finished_store_is_cleared_of_the_claims_of_those_who_are_gone(tmp_path: Path) -> None:
-    folder = tmp_path / "claims"
-    assert FileClaims(folder, replace(HERE, started="1")).claim("0")
+def test_a_finished_store_is_cleared_of_all_claims_and_a_worker_at_that_moment_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, link = tmp_path / "claims", os.link
     assert FileClaims(folder, ELSEWHERE).claim("1")
-    ours = FileClaims(folder, HERE)
-    ours.clear()
+    ours, cleared = FileClaims(folder, HERE), []
+
+    def late(source: Path, target: Path) -> None:
+        if not cleared:
+            FileClaims(folder, ELSEWHERE).clear()
+            cleared.append(names(tmp_path))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", late)
+    assert ours.claim("1")
+    assert cleared == [[]]
     ours.close()
-    assert names(folder) == ["1"]
+    assert names(tmp_path) == []

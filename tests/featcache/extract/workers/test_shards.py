@@ -1,6 +1,7 @@
 """Workers at one store: together they write what one process writes, and nothing is made twice."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from featcache.buckets.path import place
 from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError, WeightsError
 from featcache.extract.prepare import Prepared, prepare
@@ -349,3 +351,41 @@ def test_a_broken_record_ends_a_worker_that_lets_go_of_what_it_had(
             worker.make([0, 1, 2])
     assert not [path for path in (worker.writer.path / FOLDER).iterdir() if not path.name.startswith(".")]
     assert worker.make([0, 1, 2]).shards == (0, 1, 2)
+
+
+def test_a_worker_that_fails_in_the_middle_asks_for_no_more_shards(
+    begin: Callable[..., ShardWorker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that makes batches ahead is at its next one when a shard cannot be written."""
+    worker, claimed, claim = begin(), [], FileClaims.claim
+
+    def noted(self: FileClaims, name: str) -> bool:
+        claimed.append(name)
+        return claim(self, name)
+
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(FileClaims, "claim", noted)
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreWriter, "write_shard", full)
+        with pytest.raises(StoreError, match="the disk is full"):
+            worker.make(range(worker.n_shards))
+    n_claimed = len(claimed)
+    time.sleep(0.5)
+    assert len(claimed) == n_claimed < worker.n_shards
+    assert not [path for path in (worker.writer.path / FOLDER).iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_parts_in_a_bucket_are_those_on_a_disk(
+    bucket: Path, tiny_data: Path, alone: dict[str, bytes]
+) -> None:
+    there = place(f"s3://{bucket.name}/features")
+    done = [part(number, 2, tiny_data, there) for number in (2, 1)]
+    assert [one.store is None for one in done] == [True, False]
+    folders = {name for name, content in alone.items() if not content}
+    found = contents(bucket / "features")
+    assert {name: content for name, content in found.items() if content} == {
+        name: content for name, content in alone.items() if name not in folders
+    }

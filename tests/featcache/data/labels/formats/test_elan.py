@@ -72,6 +72,18 @@ def test_an_export_has_its_times_in_any_form(times: str, videos: Any, read_text:
     assert [(b.label, b.first, b.stop) for b in found.videos[0].bouts] == [("run", 10, 25)]
 
 
+def test_an_export_with_a_heading_and_each_time_three_times(videos: Any, read_text: Any) -> None:
+    names = [
+        f"{what} - {form}"
+        for what in ("Begin", "End", "Duration")
+        for form in ("hh:mm:ss.ms", "ss.msec", "msec")
+    ]
+    cells = "0:00:00.000\t0.000\t0\t0:00:01.500\t1.500\t1500\t0:00:01.500\t1.500\t1500"
+    text = "\t".join(["Tier", "Participant", *names, "Value"]) + f"\nA\tp1\t{cells}\trun\n"
+    found = read_text("a.txt", text, videos(a=(10, 100)), tiers=("A",))
+    assert [(b.label, b.first, b.stop) for b in found.videos[0].bouts] == [("run", 0, 15)]
+
+
 @pytest.mark.parametrize("text", ["<ANNOTATION_DOCUMENT>", '<!DOCTYPE a [<!ENTITY x "y">]><a/>'])
 def test_what_is_no_document_is_one_message(text: str, videos: Any, read_text: Any) -> None:
     with pytest.raises(DataError, match=r"a\.eaf (is no ELAN document|declares entities)"):

@@ -61,6 +61,8 @@ def test_columns_have_many_names(heading: str, videos: Any, read_text: Any) -> N
     [
         ("video,start_ms,stop_ms,label", "a.mp4,1500,2500,run", (15, 25)),
         ("video,first_frame,last_frame,label", "a.mp4,0,9,run", (0, 10)),
+        ("video,start,duration,label", "a.mp4,1.5,1.0,run", (15, 25)),
+        ("video,start_frame,duration,label", "a.mp4,0,9,run", (0, 9)),
         ("video;start;stop;label", "a.mp4;1,5;2,5;run", (15, 25)),
         ("video\tstart\tstop\tlabel", "a.mp4\t0:01.5\t0:02.5\trun", (15, 25)),
     ],
@@ -82,6 +84,13 @@ def test_frames_whose_last_one_may_be_in_or_out_are_asked(videos: Any, read_text
     assert "--last-frame" in asked[0].text
     assert bouts_of(read_text("t.csv", text, at_hand, last_included=False)) == [("run", 1, 3)]
     assert bouts_of(read_text("t.csv", text, at_hand, last_included=True, first_frame=1)) == [("run", 0, 3)]
+
+
+def test_frames_that_are_not_whole_are_refused(videos: Any, read_text: Any) -> None:
+    text = "video,first_frame,last_frame,label\na.mp4,0,9.5,run\na.mp4,12,14,run\n"
+    found = read_text("t.csv", text, videos(a=(10, 100)))
+    assert [(r.kind, r.where) for r in found.remarks if r.weight == "refuse"] == [("no_time", "row 2")]
+    assert bouts_of(found) == [("run", 12, 15)]
 
 
 def test_rows_that_start_where_the_last_ends_leave_it_out(videos: Any, read_text: Any) -> None:

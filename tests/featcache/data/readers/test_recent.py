@@ -8,7 +8,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from featcache.system.recent import Recent
+from featcache.data.readers.recent import Recent
 
 
 def test_values_that_are_used_longest_ago_are_dropped() -> None:
