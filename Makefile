@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format faults bench bench-rivals bench-memory bench-scale bench-backbones gpu-check clean
+.PHONY: help install demo test lint format faults fault-workers bench bench-rivals bench-memory bench-scale bench-backbones gpu-check clean
 
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,6 +29,10 @@ SEED ?= 0
 TRIES ?= 5000
 faults: install               ## files damaged, calls failing, processes killed: a table (SEED=7 TRIES=500), minutes
 	$(BIN)/python -m tests.faults.run --seed $(SEED) --tries $(TRIES)
+
+KILLS ?= 20
+fault-workers: install        ## Dask workers killed while they extract and sweep (KILLS=20): a table, minutes
+	$(BIN)/python -m tests.faults.workers --kills $(KILLS) --seed $(SEED)
 
 lint: install                 ## style, types, import contracts
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,11 @@ def test_what_is_not_there_or_cannot_be_is_said_in_one_line(bucket: Path, tmp_pa
     said = scivid(*train, "s3://no-such-bucket/none", code=1)
     assert "s3://no-such-bucket/none: there is no such bucket" in said
     assert said.count("\n") == 1
+    found = CliRunner().invoke(app, ["--debug", *map(str, train), "s3://no-such-bucket/none"])
+    assert found.exception is not None
+    text = "".join(traceback.format_exception(found.exception))
+    assert "no such bucket" in text
+    assert not any(secret in text for secret in SECRETS)
     assert "neither a folder nor a bucket" in scivid(*train, "ftp://host/x", code=2)
     said = scivid("validate", f"s3://{bucket.name}/none.zarr", code=1)
     assert f"s3://{bucket.name}/none.zarr is not there" in said
@@ -160,15 +166,33 @@ def run(environment: dict[str, str], *words: object) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.slow
+def test_two_workers_share_a_store_in_a_bucket(
+    object_store: ObjectStore, bucket: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    """They make a part each, at once; the store is the one of a single process, and no claim is left."""
+    there = f"s3://{bucket.name}/features"
+    extract = ("extract", "--backbone", "resize", "--task", "flyvsfly", "--split", "val", "--shard-mb", "1")
+    extract = (*extract, "--data-dir", tiny_data, "--cache-dir")
+    workers = [run(object_store.environment(), *extract, there, "--shards", f"{n}/2") for n in (1, 2)]
+    for worker in workers:
+        said = worker.communicate(timeout=200)[0]
+        assert worker.returncode == 0, said
+    scivid(*extract, tmp_path)
+    ours, theirs = files_below(bucket / "features"), files_below(tmp_path)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not filecmp.cmp(ours[name], theirs[name], shallow=False)] == []
+
+
+@pytest.mark.slow
 def test_a_network_cut_in_the_middle_costs_only_the_time(
     object_store: ObjectStore, bucket: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     """In the middle of an extraction and of a training: both go on, to the same bytes and scores."""
     network, there = Network(object_store.port), f"s3://{bucket.name}/features"
-    environment = object_store.environment(network.port)
+    environment = object_store.environment(network.port) | {"SCIVID_READ_CACHE": "off"}
     where = ("--backbone", "resize", "--task", "flyvsfly", "--cache-dir", there)
     extract = ("extract", *where, "--split", "train,val", "--data-dir", tiny_data)
-    train = ("train-readout", *where, "--readout", "linear", "--set", "steps=200", "--results-dir", tmp_path)
+    train = ("train-readout", *where, "--readout", "linear", "--set", "steps=60", "--results-dir", tmp_path)
     for words, begun in ((extract, "zarr.json"), (train, None)):
         before, process = network.sent, run(environment, *words)
         while process.poll() is None and not (

@@ -63,6 +63,10 @@ class BucketError(OSError):
         super().__init__(errno.EREMOTEIO, what, url)
 
 
+class NoCredentialsError(BucketError):
+    """Nothing was found that says who is asking."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
     """An object, or what stands for a folder: a name that others begin with."""
@@ -231,6 +235,8 @@ class Bucket:
             else:
                 self._note_answer()
                 return answer
+            if isinstance(refused, NoCredentialsError) and self._answered:
+                refused = None  # the machine's role is asked for again, and that service is away for a moment
             if refused is not None:
                 self._answered |= not isinstance(refused, BucketError)
                 # Not `from`: what obstore says shows requests and answers at length.
@@ -318,10 +324,12 @@ def _explained(problem: Exception, url: str) -> tuple[OSError | None, str]:
         return FileNotFoundError(errno.ENOENT, "there is no such object", url), reason
     if kind in ("AlreadyExistsError", "PreconditionError"):
         return FileExistsError(errno.EEXIST, "there is such an object", url), reason
-    if re.search(r"169\.254\.|metadata\.google|[Cc]redential|\bprofile\b", said):
-        return BucketError(
+    of_the_role = "169.254." in said or "metadata.google" in said
+    if of_the_role or (status is None and "credential" in said.replace(url.split("/", 3)[3], "").lower()):
+        return NoCredentialsError(
             "no credentials were found that it accepts: set them in the environment (for S3 "
-            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION), or run on a machine whose role has "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; those of a profile by "
+            "`eval $(aws configure export-credentials --format env)`), or run on a machine whose role has "
             "them",
             url,
         ), reason

@@ -156,8 +156,8 @@ def _read_cache(folder: str, gigabytes: str, process: int) -> ReadCache | None:
         limit = int(float(gigabytes or DEFAULT_GIGABYTES) * 1e9)
     except (ValueError, OverflowError):
         raise CallError(f"{GIGABYTES}={gigabytes}: give a number of GB, as 20, or {FOLDER}=off.") from None
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    where = Path(folder).expanduser() if folder else home / "scivid" / "reads"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 - may be none
+    where = Path(folder).expanduser() if folder else Path(home) / "scivid" / "reads"
     if limit <= 0:
         return None
     try:

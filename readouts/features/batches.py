@@ -19,6 +19,7 @@ from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from featcache.buckets.path import BucketPath
 from featcache.store.targets import Targets
 from featcache.system.ahead import map_ahead
 from readouts.features.draws import Draws
@@ -40,6 +41,9 @@ from readouts.tokens.prepared import Native, QuantizedTokens, ScatteredTokens, t
 
 READ_AHEAD = 2
 """Batches being read while one is being used."""
+
+AT_ONCE_FROM_A_BUCKET = 2
+"""Batches whose requests are under way together: else all would wait for the slowest of each batch."""
 
 
 Select = Callable[
@@ -126,7 +130,7 @@ def batches_of(
     """
     with (
         closing(Rotation(split, device, most=READ_AHEAD + 2)) as buffers,
-        ThreadPoolExecutor(1, "read ahead") as reader,
+        ThreadPoolExecutor(_readers(split), "read ahead") as reader,
     ):
         source = _Source(split, select, device, preloaded, buffers)
         try:
@@ -139,9 +143,13 @@ def batches_of(
             settle(device)
 
 
+def _readers(split: FeatureSplit) -> int:
+    return AT_ONCE_FROM_A_BUCKET if isinstance(split.store.path, BucketPath) else 1
+
+
 @dataclass(frozen=True)
 class _Source:
-    """Where batches come from; used by one thread."""
+    """Where batches come from; used by one thread, or a few."""
 
     split: FeatureSplit
     select: Select

@@ -85,9 +85,14 @@ class Rotation:
     def __init__(self, split: FeatureSplit, device: torch.device, *, most: int) -> None:
         self._split, self._device, self._most = split, device, most
         self._ring: deque[Buffer] = deque()
+        self._lock = Lock()
 
     def next(self, n_rows: int) -> Buffer:
         """The one that was used longest ago, once copies have left it; a new one until there are `most`."""
+        with self._lock:
+            return self._next(n_rows)
+
+    def _next(self, n_rows: int) -> Buffer:
         if len(self._ring) == self._most:
             oldest = self._ring.popleft()
             if len(oldest.parts[0]) >= n_rows:

@@ -31,6 +31,7 @@ MEASUREMENTS = (
     "resident",
     "online",
     "extraction",
+    "workers",
     "shared_frames",
     "int8_store",
     "weather_step",

@@ -1,9 +1,9 @@
-"""Dask workers killed at random while they extract: `python -m tests.faults.workers --kills 20`.
+"""Dask workers killed at random while they extract, or sweep: `python -m tests.faults.workers --kills 20`.
 
 Two local workers make a store of a small model, again and again, and now and then one of them is killed. Each
 store has to be, byte for byte, that of a process which nobody disturbed (but runs.jsonl, the log of who did
 what); and no shard that was on disk may be encoded again. The model notes every forward pass with what it saw
-and which shards were on disk then.
+and which shards were on disk then. A sweep's table has to be that of one process, but for the clock.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,14 @@ from featcache.extract.workers.remote import Source, extract_on_workers
 from featcache.manifest import load_manifest
 from featcache.system.cluster.client import Cluster, Where, open_cluster
 from featcache.system.console import silent
+from readouts.results.table import load_results
+from readouts.sweeps.grid import parse_grid
+from readouts.sweeps.plan import Folders, plan_sweep
+from readouts.sweeps.run import run_sweep
 
 N_CLIPS, PACE = 40, 0.05
+OF_THE_CLOCK = {"finished", "seconds", "together"}
+"""Columns that tell when, how long, and in whose company a run ended."""
 BATCH, SHARD_BYTES = 1, 2**20
 """A clip of two views is a shard, in two passes."""
 
@@ -83,12 +89,13 @@ BACKBONE = Noted()
 
 @dataclass
 class Found:
-    """What became of the stores of one experiment."""
+    """What became of the stores, or tables, of one experiment."""
 
+    what: str
     kills: int = 0
     stores: int = 0
     unlike: list[str] = field(default_factory=list)
-    """Files that differ from those of the undisturbed process."""
+    """Files, or runs, that differ from those of the undisturbed process."""
     passes: int = 0
     needed: int = 0
     again: list[str] = field(default_factory=list)
@@ -102,14 +109,14 @@ class Found:
 
     def __str__(self) -> str:
         return (
-            f"| {self.kills} | {self.stores} | {len(self.unlike)} | {self.needed} | {self.passes} "
-            f"| {len(self.again)} | {self.seconds:.0f} s |"
+            f"| {self.what} | {self.kills} | {self.stores} | {len(self.unlike)} "
+            f"| {self.needed} | {self.passes} | {len(self.again)} | {self.seconds:.0f} s |"
         )
 
 
 HEADER = (
-    "| kills | stores | files that differ | passes needed | made | of shards that were there | took |\n"
-    "|--:|--:|--:|--:|--:|--:|--:|"
+    "| | kills | times | that differ | passes needed | made | of shards that were there | took |\n"
+    "|---|--:|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -118,6 +125,7 @@ class Experiment:
 
     def __init__(self, root: Path, n_clips: int = N_CLIPS) -> None:
         self.root, self.data = root, root / "data"
+        root.mkdir(exist_ok=True)
         synthetic.generate("flyvsfly", self.data, profile={"train": n_clips}, seed=0)
         self.model = root / "noted_model.py"
         self.model.write_text(MODEL.replace("PACE)", f"{PACE})"))
@@ -130,12 +138,12 @@ class Experiment:
 
     def run(self, kills: int, seed: int, *, every: tuple[float, float]) -> Found:
         """Stores made by two workers; one is killed `every` so many seconds, until there were `kills`."""
-        found, began = Found(), time.monotonic()
+        found, began = Found("shards of a store"), time.monotonic()
         with self._noting(self.root / "cache"):
             cache = self.root / "cache"
             where = Where(local_workers=2)
             with open_cluster(where, on_gpu=False, folders=[self.root], say=lambda line: None) as cluster:
-                killer = _Killer(random.Random(seed), kills, every)
+                killer = _Killer(random.Random(seed), kills, every, has_passed)
                 with killer.at_work():
                     while killer.done < kills or not found.stores:
                         self._once(cluster, cache, found)
@@ -193,11 +201,69 @@ class Experiment:
         return [json.loads(line) for line in (self.root / f"{name}.jsonl").read_text().splitlines()]
 
 
+class Sweeps:
+    """Stores of a small model, a grid, and the table of a process that nobody disturbed."""
+
+    def __init__(self, root: Path, steps: int = 300) -> None:
+        self.root = root
+        root.mkdir(exist_ok=True)
+        synthetic.generate("flyvsfly", root / "data", profile="tiny", seed=0)
+        torch.set_num_threads(1)
+        backbone = load_backbone("resize")
+        jobs = [
+            plan_extraction(
+                load_manifest(), task="flyvsfly", role=role, backbone=backbone,
+                layers=backbone.info.default_layers, n_views=1, seed=0, dtype=torch.float32,
+            )
+            for role in ("train", "val")
+        ]  # fmt: skip
+        machine = Machine(device=torch.device("cpu"), batch=4)
+        list(extract_all(jobs, machine, data_dir=root / "data", cache_dir=root / "features"))
+        self.grid = parse_grid(
+            "task=flyvsfly backbone=resize readout=linear,attention seed=0,1 batch=4,8 dropout=0.3 width=16 "
+            f"heads=2 minival_every=20 steps={steps}"
+        )
+        self.calm = self._swept(root / "calm", None)
+
+    def run(self, kills: int, seed: int, *, every: tuple[float, float]) -> Found:
+        """Sweeps by two workers; one is killed `every` so many seconds, until there were `kills`."""
+        found, began = Found("passes of a sweep"), time.monotonic()
+        results = self.root / "results"
+        where = Where(local_workers=2)
+        with open_cluster(where, on_gpu=False, folders=[self.root], say=lambda line: None) as cluster:
+            killer = _Killer(random.Random(seed), kills, every, lambda pid: any(results.glob("*/*/*.jsonl")))
+            with killer.at_work():
+                while killer.done < kills or not found.stores:
+                    shutil.rmtree(results, ignore_errors=True)
+                    made = self._swept(results, cluster)
+                    found.stores += 1
+                    runs = made.keys() | self.calm.keys()
+                    found.unlike += sorted(run for run in runs if made.get(run) != self.calm.get(run))
+            found.kills = killer.done
+        found.seconds = time.monotonic() - began
+        return found
+
+    def _swept(self, results: Path, cluster: Cluster | None) -> dict[str, dict[str, str]]:
+        folders = Folders(cache_dir=self.root / "features", results_dir=results, manifest=load_manifest())
+        plan = plan_sweep([self.grid], folders, together=2)
+        run_sweep(plan, folders, name="kills", device=torch.device("cpu"), cluster=cluster)
+        return {
+            row["run"]: {
+                name: str(value).replace(str(results), "RESULTS")
+                for name, value in row.items()
+                if name not in OF_THE_CLOCK
+            }
+            for row in load_results(results)
+        }
+
+
 class _Killer:
     """Sends SIGKILL to a worker now and then."""
 
-    def __init__(self, rng: random.Random, kills: int, every: tuple[float, float]) -> None:
-        self.rng, self.kills, self.every = rng, kills, every
+    def __init__(
+        self, rng: random.Random, kills: int, every: tuple[float, float], is_at_work: Callable[[int], bool]
+    ) -> None:
+        self.rng, self.kills, self.every, self.is_at_work = rng, kills, every, is_at_work
         self.done = 0
         self._stop = Event()
 
@@ -213,7 +279,7 @@ class _Killer:
 
     def _work(self) -> None:
         while self.done < self.kills and not self._stop.wait(self.rng.uniform(*self.every)):
-            if pids := [pid for pid in workers_of(os.getpid()) if has_passed(pid)]:
+            if pids := [pid for pid in workers_of(os.getpid()) if self.is_at_work(pid)]:
                 with suppress(ProcessLookupError):
                     os.kill(self.rng.choice(pids), signal.SIGKILL)
                     self.done += 1
@@ -251,13 +317,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--what", default="extract,sweep")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        found = Experiment(Path(folder)).run(asked.kills, asked.seed, every=(0.3, 2.5))
-    sys.stdout.write(f"{HEADER}\n{found}\n")
-    for name in [*found.unlike, *found.again]:
+        every = (0.3, 2.5)
+        rows = []
+        if "extract" in asked.what:
+            rows.append(Experiment(Path(folder) / "extract").run(asked.kills, asked.seed, every=every))
+        if "sweep" in asked.what:
+            rows.append(Sweeps(Path(folder) / "sweep").run(asked.kills, asked.seed, every=every))
+    sys.stdout.write("\n".join([HEADER, *map(str, rows)]) + "\n")
+    for name in [name for found in rows for name in (*found.unlike, *found.again)]:
         sys.stdout.write(f"  {name}\n")
-    return int(not found.ok)
+    return int(not all(found.ok for found in rows))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 from featcache.backbones import load_backbone
 from featcache.buckets.path import absolute
@@ -17,7 +18,7 @@ from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.run import LoadedModel, Machine
-from featcache.extract.workers.claims import FOLDER, FileClaims, Owner
+from featcache.extract.workers.claims import FOLDER, Owner
 from featcache.extract.workers.shards import ShardWorker
 from featcache.fingerprint import fingerprint
 from featcache.manifest import load_manifest
@@ -175,7 +176,8 @@ def make_shard(words: ShardInWords, progress: Progress) -> bool:
     # The task is given to one worker at a time: whoever had it before is gone, on whichever machine.
     owner = replace(owner, task=f"{words.store.command}-{words.shard}", restart=int(1000 * time.time()))
     worker.claims.close()
-    worker.claims = FileClaims(worker.writer.path / FOLDER, owner)
+    kind: Any = type(worker.claims)
+    worker.claims = kind(worker.writer.path / FOLDER, owner)
     return bool(worker.make([words.shard], progress).shards)
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from featcache.buckets import client
-from featcache.buckets.client import BucketError, without_secrets
+from featcache.buckets.client import BucketError, NoCredentialsError, without_secrets
 from featcache.buckets.path import place
 from featcache.errors import CallError
 from tests.loopback import KEYS, Network, ObjectStore
@@ -158,3 +158,22 @@ def test_secrets_of_the_environment_are_not_shown(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "0123456789")
     monkeypatch.setenv("SCIVID_CACHE_DIR", "s3://bucket/features")
     assert without_secrets("a 0123456789 b s3://bucket/features") == "a *** b s3://bucket/features"
+
+
+def test_a_role_that_is_away_for_a_moment_is_waited_for_once_it_was_there(answers: type[_Answers]) -> None:
+    answers.plan = [(200, "four")]
+    there = fresh()
+    assert there.read_bytes() == b"four"
+    failures = [RuntimeError("Error performing PUT http://169.254.169.254/latest/api/token: HTTP error")] * 2
+
+    def request() -> str:
+        if failures:
+            raise failures.pop()
+        return "answer"
+
+    assert there.bucket._ask("x", request) == "answer"
+    failures = [RuntimeError("Error performing GET http://host/bucket/credentials.json: HTTP error")]
+    assert fresh().bucket._ask("credentials.json", request) == "answer"
+    with pytest.raises(NoCredentialsError):
+        failures = [RuntimeError("no credentials")]
+        fresh().bucket._ask("x", request)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from featcache.clips import ClipIndex
+from featcache.buckets.path import place
+from featcache.clips import Clip, ClipIndex
 from featcache.errors import CallError, StoreError
 from featcache.store import targets as module
 from featcache.store.target_writer import write_targets
@@ -265,3 +266,22 @@ def test_the_files_of_a_group_are_all_that_is_there(make_targets) -> None:
     targets = make_targets(5, labels=np.zeros((5, 4), np.uint8), scores=np.zeros(5, np.float32))
     there = {path.relative_to(targets.path).as_posix() for path in targets.path.rglob("*") if path.is_file()}
     assert sorted(targets.files) == sorted(there)
+
+
+def test_targets_in_a_bucket_are_read_once(bucket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK_BYTES", 64)
+    clips = ClipIndex.from_clips(
+        Clip(id=str(i), source="s", record=i, n_source=1, digest="0" * 16) for i in range(21)
+    )
+    values = np.arange(21 * 3, dtype=np.float32).reshape(21, 3)
+    found = open_targets(write_targets(place(f"s3://{bucket.name}/val"), clips, {"x": values}, {}))
+    assert found.n_chunks("x") == 5
+    assert np.array_equal(found.read("x"), values)
+    assert np.array_equal(np.concatenate([block.copy() for block in found.blocks("x")]), values)
+    numbers = np.array([20, 0, 7, 7])
+    assert np.array_equal(found.rows("x", numbers), values[numbers])
+    for chunk in (bucket / "val" / found.path.name / "x").glob("c.*"):
+        chunk.unlink()
+    assert np.array_equal(found.rows("x", numbers), values[numbers])
+    with pytest.raises(StoreError, match=r"x/c\.\d\.0 is missing"):
+        found.read("x")

@@ -2,13 +2,16 @@
 
 import os
 import threading
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pytest
 import torch
 
+from featcache.buckets.path import place
 from featcache.errors import StoreError
 from featcache.store.feature_store import open_features
 from featcache.store.reading import shard_file
@@ -137,6 +140,26 @@ def test_where_files_may_not_be_mapped_batches_are_read_into_buffers_that_are_us
                 wanted = 10 * clips if dtype == "float16" else 127 * (clips > 0)
                 assert np.array_equal(values[:, 0, 0, 0].numpy(), wanted)
         assert len(at) == batches.READ_AHEAD + 2
+
+
+def test_batches_from_a_bucket_come_in_order_though_two_are_read_at_once(
+    make_split_in, bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = split_of(make_split_in(place(f"s3://{bucket.name}"), "train", numbered(12, 1), one_hot(12)))
+    draws, at, read = Draws(n_clips=12, n_views=1, batch=4, seed=0), set[int](), batches.read_into
+    together = Barrier(2)
+
+    def slow(*arguments: object) -> None:
+        with suppress(BrokenBarrierError):  # the last batch of an odd number
+            together.wait(2)
+        read(*arguments)
+
+    monkeypatch.setattr(batches, "read_into", slow)
+    for step, batch in enumerate(training_batches(split, clip_rows, draws, range(9), CPU)):
+        at.add(batch.tokens.data_ptr())
+        assert np.array_equal(batch.tokens[:, 0, 0, 0].numpy(), 10 * draws.at(step)[0])
+        assert np.array_equal(batch.targets["labels"].numpy(), one_hot(12)[draws.at(step)[0]])
+    assert len(at) <= batches.READ_AHEAD + 2
 
 
 def test_mapped_batches_have_the_numbers_of_those_read_into_buffers(
