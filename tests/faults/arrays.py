@@ -62,6 +62,8 @@ MOST_KILLS = 3
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 LONGEST = 1.5
 """Seconds after which a task that is to be killed is killed at the latest: by then it is about done."""
+AT_WORK = 0.3
+"""The same from the first shard that it encodes on."""
 HANGS = 240.0
 """Seconds in which an array has to come to its end."""
 ENDINGS = {0, -signal.SIGKILL}
@@ -94,6 +96,8 @@ class _Task:
     pid: int = 0
     kill_at: float = 0.0
     signal: int = 0
+    at_work: bool = False
+    """Whether the signal waits until it has begun to encode."""
     output: list[str] = field(default_factory=list)
 
 
@@ -163,7 +167,10 @@ def _array(
             running[task.pid] = task
         waiting = []
         for task in running.values():
-            if task.signal and time.monotonic() > task.kill_at:
+            if task.at_work and (here / f"{task.number}-{task.restart}.encoded").exists():
+                # From here on it is to be killed amid shards, not while it starts.
+                task.at_work, task.kill_at = False, time.monotonic() + task.rng.uniform(0, AT_WORK)
+            if task.signal and not task.at_work and time.monotonic() > task.kill_at:
                 os.kill(task.pid, task.signal)
                 task.signal = 0
         time.sleep(0.005)
@@ -211,10 +218,11 @@ def _start(task: _Task, words: list[str], here: Path, n_tasks: int, *, locks: bo
         "SLURM_ARRAY_TASK_MAX": str(n_tasks - 1), "SLURM_ARRAY_TASK_COUNT": str(n_tasks),
         "SLURM_ARRAY_TASK_STEP": "1", "SLURM_RESTART_COUNT": str(task.restart),
     }  # fmt: skip
-    task.signal = 0
+    task.signal, task.at_work = 0, False
     if task.restart == 0 or (task.restart < MOST_KILLS and task.rng.random() < 0.6):
         task.signal = task.rng.choice(SIGNALS)
         task.kill_at = time.monotonic() + task.rng.uniform(0, LONGEST)
+        task.at_work = task.rng.random() < 0.7
     output = here / f"{name}.txt"
     task.output.append(str(output))
     machine = f"node{name.replace('-', '_')}" if several else ""
