@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from featcache.backbones.base import Backbone
-from featcache.clips import ClipIndex, label_blocks
+from featcache.clips import ClipIndex, label_matrix
 from featcache.data.readers.base import Scan
 from featcache.data.views import ViewPlan
 from featcache.errors import CallError
@@ -291,12 +291,10 @@ def _label_notes(job: Extraction, index: ClipIndex) -> list[str]:
     split = job.dataset.split(job.split)
     if not split.label_counts or split.label_counts_of is None:
         return []
-    blocks = label_blocks(index, len(job.dataset.classes))
-    counts = sum(
-        (block.sum(axis=0, dtype=np.int64) for block in blocks), np.zeros(len(job.dataset.classes), np.int64)
-    )
-    uncounted = len(index) - split.label_counts_of
+    if not 0 <= (uncounted := len(index) - split.label_counts_of) < MOST_UNCOUNTED:
+        return []
+    counts = label_matrix(index, len(job.dataset.classes)).sum(axis=0, dtype=np.int64)
     missing = counts - np.array(split.label_counts)
-    if 0 <= uncounted < MOST_UNCOUNTED and ((missing < 0) | (missing > uncounted)).any():
+    if ((missing < 0) | (missing > uncounted)).any():
         return [f"labels count {counts.tolist()}, the official release {list(split.label_counts)}"]
     return []
