@@ -123,11 +123,6 @@ class BucketPath(PosixPath):
         times = (*3 * (int(when),), *3 * (when,), *3 * (int(when * 1e9),))  # seconds, and with fractions
         return os.stat_result((stat.S_IFREG | 0o444, 0, 0, 1, 0, 0, size, *times))
 
-    def refreshed(self) -> os.stat_result:
-        """As `stat`, asked again whatever a listing said before."""
-        self._listed = None
-        return self.stat()
-
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Whether it is an object, or a folder that has some."""
         return self.is_file() or self.is_dir()
