@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcache.manifest import ModelKind
-from readouts.results.configurations import Configuration
+from readouts.results.configurations import Configuration, of_kind
 from readouts.results.formatting import counted, format_interval, format_mean, format_score
 from readouts.results.published import KINDS, figures_of, models_of
 from readouts.results.task_results import TaskResults
@@ -20,7 +20,7 @@ class TaskScore:
     tried: str = ""
     """How many configurations this one was chosen from."""
     best: bool = False
-    """Whether no other of ours is better on the task."""
+    """Whether no other of ours in the group is better on the task."""
     others: Sequence[str] = ()
     """Of a published model what other tables and splits say, a line each."""
 
@@ -63,11 +63,10 @@ class Overview:
 def overview(tasks: Sequence[TaskResults]) -> Overview:
     """Every backbone's configuration that is best on val, and its test score (val where test is missing)."""
     baselines = [_best_baseline(task) for task in tasks]
-    names = sorted({str(row["backbone"]) for task in tasks for row in task.rows})
     groups = [
         Group(
             title=title,
-            ours=[_ours(name, tasks) for name in names] if kind == "frozen" else [],
+            ours=_ours(kind, tasks),
             published=[
                 BackboneScores(name=name, scores=[_published(task, name, kind) for task in tasks])
                 for name in models_of((task.published for task in tasks), kind)
@@ -81,19 +80,23 @@ def overview(tasks: Sequence[TaskResults]) -> Overview:
     )
 
 
-def _ours(name: str, tasks: Sequence[TaskResults]) -> BackboneScores:
-    found = [[one for one in task.configurations if one.best["backbone"] == name] for task in tasks]
-    about = next(ours[0].best for ours in found if ours)
-    return BackboneScores(
-        name=name,
-        title=str(about["backbone_title"]),
-        control=str(about["control"] or ""),
-        scores=[_score(task, ours) if ours else None for task, ours in zip(tasks, found, strict=True)],
-    )
+def _ours(kind: ModelKind, tasks: Sequence[TaskResults]) -> list[BackboneScores]:
+    of_tasks = [of_kind(kind, task.configurations) for task in tasks]
+    lines = []
+    for name in sorted({str(one.best["backbone"]) for found in of_tasks for one in found}):
+        of_name = [[one for one in found if one.best["backbone"] == name] for found in of_tasks]
+        about = next(ours[0].best for ours in of_name if ours)
+        scores = [
+            _score(task, ours, found[0]) if ours else None
+            for task, ours, found in zip(tasks, of_name, of_tasks, strict=True)
+        ]
+        title, control = str(about["backbone_title"]), str(about["control"] or "")
+        lines.append(BackboneScores(name=name, title=title, control=control, scores=scores))
+    return lines
 
 
-def _score(task: TaskResults, ours: Sequence[Configuration]) -> TaskScore:
-    """The first of one backbone's configurations, which come the best on val first."""
+def _score(task: TaskResults, ours: Sequence[Configuration], best: Configuration) -> TaskScore:
+    """The first of one backbone's configurations, which come the best on val first; `best` is the group's."""
     chosen = ours[0]
     ours = [one for one in ours if one.rank == chosen.rank]
     readout = str(chosen.best["readout"])
@@ -105,7 +108,7 @@ def _score(task: TaskResults, ours: Sequence[Configuration]) -> TaskScore:
         interval=format_interval(task.interval(chosen.rows, role), chosen.mean(role)),
         readout=readout if role == task.role else f"on {role}, {readout}",
         tried=f"best of {len(ours)}" if len(ours) > 1 else counted(len(chosen.rows), "run"),
-        best=chosen is task.best,
+        best=chosen is best,
     )
 
 

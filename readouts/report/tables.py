@@ -15,7 +15,8 @@ from typing import Any
 from featcache.errors import CallError
 from featcache.system.console import is_standard_output, print_bytes
 from featcache.system.files import name_file, publish
-from readouts.results.configurations import grouped
+from readouts.results.comparability import kind_of
+from readouts.results.configurations import Configuration, grouped, of_kind
 from readouts.results.formatting import configuration_cells, counted, format_interval, format_score
 from readouts.results.published import KINDS, Figure, by_kind, figure_of
 from readouts.results.table import SCHEMA
@@ -39,15 +40,16 @@ NOT_SUCH_A_FILE = {
 """What the operating system says where another name would do."""
 
 
-def comparison_of(results: TaskResults) -> list[dict[str, object]]:
+def comparison_of(results: TaskResults, *, intervals_of: str | None = None) -> list[dict[str, object]]:
     """Our configurations, published rows and baselines of one task: rows of one table, column -> value.
 
-    They come in groups of what was trained, which `group` names: no two groups make one ranking.
+    They come in groups of what was trained, which `group` names: no two groups make one ranking. With
+    intervals of the mean score on `intervals_of`, where there are any.
     """
     found = by_kind(results.published)
     rows: list[dict[str, object]] = []
     for kind, title in KINDS.items():
-        ours = [configuration_cells(one) for one in results.configurations] if kind == "frozen" else []
+        ours = [_our_cells(results, one, intervals_of) for one in of_kind(kind, results.configurations)]
         published = [_cells(figure_of(row, results.published)) for row in found.get(kind, ())]
         rows += [{"group": title, **cells} for cells in (*ours, *published)]
     return rows + [
@@ -58,6 +60,12 @@ def comparison_of(results: TaskResults) -> list[dict[str, object]]:
         }
         for name, of in results.baseline_scores().items()
     ]
+
+
+def _our_cells(results: TaskResults, one: Configuration, role: str | None) -> dict[str, object]:
+    cells = dict(configuration_cells(one))
+    interval = "" if role is None else format_interval(results.interval(one.rows, role), one.mean(role))
+    return {**cells, f"95 % of {role}": interval} if interval else cells
 
 
 def _cells(figure: Figure) -> dict[str, object]:
@@ -84,7 +92,7 @@ def csv_of(tasks: Sequence[TaskResults]) -> str:
     writer.writeheader()
     for task in tasks:
         for row in sorted(task.rows, key=lambda row: (row["finished"], row["run"], row["readout"])):
-            writer.writerow({**row, **_bounds(task, row), "kind": "frozen"})
+            writer.writerow({**row, **_bounds(task, row), "kind": kind_of(row)})
         for published in task.published.rows:
             writer.writerow(
                 {
@@ -108,13 +116,7 @@ def markdown_of(tasks: Sequence[TaskResults]) -> str:
     parts = ["# scivid results\n"]
     for task in tasks:
         role = task.role
-        intervals = [
-            format_interval(task.interval(one.rows, role), one.mean(role)) for one in task.configurations
-        ]
-        rows = comparison_of(task)
-        if any(intervals):
-            for row, interval in zip(rows, intervals, strict=False):
-                row[f"95 % of {role}"] = interval or None
+        rows = comparison_of(task, intervals_of=role)
         note = (
             f"{task.metric_title}, {task.better}; {counted(len(task.rows), 'row')} tried. "
             "Mean ± standard deviation over seeds."

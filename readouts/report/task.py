@@ -13,7 +13,7 @@ from readouts.report import figures
 from readouts.report.gaps import Gaps, pictures_of
 from readouts.report.task_figures import EvaluatedRun, figures_of
 from readouts.results.comparability import Row, identity_text
-from readouts.results.configurations import Configuration
+from readouts.results.configurations import Configuration, of_kind
 from readouts.results.formatting import (
     configuration_cells,
     counted,
@@ -33,6 +33,16 @@ CONFIGURATIONS_SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreGroup:
+    """Rows that may be compared with each other: the same was trained."""
+
+    title: str
+    ours: Sequence[Mapping[str, Any]]
+    """The cells of configurations."""
+    published: Sequence[Figure]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSection:
     """What the page shows of one task, in the order of the page."""
 
@@ -41,11 +51,9 @@ class TaskSection:
     """Why only the scores are shown."""
     missing: Sequence[str]
     """What else is not shown, and why."""
-    configurations: Sequence[Mapping[str, Any]]
+    groups: Sequence[ScoreGroup]
     n_left_out: int
-    """How many configurations are not in `configurations`."""
-    groups: Mapping[str, Sequence[Figure]]
-    """Title of each group of rows -> its published ones; `configurations` are of the first."""
+    """How many configurations are in none of them."""
     independent: str
     """What the intervals take as independent; empty where there are no intervals."""
     no_intervals: str
@@ -84,9 +92,8 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         results=results,
         problem=results.problem,
         missing=gaps.messages,
-        configurations=[_cells(results, one) for one in shown],
+        groups=_groups(results, shown),
         n_left_out=len(every) - len(shown),
-        groups=_groups(results),
         independent="; ".join(filter(None, [intervals[0].clusters, intervals[0].caution]))
         if intervals
         else "",
@@ -101,13 +108,17 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
     )
 
 
-def _groups(results: TaskResults) -> dict[str, list[Figure]]:
+def _groups(results: TaskResults, shown: Sequence[Configuration]) -> list[ScoreGroup]:
     found = by_kind(results.published)
-    return {
-        title: [figure_of(row, results.published) for row in found.get(kind, ())]
+    groups = [
+        ScoreGroup(
+            title=title,
+            ours=[_cells(results, one) for one in of_kind(kind, shown)],
+            published=[figure_of(row, results.published) for row in found.get(kind, ())],
+        )
         for kind, title in KINDS.items()
-        if kind == "frozen" or kind in found
-    }
+    ]
+    return [group for group in groups if group.ours or group.published]
 
 
 def _shown(every: Sequence[Configuration]) -> list[Configuration]:
@@ -132,15 +143,17 @@ def _cells(results: TaskResults, one: Configuration) -> dict[str, Any]:
 
 
 def _differences(results: TaskResults) -> list[dict[str, str]]:
-    """The best against the second, and against the best control backbone that is another."""
-    if len(results.configurations) < 2:
-        return []
-    first, second, *_ = every = results.configurations
+    """The best against the second and the best other control of its kind, and against the best of another."""
+    first, *_ = results.configurations
+    every = of_kind(first.kind, results.configurations)
     controls = (o for o in every if o.best["control"] and o.best["backbone"] != first.best["backbone"])
     control = next(controls, None)
-    compared = [("the second", second)]
-    if control is not None and control is not second:
+    compared = [("the second", second) for second in every[1:2]]
+    if control is not None and control is not every[1]:
         compared.append(("the best control backbone", control))
+    for kind, title in KINDS.items():
+        if kind != first.kind:
+            compared += [(f"the best of {title}", one) for one in of_kind(kind, results.configurations)[:1]]
     found = []
     for what, other in compared:
         if (difference := results.difference(first.rows, other.rows)) is not None:

@@ -16,6 +16,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
+from featcache.manifest import ModelKind
 from readouts.heads import SHAPE_SETTINGS
 
 Row = Mapping[str, Any]
@@ -47,6 +48,11 @@ def tuning_of(row: Row) -> dict[str, Any]:
         return {}
     blocks = "all" if row["tuned"] == "whole" else row["tuned_blocks"]
     return {"tune": blocks, "backbone_lr": row["backbone_lr"]}
+
+
+def kind_of(row: Row) -> ModelKind:
+    """What was trained: readouts alone, or a backbone, or a part of it, with them."""
+    return "fine-tuned" if tuning_of(row) else "frozen"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

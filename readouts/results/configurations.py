@@ -14,7 +14,8 @@ from math import inf, isnan
 from statistics import fmean, stdev
 from typing import Any, TypeVar
 
-from readouts.results.comparability import Ground, Grounds, Row, seeds_together, settings_of
+from featcache.manifest import ModelKind
+from readouts.results.comparability import Ground, Grounds, Row, kind_of, seeds_together, settings_of
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -41,6 +42,11 @@ class Configuration:
         """The row of the seed that is best on val."""
         return self.rows[0]
 
+    @property
+    def kind(self) -> ModelKind:
+        """What was trained: only those of one kind make a ranking."""
+        return kind_of(self.best)
+
     def scores(self, role: str) -> list[float]:
         """The score of every seed that was scored on `role` (val or test)."""
         return [row[role] for row in self.rows if row[role] is not None]
@@ -54,6 +60,11 @@ class Configuration:
         """The standard deviation over seeds (n - 1 in the denominator); None of a single one."""
         scores = self.scores(role)
         return stdev(scores) if len(scores) > 1 else None
+
+
+def of_kind(kind: ModelKind, every: Iterable[Configuration]) -> list[Configuration]:
+    """Those of which the same was trained, in their order."""
+    return [one for one in every if one.kind == kind]
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

@@ -1,5 +1,6 @@
 """A task's section: rows that count, commands of every run, nothing that is not there."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,10 @@ import numpy as np
 
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
+from readouts.report.overview import overview
+from readouts.report.tables import comparison_of, csv_of
 from readouts.report.task import CONFIGURATIONS_SHOWN, TaskSection, task_section
+from readouts.results.published import KINDS
 from readouts.results.run_folder import RunFolder
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
@@ -31,10 +35,38 @@ def test_many_configurations_leave_room_for_the_other_backbones(make_row: MakeRo
     ]
     rows.append(make_row(run="resize", backbone="resize", control="no model", val=0.1))
     section = section_of(rows, tmp_path)
-    assert [row["backbone"] for row in section.configurations] == ["toy"] * CONFIGURATIONS_SHOWN + ["resize"]
+    ours = section.groups[0].ours
+    assert [row["backbone"] for row in ours] == ["toy"] * CONFIGURATIONS_SHOWN + ["resize"]
     assert (section.n_left_out, len(section.results.rows)) == (5, CONFIGURATIONS_SHOWN + 6)
-    assert section.configurations[1]["settings"] == "lr 0.1"
+    assert ours[1]["settings"] == "lr 0.1"
     assert len(section.commands) == CONFIGURATIONS_SHOWN + 6
+
+
+TUNED = {"tuned": "partial", "tuned_blocks": 2, "backbone_lr": 0.1, "val": 0.9}
+
+
+def test_what_was_tuned_stands_apart_on_the_page_and_in_every_table(
+    make_row: MakeRow, tmp_path: Path
+) -> None:
+    """Never in one ranking with readouts of frozen backbones, each of which groups has a best of its own."""
+    section = section_of(
+        [make_row(run="a", val=0.5), make_row(run="b", val=0.4, seed=1), make_row(run="c", **TUNED)], tmp_path
+    )
+    results = section.results
+    frozen, tuned, _ = section.groups
+    assert (frozen.title, [row["val"] for row in frozen.ours]) == (KINDS["frozen"], ["0.450 ± 0.071"])
+    assert (tuned.title, [row["val"] for row in tuned.ours]) == (KINDS["fine-tuned"], ["0.900"])
+    of_page = {group.title: group.ours for group in overview([results]).groups}
+    for kind, score in (("frozen", "0.450 ± 0.071"), ("fine-tuned", "0.900")):
+        ((cell,),) = (line.scores for line in of_page[KINDS[kind]])
+        assert cell is not None
+        assert (cell.score, cell.best) == (score, True)
+    of_table = [(row["group"], row["val"]) for row in comparison_of(results) if row.get("seeds")]
+    assert of_table == [(KINDS["frozen"], "0.450 ± 0.071"), (KINDS["fine-tuned"], "0.900")]
+    rows = csv.DictReader(csv_of([results]).splitlines())
+    assert {row["run"]: row["kind"] for row in rows if row["run"]} == {
+        "a": "frozen", "b": "frozen", "c": "fine-tuned",
+    }  # fmt: skip
 
 
 def test_a_run_of_two_heads_is_one_command_and_shared_seconds_are_shared(
@@ -70,7 +102,7 @@ def test_one_command_that_made_two_scores_is_told_with_what_differed(
         "are others now)": "scivid ...",
         f"toy, layer 1, seed 0: linear 0.750 (val data {now[:4]} (6 clips))": "scivid ...",
     }
-    assert [row["seeds"] for row in section.configurations] == [1, 1]
+    assert [row["seeds"] for row in section.groups[0].ours] == [1, 1]
     assert [note.partition(": ")[0] for note in task.notes] == [
         "Not all rows were scored on the same clips and labels of val"
     ]
