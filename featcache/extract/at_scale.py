@@ -67,11 +67,11 @@ def _of_workers(plan: Plan, splits: list[SplitPlan], workers: int) -> list[str]:
         return [f"{workers:,} workers: one has at most {share}."]
     last = sum(last_passes(split, workers) for split in splits) * plan.seconds_a_clip / 3600
     alike = sum(split.passes or 0 for split in splits) * plan.seconds_a_clip / 3600 / workers
-    a_shard = max(split.shard_passes for split in splits) * plan.seconds_a_clip / 60
+    a_shard = max(split.shard_passes for split in splits) * plan.seconds_a_clip
     lines = [
         (
             f"{workers:,} workers: {hours_as_text(last)} hours until the last ends, who has {share}; "
-            f"{hours_as_text(alike)} if all had as much. A shard takes {a_shard:,.2f} minutes: so much "
+            f"{hours_as_text(alike)} if all had as much. A shard takes {a_shard:,.3g} seconds: so much "
             "is lost with a worker."
         )
     ]
@@ -88,7 +88,7 @@ def _of_bucket(plan: Plan, splits: list[SplitPlan]) -> list[str]:
     lines = [
         (
             f"in a bucket: {shards + others:,} objects, a PUT each ({shards:,} shards, {others:,} of clips, "
-            "targets and metadata), or one each part where a client cuts large ones."
+            "targets and metadata)."
         )
     ]
     train = next((split for split in splits if split.role == "train"), None)

@@ -46,7 +46,7 @@ def test_the_worker_with_most_shards_ends_last() -> None:
     # (100,000 + 32) clips of 36 ms are 1.0003 hours, (10^8 + 1000) / 1000 as well.
     assert said.startswith(
         "1,000 workers: 1.0 hours until the last ends, who has 3,125 of 3,125,000 shards of train; "
-        "1.0 if all had as much. A shard takes 0.02 minutes"
+        "1.0 if all had as much. A shard takes 1.15 seconds"
     )
     assert "only 32 workers" in "\n".join(
         remarks(replace(LARGE, splits=LARGE.splits[1:]), Site(workers=1000))
