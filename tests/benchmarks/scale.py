@@ -186,7 +186,7 @@ class Place:
         """Put shards where they are looked at, and mark the store complete."""
         header = read_header(self.store)
         spec, digests = header.spec, dict[str, str]()
-        split = FeatureSplit(store=FeatureStore(self.store, header), layer=Layer(12))
+        split = FeatureSplit(store=FeatureStore(self.store, header), layers=(Layer(12),))
         drawn = draws_of(split, batch=32, seed=0)
         n = spec.n_shards
         looked_at = [{i * (n - 1) // (most - 1) for i in range(most)} for most in (

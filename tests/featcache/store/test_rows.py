@@ -42,7 +42,7 @@ def test_a_clip_is_a_row_with_a_chunk_for_each_view() -> None:
     assert CLIPS.chunks_of(np.array([2, 0]), np.array([1, 0])).tolist() == [5, 0]
     assert CLIPS.first_rows(np.array([2, 0])).tolist() == [2, 0]
     assert CLIPS.chunks_per_pass(16) == 1
-    columns = CLIPS.location_columns(2)
+    columns = CLIPS.location_columns(2, range(len(IDS)))
     assert (columns["shard"].tolist(), columns["position"].tolist()) == ([0, 0, 1], [0, 1, 0])
 
 
@@ -53,7 +53,7 @@ def test_a_frame_is_a_row_of_one_chunk_and_every_step_is_one_of_them() -> None:
     assert FRAMES.chunks_of(np.array([1, 2]), np.array([0, 0])).tolist() == [1, 2, 0, 0]
     assert FRAMES.first_rows(np.array([1, 2])).tolist() == [1, 0]
     assert FRAMES.chunks_per_pass(16) == 16
-    assert FRAMES.location_columns(2) == {}
+    assert FRAMES.location_columns(2, range(len(IDS))) == {}
 
 
 def test_tokens_by_chunk_are_the_same_memory() -> None:

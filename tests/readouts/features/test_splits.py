@@ -76,7 +76,7 @@ def test_a_split_of_a_hundred_million_clips_costs_what_is_drawn(make_split) -> N
     )
     for options in ({}, {"mix_shards": 16}):
         tracemalloc.start()
-        split = FeatureSplit(store=FeatureStore(small.path, header), layer=Layer(1))
+        split = FeatureSplit(store=FeatureStore(small.path, header), layers=(Layer(1),))
         draws = draws_of(split, batch=1000, seed=0, **options)
         drawn = [wanted_at(split, draws, step)[0] for step in (0, 1, 10**6)]
         _, peak = tracemalloc.get_traced_memory()

@@ -199,6 +199,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 import torch
+from featcache.manifest import load_manifest
 from readouts.sweeps.grid import parse_grid
 from readouts.sweeps.run import run_sweep
 from readouts.sweeps.plan import Folders, plan_sweep

@@ -10,7 +10,9 @@ from readouts.training.record import OF_THE_TRAINING, scored_later
 def test_a_row_says_all_that_the_table_has_columns_for(trained: Any) -> None:
     for row in trained.rows:
         unsaid = {name for name in SCHEMA.names if row[name] is None}
-        assert unsaid == {"control", "view_seed", "test", "n_test", "test_store", "test_fingerprint", "sweep"}
+        of_test, of_tuning = {"test", "n_test", "test_store", "test_fingerprint"}, {"tuned_blocks", "backbone_lr"}
+        assert unsaid == {"control", "view_seed", "sweep", *of_test, *of_tuning}
+        assert row["tuned"] == "frozen"
         assert json.loads(row["scores"])["val"]["mean_AP"] == row["val"]
         assert json.loads(row["software"]).keys() == {"scivid", "torch", "numpy", "scikit-learn"}
         assert json.loads(row["targets"]).keys() == {"train", "val"}
