@@ -164,7 +164,7 @@ class Place:
 
     def batch(self, step: int) -> None:
         """Open the store, and take the batch of one step of a training run."""
-        split = split_of(self.open(), Layer(12))
+        split = split_of(self.open(), (Layer(12),))
         task = load_task(TASK, load_manifest())
         drawn = draws_of(split, batch=32, seed=0)
         (batch,) = training_batches(split, task.select, drawn, [step], CPU)
