@@ -57,7 +57,7 @@ def n_shards(cache: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
-def test_a_task_whose_time_is_over_is_requeued_and_goes_on(
+def test_a_task_that_is_told_to_end_lets_go_and_is_requeued_where_its_time_is_over(
     tiny_data: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     model, cache, said = tmp_path / "slow_model.py", tmp_path / "cache", tmp_path / "said"
@@ -75,6 +75,8 @@ def test_a_task_whose_time_is_over_is_requeued_and_goes_on(
         "requeue 50_0\n" if number == signal.SIGUSR1 else ""
     )
     assert not list(cache.glob("*/*/*.zarr/claims/*"))
+    if number != signal.SIGUSR1:
+        return
     before = n_shards(cache)
     for which, restart in ((0, 1), (1, 0)):
         assert task(which, restart, bin_, words, said).wait(120) == 0, said.read_text()
