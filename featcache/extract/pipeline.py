@@ -24,6 +24,7 @@ from featcache.extract.pixels.host_pixels import HostPixels
 from featcache.extract.prepare import Prepared
 from featcache.extract.write_behind import WriteBehind
 from featcache.spec import Layer
+from featcache.store.spec import FeatureSpec
 from featcache.store.writer import StoreWriter
 from featcache.system.console import Progress
 from featcache.system.device import device_name
@@ -54,6 +55,11 @@ class Work:
     """Rows there are, these included."""
     written: Callable[[int], None] = lambda shard: None
     """Told of each shard when it is on disk."""
+
+
+def what_is_made(role: str, spec: FeatureSpec) -> str:
+    """What those who follow the progress of a split are told is going on."""
+    return f"extracting {role}" + ("" if spec.n_frames is None else ", distinct frames")
 
 
 class Pipeline:
@@ -130,7 +136,7 @@ class Pipeline:
         """
         shards, n_rows = self.writer.todo(), self.spec.rows.n_rows
         before = n_rows - self.n_rows_of(shards)
-        progress(self._what, before, n_rows)
+        progress(what_is_made(self.job.role, self.spec), before, n_rows)
         if not shards:
             return None
         return self.make(Work(shards=shards, before=before, n_rows=n_rows), progress)
@@ -142,6 +148,7 @@ class Pipeline:
             What bound it, in words.
         """
         encoder, started, done = self.encoder(), time.monotonic(), work.before
+        what = what_is_made(self.job.role, self.spec)
         self.waited = dict.fromkeys(self.waited, 0.0)
         behind = WriteBehind(self.writer, quantised=self.quantised, written=work.written)
         # Closed at once where this ends early: else it goes on for a while, and asks for more shards.
@@ -150,7 +157,7 @@ class Pipeline:
             for batch, tokens in batches:
                 behind.fill(batch, tokens)
                 if batch.slots:
-                    progress(self._what, done + batch.slots[-1][0] - batch.rows.start + 1, work.n_rows)
+                    progress(what, done + batch.slots[-1][0] - batch.rows.start + 1, work.n_rows)
                 if batch.is_last:
                     done += len(batch.rows)
                     skipped = {row: self.skipped[row] for row in batch.rows if row in self.skipped}
@@ -163,10 +170,6 @@ class Pipeline:
     def n_rows_of(self, shards: Iterable[int]) -> int:
         """Rows of some shards."""
         return sum(len(self.spec.rows_of_shard(shard)) for shard in shards)
-
-    @property
-    def _what(self) -> str:
-        return f"extracting {self.job.role}" + ("" if self.spec.n_frames is None else ", distinct frames")
 
     def write_previews(self) -> None:
         """Keep a few clips of the split as the backbone saw them, for stage two, which has no videos."""

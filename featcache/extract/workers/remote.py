@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
 
 from featcache.backbones import load_backbone
 from featcache.buckets.path import absolute
 from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
+from featcache.extract.pipeline import what_is_made
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.run import LoadedModel, Machine
-from featcache.extract.workers.claims import FOLDER, Owner
+from featcache.extract.workers.claims import Owner
 from featcache.extract.workers.shards import ShardWorker
 from featcache.fingerprint import fingerprint
 from featcache.manifest import load_manifest
@@ -157,9 +157,8 @@ class _Rows:
         self._tell(role)
 
     def _tell(self, role: str) -> None:
-        rows = self._specs[role].rows
-        what = "" if self._specs[role].n_frames is None else ", distinct frames"
-        self._progress(f"extracting {role}{what}", self._done[role], rows.n_rows)
+        spec = self._specs[role]
+        self._progress(what_is_made(role, spec), self._done[role], spec.rows.n_rows)
 
 
 def begin_store(words: StoreInWords, progress: Progress) -> list[int]:
@@ -175,9 +174,7 @@ def make_shard(words: ShardInWords, progress: Progress) -> bool:
     owner = Owner.this_process(os.environ)
     # The task is given to one worker at a time: whoever had it before is gone, on whichever machine.
     owner = replace(owner, task=f"{words.store.command}-{words.shard}", restart=int(1000 * time.time()))
-    worker.claims.close()
-    kind: Any = type(worker.claims)
-    worker.claims = kind(worker.writer.path / FOLDER, owner)
+    worker.claim_as(owner)
     return bool(worker.make([words.shard], progress).shards)
 
 

@@ -185,6 +185,11 @@ class ShardWorker:
         finally:
             self.claims.release(FINISHING)
 
+    def claim_as(self, owner: Owner) -> None:
+        """Let go of all claims, and make the next ones as another owner."""
+        self.claims.close()
+        self.claims = claims_at(self.writer.path / FOLDER, owner)
+
     def close(self) -> None:
         """Let go of claims and lock; what was written stays."""
         self.claims.close()
