@@ -12,6 +12,8 @@ from cli import app
 from featcache import synthetic
 from featcache.store.feature_store import find_stores
 from readouts.certify.certificate import read_certificate
+from readouts.results.formatting import format_score
+from readouts.results.names import short_name_of
 from readouts.results.table import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,13 +135,17 @@ def test_compare_takes_the_second_from_the_first(place: Place, task: str, better
             "compare", first["run"], second["run"], *asked, "--resamples", 100, *place.results
         )
         assert code == 0, shown
-        for row in (first, second):
-            assert re.search(
-                rf"^{row['run']} coarse .*: {role} {row['metric']} {row[role]:.4f}, ", shown, re.M
-            )
-        assert f"first - second: {first[role] - second[role]:+.4g}, " in shown
+        for letter, row in (("A", first), ("B", second)):
+            assert f"{letter}: coarse, layer 0, {row['readout']}, seed {row['seed']} (" in shown
+            assert f"   {role} {row['metric']} {format_score(row[role])} (1 seed)" in shown
+        assert f"A - B: {first[role] - second[role]:+.4g}, " in shown
         assert shown.count(f"({better})") == 1
-        assert ("note: val also selects" in shown) == (role == "val")
+        assert ("\nval selected: " in shown) == (role == "val")
+    code, shown = scivid("compare", "coarse", "coarse", "--task", task, "--resamples", 100, *place.results)
+    assert code == 0, shown
+    code, runs = scivid("list", "runs", "--task", task, *place.results)
+    assert code == 0, runs
+    assert short_name_of(first["run"]) in runs
 
 
 def test_compare_refuses_what_cannot_be_compared(place: Place) -> None:

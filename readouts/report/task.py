@@ -164,7 +164,7 @@ def _differences(results: TaskResults) -> list[dict[str, str]]:
                     "other": f"{row['backbone']}, layer {row['layer']}, {row['readout']}, {seeds}",
                     "value": f"{difference.value:+.3g}",
                     "interval": f"[{difference.interval.low:+.3g}, {difference.interval.high:+.3g}]",
-                    "verdict": "clear" if difference.is_clear else "could be luck",
+                    "verdict": difference.verdict(results.role),
                 }
             )
     return found

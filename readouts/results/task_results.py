@@ -17,11 +17,12 @@ from featcache.store.matching import refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features import origins
 from readouts.results.baselines import load_baselines
-from readouts.results.bootstrap import Difference, Interval
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, rows_by
 from readouts.results.formatting import metric_title
-from readouts.results.intervals import Intervals
+from readouts.results.significance.bootstrap import Interval
+from readouts.results.significance.differences import Difference
+from readouts.results.significance.kept import Intervals
 from readouts.results.table import readable_results
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
