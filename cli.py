@@ -364,7 +364,7 @@ def extract(
     task: TaskOption,
     split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
     layers: Annotated[
-        str, typer.Option(help="Depth fractions (0.1,0.95), block numbers (11), 12_normed.")
+        str, typer.Option(help="Depth fractions (0.1,0.95), blocks (11), 12_normed, or levels.")
     ] = "default",
     views: Annotated[
         int, typer.Option(min=1, help="Frozen views of a training clip; view 0 is the evaluation view.")

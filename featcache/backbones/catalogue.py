@@ -17,6 +17,7 @@ from featcache.backbones.sizes import (
     VideoPrismSize,
     VideoViTSize,
     ViTSize,
+    Vjepa21Size,
 )
 from featcache.spec import Layer, TokenGrid
 
@@ -44,7 +45,7 @@ TINY = Blocks(192, 2, 12, 768)
 
 BFLOAT16_OFF = {
     "videomae": 0.009, "dinov2": 0.009, "dinov3": 0.009, "videoprism": 0.009, "fourds": 0.005,
-    "videomaev2": 0.006, "vjepa": 0.006, "vjepa2": 0.011,
+    "videomaev2": 0.006, "vjepa": 0.006, "vjepa2": 0.011, "vjepa21": 0.006,
 }  # fmt: skip
 """Family -> how far tokens in bfloat16 are from those in float32: RMS over the spread, by random weights of
 the smallest model from B up (`python -m tests.benchmarks.bfloat16_cost`, torch 2.13 on a CPU).
@@ -89,6 +90,7 @@ def vit_info(
         mean=None if plain else IMAGENET_MEAN,
         std=None if plain else IMAGENET_STD,
         final_norm=final_norm,
+        levels=getattr(size, "levels", ())[:-1],
         default_layers=(_default_layer(family, size.depth, final_norm),),
         upsampling=upsampling,
         frame_level=family in ("dinov2", "dinov3"),
@@ -241,6 +243,30 @@ def _vjepa2(name: str, title: str, hub: str, blocks: Blocks, side: int = 256) ->
     return _model("vjepa2", name, f"V-JEPA 2-{title}, self-supervised on video", size, release)
 
 
+def _vjepa21(name: str, file: str, n_bytes: int, blocks: Blocks, levels: tuple[int, int, int, int]) -> Model:
+    letter, distilled = file[3], "dist" in file
+    size = Vjepa21Size(
+        block=blocks.block(),
+        depth=blocks.depth,
+        patch=(2, 16, 16),
+        input_size=(384, 384),
+        levels=levels,
+        distilled=distilled,
+    )
+    release = Release(
+        owner="Meta AI",
+        # Of the repository: nothing else is said of the weights.
+        licence="MIT",
+        # Two encoders, the predictor and Adam's state.
+        n_bytes=n_bytes,
+        files=(f"vjepa2_1_{file}_384.pt", "model.safetensors"),
+        url=f"https://dl.fbaipublicfiles.com/vjepa2/vjepa2_1_{file}_384.pt",
+    )
+    how = "distilled from G" if distilled else "self-supervised on video and images"
+    letter = letter if name.endswith(("g", "gigantic")) else letter.upper()
+    return _model("vjepa21", name, f"V-JEPA 2.1-{letter} at 384 pixels, {how}", size, release)
+
+
 def _videoprism(letter: str, file: str, spatial: Blocks, steps: int, *, released: bool = True) -> Model:
     size = VideoPrismSize(
         block=spatial.block(),
@@ -360,6 +386,11 @@ _MODELS = (
     _vjepa2("vjepa2_h", "H", "vith-fpc64-256", HUGE),
     _vjepa2("vjepa2_g", "g", "vitg-fpc64-256", Blocks(1408, 40, 22, 6144)),
     _vjepa2("vjepa2_g384", "g at 384 pixels", "vitg-fpc64-384", Blocks(1408, 40, 22, 6144), side=384),
+    _vjepa21("vjepa21_b", "vitb_dist_vitG", 1_664_223_428, BASE, (3, 6, 9, 12)),
+    _vjepa21("vjepa21_l", "vitl_dist_vitG", 5_151_198_524, LARGE, (6, 12, 18, 24)),
+    _vjepa21("vjepa21_g", "vitg", 16_900_000_000, Blocks(1408, 40, 22, 6144), (10, 20, 30, 40)),
+    # Not at 36: the third is where its authors put it.
+    _vjepa21("vjepa21_gigantic", "vitG", 30_200_000_000, Blocks(1664, 48, 26, 8192), (12, 24, 38, 48)),
     _dinov3("s", "S", "s16", SMALL),
     _dinov3("b", "B", "b16", BASE),
     _dinov3("l", "L", "l16", LARGE),
