@@ -22,8 +22,9 @@ from transformers.activations import ACT2FN
 from transformers.models.videomae.modeling_videomae import VideoMAELayer
 
 from featcache.backbones import base
-from featcache.backbones.catalogue import BACKBONES, vit_info
+from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.encoder import PretrainedBackbone, meta
+from featcache.backbones.model import vit_info
 from featcache.backbones.parts import PatchEmbedding, sinusoid, tokens_after
 from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import BlockSize, VideoMAESize

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import vjepa21
 from featcache.backbones.families.vjepa21 import PREFIX, Vjepa21, Vjepa21Model
 from featcache.backbones.inputs import model_input
+from featcache.backbones.model import vit_info
 from featcache.backbones.parts import Block, PatchEmbedding
 from featcache.backbones.sizes import BlockSize, Vjepa21Size
 from featcache.backbones.trainable import trainable
