@@ -319,6 +319,9 @@ def data_init(
     value_unit: Annotated[
         str | None, typer.Option(help="Of a table's values, where its heading does not tell.")
     ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Of a tracked point, from which on it is seen.")
+    ] = 0.6,
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
     """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
@@ -345,6 +348,7 @@ def data_init(
         video=video,
         column=column,
         value_unit=value_unit,
+        confidence=confidence,
     )
     wishes = Wishes(
         name=name,
