@@ -313,6 +313,12 @@ def data_init(
         str | None, typer.Option(help="in or out of its bout, where a file does not tell.")
     ] = None,
     video: Annotated[str | None, typer.Option(help="Of a label file that names none.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Of a table of values, where several hold numbers.")
+    ] = None,
+    value_unit: Annotated[
+        str | None, typer.Option(help="Of a table's values, where its heading does not tell.")
+    ] = None,
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
     """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
@@ -337,6 +343,8 @@ def data_init(
         first_frame=first_frame,
         last_included=last_frame,
         video=video,
+        column=column,
+        value_unit=value_unit,
     )
     wishes = Wishes(
         name=name,
@@ -364,7 +372,7 @@ def extract(
     task: TaskOption,
     split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
     layers: Annotated[
-        str, typer.Option(help="Depth fractions (0.1,0.95), block numbers (11), 12_normed.")
+        str, typer.Option(help="Depth fractions (0.1,0.95), blocks (11), 12_normed, or levels.")
     ] = "default",
     views: Annotated[
         int, typer.Option(min=1, help="Frozen views of a training clip; view 0 is the evaluation view.")
