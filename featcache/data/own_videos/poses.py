@@ -46,7 +46,7 @@ def read(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurement
             found[video.source] = path, number, video
             points |= dict.fromkeys(poses.points)
             seen = _seen(poses, choices.confidence)
-            known[video.source] = _padded(seen.any(axis=1), video.n_frames, False)
+            known[video.source] = _padded(np.asarray(seen.any(axis=1)), video.n_frames, False)
             said.append(_sentence(path, poses, seen, video, choices))
     names = {name: place for place, name in enumerate(points)}
     measured = [
