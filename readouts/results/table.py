@@ -15,6 +15,7 @@ import pyarrow as pa
 from featcache.errors import CallError, DamagedFileError
 from featcache.system.files import publish
 from featcache.system.sealed import parquet_sealed, read_parquet
+from readouts.results.run_folder import RunFolder
 
 SCHEMA = pa.schema(
     [
@@ -115,7 +116,7 @@ def readable_results(results_dir: Path) -> tuple[list[dict[str, Any]], list[Dama
     return sorted(rows, key=lambda row: (row["finished"], row["run"], row["readout"])), damaged
 
 
-def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
+def run_rows(results_dir: Path, run: str) -> list[dict[str, Any]]:
     """The rows of one run, by readout; an empty list where it has not ended yet.
 
     Raises:
@@ -136,7 +137,7 @@ def recorded(
     Raises:
         DamagedFileError: as `load_results`.
     """
-    rows = load_run(results_dir, run)
+    rows = run_rows(results_dir, run)
     return rows if tested_on is None or all(_is_tested_on(row, tested_on) for row in rows) else []
 
 
@@ -157,13 +158,28 @@ def find_row(results_dir: Path, name: str) -> dict[str, Any]:
         CallError: no such run or readout, or a run of several readouts; says which there are.
     """
     run, _, readout = name.partition("/")
-    rows = [row for row in load_run(results_dir, run) if readout in ("", row["readout"])]
+    rows = [row for row in run_rows(results_dir, run) if readout in ("", row["readout"])]
     if len(rows) == 1:
         return rows[0]
     there = [f"{row['run']}/{row['readout']}" for row in readable_results(results_dir)[0]]
     near = [known for known in there if known.startswith(run)] or there
     what = "several rows" if rows else "no row"
     raise CallError(f"{results_dir} has {what} of run {name}: write one of {', '.join(near[:20]) or 'none'}.")
+
+
+def find_run(results_dir: Path, name: str) -> tuple[RunFolder, str | None]:
+    """The folder of `run` or `run/readout`, or the folder itself; and the readout, where one is named.
+
+    Raises:
+        CallError: there is no such run; says which there are.
+    """
+    if Path(name).is_dir():
+        return RunFolder(Path(name)), None
+    run, _, readout = name.partition("/")
+    if rows := run_rows(results_dir, run):
+        row = find_row(results_dir, name) if readout else rows[0]
+        return RunFolder.of(results_dir, row), readout or None
+    return RunFolder.of(results_dir, find_row(results_dir, name)), None
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

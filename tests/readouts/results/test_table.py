@@ -4,18 +4,21 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featcache.errors import StoreError
+from featcache.errors import CallError, StoreError
+from readouts.results.run_folder import RunFolder
 from readouts.results.table import (
     SCHEMA,
     add_run,
+    find_run,
     load_results,
-    load_run,
     readable_results,
+    run_rows,
     table_path,
 )
 
@@ -70,8 +73,8 @@ def test_a_broken_file_is_named_and_hinders_no_other_run(tmp_path: Path) -> None
     (table_path(tmp_path) / "b.parquet").write_bytes(b"not parquet")
     with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results"):
         load_results(tmp_path)
-    assert [r["val"] for r in load_run(tmp_path, "a")] == [0.5]
-    assert load_run(tmp_path, "c") == []
+    assert [r["val"] for r in run_rows(tmp_path, "a")] == [0.5]
+    assert run_rows(tmp_path, "c") == []
 
 
 def test_one_flipped_bit_of_the_results_is_noticed_and_costs_one_run(
@@ -84,7 +87,7 @@ def test_one_flipped_bit_of_the_results_is_noticed_and_costs_one_run(
         assert [found["run"] for found in rows] == ["a"], at
         assert str(file) in str(problem)
         with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results .*delete it and give"):
-            load_run(tmp_path, "b")
+            run_rows(tmp_path, "b")
     assert [found["val"] for found in load_results(tmp_path)] == [0.5, 0.284]
 
 
@@ -92,7 +95,7 @@ def test_rows_of_another_run_under_this_ones_name_are_refused(tmp_path: Path) ->
     file = add_run(tmp_path, "a", [row("a", 1, val=0.5)])
     (table_path(tmp_path) / "b.parquet").write_bytes(file.read_bytes())
     with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results \(holds the run a\)"):
-        load_run(tmp_path, "b")
+        run_rows(tmp_path, "b")
 
 
 @pytest.mark.parametrize("name", ["pipe", "folder", "zeros"])
@@ -117,3 +120,18 @@ def test_a_row_that_no_version_wrote_is_refused(tmp_path: Path, damage: dict[str
     pq.write_table(pa.Table.from_pylist([row("a", 1) | damage], schema=SCHEMA), file)
     with pytest.raises(StoreError, match=r"a\.parquet cannot be read as results"):
         load_results(tmp_path)
+
+
+def test_a_run_is_found_by_its_name_or_folder(
+    tmp_path: Path, make_row: Callable[..., dict[str, Any]]
+) -> None:
+    rows = [make_row(run="abc", readout=kind, finished=datetime(2026, 1, 1, tzinfo=UTC)) for kind in "xy"]
+    add_run(tmp_path, "abc", rows)
+    folder = tmp_path / "flyvsfly" / "toy-abc"
+    assert find_run(tmp_path, "abc") == (RunFolder(folder), None)
+    assert find_run(tmp_path, "abc/y") == (RunFolder(folder), "y")
+    folder.mkdir(parents=True)
+    assert find_run(tmp_path / "elsewhere", str(folder)) == (RunFolder(folder), None)
+    for wrong in ("abc/z", "abd"):
+        with pytest.raises(CallError, match="abc/x, abc/y"):
+            find_run(tmp_path, wrong)

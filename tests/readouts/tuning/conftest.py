@@ -21,7 +21,7 @@ from readouts.tuning.wish import Wish
 
 MODEL = """
 from pathlib import Path
-from featcache.backbones.catalogue import vit_info
+from featcache.backbones.model import vit_info
 from featcache.backbones.families.fourds import FourDS
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 
