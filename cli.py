@@ -742,7 +742,7 @@ def train_readout(
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
     from featcache.system.device import choose_device
     from readouts.features.preloading import preload_choice
-    from readouts.results.names import short_name_of
+    from readouts.results.choice import short_name_of
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of

@@ -12,8 +12,8 @@ from cli import app
 from featcache import synthetic
 from featcache.store.feature_store import find_stores
 from readouts.certify.certificate import read_certificate
+from readouts.results.choice import short_name_of
 from readouts.results.formatting import format_score
-from readouts.results.names import short_name_of
 from readouts.results.table import load_results
 
 ROOT = Path(__file__).resolve().parents[1]
