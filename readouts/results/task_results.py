@@ -43,6 +43,7 @@ class TaskResults:
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
     """All finished stores, of other tasks too."""
+    results_dir: Path
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Role -> name of each baseline -> its scores."""
     intervals: Intervals | None
@@ -172,6 +173,7 @@ def _of_task(
         published=entry.published if entry else Published(),
         task=task,
         stores=stores,
+        results_dir=results_dir,
         baselines=baselines,
         intervals=intervals,
         problem=problem,
