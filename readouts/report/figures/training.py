@@ -44,7 +44,12 @@ def curves(
             (quality, f"{title} on all of val", f"val/{score}", whole),
         ):
             told += [
-                (axes, row["step"], row[key], f"{readout}, step {row['step']:,}: {name} {row[key]:.4g}")
+                (
+                    axes,
+                    float(row["step"]),
+                    row[key],
+                    f"{readout}, step {row['step']:,}: {name} {row[key]:.4g}",
+                )
                 for row in of
             ]
     for number, (name, value) in enumerate(baselines.items()):
