@@ -364,7 +364,7 @@ def extract(
     task: TaskOption,
     split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
     layers: Annotated[
-        str, typer.Option(help="Depth fractions (0.1,0.95), block numbers (11), 12_normed.")
+        str, typer.Option(help="Depth fractions (0.1,0.95), blocks (11), 12_normed, or levels.")
     ] = "default",
     views: Annotated[
         int, typer.Option(min=1, help="Frozen views of a training clip; view 0 is the evaluation view.")
@@ -775,14 +775,14 @@ def train_readout(
 def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
     """Says what to know before a run is believed; what to add to its scores where they are there already."""
     from readouts.features.origins import remarks
-    from readouts.results.table import load_run, recorded
+    from readouts.results.table import recorded, run_rows
 
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
     if run.tuning is not None and run.tuning.cost is not None:
         console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
-    if again or not (rows := load_run(results_dir, run.id)):
+    if again or not (rows := run_rows(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):
         return f" (was in the table since {rows[0]['finished']:%Y-%m-%d %H:%M}: nothing computed)"

@@ -97,7 +97,10 @@ def require_frames(n_source: int) -> None:
 
 @dataclass(frozen=True, order=True, slots=True)
 class Layer:
-    """Tokens after `block` transformer blocks (0: the token embedding), final-normed or as they are."""
+    """Tokens after `block` transformer blocks (0: the token embedding), as they are or normed.
+
+    The norm is the model's own: after its last block, of a few models at other depths, too.
+    """
 
     block: int
     normed: bool = False

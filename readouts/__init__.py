@@ -6,6 +6,7 @@
     splits = readouts.open_task_splits("features", "calms21", "videomae_b", roles=("train", "val"))
     run = readouts.configure(task, splits, readouts=["attention"], settings=["lr=1e-4"], seed=0)
     rows = readouts.train(run, results_dir="results", device="cpu")
+    trained = readouts.load_run(f"results/calms21/videomae_b-{run.id}")  # a torch module that takes tokens
 
 What stands here is imported when it is asked for: `import readouts` costs nothing.
 """
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
     from readouts.features.find import open_task_splits
     from readouts.results.table import load_results
     from readouts.tasks import load_task
+    from readouts.training.loaded import load_run
     from readouts.training.loop import train, train_together
     from readouts.training.settings import configure
 
-__all__ = ["configure", "load_results", "load_task", "open_task_splits", "train", "train_together"]
+__all__ = [
+    "configure",
+    "load_results",
+    "load_run",
+    "load_task",
+    "open_task_splits",
+    "train",
+    "train_together",
+]
 
 _HOMES = {
     "configure": "training.settings",
     "load_results": "results.table",
+    "load_run": "training.loaded",
     "load_task": "tasks",
     "open_task_splits": "features.find",
     "train": "training.loop",

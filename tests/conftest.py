@@ -86,10 +86,12 @@ def make_split_in() -> MakeSplit:
         seed: int = 0,
         skipped: Mapping[int, str] = MappingProxyType({}),
         dtype: TokenDtype = "float16",
-        deeper: Mapping[int, np.ndarray] = MappingProxyType({}),
+        deeper: Mapping[int | Layer, np.ndarray] = MappingProxyType({}),
         **attrs: object,
     ) -> FeatureStore:
-        of_layers = {Layer(1): tokens, **{Layer(block): of_layer for block, of_layer in deeper.items()}}
+        of_layers = {Layer(1): tokens}
+        for at, of_layer in deeper.items():
+            of_layers[at if isinstance(at, Layer) else Layer(at)] = of_layer
         n_clips, n_views, steps, rows, columns, channels = tokens.shape
         clips = [
             Clip(

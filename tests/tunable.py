@@ -9,7 +9,7 @@ from featcache.backbones import load_backbone
 
 MODEL = """
 from pathlib import Path
-from featcache.backbones.catalogue import vit_info
+from featcache.backbones.model import vit_info
 from featcache.backbones.families.fourds import FourDS
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 

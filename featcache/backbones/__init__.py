@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
-from featcache.backbones.catalogue import BACKBONES, BFLOAT16_OFF, Model
+from featcache.backbones.catalogue import BACKBONES
+from featcache.backbones.model import BFLOAT16_OFF, Model
 from featcache.backbones.own import OwnBackbone, source_digest
 from featcache.backbones.weights.locate import find_weights
 from featcache.errors import CallError, WeightsError, did_you_mean

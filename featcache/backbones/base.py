@@ -50,6 +50,8 @@ class BackboneInfo:
     std: tuple[float, float, float] | None = None
     final_norm: bool = True
     """Whether the model normalises its last block's tokens: only then `<n_blocks>_normed` exists."""
+    levels: tuple[int, ...] = ()
+    """Blocks before the last after which the model has a norm of its own, too: `<block>_normed`."""
     default_layers: tuple[Layer, ...]
     upsampling: Upsampling | None = None
     """How the benchmark stretches the tokens in time before a readout; never stored."""
@@ -90,6 +92,11 @@ class BackboneInfo:
     def readout_steps(self) -> int:
         """Steps that the benchmark's readouts see: one a frame where the tokens are stretched."""
         return self.n_frames if self.upsampling else self.grid.steps
+
+    @property
+    def norms(self) -> tuple[int, ...]:
+        """The blocks after which the model has a norm of its own."""
+        return (*self.levels, self.n_blocks) if self.final_norm else self.levels
 
     @property
     def last_layer(self) -> Layer:
@@ -171,14 +178,17 @@ def grid_entry(info: BackboneInfo) -> JSON:
 def resolve_layers(text: str, info: BackboneInfo) -> tuple[Layer, ...]:
     """The layers that `text` asks for, ascending, each once.
 
-    `text` is `default`, or a comma-separated list of depth fractions (`0.95`, always with a point), block
-    numbers (`11`; 0 is the token embedding) and `<n_blocks>_normed` (after the model's final norm).
+    `text` is `default`, `levels` (of a model with norms at several depths: the tokens after each of them), or
+    a comma-separated list of depth fractions (`0.95`, always with a point), block numbers (`11`; 0 is the
+    token embedding) and `<n_blocks>_normed` (after the model's final norm).
 
     Raises:
         CallError: not a layer, or not one of this model; says the range.
     """
     if text.strip() == "default":
         return tuple(sorted(set(info.default_layers)))
+    if text.strip() == "levels" and info.levels:
+        return tuple(Layer(block, normed=True) for block in info.norms)
     return tuple(sorted({_layer(item.strip(), info) for item in text.split(",")}))
 
 
@@ -190,8 +200,9 @@ def check_layer(layer: Layer, info: BackboneInfo) -> None:
     """
     if layer.block > info.n_blocks:
         raise CallError(f"layer {layer.name}: {info.name} has {_range(info)}.")
-    if layer.normed and layer != info.last_layer:
+    if layer.normed and layer.block not in info.norms:
         why = "the norm belongs after the last block" if info.final_norm else "the model ends without a norm"
+        why = "no norm of the model's belongs there" if info.levels else why
         raise CallError(f"layer {layer.name}: {why}. {info.name} has {_range(info)}.")
 
 
@@ -236,4 +247,6 @@ def _fraction(item: str, info: BackboneInfo) -> float:
 
 def _range(info: BackboneInfo) -> str:
     normed = f" and {info.last_layer.name} after the final norm" if info.final_norm else ""
+    if info.levels:
+        normed = f" and, each after a norm of its own, {', '.join(f'{block}_normed' for block in info.norms)}"
     return f"blocks 0 (the token embedding) to {info.n_blocks}{normed}"

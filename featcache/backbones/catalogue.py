@@ -3,11 +3,12 @@
 `scivid list backbones` reads only this, so neither torch nor transformers is imported for it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from featcache.backbones.base import BackboneInfo, Upsampling, block_at_fraction
+from featcache.backbones.base import BackboneInfo
 from featcache.backbones.digests import KNOWN
+from featcache.backbones.model import IMAGENET_MEAN, IMAGENET_STD, Model, vit_info
 from featcache.backbones.release import Release
 from featcache.backbones.sizes import (
     BlockSize,
@@ -17,11 +18,9 @@ from featcache.backbones.sizes import (
     VideoPrismSize,
     VideoViTSize,
     ViTSize,
+    Vjepa21Size,
 )
 from featcache.spec import Layer, TokenGrid
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Blocks(NamedTuple):
@@ -41,69 +40,6 @@ SMALL, BASE = Blocks(384, 12, 6, 1536), Blocks(768, 12, 12, 3072)
 LARGE, HUGE = Blocks(1024, 24, 16, 4096), Blocks(1280, 32, 16, 5120)
 """The sizes of Dosovitskiy et al. (ICLR 2021), and the small one of Touvron et al. (ICML 2021)."""
 TINY = Blocks(192, 2, 12, 768)
-
-BFLOAT16_OFF = {
-    "videomae": 0.009, "dinov2": 0.009, "dinov3": 0.009, "videoprism": 0.009, "fourds": 0.005,
-    "videomaev2": 0.006, "vjepa": 0.006, "vjepa2": 0.011,
-}  # fmt: skip
-"""Family -> how far tokens in bfloat16 are from those in float32: RMS over the spread, by random weights of
-the smallest model from B up (`python -m tests.benchmarks.bfloat16_cost`, torch 2.13 on a CPU).
-"""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Model:
-    """One registered model: what it is, its size, its files, and who makes it."""
-
-    family: str
-    """The module of `featcache.backbones.families` whose `open_model` makes it."""
-    info: BackboneInfo
-    size: Any = None
-    """The numbers of its architecture, a `ViTSize`; none for what is no model."""
-    release: Release | None = None
-    """Where its weights are; none for what needs none."""
-
-
-def vit_info(
-    name: str, family: str, size: ViTSize, *, title: str | None = None, release: Release | None = None
-) -> BackboneInfo:
-    """What follows from a model's family and size, and from where its weights come."""
-    final_norm = getattr(size, "final_norm", True)
-    plain = family in ("fourds", "videoprism")
-    upsampling: Upsampling | None = "cubic" if family == "fourds" else "linear"
-    if size.grid.steps == size.n_frames:
-        upsampling = None
-    return BackboneInfo(
-        name=name,
-        title=title or name,
-        source=release.source if release else "this machine",
-        licence=release.licence if release else "that of its files",
-        commercial=release.commercial if release else False,
-        public=release.public if release else False,
-        params_m=size.n_params / 1e6,
-        gflop=size.gflop,
-        n_blocks=size.depth,
-        input_size=size.input_size,
-        n_frames=size.n_frames,
-        grid=size.grid,
-        mean=None if plain else IMAGENET_MEAN,
-        std=None if plain else IMAGENET_STD,
-        final_norm=final_norm,
-        default_layers=(_default_layer(family, size.depth, final_norm),),
-        upsampling=upsampling,
-        frame_level=family in ("dinov2", "dinov3"),
-    )
-
-
-def _default_layer(family: str, depth: int, final_norm: bool) -> Layer:
-    """The model's own output, as the benchmark's public code reads it whatever its configs name; but for two.
-
-    4DS is read at 0.95 of its depth, for every task. VideoMAEv2's files on the hub hold no norm for tokens,
-    those of the pretraining do: the default needs none.
-    """
-    if family == "fourds":
-        return Layer(block_at_fraction(0.95, depth))
-    return Layer(depth, final_norm and family != "videomaev2")
 
 
 def _model(family: str, name: str, title: str, size: ViTSize, release: Release) -> Model:
@@ -241,6 +177,30 @@ def _vjepa2(name: str, title: str, hub: str, blocks: Blocks, side: int = 256) ->
     return _model("vjepa2", name, f"V-JEPA 2-{title}, self-supervised on video", size, release)
 
 
+def _vjepa21(name: str, file: str, n_bytes: int, blocks: Blocks, levels: tuple[int, int, int, int]) -> Model:
+    letter, distilled = file[3], "dist" in file
+    size = Vjepa21Size(
+        block=blocks.block(),
+        depth=blocks.depth,
+        patch=(2, 16, 16),
+        input_size=(384, 384),
+        levels=levels,
+        distilled=distilled,
+    )
+    release = Release(
+        owner="Meta AI",
+        # Of the repository: nothing else is said of the weights.
+        licence="MIT",
+        # Two encoders, the predictor and Adam's state.
+        n_bytes=n_bytes,
+        files=(f"vjepa2_1_{file}_384.pt", "model.safetensors"),
+        url=f"https://dl.fbaipublicfiles.com/vjepa2/vjepa2_1_{file}_384.pt",
+    )
+    how = "distilled from G" if distilled else "self-supervised on video and images"
+    letter = letter if name.endswith(("g", "gigantic")) else letter.upper()
+    return _model("vjepa21", name, f"V-JEPA 2.1-{letter} at 384 pixels, {how}", size, release)
+
+
 def _videoprism(letter: str, file: str, spatial: Blocks, steps: int, *, released: bool = True) -> Model:
     size = VideoPrismSize(
         block=spatial.block(),
@@ -360,6 +320,11 @@ _MODELS = (
     _vjepa2("vjepa2_h", "H", "vith-fpc64-256", HUGE),
     _vjepa2("vjepa2_g", "g", "vitg-fpc64-256", Blocks(1408, 40, 22, 6144)),
     _vjepa2("vjepa2_g384", "g at 384 pixels", "vitg-fpc64-384", Blocks(1408, 40, 22, 6144), side=384),
+    _vjepa21("vjepa21_b", "vitb_dist_vitG", 1_664_223_428, BASE, (3, 6, 9, 12)),
+    _vjepa21("vjepa21_l", "vitl_dist_vitG", 5_151_198_524, LARGE, (6, 12, 18, 24)),
+    _vjepa21("vjepa21_g", "vitg", 16_900_000_000, Blocks(1408, 40, 22, 6144), (10, 20, 30, 40)),
+    # Not at 36: the third is where its authors put it.
+    _vjepa21("vjepa21_gigantic", "vitG", 30_200_000_000, Blocks(1664, 48, 26, 8192), (12, 24, 38, 48)),
     _dinov3("s", "S", "s16", SMALL),
     _dinov3("b", "B", "b16", BASE),
     _dinov3("l", "L", "l16", LARGE),

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class Known:
     """The files of one release."""
 
-    revision: str
-    """The commit of the hub's repository that has them."""
+    revision: str = "main"
+    """The commit of the hub's repository that has them, where they are there."""
     sha256: Mapping[str, str]
     """File name -> hex digest."""
 
@@ -60,6 +60,13 @@ KNOWN: dict[str, Known] = {
     "vjepa2_g": Known(
         revision="875c192b7b704b87d1e1d99345769632dd5f739a",
         sha256={"model.safetensors": "f205e77aa2ade168db6b09d4bc420d156141f64ab964278a9c181a2bdf2a232b"},
+    ),
+    "vjepa21_b": Known(
+        sha256={
+            "vjepa2_1_vitb_dist_vitG_384.pt": (
+                "848a77c33cc9e6649ed2119c9bea1e2c569bcdab9539ff3e7c02ccc2959ddf4d"
+            )
+        },
     ),
     "dinov3_s": Known(
         revision="114c1379950215c8b35dfcd4e90a5c251dde0d32",

@@ -75,12 +75,15 @@ class PretrainedBackbone:
     """The kind of positions in words, where none of the size's numbers tells it."""
     network: ClassVar[type[nn.Module]]
     """A `TokenModel`, made of a size, `n_blocks` and whether the final norm is wanted."""
-    sections: ClassVar[tuple[str, ...]] = ()
-    """Where a torch pickle may hold the model beside other things: the first that is there is taken."""
     skipped_sections: ClassVar[tuple[str, ...]] = ()
     """Other models in the same pickle."""
     computed: ClassVar[tuple[str, ...]] = ()
     """Parameters that its authors computed and never trained; training here leaves them as they are too."""
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Where a torch pickle may hold the model beside other things: the first that is there is taken."""
+        return ()
 
     @classmethod
     def named(cls: type[B], name: str, weights_dir: Path | None) -> B:
@@ -118,8 +121,7 @@ class PretrainedBackbone:
         """
         for layer in layers:
             base.check_layer(layer, self.info)
-        n_blocks, normed = deepest(layers)
-        model = meta(self.model, n_blocks, normed)
+        model = meta(self.model, *deepest(layers))
         state = self.read(model.state_dict(), device, dtype)
         model.load_state_dict(state, assign=True)
         return ClipEncoder(info=self.info, layers=layers, model=model.eval(), device=device, dtype=dtype)
@@ -145,9 +147,9 @@ class PretrainedBackbone:
                 file, wanted, device, lambda name: torch.float32 if self.stays_float32(name) else dtype
             )
 
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """The network cut after `n_blocks`, with the final norm where `normed`."""
-        return self.network(self.size, n_blocks=n_blocks, normed=normed)
+    def model(self, n_blocks: int, norms: tuple[int, ...]) -> nn.Module:
+        """The network cut after `n_blocks`, with its own norm after each of the blocks `norms`."""
+        return self.network(self.size, n_blocks=n_blocks, normed=bool(norms))
 
     def key_map(self, found: Shapes) -> KeyMap:
         """How a file whose tensors are `found` holds the whole model."""
@@ -172,15 +174,19 @@ class PretrainedBackbone:
 
     def whole(self) -> nn.Module:
         """The whole model without memory behind it."""
-        return meta(self.model, self.info.n_blocks, self.info.final_norm)
+        return meta(self.model, self.info.n_blocks, self.info.norms)
 
 
-def meta(model: Callable[[int, bool], nn.Module], n_blocks: int, normed: bool) -> nn.Module:
+def meta(
+    model: Callable[[int, tuple[int, ...]], nn.Module], n_blocks: int, norms: tuple[int, ...]
+) -> nn.Module:
     """A model without memory behind it, on torch's meta device."""
     with torch.device("meta"):
-        return model(n_blocks, normed).requires_grad_(False)
+        return model(n_blocks, norms).requires_grad_(False)
 
 
-def deepest(layers: tuple[Layer, ...]) -> tuple[int, bool]:
-    """Blocks to run for `layers`, and whether the final norm comes after them."""
-    return max(layer.block for layer in layers), any(layer.normed for layer in layers)
+def deepest(layers: tuple[Layer, ...]) -> tuple[int, tuple[int, ...]]:
+    """Blocks to run for `layers`, and those after which a norm is wanted."""
+    return max(layer.block for layer in layers), tuple(
+        sorted(layer.block for layer in layers if layer.normed)
+    )

@@ -1,6 +1,6 @@
 """Parts that vision transformers of several families share: patches, blocks, positions, kept tokens."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 from featcache.backbones.sizes import BlockSize, Grid
 from featcache.spec import Layer, TokenGrid
+
+Angles = tuple[Float[Tensor, "S D"], Float[Tensor, "S D"]]
+"""Cosine and sine of what each channel of a token's queries and keys is turned by."""
 
 CACHED_LOGIT_BYTES, LOGIT_BYTES = 2**22, 2**26
 """Float32 logits of capped attention at once: what a core's caches hold (three times as fast as all of them
@@ -62,10 +65,14 @@ class Block(nn.Module):
         if size.scaled:
             self.scale1, self.scale2 = (nn.Parameter(torch.ones(size.width)) for _ in range(2))
 
-    def forward(self, state: Float[Tensor, "B S C"]) -> Float[Tensor, "B S C"]:
-        """Attention within each sequence, then the MLP; products in the dtype of the weights."""
+    def forward(self, state: Float[Tensor, "B S C"], angles: Angles | None = None) -> Float[Tensor, "B S C"]:
+        """Attention within each sequence, then the MLP; products in the dtype of the weights.
+
+        With `angles` queries and keys are turned by where their token is.
+        """
         dtype = self.qkv.weight.dtype
-        attended = self.out(attend(self.qkv(self.norm1(state).to(dtype)), self.size.heads, self.soft_cap))
+        qkv = self.qkv(self.norm1(state).to(dtype))
+        attended = self.out(attend(qkv, self.size.heads, self.soft_cap, angles))
         state = state + (self.scale1 * attended if self.size.scaled else attended)
         hidden = self.up(self.norm2(state).to(dtype))
         if self.size.gated:
@@ -79,19 +86,31 @@ class Block(nn.Module):
 
 
 def attend(
-    qkv: Float[Tensor, "B S QKV"], heads: int, soft_cap: float | None = None
+    qkv: Float[Tensor, "B S QKV"], heads: int, soft_cap: float | None = None, angles: Angles | None = None
 ) -> Float[Tensor, "B S C"]:
     """Attention of every token to all of its sequence, from queries, keys and values side by side.
 
-    With a `soft_cap` each logit x becomes soft_cap * tanh(x / soft_cap).
+    With a `soft_cap` each logit x becomes soft_cap * tanh(x / soft_cap); with `angles` queries and keys are
+    turned before they meet.
     """
     if soft_cap is None:
         q, k, v = rearrange(qkv, "b s (qkv h d) -> qkv b h s d", qkv=3, h=heads)
+        if angles is not None:
+            q, k = turned(q, angles), turned(k, angles)
         return rearrange(F.scaled_dot_product_attention(q, k, v), "b h s d -> b s (h d)")
     most = CACHED_LOGIT_BYTES if qkv.device.type == "cpu" else LOGIT_BYTES
     at_once = max(1, most // (4 * heads * qkv.shape[1] ** 2))
     pieces = (qkv[at : at + at_once] for at in range(0, len(qkv), at_once))
     return torch.cat([_capped_attention(piece, heads, soft_cap) for piece in pieces])
+
+
+def turned(channels: Float[Tensor, "B h S D"], angles: Angles) -> Float[Tensor, "B h S D"]:
+    """Queries or keys, each pair of neighbouring channels turned; in the precision of the angles."""
+    cosine, sine = angles
+    first, second = rearrange(channels, "b h s (d two) -> two b h s d", two=2)
+    across = rearrange([-second, first], "two b h s d -> b h s (d two)")
+    found: Tensor = channels * cosine + across * sine
+    return found.to(channels.dtype)
 
 
 def _capped_attention(qkv: Float[Tensor, "B S QKV"], heads: int, soft_cap: float) -> Float[Tensor, "B S C"]:
@@ -112,6 +131,7 @@ def tokens_after(
     *,
     n_extra: int = 0,
     begin: int = 0,
+    level_norms: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
 ) -> dict[Layer, Float[Tensor, "C T H W D"]]:
     """Run `state`, tokens after block `begin`, through `blocks`, and return the clips' tokens at `layers`.
 
@@ -123,6 +143,7 @@ def tokens_after(
         grid: of a clip's tokens.
         n_extra: tokens that each sequence begins with and that are no patches: they are left out.
         begin: blocks that were run before; 0 where `state` is the token embedding.
+        level_norms: block before the last -> the model's own norm there, for its normed layer.
     """
     kept, number = ({Layer(begin): state} if Layer(begin) in layers else {}), begin
     for number, block in enumerate(blocks, start=begin + 1):
@@ -130,6 +151,8 @@ def tokens_after(
         state = output[0] if isinstance(output, tuple) else output
         if Layer(number) in layers:
             kept[Layer(number)] = state
+        if level_norms and number in level_norms:
+            kept[Layer(number, normed=True)] = level_norms[number](state)
     if norm is not None:
         kept[Layer(number, normed=True)] = norm(state)
     steps = (state.shape[1] - n_extra) // grid.tokens_per_step

@@ -208,6 +208,40 @@ class VideoViTSize(ViTSize):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Vjepa21Size(ViTSize):
+    """V-JEPA 2.1 (Mur-Labadia et al., 2026): a vector for its kind of input, norms at four depths.
+
+    Patches of one frame are those of the images that it was also trained on; they take a clip of one frame.
+    """
+
+    levels: tuple[int, ...]
+    """Blocks after each of which the model has a norm of its own; the last is the last block."""
+    distilled: bool = False
+    """Whether it was distilled from a larger one: its file then calls the encoder to use otherwise."""
+
+    def __post_init__(self) -> None:
+        ViTSize.__post_init__(self)
+        frames, rows, columns = self.patch
+        if frames == 1 and self.n_frames != 1:
+            raise CallError(
+                f"patches of one frame are V-JEPA 2.1's for single images, not for {self.n_frames} frames: "
+                "cut patches of two."
+            )
+        if min(self.input_size[0] // rows, self.input_size[1] // columns) < 2:
+            raise CallError(
+                f"an input of {self.input_size} pixels is one patch of {rows} x {columns} high or wide, and "
+                "has no place on V-JEPA 2.1's grid: give it two patches or more."
+            )
+        if tuple(sorted(self.levels)) != self.levels or self.levels[-1] != self.depth:
+            raise CallError(f"levels {self.levels} must ascend to the last of {self.depth} blocks.")
+
+    @property
+    def other_params(self) -> int:
+        """The vector of clips, four norms; what only images use is left out."""
+        return (1 + 2 * len(self.levels)) * self.block.width
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VideoMAESize(ViTSize):
     """VideoMAE (Tong et al., NeurIPS 2022), whose sinusoid of positions has no parameters."""
 

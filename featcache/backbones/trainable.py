@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from featcache.backbones.base import Backbone, BackboneInfo, check_layer
-from featcache.backbones.encoder import PretrainedBackbone, meta
+from featcache.backbones.encoder import PretrainedBackbone, deepest, meta
 from featcache.backbones.inputs import model_input
 from featcache.backbones.own import OwnBackbone
 from featcache.backbones.parts import tokens_after
@@ -131,7 +131,7 @@ def trainable(
             f"no block lies between block {begin} and layer {layer.name} of {info.name}: tune from 1 to "
             f"{layer.block} blocks."
         )
-    model = meta(own.model, layer.block, layer.normed)
+    model = meta(own.model, *deepest((layer,)))
     _without_lower(model, begin)
     state = own.read(model.state_dict(), device, torch.float32)
     model.load_state_dict(state, assign=True)
@@ -155,12 +155,12 @@ def refuse_untrainable(backbone: Backbone) -> PretrainedBackbone:
         why = "it is an image model, whose tokens are stored once for frames that clips share"
     elif not isinstance(backbone, PretrainedBackbone):
         why = "a model of your own gives tokens and no gradients"
-    elif not isinstance(meta(backbone.model, 0, False), BlockModel):
+    elif not isinstance(meta(backbone.model, 0, ()), BlockModel):
         why = "its blocks are no single stack over the tokens of a clip"
     else:
         return backbone
     raise CallError(
-        f"{info.name} cannot be tuned: {why}. What can are 4DS, VideoMAE, VideoMAEv2, V-JEPA and V-JEPA 2."
+        f"{info.name} cannot be tuned: {why}. What can are 4DS, VideoMAE, VideoMAEv2 and every V-JEPA."
     )
 
 

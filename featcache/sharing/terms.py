@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from featcache.backbones.catalogue import BACKBONES, Model
+from featcache.backbones.catalogue import BACKBONES
+from featcache.backbones.model import Model
 from featcache.sharing.bundle import Terms, one_line
 from featcache.spec import SHUFFLED
 from featcache.store.header import StoreHeader

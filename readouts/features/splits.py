@@ -1,7 +1,7 @@
 """What a split is: a finished store at its layers, or a part of it; what of it decides a run's numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Int16, Int64
 
 from featcache.errors import CallError, StoreError
-from featcache.spec import Layer, Starts
+from featcache.resampling import Method
+from featcache.spec import Layer, Starts, TokenGrid
 from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from readouts.features.draws import Draws
@@ -148,6 +149,43 @@ class FeatureSplit:
         sizes = np.full(spec.n_shards, spec.clips_per_shard, np.int64)
         sizes[-1] = len(spec.rows_of_shard(spec.n_shards - 1))
         return sizes - np.bincount(self._skipped // spec.clips_per_shard, minlength=spec.n_shards)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokensRead:
+    """The tokens that heads see, as they are built anew without the store; `parts` say what made them."""
+
+    grid: TokenGrid
+    """Of a clip, as stored."""
+    layers: tuple[Layer, ...]
+    steps: int
+    """Of a clip, as heads see them: those of the reference's readouts, or the backbone's own."""
+    upsampling: Method | None
+    """What makes the one of the other; None where nothing does."""
+    parts: Mapping[str, Any]
+    """Of the fingerprint of the training split's features."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As a checkpoint keeps it."""
+        return asdict(self) | {"layers": [layer.name for layer in self.layers], "parts": dict(self.parts)}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> "TokensRead":
+        """Read back what `to_json` gave."""
+        layers = tuple(Layer.parse(name) for name in kept["layers"])
+        return cls(**{**kept, "grid": TokenGrid(**kept["grid"]), "layers": layers})
+
+
+def tokens_read(split: FeatureSplit) -> TokensRead:
+    """What the heads of a run on this split read."""
+    store = split.store
+    return TokensRead(
+        grid=store.spec.grid,
+        layers=split.layers,
+        steps=store.attrs["readout_steps"] or store.spec.grid.steps,
+        upsampling=store.attrs["upsampling"],
+        parts=store.parts,
+    )
 
 
 def split_of(store: FeatureStore, layers: Sequence[Layer] | None = None) -> FeatureSplit:

@@ -115,7 +115,7 @@ def readable_results(results_dir: Path) -> tuple[list[dict[str, Any]], list[Dama
     return sorted(rows, key=lambda row: (row["finished"], row["run"], row["readout"])), damaged
 
 
-def load_run(results_dir: Path, run: str) -> list[dict[str, Any]]:
+def run_rows(results_dir: Path, run: str) -> list[dict[str, Any]]:
     """The rows of one run, by readout; an empty list where it has not ended yet.
 
     Raises:
@@ -136,7 +136,7 @@ def recorded(
     Raises:
         DamagedFileError: as `load_results`.
     """
-    rows = load_run(results_dir, run)
+    rows = run_rows(results_dir, run)
     return rows if tested_on is None or all(_is_tested_on(row, tested_on) for row in rows) else []
 
 
@@ -157,7 +157,7 @@ def find_row(results_dir: Path, name: str) -> dict[str, Any]:
         CallError: no such run or readout, or a run of several readouts; says which there are.
     """
     run, _, readout = name.partition("/")
-    rows = [row for row in load_run(results_dir, run) if readout in ("", row["readout"])]
+    rows = [row for row in run_rows(results_dir, run) if readout in ("", row["readout"])]
     if len(rows) == 1:
         return rows[0]
     there = [f"{row['run']}/{row['readout']}" for row in readable_results(results_dir)[0]]

@@ -20,7 +20,7 @@ from featcache.system.files import remove_leftovers
 from readouts.features.batches import Batch, training_batches
 from readouts.features.preloaded import PreloadedTokens
 from readouts.features.preloading import PreloadChoice, Preloads
-from readouts.results.table import load_run, recorded
+from readouts.results.table import recorded, run_rows
 from readouts.tokens.prepared import prepare_batch
 from readouts.training.arithmetic import training_arithmetic
 from readouts.training.evaluate import Scored, score
@@ -122,7 +122,7 @@ def train_together(
                 # What the table has was fitted the same way: now it is scored on test as well.
                 trained_before=not again,
             )
-    return [row for run in runs for row in load_run(results_dir, run.id)]
+    return [row for run in runs for row in run_rows(results_dir, run.id)]
 
 
 def _read_clip_lists(run: Run) -> None:

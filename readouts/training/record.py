@@ -14,7 +14,7 @@ from featcache.system.versions import version_of
 from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
 from readouts.results.comparability import identity_text
 from readouts.results.per_clip import write_per_clip, write_predictions
-from readouts.results.table import add_run, load_run
+from readouts.results.table import add_run, run_rows
 from readouts.training.evaluate import Scored
 from readouts.training.run import Run
 
@@ -95,7 +95,7 @@ def record(
         for kind in run.readouts
     ]
     add_run(
-        results_dir, run.id, scored_later(rows, load_run(results_dir, run.id)) if trained_before else rows
+        results_dir, run.id, scored_later(rows, run_rows(results_dir, run.id)) if trained_before else rows
     )
 
 

@@ -12,7 +12,14 @@ from featcache.errors import CallError
 from featcache.spec import Layer
 from readouts.features.batches import Feed
 from readouts.features.draws import Draws
-from readouts.features.splits import FeatureSplit, draws_of, split_decisions, targets_fingerprint
+from readouts.features.splits import (
+    FeatureSplit,
+    TokensRead,
+    draws_of,
+    split_decisions,
+    targets_fingerprint,
+    tokens_read,
+)
 from readouts.results.configurations import grouped
 from readouts.results.run_folder import RunFolder
 from readouts.tasks.base import Recipe, Task
@@ -94,6 +101,31 @@ class Run:
     def id(self) -> str:
         """Twelve digits of the digest of `decisions`."""
         return run_id(self.decisions)
+
+    @property
+    def reads(self) -> TokensRead:
+        """The tokens that its heads are built for."""
+        return tokens_read(self.splits["train"])
+
+    @property
+    def gives(self) -> dict[str, Any]:
+        """What its outputs are, for whoever has its weights and not its task: JSON values."""
+        task, targets = self.task, self.splits["train"].targets
+        labels = (
+            targets is not None
+            and "labels" in targets
+            and targets.shape("labels")[1:] == (len(task.output_names),)
+        )
+        return {
+            "takes": task.takes,
+            "names": list(task.output_names),
+            "n_outputs": task.n_outputs,
+            "are_labels": labels,
+            "background": task.identity().get("background"),
+            "offset": getattr(task, "offset", 0.0),
+            "score": task.score,
+            "higher_is_better": task.higher_is_better,
+        }
 
     @property
     def pass_key(self) -> str:

@@ -23,8 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from featcache.store.feature_store import FeatureStore
 from featcache.system.threads import Item, Result, parallel_map
+from readouts.features.splits import TokensRead
 from readouts.heads import build_head
 from readouts.heads.base import Found, Name, Readout, find_together, tokens_of
 from readouts.tasks.base import Recipe, Rows
@@ -243,30 +243,37 @@ def schedule_of(recipe: Recipe) -> WarmupCosine:
 
 def build_preparation(run: Run) -> TokenPreparation:
     """The replay of the reference's up-sampling in time, alike for all runs of one pass."""
-    store = run.splits["train"].store
-    return TokenPreparation(
-        steps_in=store.spec.grid.steps, steps_out=_readout_steps(store), method=store.attrs["upsampling"]
-    )
+    return preparation_of(run.reads)
+
+
+def preparation_of(reads: TokensRead) -> TokenPreparation:
+    """That of tokens of this form."""
+    return TokenPreparation(steps_in=reads.grid.steps, steps_out=reads.steps, method=reads.upsampling)
 
 
 def build_heads(run: Run) -> nn.ModuleDict:
     """The heads with the seed's initial weights, by kind."""
-    store, layers = run.splits["train"].store, run.splits["train"].layers
-    grid = store.spec.grid
+    return heads_of(run.readouts, run.reads, n_outputs=run.task.n_outputs, seed=run.seed)
+
+
+def heads_of(
+    readouts: Mapping[str, Mapping[str, Any]], reads: TokensRead, *, n_outputs: int, seed: int
+) -> nn.ModuleDict:
+    """New heads for tokens of this form, with their settings, by kind."""
     heads = nn.ModuleDict()
-    for kind, settings in run.readouts.items():
+    for kind, settings in readouts.items():
         heads[kind] = head = build_head(
             kind,
-            channels=grid.channels,
-            steps=_readout_steps(store),
-            rows=grid.rows,
-            columns=grid.columns,
-            n_layers=len(layers),
-            n_outputs=run.task.n_outputs,
-            generator=torch.Generator().manual_seed(run.seed),
+            channels=reads.grid.channels,
+            steps=reads.steps,
+            rows=reads.grid.rows,
+            columns=reads.grid.columns,
+            n_layers=len(reads.layers),
+            n_outputs=n_outputs,
+            generator=torch.Generator().manual_seed(seed),
             **settings,
         )
-        head.layers = layers
+        head.layers = reads.layers
     return heads
 
 
@@ -277,9 +284,3 @@ def build_backbone(run: Run, device: torch.device) -> Tuned | None:
     # A CPU's kernels round inside (`readouts.training.arithmetic`).
     rounds = run.recipe.precision == "bfloat16" and device.type != "cpu"
     return Tuned(run.tuning.build(device, rounds), run.tuning.micro_batch)
-
-
-def _readout_steps(store: FeatureStore) -> int:
-    """Steps that heads see: those of the reference's readouts, or the backbone's own."""
-    steps: int = store.attrs["readout_steps"] or store.spec.grid.steps
-    return steps

@@ -198,7 +198,11 @@ class Trainer:
         self.seconds = self.seconds_before + time.monotonic() - self.started
         goes_on = self.step < self.run.recipe.steps
         tensors = checkpoint_tensors(self.state.learned, self.state.optimizer if goes_on else None)
-        about = {"step": self.step, "seconds": self.seconds, "decisions": self.run.decisions}
+        run = self.run
+        about = {
+            "step": self.step, "seconds": self.seconds, "decisions": run.decisions,
+            "reads": run.reads.to_json(), "gives": run.gives,
+        }  # fmt: skip
         save_state(self.folder.state, tensors, **about)
 
     def _resume(self) -> float:

@@ -21,7 +21,7 @@ from tests.benchmarks.random_backbones import random_backbone
 
 ONE_A_FAMILY = (
     "videomae_b", "dinov2_b", "dinov3_b", "videoprism_b", "4ds_b_dist_e", "videomaev2_b", "vjepa_l",
-    "vjepa2_l",
+    "vjepa2_l", "vjepa21_b",
 )  # fmt: skip
 """The smallest of at least B's size."""
 

@@ -33,9 +33,11 @@ def random_backbone(name: str, device: torch.device, *, depth: int | None = None
         return backbone
     info, size = backbone.info, backbone.size
     if depth is not None:
-        size = replace(size, depth=depth)
+        # A model with norms at several depths keeps the last.
+        levels = {"levels": (depth,)} if info.levels else {}
+        size = replace(size, depth=depth, **levels)
         last = replace(info.last_layer, block=depth)
-        info = replace(info, n_blocks=depth, default_layers=(last,), gflop=size.gflop)
+        info = replace(info, n_blocks=depth, default_layers=(last,), gflop=size.gflop, levels=())
     drawn: Backbone = _drawn(type(backbone), device)(info=info, size=size, file=backbone.file)
     return drawn
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from featcache.backbones import BACKBONES
-from featcache.backbones.catalogue import vit_info
+from featcache.backbones.model import vit_info
 from tests.benchmarks import backbone_speed as script
 
 CPU = torch.device("cpu")

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from featcache.backbones.catalogue import BACKBONES, BFLOAT16_OFF
+from featcache.backbones.catalogue import BACKBONES
+from featcache.backbones.model import BFLOAT16_OFF
 from tests.benchmarks.bfloat16_cost import ONE_A_FAMILY, main, off_float32, rms_over_spread
 
 CPU = torch.device("cpu")

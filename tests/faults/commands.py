@@ -58,9 +58,9 @@ def _content(path: Path) -> Any:
         tensors, about = load_state(path)
         return tensors, {name: value for name, value in about.items() if name != "seconds"}
     if path.parent.name == "results.parquet":
-        from readouts.results.table import load_run
+        from readouts.results.table import run_rows
 
-        rows = load_run(path.parents[1], path.stem)
+        rows = run_rows(path.parents[1], path.stem)
         return [{**row, "command": None} for row in result_files.timeless(rows)]
     if path.name == "certificate.json":
         return _without(json.loads(path.read_bytes()), ("made", "command", KEY))

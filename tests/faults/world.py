@@ -253,10 +253,10 @@ WEIGHT_FILES = {
 
 def model_of(path: Path) -> Any:
     """A tiny model of the family that is released in a file's format."""
-    from featcache.backbones.catalogue import vit_info
     from featcache.backbones.families.dinov2 import Dinov2
     from featcache.backbones.families.fourds import FourDS
     from featcache.backbones.families.vjepa import VJepa
+    from featcache.backbones.model import vit_info
     from featcache.backbones.sizes import BlockSize, Dinov2Size, VideoViTSize
 
     if path.suffix in (".npz", ".tar"):

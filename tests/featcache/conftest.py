@@ -177,8 +177,8 @@ def tiny_dinov2(tmp_path_factory: pytest.TempPathFactory) -> Any:
     import torch
     from safetensors.torch import save_file
 
-    from featcache.backbones.catalogue import vit_info
     from featcache.backbones.families.dinov2 import Dinov2
+    from featcache.backbones.model import vit_info
     from featcache.backbones.sizes import BlockSize, Dinov2Size
 
     size = Dinov2Size(

@@ -22,8 +22,9 @@ from transformers.activations import ACT2FN
 from transformers.models.videomae.modeling_videomae import VideoMAELayer
 
 from featcache.backbones import base
-from featcache.backbones.catalogue import BACKBONES, vit_info
+from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.encoder import PretrainedBackbone, meta
+from featcache.backbones.model import vit_info
 from featcache.backbones.parts import PatchEmbedding, sinusoid, tokens_after
 from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import BlockSize, VideoMAESize
@@ -67,9 +68,9 @@ class VideoMAE(PretrainedBackbone):
         size = numbers(self.saved_size())
         return {"family": "videomae", "positions": "sinusoid of the token number", **size}
 
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        """The VideoMAE cut after `n_blocks`, with the final norm where `normed`."""
-        return VideoMAEModel(self.saved_size(), n_blocks, normed)
+    def model(self, n_blocks: int, norms: tuple[int, ...]) -> nn.Module:
+        """The VideoMAE cut after `n_blocks`, with the final norm where it is wanted."""
+        return VideoMAEModel(self.saved_size(), n_blocks, norms)
 
     def key_map(self, found: Shapes) -> KeyMap:
         """Every tensor of the encoder, under whichever of the names of several releases `found` has."""
@@ -113,7 +114,7 @@ def _random_digest(size: VideoMAESize, seed: int) -> str:
 class VideoMAEModel(nn.Module):
     """The parts of a VideoMAE that give tokens, as far down as they are needed."""
 
-    def __init__(self, size: VideoMAESize, n_blocks: int, normed: bool) -> None:
+    def __init__(self, size: VideoMAESize, n_blocks: int, norms: tuple[int, ...]) -> None:
         super().__init__()
         config, self.grid = _config(size), size.grid
         self.patch_embeddings = nn.ModuleDict({"projection": PatchEmbedding(size.patch, size.block.width)})
@@ -124,7 +125,7 @@ class VideoMAEModel(nn.Module):
             # VideoMAE's keys have no bias; the layers of some releases of transformers do.
             block.attention.attention.key.register_parameter("bias", None)
         self.layer = nn.ModuleList(blocks)
-        self.layernorm = nn.LayerNorm(size.block.width, eps=size.block.eps) if normed else None
+        self.layernorm = nn.LayerNorm(size.block.width, eps=size.block.eps) if norms else None
 
     def forward(
         self, frames: Float[Tensor, "B F rgb Y X"], layers: tuple[Layer, ...]
@@ -148,7 +149,7 @@ class VideoMAEModel(nn.Module):
 
 def entries_of(size: VideoMAESize, found: Shapes | None) -> Entries:
     """Where a file of keys `found` has our parameters; without a file, under our own names."""
-    state = meta(partial(VideoMAEModel, size), size.depth, size.final_norm).state_dict()
+    state = meta(partial(VideoMAEModel, size), size.depth, (size.depth,) * size.final_norm).state_dict()
     del state["positions"]
     entries: Entries = {}
     for name, tensor in state.items():

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from featcache.backbones.encoder import PretrainedBackbone
-from featcache.backbones.parts import PatchEmbedding, tokens_after
+from featcache.backbones.parts import PatchEmbedding, tokens_after, turned
 from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize
 from featcache.backbones.weights.checkpoint import Shapes
@@ -124,19 +124,8 @@ def rotation(
     )
     angles = [repeat(place[:, None] * frequency, "s d -> s (two d)", two=2) for place in places.unbind(1)]
     left_over = torch.zeros(len(places), head_width - 3 * each, device=like.device)
-    turned = torch.cat([*angles, left_over], dim=1)
-    return turned.cos().to(like.dtype), turned.sin().to(like.dtype)
-
-
-def _turned(
-    channels: Float[Tensor, "B h S D"], angles: tuple[Float[Tensor, "S D"], Float[Tensor, "S D"]]
-) -> Float[Tensor, "B h S D"]:
-    """Queries or keys, each pair of neighbouring channels turned."""
-    cosine, sine = angles
-    first, second = rearrange(channels, "b h s (d two) -> two b h s d", two=2)
-    across = rearrange([-second, first], "two b h s d -> b h s (d two)")
-    turned: Tensor = channels * cosine + across * sine
-    return turned
+    every = torch.cat([*angles, left_over], dim=1)
+    return every.cos().to(like.dtype), every.sin().to(like.dtype)
 
 
 def _library_layers(size: ViTSize, n_blocks: int) -> list[nn.Module]:
@@ -161,7 +150,7 @@ def _library_layers(size: ViTSize, n_blocks: int) -> list[nn.Module]:
     for layer in layers:
         # What the layer is given as masks becomes the positions, by which queries and keys are turned.
         layer.attention.get_position_ids = lambda _, masks: masks
-        layer.attention.apply_rotary_embeddings = _turned
+        layer.attention.apply_rotary_embeddings = turned
     return layers
 
 

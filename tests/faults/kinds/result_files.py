@@ -46,9 +46,9 @@ def _folder(world: World, results: str) -> Path:
 def curve(world: World, damaged: Path) -> Numbers:
     """As the report draws it."""
     from readouts.results.run_folder import read_whole_curve
-    from readouts.results.table import load_run
+    from readouts.results.table import run_rows
 
-    (row, *_) = load_run(world.results, damaged.parent.name.rpartition("-")[2])
+    (row, *_) = run_rows(world.results, damaged.parent.name.rpartition("-")[2])
     return {"points": read_whole_curve(damaged, row["steps"])}
 
 

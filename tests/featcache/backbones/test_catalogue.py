@@ -26,6 +26,10 @@ PUBLISHED: list[tuple[Any, ...]] = [
     ("vjepa2_h", 32, 631.65, 3272, (8, 16, 16, 1280), 5.24, 29, 1),
     ("vjepa2_g", 40, 1012.17, 5088, (8, 16, 16, 1408), 5.77, 36, 2),
     ("vjepa2_g384", 40, 1012.17, 14105, (8, 24, 24, 1408), 12.98, 36, 2),
+    ("vjepa21_b", 12, 86.24, 1576, (8, 24, 24, 768), 7.08, 10, 0),
+    ("vjepa21_l", 24, 303.89, 4885, (8, 24, 24, 1024), 9.44, 21, 0),
+    ("vjepa21_g", 40, 1012.18, 14105, (8, 24, 24, 1408), 12.98, 36, 2),
+    ("vjepa21_gigantic", 48, 1843.93, 23767, (8, 24, 24, 1664), 15.34, 44, 2),
     ("dinov3_s", 12, 21.6, 150, (16, 14, 14, 384), 2.41, 10, 0),
     ("dinov3_b", 12, 85.66, 574, (16, 14, 14, 768), 4.82, 10, 0),
     ("dinov3_l", 24, 303.13, 2011, (16, 14, 14, 1024), 6.42, 21, 0),
@@ -95,11 +99,11 @@ def test_a_model_says_what_its_release_allows() -> None:
 
 
 def test_files_are_as_large_as_what_they_hold() -> None:
-    # float32, and a little for names; V-JEPA's hold two encoders and two moments of Adam beside a predictor,
-    # VideoMAE's a decoder, V-JEPA 2's a predictor.
+    # float32, and a little for names; V-JEPA's and V-JEPA 2.1's hold two encoders and Adam's state beside a
+    # predictor, VideoMAE's a decoder, V-JEPA 2's a predictor.
     for name, release in RELEASES.items():
         model = 4e6 * INFOS[name].params_m
-        copies = 4 if name.startswith("vjepa_") else 1
+        copies = 4 if name.startswith(("vjepa_", "vjepa21")) else 1
         assert model * copies * 0.99 < release.n_bytes < model * copies * 1.3, name
         if name.startswith(("vjepa_", "4ds", "videomaev2")):
             assert release.n_bytes < model * copies * 1.06, name

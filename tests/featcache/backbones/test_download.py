@@ -135,7 +135,10 @@ def test_every_backbone_has_a_way_or_a_reason() -> None:
             assert release.url is not None and release.url.endswith(f"/{release.files[0]}")
             elsewhere.add(name)
     assert on_the_hub == {"videomae", "dinov2", "vjepa2", "videoprism", "videomaev2"}
-    assert elsewhere == {"4ds_b_dist_e", "4ds_e", "vjepa_l", "vjepa_h", "vjepa_h384"}
+    assert elsewhere == {
+        "4ds_b_dist_e", "4ds_e", "vjepa_l", "vjepa_h", "vjepa_h384",
+        "vjepa21_b", "vjepa21_l", "vjepa21_g", "vjepa21_gigantic",
+    }  # fmt: skip
     assert none == {"resize", "videomae"} and len(private) == 7
     release = BACKBONES["videomae_b"].release
     assert release is not None and release.revision == "dc740ceda42fce44faed2ea03c6d447db72f6af9"

@@ -46,11 +46,11 @@ class Shift(nn.Module):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shifting(PretrainedBackbone):
-    made: list[tuple[int, bool]]
+    made: list[tuple[int, tuple[int, ...]]]
     tables: list[Shapes] = field(default_factory=list)
 
-    def model(self, n_blocks: int, normed: bool) -> nn.Module:
-        self.made.append((n_blocks, normed))
+    def model(self, n_blocks: int, norms: tuple[int, ...]) -> nn.Module:
+        self.made.append((n_blocks, norms))
         return Shift(n_blocks)
 
     def key_map(self, found: Shapes) -> KeyMap:
@@ -67,7 +67,7 @@ def backbone(tmp_path: Path) -> Shifting:
 def test_only_what_the_deepest_layer_needs_is_made_and_loaded(backbone: Shifting) -> None:
     layers = (Layer(2), Layer(1))
     encoder = backbone.load(layers, torch.device("cpu"), torch.float32)
-    assert backbone.made == [(2, False)] and len(backbone.tables) == 1
+    assert backbone.made == [(2, ())] and len(backbone.tables) == 1
     tokens = encoder(torch.zeros(1, 1, 3, 2, 2))
     assert {layer: float(values.max()) for layer, values in tokens.items()} == {Layer(2): 1.0, Layer(1): 0.5}
 
@@ -85,7 +85,7 @@ def test_a_layer_that_is_not_there_is_refused_before_anything_is_made(backbone: 
 def test_a_family_says_how_its_model_is_made(backbone: Shifting) -> None:
     bare = PretrainedBackbone(info=INFO, size=SIZE, file=backbone.file)
     with pytest.raises(AttributeError, match="network"):
-        bare.model(1, False)
+        bare.model(1, ())
     with pytest.raises(NotImplementedError):
         bare.key_map({})
 
@@ -110,5 +110,6 @@ def test_tokens_are_float32_and_pixels_are_prepared() -> None:
 
 
 def test_the_deepest_of_layers() -> None:
-    assert deepest((Layer(3), Layer(1))) == (3, False)
-    assert deepest((Layer(3), Layer(12, normed=True))) == (12, True)
+    assert deepest((Layer(3), Layer(1))) == (3, ())
+    assert deepest((Layer(3), Layer(12, normed=True))) == (12, (12,))
+    assert deepest((Layer(6, normed=True), Layer(8), Layer(3, normed=True))) == (8, (3, 6))

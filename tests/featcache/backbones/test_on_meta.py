@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from featcache.backbones import BACKBONES, load_backbone
-from featcache.backbones.encoder import ClipEncoder, PretrainedBackbone, meta
+from featcache.backbones.encoder import ClipEncoder, PretrainedBackbone, deepest, meta
 from featcache.backbones.families.videomae import VideoMAE, VideoMAEModel
 from featcache.spec import Layer
 
@@ -24,7 +24,7 @@ def on_meta(name: str, layers: tuple[Layer, ...], dtype: torch.dtype) -> ClipEnc
         return backbone.load(layers, META, dtype)  # type: ignore[return-value]
     # The published config, which `model` asks for, is what the registered size says.
     make = partial(VideoMAEModel, backbone.size) if isinstance(backbone, VideoMAE) else backbone.model
-    model = meta(make, backbone.info.n_blocks, any(layer.normed for layer in layers))
+    model = meta(make, *deepest((*layers, Layer(backbone.info.n_blocks))))
     state = {
         key: tensor.to(torch.float32 if backbone.stays_float32(key) else dtype)
         for key, tensor in model.state_dict().items()

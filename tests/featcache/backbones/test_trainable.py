@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor
 
 from featcache.backbones import BACKBONES, load_backbone
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.encoder import PretrainedBackbone
 from featcache.backbones.families.fourds import FourDS
 from featcache.backbones.families.videomae import RandomVideoMAE, open_folder
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.backbones.trainable import TuningMode, trainable
 from featcache.errors import CallError

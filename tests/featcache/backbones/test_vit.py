@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.model import vit_info
 from featcache.backbones.parts import Block
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.backbones.vit import VideoViT, VideoViTBackbone
@@ -177,7 +177,7 @@ LOADING = """
 import sys, threading
 from pathlib import Path
 import numpy as np, torch
-from featcache.backbones.catalogue import vit_info
+from featcache.backbones.model import vit_info
 from featcache.backbones.families.fourds import FourDS
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.spec import Layer

@@ -14,8 +14,8 @@ from readouts.results.table import (
     SCHEMA,
     add_run,
     load_results,
-    load_run,
     readable_results,
+    run_rows,
     table_path,
 )
 
@@ -70,8 +70,8 @@ def test_a_broken_file_is_named_and_hinders_no_other_run(tmp_path: Path) -> None
     (table_path(tmp_path) / "b.parquet").write_bytes(b"not parquet")
     with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results"):
         load_results(tmp_path)
-    assert [r["val"] for r in load_run(tmp_path, "a")] == [0.5]
-    assert load_run(tmp_path, "c") == []
+    assert [r["val"] for r in run_rows(tmp_path, "a")] == [0.5]
+    assert run_rows(tmp_path, "c") == []
 
 
 def test_one_flipped_bit_of_the_results_is_noticed_and_costs_one_run(
@@ -84,7 +84,7 @@ def test_one_flipped_bit_of_the_results_is_noticed_and_costs_one_run(
         assert [found["run"] for found in rows] == ["a"], at
         assert str(file) in str(problem)
         with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results .*delete it and give"):
-            load_run(tmp_path, "b")
+            run_rows(tmp_path, "b")
     assert [found["val"] for found in load_results(tmp_path)] == [0.5, 0.284]
 
 
@@ -92,7 +92,7 @@ def test_rows_of_another_run_under_this_ones_name_are_refused(tmp_path: Path) ->
     file = add_run(tmp_path, "a", [row("a", 1, val=0.5)])
     (table_path(tmp_path) / "b.parquet").write_bytes(file.read_bytes())
     with pytest.raises(StoreError, match=r"b\.parquet cannot be read as results \(holds the run a\)"):
-        load_run(tmp_path, "b")
+        run_rows(tmp_path, "b")
 
 
 @pytest.mark.parametrize("name", ["pipe", "folder", "zeros"])

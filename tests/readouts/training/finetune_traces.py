@@ -11,8 +11,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from featcache.backbones.base import block_at_fraction
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.backbones.trainable import trainable
 from featcache.spec import Layer

@@ -98,6 +98,20 @@ def test_what_does_not_go_together_is_refused(
         run_of(cache, layer, *readouts)
 
 
+def test_layers_behind_norms_of_their_own_are_read_together(make_split_in, tmp_path: Path) -> None:
+    # The levels of V-JEPA 2.1.
+    levels, draw = (Layer(3, normed=True), Layer(6, normed=True)), np.random.default_rng(0)
+    for role, n in (("train", 12), ("val", 6)):
+        tokens, labels = draw.normal(size=(3, n, 2, 2, 2, 2, 8)), draw.integers(2, size=(n, 7))
+        make_split_in(tmp_path, role, tokens[0], labels, deeper=dict(zip(levels, tokens[1:], strict=True)))
+    named = ",".join(layer.name for layer in levels)
+    splits = open_task_splits(tmp_path, "flyvsfly", "toy", roles=("train", "val"), layer=named)
+    task = load_task("flyvsfly", load_manifest())
+    run = configure(task, splits, readouts=("attention_layers",), settings=["steps=1", *SETTINGS[2:]], seed=0)
+    (row,) = train(run, results_dir=tmp_path / "results", device=CPU)
+    assert row["layer"] == "3_normed+6_normed"
+
+
 def test_a_layer_that_is_not_there_is_refused(cache: Path) -> None:
     with pytest.raises(StoreError, match="holds layers 1, 2, 3, not 4,5: extract it with --layers 4,5"):
         run_of(cache, "3,4,5", "ladder")

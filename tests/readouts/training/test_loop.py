@@ -20,7 +20,7 @@ from featcache.system.console import silent
 from readouts.features.find import open_task_splits
 from readouts.results.per_clip import load_per_clip, read_predictions
 from readouts.results.run_folder import read_curve
-from readouts.results.table import add_run, load_results, load_run, table_path
+from readouts.results.table import add_run, load_results, run_rows, table_path
 from readouts.tasks import load_task
 from readouts.tasks.tracking import Tracking
 from readouts.training.evaluate import score
@@ -161,7 +161,7 @@ def test_what_is_known_of_a_training_stays_when_test_is_scored_later(
     commands = {run.id: "train"}
     together = {"results_dir": results, "device": CPU}
     train_together([run, other], sweep_name="mine", commands=commands, **together)
-    marked = [{**row, "device": "a GPU", "software": "{}"} for row in load_run(results, run.id)]
+    marked = [{**row, "device": "a GPU", "software": "{}"} for row in run_rows(results, run.id)]
     add_run(results, run.id, marked)
     splits = open_task_splits(tmp_path / "features", "flyvsfly", "toy", roles=("train", "val", "test"))
     with_test = configure(run.task, splits, settings=settings, seed=3)

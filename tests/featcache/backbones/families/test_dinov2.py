@@ -20,9 +20,9 @@ from torch import Tensor
 
 from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import dinov2 as dino
 from featcache.backbones.families.dinov2 import HUB_FORMAT, META_FORMAT, Dinov2
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, Dinov2Size
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer, TokenGrid

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from featcache.backbones import load_backbone
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import dinov3
 from featcache.backbones.families.dinov3 import Dinov3
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, Dinov3Size
 from featcache.errors import WeightsError
 from featcache.spec import Layer, TokenGrid

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families.fourds import FourDS
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.backbones.weights.checkpoint import Shapes
 from featcache.errors import CallError, WeightsError

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from featcache.backbones import BACKBONES, backbone_table, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families.videomaev2 import SKIPPED, VideoMAEv2
+from featcache.backbones.model import vit_info
 from featcache.backbones.parts import sinusoid
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.errors import WeightsError

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from featcache.backbones import load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import videoprism
 from featcache.backbones.families.videoprism import VideoPrism
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, VideoPrismSize
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer

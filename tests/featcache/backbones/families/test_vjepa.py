@@ -14,8 +14,8 @@ from torch import Tensor
 
 from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families.vjepa import VJepa
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, VideoViTSize
 from featcache.errors import CallError, WeightsError
 from featcache.spec import Layer

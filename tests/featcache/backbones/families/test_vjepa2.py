@@ -20,10 +20,10 @@ from torch import Tensor
 
 from featcache.backbones import load_backbone
 from featcache.backbones.base import resolve_layers
-from featcache.backbones.catalogue import vit_info
 from featcache.backbones.families import vjepa2
 from featcache.backbones.families.vjepa2 import Vjepa2
 from featcache.backbones.inputs import model_input
+from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, ViTSize
 from featcache.errors import WeightsError
 from featcache.spec import Layer, TokenGrid

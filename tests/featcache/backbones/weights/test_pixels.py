@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from featcache.backbones import load_backbone
-from featcache.backbones.catalogue import IMAGENET_MEAN, IMAGENET_STD
+from featcache.backbones.model import IMAGENET_MEAN, IMAGENET_STD
 from featcache.backbones.weights.pixels import FILES, saved_pixels, tell_of_other_pixels
 from featcache.errors import WeightsError
 
