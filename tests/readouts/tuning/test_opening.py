@@ -19,7 +19,7 @@ from featcache.system.console import silent
 from readouts.certify.certificate import read_certificate
 from readouts.features.batches import training_batches
 from readouts.results.comparability import settings_of
-from readouts.results.table import load_results, load_run
+from readouts.results.table import load_results, run_rows
 from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
 from readouts.training.run import Run
@@ -124,7 +124,7 @@ def test_a_killed_run_ends_with_the_same_bits(trained: Any, place: Any, tmp_path
     first, second = weights(run, results), weights(run, tmp_path)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert [row["val"] for row in rows] == [row["val"] for row in load_run(tmp_path, run.id)]
+    assert [row["val"] for row in rows] == [row["val"] for row in run_rows(tmp_path, run.id)]
 
 
 def test_its_name_is_its_own_and_a_frozen_runs_stays(trained: Any, place: Any) -> None:
