@@ -92,16 +92,7 @@ def certify(
     """
     if min(val_clips, batch, 1 if seeds is None else seeds) < 1:
         raise CallError(f"seeds={seeds}, val_clips={val_clips} and batch={batch} must be at least 1.")
-    if len(run.training.layers) > 1:
-        raise CallError(
-            f"--layer {run.training.layer_name}: a certificate is of one layer; certify each by itself, with "
-            "a readout of one."
-        )
-    if run.tuning is not None and run.tuning.feeds is not None:
-        raise CallError(
-            "--tune all reads pixels, and no store stands for them: certify what learns from one, --tune M "
-            "or a frozen backbone."
-        )
+    _refuse_uncertifiable(run)
     sources = {
         role: replanned(run.splits[role].store, backbone, manifest, data_dir, progress)
         for role in ("train", "val")
@@ -131,6 +122,19 @@ def certify(
     certificate = _certificate(run, found, n_val_clips=len(clips), device=device, command=command)
     write_certificate(run.training.store.path, certificate)
     return certificate
+
+
+def _refuse_uncertifiable(run: Run) -> None:
+    if len(run.training.layers) > 1:
+        raise CallError(
+            f"--layer {run.training.layer_name}: a certificate is of one layer; certify each by itself, with "
+            "a readout of one."
+        )
+    if run.tuning is not None and run.tuning.feeds is not None:
+        raise CallError(
+            "--tune all reads pixels, and no store stands for them: certify what learns from one, --tune M "
+            "or a frozen backbone."
+        )
 
 
 def _n_seeds(run: Run, asked: int | None) -> int:
