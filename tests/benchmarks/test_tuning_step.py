@@ -13,7 +13,8 @@ from tests.benchmarks.tuning_step import TUNED, TunedRun, cached, deep, measure,
 
 
 def test_both_ways_take_the_same_step() -> None:
-    cpu, backbone = torch.device("cpu"), deep(1 + TUNED)
+    cpu = torch.device("cpu")
+    backbone = deep(1 + TUNED, cpu, small=True)
     lower = trainable(backbone, Layer(1), cpu)
     pixels = torch.rand(1, backbone.info.n_frames, 3, *backbone.info.input_size)
     labels = {"labels": torch.eye(1, N_CLASSES)}
@@ -30,4 +31,4 @@ def test_both_ways_take_the_same_step() -> None:
 
 
 def test_it_measures() -> None:
-    assert [claim.target for claim in measure(small=True)] == [0.9, None, None]
+    assert [claim.target for claim in measure(small=True)] == [0.9, None]
