@@ -172,6 +172,8 @@ class Choices:
     """Tables of values: the column, where several hold numbers."""
     value_unit: str | None = None
     """Tables of values: their unit, where the heading does not tell it."""
+    confidence: float = 0.6
+    """Tracked points: what a point needs to be seen."""
 
 
 def choices_of(*, last_included: str | None, **words: Any) -> Choices:
@@ -215,5 +217,23 @@ class Importer(Protocol):
 
         Raises:
             DataError: the whole file cannot be read as this format; names it and the way out.
+        """
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What a format that is also written offers beside."""
+
+    @staticmethod
+    def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
+        """A file that its program opens, and from which `read` gives the same bouts to the frame.
+
+        Args:
+            labels: of videos, each with bouts in the order of their starts.
+            classes: names of labels, in the order they are to have.
+
+        Raises:
+            CallError: the format does not hold that.
         """
         ...
