@@ -116,14 +116,17 @@ class Tracking(ManifestTask):
         )
 
     def per_clip(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> PerClip:
-        """`hits` [B thresholds], `points` and `pixels` [B] of the last frame, at 1280 x 1024 pixels."""
+        """`hits` [B thresholds], `points` and `pixels` [B] of the last frame, at 1280 x 1024 pixels.
+
+        Where tracks are known, of the points that are seen in it, and each from its own end point.
+        """
         last = as_tracks(outputs[:, -1:]).points[:, 0].float()
         if "ends" in targets:
-            ends, end_mask = targets["ends"], targets["end_mask"]
+            ends, masks = targets["ends"], (targets["query_mask"], targets["end_mask"])
         else:
-            ends, end_mask = targets["coords"][:, -1], targets["target_mask"][:, -1]
-        masks = (rearrange(mask, "b q 1 -> b q") for mask in (targets["query_mask"], end_mask))
-        return tracking.per_clip(last, ends, *masks)
+            ends, masks = targets["coords"][:, -1], (targets["target_mask"][:, -1],) * 2
+        asked, marked = (rearrange(mask, "b q 1 -> b q") for mask in masks)
+        return tracking.per_clip(last, ends, asked, marked, matched="ends" not in targets)
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
         """Shares of points that end near a true end point."""
