@@ -313,6 +313,12 @@ def data_init(
         str | None, typer.Option(help="in or out of its bout, where a file does not tell.")
     ] = None,
     video: Annotated[str | None, typer.Option(help="Of a label file that names none.")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="Of a table of values, where several hold numbers.")
+    ] = None,
+    value_unit: Annotated[
+        str | None, typer.Option(help="Of a table's values, where its heading does not tell.")
+    ] = None,
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
     """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
@@ -337,6 +343,8 @@ def data_init(
         first_frame=first_frame,
         last_included=last_frame,
         video=video,
+        column=column,
+        value_unit=value_unit,
     )
     wishes = Wishes(
         name=name,

@@ -7,7 +7,7 @@ belong to a view, are settled here; a window of tracks is cut by stage two, whos
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Float32, Int64
 
 from featcache.clips import Clip, ClipIndex, label_blocks
-from featcache.data.readers.base import SCAN_THREADS, FieldReader, Reader
+from featcache.data.readers.base import SCAN_THREADS, FieldReader, KeepsTargets, Reader
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
@@ -158,10 +158,10 @@ def _track_arrays(n_clips: int, n_frames: int, n_tracks: int) -> Arrays:
 
 
 def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
-    first = _tracks_of(index.clip(0), reader)["visibility"].shape
+    first = _tracks_of(job, index.clip(0), reader)["visibility"].shape
 
     def row(clip: Clip) -> Block:
-        found = _tracks_of(clip, reader)
+        found = _tracks_of(job, clip, reader)
         if found["visibility"].shape != first:
             raise DataError(
                 f"{clip.location}: tracks {list(found['tracks'].shape)}, those "
@@ -170,11 +170,15 @@ def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
         return {name: values[None] for name, values in found.items()}
 
     arrays = _track_arrays(len(index), *first)
-    return SplitTargets(arrays=arrays, parts=_about(job), blocks=map(row, _clips(index)))
+    return SplitTargets(arrays=arrays, parts=_about(job, index, reader), blocks=map(row, _clips(index)))
 
 
-def _tracks_of(clip: Clip, reader: Reader) -> Block:
+def _tracks_of(job: Extraction, clip: Clip, reader: Reader) -> Block:
     found = reader.targets(clip)
+    if job.task.starts is None:
+        # Of a record all frames are kept, which a view's start counts; of a whole video only the clip's.
+        frames = frame_indices(job.clip_spec, clip.n_source)
+        found = {name: found[name][frames] for name in ("tracks", "visibility")}
     tracks, visibility = found["tracks"], found["visibility"]
     if tracks.shape != (*visibility.shape, 2):
         raise DataError(
@@ -208,7 +212,7 @@ def _points(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
         return {name: values[None] for name, values in block.items()} | _clusters(job, clip, found)
 
     arrays = _point_arrays(job, len(index))
-    return SplitTargets(arrays=arrays, parts=_about(job), blocks=map(row, _clips(index)))
+    return SplitTargets(arrays=arrays, parts=_about(job, index, reader), blocks=map(row, _clips(index)))
 
 
 def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
@@ -230,15 +234,21 @@ def padded_points(
 
 
 def _series_arrays(job: Extraction, n_clips: int) -> Arrays:
-    """`series` [clip, view, hour]: the values of a view's input frames, then of its target frames."""
-    starts = job.task.starts
+    """`series` [clip, view, hour]: the values of a view's input frames, then of its target frames.
+
+    Or, of a user's own videos, [clip, view, frame]: what the clip's own frames show, or its whole video.
+    """
+    if "series" not in job.dataset.features:
+        raise CallError(f"manifest, datasets.{job.dataset.name}.features: a regression needs `series`.")
+    starts, values = job.task.starts, job.dataset.values
+    if values is not None and starts is None:
+        shape = (n_clips, 1, job.clip_spec.n_frames if values.of == "frame" else 1)
+        return {"series": TargetArray(shape=shape, dtype=np.dtype("<f4"), axes=("clip", "view", "frame"))}
     if starts is None or starts.span <= job.task.clip.n_frames:
         raise CallError(
             f"manifest, tasks.{job.task.name}: a regression needs `starts` with a span of input and target "
             f"frames, more than the clip's {job.task.clip.n_frames}."
         )
-    if "series" not in job.dataset.features:
-        raise CallError(f"manifest, datasets.{job.dataset.name}.features: a regression needs `series`.")
     shape = (n_clips, job.views.n_views, starts.span)
     array = TargetArray(shape=shape, dtype=np.dtype("<f4"), axes=("clip", "view", "hour"))
     return {"series": array} | _cluster_arrays(job, n_clips)
@@ -252,6 +262,8 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
     def row(clip: Clip) -> Block:
         found = reader.targets(clip)
         series = found["series"]
+        if series.shape == (1,) == (span,):
+            return {"series": series.astype("<f4")[None, None]}
         if series.shape != (clip.n_source,):
             raise DataError(
                 f"{clip.location}: a series {list(series.shape)} for {clip.n_source} "
@@ -261,7 +273,7 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
         frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(n_views)]
         return {"series": series[np.stack(frames)].astype("<f4")[None]} | _clusters(job, clip, found)
 
-    parts = _about(job) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
+    parts = _about(job, index, reader) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
     return SplitTargets(arrays=arrays, parts=parts, blocks=map(row, _clips(index)))
 
 
@@ -312,7 +324,7 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets
     arrays = _field_arrays(len(index), used.shape[1], len(steps), grid)
     filled = arrays | {name: replace(arrays[name], blocks=[values]) for name, values in known.items()}
     region = {key: list(ends) for key in ("latitude", "longitude") if (ends := getattr(job.dataset, key))}
-    parts = _about(job) | ({"region": region} if region else {})
+    parts = _about(job, index, reader) | ({"region": region} if region else {})
     return SplitTargets(arrays=filled, parts=parts, blocks=_fields(reader, steps))
 
 
@@ -344,10 +356,14 @@ def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Blo
             yield {"fields": fields.result().astype("<f4", copy=False)}
 
 
-def _about(job: Extraction) -> dict[str, Any]:
+def _about(job: Extraction, index: ClipIndex, reader: Reader) -> dict[str, Any]:
     """What targets of any kind depend on beside the clips: which of the records' features they are."""
     dataset = job.dataset
-    return {"kind": job.task.kind, "data_version": dataset.version, "features": dict(dataset.features)}
+    about = {"kind": job.task.kind, "data_version": dataset.version, "features": dict(dataset.features)}
+    if isinstance(reader, KeepsTargets):
+        sources = index.column("source").unique().to_pylist()
+        about |= {"frames": asdict(job.clip_spec), "values": reader.targets_digest(sources)}
+    return about
 
 
 def _clips(index: ClipIndex) -> Iterator[Clip]:

@@ -15,4 +15,5 @@ from featcache.manifest.values import PublishedResult as PublishedResult
 from featcache.manifest.values import Split as Split
 from featcache.manifest.values import Task as Task
 from featcache.manifest.values import TokenSteps as TokenSteps
+from featcache.manifest.values import Values as Values
 from featcache.manifest.values import Windows as Windows

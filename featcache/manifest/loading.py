@@ -97,6 +97,8 @@ def _dataset(name: str, node: Node) -> Dataset:
             raise node.error("classes", f"a list that holds {label!r}, which `background` or `rare` names")
     if dataset.channels not in (1, 3):
         raise node.error("channels", "1 (grey) or 3 (RGB)")
+    if dataset.values is not None and not dataset.values.std > 0:
+        raise node.child("values").error("std", "a number above 0")
     _check_region(dataset, node)
     for split, child in _named(node, "splits"):
         _check_split(dataset.splits[split], child, n_classes=len(dataset.classes))
@@ -141,7 +143,9 @@ def _task(name: str, node: Node, datasets: Mapping[str, Dataset]) -> Task:
     task = node.build(Task, name=name, splits=splits, augmentation=augmentation)
     node.choice("kind", KINDS)
     consecutive = task.clip.sampling == "clip" and task.clip.stride == 1
-    if (task.starts is not None or task.kind in ("regression", "forecast")) and not consecutive:
+    shown = all(datasets[dataset].values for dataset, _ in splits.values())
+    ahead = task.starts is not None or task.kind == "forecast" or (task.kind == "regression" and not shown)
+    if ahead and not consecutive:
         raise node.error("clip", "sampling `clip` with stride 1: targets are those of consecutive frames")
     if task.kind == "classification" and not all(datasets[dataset].classes for dataset, _ in splits.values()):
         raise node.error("kind", "data sets with `classes`, which a classification needs")

@@ -93,6 +93,20 @@ class Pixels:
         return self == Pixels()
 
 
+ValuesOf = Literal["frame", "video"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Values:
+    """Own regression: the number that each frame, or each video, shows, and how large it is in training."""
+
+    of: ValuesOf
+    mean: float
+    """Of the known values of training clips; readouts predict (value - mean) / std."""
+    std: float
+    unit: str = ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dataset:
     """One data set: provenance, layout on disk, classes."""
@@ -122,6 +136,8 @@ class Dataset:
     """Weather: the first column and, eastward, the last; absent, all around from 0 degrees."""
     clip_every: int | None = None
     """Videos without a `clips` file: frames from one clip's first to the next's; absent, one clip a video."""
+    values: Values | None = None
+    """Videos: what is to be read from a clip's frames, where `features` has a `series` of them."""
     classes: tuple[str, ...] = ()
     background: str | None = None
     rare: tuple[str, ...] = ()

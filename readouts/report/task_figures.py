@@ -27,6 +27,7 @@ from readouts.tasks.classification import Classification
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.regression import Regression
 from readouts.tasks.tracking import Tracking
+from readouts.tasks.values import ShownValues
 
 Outputs = Mapping[str, Float[np.ndarray, "n *O"]]
 
@@ -201,6 +202,22 @@ def _(task: Regression, run: EvaluatedRun) -> list[PageFigure]:
             image=storms,
         ),
         PageFigure(title="Error against lead time", caption="All sequences of val.", image=by_lead),
+    ]
+
+
+@figures_of.register
+def _(task: ShownValues, run: EvaluatedRun) -> list[PageFigure]:
+    chosen = task.select(run.targets, run.clips, np.zeros_like(run.clips), None)
+    known = chosen["known"].astype(bool)
+    predicted = {kind: task.predicted(torch.from_numpy(o)).numpy()[known] for kind, o in run.outputs.items()}
+    return [
+        PageFigure(
+            title=f"{task.quantity.capitalize()}: predicted against true",
+            caption="All known values of val; on the line they are equal.",
+            image=figures.predicted_against_true(
+                predicted, chosen["values"][known], quantity=task.quantity, unit=task.unit
+            ),
+        )
     ]
 
 

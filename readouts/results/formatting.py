@@ -35,7 +35,9 @@ def format_mean(one: Configuration, role: str) -> str | None:
 
 def metric_title(metric: str) -> str:
     """What a heading calls a score."""
-    return METRICS.get(metric, metric)
+    quantity, _, error = metric.partition("/")
+    generic = f"RMSE of {quantity}" if error in ("rmse", "rmwse") else metric
+    return METRICS.get(metric, generic)
 
 
 def format_published(value: float) -> str:

@@ -17,6 +17,9 @@ KINDS: dict[str, str] = {
 }
 """Kind of a task in the manifest -> import path of the class whose `of` makes one."""
 
+SHOWN_VALUES = "readouts.tasks.values:ShownValues"
+"""A regression without `starts`: of what a clip's own frames show, not of what comes after them."""
+
 
 def load_task(name: str, manifest: Manifest) -> Task:
     """The task called `name`; one of a manifest needs no code.
@@ -29,7 +32,8 @@ def load_task(name: str, manifest: Manifest) -> Task:
     entry = manifest.task(name)
     if entry.kind not in KINDS:
         raise CallError(f"task {name} is of kind {entry.kind!r}, which has no readout to train.")
-    module, _, kind = KINDS[entry.kind].partition(":")
+    of_frames = entry.kind == "regression" and entry.starts is None
+    module, _, kind = (SHOWN_VALUES if of_frames else KINDS[entry.kind]).partition(":")
     task_class: Any = getattr(import_module(module), kind)
     task: Task = task_class.of(manifest, name, **SETTINGS.get((name, entry.kind), {}))
     return task

@@ -104,6 +104,10 @@ def targets_of(rows: Mapping[str, Tensor], task: Task) -> tuple[str, Float[Tenso
         return "labels", rows["labels"].float()
     if "future" in rows and rows["future"].ndim == 2:
         return "values", rows["future"] - getattr(task, "offset", 0.0)
+    if "known" in rows and not rows["known"].all():
+        raise CallError(f"some values of task {task.name} are unknown, and probes need all: train `linear`.")
+    if "values" in rows:
+        return "values", (rows["values"] - getattr(task, "offset", 0.0)) / getattr(task, "scale", 1.0)
     raise CallError(
         f"probes predict labels or a series a clip, and task {task.name} has {', '.join(sorted(rows))}: "
         "train a readout for it."

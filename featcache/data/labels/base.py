@@ -168,6 +168,10 @@ class Choices:
     """Whether a bout's last frame is part of it, where the file does not tell."""
     video: str | None = None
     """The video of a file that names none."""
+    column: str | None = None
+    """Tables of values: the column, where several hold numbers."""
+    value_unit: str | None = None
+    """Tables of values: their unit, where the heading does not tell it."""
 
 
 def choices_of(*, last_included: str | None, **words: Any) -> Choices:

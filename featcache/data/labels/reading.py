@@ -77,7 +77,7 @@ def format_of(path: Path) -> str | None:
     """The format of a file, by its name and first characters; None of none that is known."""
     if path.is_dir():
         return "folders"
-    head = _head(path)
+    head = head_of(path)
     return next((form for form in IMPORTERS if importer(form).recognises(path, head)), None)
 
 
@@ -109,7 +109,8 @@ def label_files(path: Path) -> list[tuple[Path, str]]:
     return known or [(path, "folders")]
 
 
-def _head(path: Path) -> str:
+def head_of(path: Path) -> str:
+    """The first characters of a file, which tell its format; raises DataError where it cannot be read."""
     try:
         with open(path, "rb", opener=open_regular) as file:
             content = file.read(_HEAD)

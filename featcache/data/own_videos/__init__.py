@@ -3,6 +3,6 @@
 Offers `set_up`, which takes `Wishes`, and `check`, which `scivid data init` calls.
 """
 
+from featcache.data.own_videos.base import Wishes as Wishes
 from featcache.data.own_videos.checking import check as check
-from featcache.data.own_videos.setting_up import Wishes as Wishes
 from featcache.data.own_videos.setting_up import set_up as set_up

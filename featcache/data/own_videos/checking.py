@@ -1,10 +1,12 @@
 """Look again at a manifest of own videos that was edited: what its clip lists hold, and if splits leak."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from featcache.data.own_videos.writing import MANIFEST
 from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
+from featcache.data.readers.video.frame_values import path_of
 from featcache.data.readers.video.reader import find_videos
 from featcache.errors import DataError, few, listed
 from featcache.manifest import OWN_VIDEOS, Dataset, load_manifest
@@ -57,6 +59,21 @@ def _of_dataset(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[st
         lacking = [name for name, count in counts.items() if not count[number]]
         if lacking:
             said.append(f"{dataset.name}: no clip of {label!r} in {', '.join(lacking)}.")
+    problems = [str(path) for found in clips.values() for path in _without_values(found, dataset, folder)]
+    if problems:
+        raise DataError(
+            f"{few(problems)} is not there, which the manifest says is known of frames: move the manifest "
+            "away and run `scivid data init` again, which makes it anew."
+        )
+    if not dataset.classes:
+        return [{"split": name, "clips": len(found)} for name, found in clips.items()]
     empty = {name: sum(not clip.labels for clip in found) for name, found in clips.items()}
     rows.append({"class": "(none of them)"} | {f"clips {name}": n for name, n in empty.items()})
     return rows
+
+
+def _without_values(clips: Sequence[ClipStart], dataset: Dataset, folder: Path) -> list[Path]:
+    """Files that are not there of what is known of these clips' frames."""
+    sources = dict.fromkeys(clip.source for clip in clips)
+    paths = [path_of(folder, source, name) for source in sources for name in dataset.features.values()]
+    return [path for path in paths if not path.is_file()]

@@ -6,12 +6,15 @@ frame of which anything is unknown is none: it would be a negative of what nobod
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
 from featcache.data.labels.base import UNKNOWN, YES, VideoLabels
+from featcache.data.labels.videos import Videos
 from featcache.errors import CallError
 
+_LONGEST_STRIDE = 8
 _BLOCK = 1 << 16
 """Frames whose states are held at a time."""
 
@@ -33,6 +36,22 @@ class ClipRule:
             raise CallError("frames, stride and step of clips are at least 1: give other numbers.")
         if self.share is not None and not 0 < self.share <= 1:
             raise CallError(f"share={self.share} of a clip must be above 0 and at most 1.")
+
+    @classmethod
+    def of_a_second(
+        cls,
+        videos: Videos,
+        *,
+        n_frames: int,
+        stride: int | None,
+        every: int | None,
+        share: float | None = None,
+        seconds: float = 1.0,
+    ) -> "ClipRule":
+        """Clips of about so many seconds of the usual video, one after the other, unless told otherwise."""
+        rate = median(float(video.rate) for video in videos)
+        stride = stride or min(_LONGEST_STRIDE, max(1, round(seconds * rate / n_frames)))
+        return cls(n_frames=n_frames, stride=stride, every=every or n_frames * stride, share=share)
 
     @property
     def span(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -10,45 +10,17 @@ from featcache.data.labels import Annotations, Choices, Videos, read_labels
 from featcache.data.labels.base import VideoLabels
 from featcache.data.labels.reading import label_files
 from featcache.data.labels.remarks import Remark
+from featcache.data.own_videos.base import Setup, Wishes
 from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of
 from featcache.data.own_videos.counting import class_rows, folder_lines
-from featcache.data.own_videos.splits import SHARES, groups_of, split_videos
+from featcache.data.own_videos.measuring import find_measurements, set_up_measurements
+from featcache.data.own_videos.splits import splits_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.errors import CallError, DataError, few, listed
 from featcache.system.files import publish
 
-_LONGEST_STRIDE = 8
 _MOST_SHOWN = 60
 """Remarks in one message."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
-    """What was found, assumed and written."""
-
-    manifest: Path
-    name: str
-    found: tuple[str, ...]
-    """Sentences on videos and label files."""
-    remarks: tuple[Remark, ...]
-    rows: tuple[dict[str, object], ...]
-    """A row a class, of bouts, seconds and clips of each split."""
-    assumed: tuple[str, ...]
-    splits: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    """What the user says of clips and classes; None where it is to be found."""
-
-    name: str | None = None
-    n_frames: int = 16
-    stride: int | None = None
-    every: int | None = None
-    share: float | None = None
-    subject: str | None = None
-    leave_out: bool = False
-    """Go on without what is asked or refused."""
 
 
 def set_up(
@@ -82,15 +54,24 @@ def set_up(
     videos = Videos.below(folder, progress=progress)
     if not videos.all:
         raise DataError(f"{folder} holds no video that can be read.{_why_none(videos)}")
+    measured = find_measurements(list(labels) or [folder], videos, choices)
+    if measured is not None:
+        _require_taken(measured.remarks, wishes)
+        return set_up_measurements(folder, videos, measured, wishes)
     found = _labels(folder, labels, videos, choices)
-    stopped = [remark for remark in found.remarks if remark.weight != "say"]
+    _require_taken(found.remarks, wishes)
+    return _write(folder, videos, found, wishes)
+
+
+def _require_taken(remarks: Sequence[Remark], wishes: Wishes) -> None:
+    """Stop where something is asked or refused, and the user did not say to go on."""
+    stopped = [remark for remark in remarks if remark.weight != "say"]
     if stopped and not wishes.leave_out:
         raise DataError(
             f"the labels cannot be taken as they are ({len(stopped)} asked or refused); nothing is written. "
             "Correct them, choose as they say, or go on without them by --leave-out:\n"
             f"{listed([f'{r.weight}: {r}' for r in stopped[:_MOST_SHOWN]])}"
         )
-    return _write(folder, videos, found, wishes)
 
 
 def _why_none(videos: Videos) -> str:
@@ -118,7 +99,7 @@ def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> 
         names = sorted({event.subject for labels in found.videos for event in labels.events})
         raise CallError(f"no label is of subject {wishes.subject!r}: there are {few(names, 20) or 'none'}.")
     rule = _rule(labelled, videos, wishes)
-    split_of, how = _splits(labelled)
+    split_of, how = splits_of(labelled)
     name = wishes.name or folder.resolve().name
     counts, n_left_out = dict[str, Counter[str]](), 0
     splits = [split for split in ("train", "val", "test") if split in split_of.values()] if classes else []
@@ -135,6 +116,7 @@ def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> 
         said=[f"Made by scivid data init; edit, then: scivid data init {folder} --check", *assumed],
         files=pattern_of(taken),
         splits=splits,
+        kind="classification" if classes else "features",
         classes=classes,
         background=found.background,
         rule=rule,
@@ -183,28 +165,15 @@ def _rule(labelled: Sequence[VideoLabels], videos: Videos, wishes: Wishes) -> Cl
     whole = bool(bouts) and all((b.first, b.stop) == (0, video.n_frames) for b, video in bouts)
     if whole and wishes.every is None:
         return ClipRule(n_frames=wishes.n_frames, stride=wishes.stride or 1, share=wishes.share)
-    rate = median(float(video.rate) for video in videos)
     seconds = min([1.0, median((b.stop - b.first) / float(v.rate) for b, v in bouts)] if bouts else [1.0])
-    stride = wishes.stride or min(_LONGEST_STRIDE, max(1, round(seconds * rate / wishes.n_frames)))
-    every = wishes.every or wishes.n_frames * stride
-    return ClipRule(n_frames=wishes.n_frames, stride=stride, every=every, share=wishes.share)
-
-
-def _splits(labelled: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
-    """Video -> split, and how it is known. Videos without a split, where others have one, train."""
-    given = {labels.video.source: labels.split for labels in labelled}
-    if any(given.values()):
-        without = [source for source, split in given.items() if split is None]
-        more = f"; {few(without, 3)}, which has none, trains" if without else ""
-        return {source: split or "train" for source, split in given.items()}, f"as the label files say{more}"
-    groups, how = groups_of(labelled)
-    n_groups = len(set(groups.values()))
-    if n_groups < len(SHARES):
-        lacking = (
-            "nothing is held out: scores need other videos" if n_groups < 2 else "there is no test split"
-        )
-        return split_videos(labelled, groups), f"{how}, of {n_groups}: {lacking}"
-    return split_videos(labelled, groups), f"{how}, 70 / 15 / 15 % of the frames, never by clip"
+    return ClipRule.of_a_second(
+        videos,
+        n_frames=wishes.n_frames,
+        stride=wishes.stride,
+        every=wishes.every,
+        share=wishes.share,
+        seconds=seconds,
+    )
 
 
 def _found(found: Annotations) -> list[str]:

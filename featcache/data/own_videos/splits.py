@@ -6,12 +6,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from featcache.data.labels.base import VideoLabels
+from featcache.errors import few
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 """Split -> the share of labelled frames that it should have."""
 
 _FEWEST = 3
 """Groups from which on one can be held out for each of val and test."""
+
+
+def splits_of(labelled: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
+    """Video -> split, and how it is known. Videos without a split, where others have one, train."""
+    given = {labels.video.source: labels.split for labels in labelled}
+    if any(given.values()):
+        without = [source for source, split in given.items() if split is None]
+        more = f"; {few(without, 3)}, which has none, trains" if without else ""
+        return {source: split or "train" for source, split in given.items()}, f"as the label files say{more}"
+    groups, how = groups_of(labelled)
+    n_groups = len(set(groups.values()))
+    if n_groups < len(SHARES):
+        lacking = (
+            "nothing is held out: scores need other videos" if n_groups < 2 else "there is no test split"
+        )
+        return split_videos(labelled, groups), f"{how}, of {n_groups}: {lacking}"
+    return split_videos(labelled, groups), f"{how}, 70 / 15 / 15 % of the frames, never by clip"
 
 
 def groups_of(videos: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from featcache.data.own_videos.clips import ClipRule, ListedClip
 from featcache.errors import DataError
@@ -50,10 +51,12 @@ def manifest_text(
     said: Sequence[str],
     files: str,
     splits: Iterable[str],
-    classes: Sequence[str],
-    background: str | None,
     rule: ClipRule,
     version: str,
+    kind: str = "features",
+    classes: Sequence[str] = (),
+    background: str | None = None,
+    measured: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """The manifest of one data set and one task.
 
@@ -62,10 +65,12 @@ def manifest_text(
         said: what was assumed, a comment a line.
         files: the pattern of the videos.
         splits: those that have a clip list; none where there are no labels.
-        classes: names, in the order of the targets.
-        background: the class that stands for nothing, where there is one.
         rule: how clips are cut.
         version: of the data set.
+        kind: of the task.
+        classes: names, in the order of the targets.
+        background: the class that stands for nothing, where there is one.
+        measured: what else the data set says of its targets, by the manifest's names.
     """
     lists = [*splits]
     sampling = "linspace_clip" if rule.every is None else "clip"
@@ -88,6 +93,7 @@ def manifest_text(
         lines.append(f"    classes: {_flow(classes)}")
     if background in classes:
         lines.append(f"    background: {_text(str(background))}    # counts in no score")
+    lines += [f"    {key}: {_flow(value)}" for key, value in measured.items()]
     if not lists:
         entries = {"train": {"files": files}}
         lines += [f"    clip_every: {rule.every}"] if rule.every else []
@@ -97,7 +103,7 @@ def manifest_text(
         "tasks:",
         f"  {_text(name)}:",
         f"    title: {_text(name)}",
-        f"    kind: {'classification' if classes else 'features'}",
+        f"    kind: {kind}",
         f"    splits: {_flow({split: f'{name}/{split}' for split in entries})}",
         f"    clip: {_flow(clip)}",
     ]

@@ -157,6 +157,14 @@ class FilesReader(Reader, Protocol):
 
 
 @runtime_checkable
+class KeepsTargets(Reader, Protocol):
+    """A reader whose targets have files of their own, which may change while the clips' stay."""
+
+    def targets_digest(self, sources: Sequence[str]) -> str:
+        """A digest of the targets of all clips of these sources."""
+
+
+@runtime_checkable
 class FieldReader(Reader, Protocol):
     """A reader of fields at regular times, whose clips are overlapping windows of one series."""
 

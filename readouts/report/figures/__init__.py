@@ -11,6 +11,7 @@ from readouts.report.figures.costs import CostPoint as CostPoint
 from readouts.report.figures.costs import scores_by_cost as scores_by_cost
 from readouts.report.figures.depth import by_depth as by_depth
 from readouts.report.figures.fields import forecast_maps as forecast_maps
+from readouts.report.figures.series import predicted_against_true as predicted_against_true
 from readouts.report.figures.series import pressure_panels as pressure_panels
 from readouts.report.figures.series import rmse_by_lead as rmse_by_lead
 from readouts.report.figures.sweeps import SweepCurve as SweepCurve

@@ -85,6 +85,37 @@ def rmse_by_lead(
     return svg(figure)
 
 
+MOST_DOTS = 4_000
+"""Values that are drawn, evenly chosen: more would only fill the page."""
+
+
+def predicted_against_true(
+    predictions: Mapping[str, Float[np.ndarray, " n"]],
+    truth: Float[np.ndarray, " n"],
+    *,
+    quantity: str,
+    unit: str,
+) -> str:
+    """A dot a value, a colour a readout, and the line on which the two are equal.
+
+    Args:
+        predictions: readout -> its values, in `unit`.
+        truth: the true ones.
+        quantity: what was measured.
+        unit: of it; may be empty.
+    """
+    few = np.linspace(0, len(truth) - 1, min(len(truth), MOST_DOTS)).astype(int)
+    figure, (axes,) = sheet(1, 1, height=3.4, width=4.0)
+    ends = [truth.min(), truth.max()]
+    axes.plot(ends, ends, color=GUIDE_COLOUR, linewidth=1, zorder=0)
+    for name, colour in colours_of(predictions).items():
+        axes.plot(truth[few], predictions[name][few], ".", markersize=3, color=colour, label=name)
+    named = f"{quantity} ({unit})" if unit else quantity
+    axes.set(xlabel=f"true {named}", ylabel="predicted")
+    legend_above(figure, axes)
+    return svg(figure)
+
+
 def _storm(
     axes: Axes,
     past: Float[np.ndarray, "past"],

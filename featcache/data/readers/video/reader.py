@@ -24,6 +24,7 @@ from featcache.data.readers.base import (
 )
 from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
 from featcache.data.readers.video.forward import OpenVideos
+from featcache.data.readers.video.frame_values import digest_of, read_values
 from featcache.data.readers.video.frames import FrameTimes, decode_from_keyframes, frame_times
 from featcache.data.readers.video.survey import Survey, survey
 from featcache.errors import CallError, DataError
@@ -120,9 +121,12 @@ class VideoFileReader:
         ]
 
     def targets(self, clip: Clip) -> Mapping[str, np.ndarray]:
-        """Nothing: a video holds frames only, and its labels are in the clip list."""
-        del clip
-        return {}
+        """What is known of the frames from the clip's first on; nothing where there are but labels."""
+        return read_values(self._data_dir, clip, self._dataset.features)
+
+    def targets_digest(self, sources: Sequence[str]) -> str:
+        """See `base.KeepsTargets`."""
+        return digest_of(self._data_dir, sources, self._dataset.features.values())
 
     def _decoded(self, clip: Clip, path: Path, numbers: set[int]) -> dict[int, UInt8[np.ndarray, "Y X C"]]:
         unmapped, found = clip.digest.endswith(UNMAPPED), dict[int, np.ndarray]()

@@ -38,6 +38,7 @@ def test_what_is_written_is_a_manifest_whatever_the_names_look_like(name: str, t
         said=["a line"],
         files="**/*.mp4",
         splits=["train", "val"],
+        kind="classification",
         classes=["no", "12", 'it "is"', "other"],
         background="other",
         rule=ClipRule(n_frames=8, stride=2, every=16),
@@ -54,9 +55,7 @@ def test_what_is_written_is_a_manifest_whatever_the_names_look_like(name: str, t
 
 def test_without_labels_clips_are_cut_by_a_step_and_features_extracted(tmp_path: Path) -> None:
     rule = ClipRule(every=16)
-    text = manifest_text(
-        "x", said=[], files="*.mp4", splits=[], classes=[], background=None, rule=rule, version="1"
-    )
+    text = manifest_text("x", said=[], files="*.mp4", splits=[], rule=rule, version="1")
     (tmp_path / "scivid.yaml").write_text(text)
     manifest = load_manifest(tmp_path / "scivid.yaml")
     assert (manifest.dataset("x").clip_every, manifest.task("x").kind) == (16, "features")

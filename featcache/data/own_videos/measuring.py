@@ -1,0 +1,220 @@
+"""From measurements of videos to clips, statistics of training clips, arrays of frames and a manifest.
+
+Values and tracked points go one way: a clip is made where something is known, and what is unknown stays so.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from einops import rearrange
+from jaxtyping import Int64
+
+from featcache.data.labels import Choices, Videos
+from featcache.data.labels.base import VideoLabels
+from featcache.data.labels.reading import head_of
+from featcache.data.own_videos.base import Measured, Measurements, Measures, Setup, Wishes
+from featcache.data.own_videos.clips import ClipRule, ListedClip
+from featcache.data.own_videos.counting import folder_lines
+from featcache.data.own_videos.splits import splits_of
+from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
+from featcache.data.readers.video.frame_values import FOLDER, write_values
+from featcache.errors import DataError
+from featcache.system.files import publish
+
+KINDS: Mapping[str, str] = {
+    "values": "featcache.data.own_videos.value_tables",
+}
+"""What is measured -> the module that reads it, in the order in which a file is tried."""
+
+
+def find_measurements(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurements | None:
+    """What files measure of the videos; None where there is no such file.
+
+    Raises:
+        DataError: a file cannot be read, or files of two kinds were given.
+    """
+    of_kind = dict[str, list[Path]]()
+    for path in (file for given in paths for file in _files(given)):
+        kind = next((kind for kind in KINDS if _module(kind).recognises(path, head_of(path))), None)
+        if kind is not None:
+            of_kind.setdefault(kind, []).append(path)
+    if not of_kind:
+        return None
+    kind, files = next(iter(of_kind.items()))
+    if len(of_kind) > 1:
+        raise DataError(f"there are files of {' and of '.join(of_kind)}: give those of one, --labels FILE.")
+    return _module(kind).read(files, videos, choices)
+
+
+def _module(kind: str) -> Measures:
+    return cast(Measures, import_module(KINDS[kind]))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path] if path.is_file() else []
+    made = {LISTS, FOLDER}
+    return [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and not any(part.startswith(".") or part in made for part in file.relative_to(path).parts)
+    ]
+
+
+def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishes: Wishes) -> Setup:
+    """Write the manifest, clip lists and arrays of what was measured.
+
+    Raises:
+        DataError: nothing is known of any clip, or all values of training are alike.
+    """
+    rule = _rule(found, videos, wishes)
+    starts = {one.video.source: _starts(one, rule, found.needs) for one in found.videos}
+    shown = [one for one in found.videos if len(starts[one.video.source])]
+    if not shown:
+        raise DataError("no clip shows a frame of which something is known: nothing is written.")
+    split_of, how = splits_of(
+        [VideoLabels(video=one.video, split=one.split, group=one.group) for one in shown]
+    )
+    name = wishes.name or folder.resolve().name
+    splits = [split for split in ("train", "val", "test") if split in split_of.values()]
+    counts = dict.fromkeys(splits, 0)
+    for source, split in split_of.items():
+        counts[split] += len(starts[source])
+    n_all = sum(len(rule.starts(one.video.n_frames)) for one in found.videos)
+    statistics = _Statistics()
+    for split in splits:
+        members = [one for one in shown if split_of[one.video.source] == split]
+        publish_list(folder / LISTS / f"{split}.csv", _listed(members, starts))
+        for one in members:
+            arrays = one.read()
+            write_values(folder, one.video.source, arrays)
+            if split == "train" and found.kind == "regression":
+                statistics.add(_shown(one, arrays[found.features["series"]], starts[one.video.source], rule))
+    values = statistics.entry(found) if found.kind == "regression" else {}
+    assumed = _assumed(found, rule, how, splits, values, n_all - sum(counts.values()))
+    text = manifest_text(
+        name,
+        said=[f"Made by scivid data init; edit, then: scivid data init {folder} --check", *assumed],
+        files=pattern_of([one.video.source for one in shown]),
+        splits=splits,
+        kind=found.kind,
+        measured={"features": found.features, **({"values": values} if values else {})},
+        rule=rule,
+        version="1",
+    )
+    publish(folder / MANIFEST, text.encode())
+    return Setup(
+        manifest=folder / MANIFEST,
+        name=name,
+        found=(*folder_lines(videos), *found.said),
+        remarks=found.remarks,
+        rows=tuple({"split": split, "clips": counts[split]} for split in splits),
+        assumed=tuple(assumed),
+        splits=tuple(splits),
+    )
+
+
+def _rule(found: Measurements, videos: Videos, wishes: Wishes) -> ClipRule:
+    """A clip of about a second; one a video where the values are of whole videos."""
+    if found.of_videos and wishes.every is None:
+        return ClipRule(n_frames=wishes.n_frames, stride=wishes.stride or 1)
+    return ClipRule.of_a_second(videos, n_frames=wishes.n_frames, stride=wishes.stride, every=wishes.every)
+
+
+def _frames(starts: Int64[np.ndarray, " n"], rule: ClipRule, n_frames: int) -> Int64[np.ndarray, "n F"]:
+    """Frames that clips show; past the end the last one again."""
+    steps = rule.stride * np.arange(rule.n_frames)
+    return np.minimum(rearrange(starts, "n -> n 1") + steps, n_frames - 1)
+
+
+def _starts(one: Measured, rule: ClipRule, needs: str) -> Int64[np.ndarray, " n"]:
+    """First frames of the clips of which something is known."""
+    n_frames = one.video.n_frames
+    starts = np.array(rule.starts(n_frames), np.int64)
+    if len(one.known) == 1:
+        holds = np.repeat(one.known, len(starts))
+    elif needs == "first":
+        holds = one.known[starts]
+    else:
+        holds = one.known[_frames(starts, rule, n_frames)].any(axis=1)
+    kept: np.ndarray = starts[holds]
+    return kept
+
+
+def _shown(one: Measured, values: np.ndarray, starts: Int64[np.ndarray, " n"], rule: ClipRule) -> np.ndarray:
+    """All known values that clips show, as often as they do."""
+    if len(values) == 1:
+        return np.repeat(values, len(starts))
+    shown: np.ndarray = values[_frames(starts, rule, one.video.n_frames)]
+    known: np.ndarray = shown[np.isfinite(shown)]
+    return known
+
+
+def _listed(
+    members: Sequence[Measured], starts: Mapping[str, Int64[np.ndarray, " n"]]
+) -> Iterator[ListedClip]:
+    for one in members:
+        for start in starts[one.video.source].tolist():
+            yield ListedClip(source=one.video.source, first_frame=start, labels=())
+
+
+@dataclass(slots=True)
+class _Statistics:
+    """Mean and deviation of values that come a video at a time (Chan et al., 1979)."""
+
+    n: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        if not len(values):
+            return
+        wide = values.astype(np.float64)
+        n, mean = len(wide), float(wide.mean())
+        apart, total = mean - self.mean, self.n + n
+        self.squares += float(((wide - mean) ** 2).sum()) + apart**2 * self.n * n / total
+        self.mean += apart * n / total
+        self.n = total
+
+    def entry(self, found: Measurements) -> dict[str, object]:
+        """The manifest's `values`.
+
+        Raises:
+            DataError: all values are alike.
+        """
+        std = (self.squares / max(1, self.n)) ** 0.5
+        if not std > 1e-12 * max(1.0, abs(self.mean)):
+            raise DataError(
+                f"all {self.n} values of training clips are {self.mean:g}: there is nothing to learn. Is it "
+                "the right column (--column)?"
+            )
+        of = "video" if found.of_videos else "frame"
+        return {"of": of, "mean": self.mean, "std": std, "unit": found.unit}
+
+
+def _assumed(
+    found: Measurements,
+    rule: ClipRule,
+    how: str,
+    splits: Sequence[str],
+    values: Mapping[str, object],
+    n_left_out: int,
+) -> list[str]:
+    cut = str(rule).partition("; ")[0]
+    if found.kind == "tracking":
+        lines = ["kind: tracking of the points that are seen in a clip's first frame, in all of its frames"]
+        why = "since no point is seen in their first frame"
+    else:
+        what = "of the whole video" if found.of_videos else "of each of its frames"
+        lines = [f"kind: regression of {found.features['series']}: a clip has the value {what}"]
+        lines.append(
+            f"mean {values['mean']:.6g} and standard deviation {values['std']:.6g} {found.unit}, of the "
+            "training clips alone: readouts predict the difference from the mean in deviations"
+        )
+        why = "since none of their frames has a known value"
+    return [*lines, f"clips: {cut}; {n_left_out} left out, {why}", f"splits: {', '.join(splits)}, {how}"]
