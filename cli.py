@@ -17,7 +17,7 @@ from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
 from featcache.buckets.path import BucketPath, place
-from featcache.errors import CallError, StoreError, TrainingError
+from featcache.errors import CallError, DataError, StoreError, TrainingError
 from featcache.spec import SHUFFLED
 from featcache.system.console import (
     command_line,
@@ -959,6 +959,80 @@ def _tell(outcome: "Outcome", n_runs: int) -> None:
             f"{len(outcome.busy)} of {n_runs} runs are being trained by other processes, see above: run the "
             "same command again when they have ended."
         )
+
+
+@app.command("predict")
+def predict_(
+    videos: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of them.")] = None,
+    run: Annotated[str, typer.Option(help="Of the results table, or run/readout; or its folder.")] = "",
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(help="table.parquet or .csv, bouts for .boris or .annot; may be given again."),
+    ] = None,
+    readout: Annotated[str | None, typer.Option(help="Of several; else the run's best on val.")] = None,
+    every: Annotated[
+        int | None, typer.Option(min=1, help="Frames from window to window; else half a window.")
+    ] = None,
+    threshold: Annotated[
+        str, typer.Option(help="A class is there from this score on; val: that of the best F1 there, each.")
+    ] = "val",
+    smooth: Annotated[float, typer.Option(help="Average scores over so many seconds.")] = 0.0,
+    store: Annotated[
+        Path | None, typer.Option(help="Instead of videos: the clips of this store, a row a clip.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="my_model.py:BACKBONE, where the run's is not a registered one.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Windows in one pass; 8 on a CPU, 32 on a GPU.")
+    ] = None,
+    device: Device = "auto",
+    results_dir: ResultsDir = RESULTS_DIR,
+    weights_dir: WeightsDir = None,
+) -> None:
+    """What a trained readout says of new videos, frame by frame. Goes on where it was killed."""
+    from readouts.results.table import find_run
+    from readouts.training.loaded import load_run
+
+    if not run or not out or bool(videos) == (store is not None):
+        raise CallError("predict takes --run, --out, and either videos or --store.")
+    folder, named = find_run(results_dir, run)
+    trained, chosen = load_run(folder.path), _device(device)
+    readout = readout or named or trained.readouts[0]
+    if readout not in trained.heads:
+        raise CallError(f"--readout {readout}: the run has {', '.join(trained.readouts)}.")
+    console.print(f"run {folder.path}, readout {readout}", markup=False)
+    if store is not None:
+        from featcache.store.feature_store import open_features
+        from readouts.predict.splits import predict_split
+
+        with reporter(console) as progress:
+            for path in out:
+                n = predict_split(
+                    trained, readout, open_features(store), path, device=chosen, progress=progress
+                )
+                console.print(f"{path}: {n} clips", markup=False)
+        return
+    from readouts.predict.job import Wanted, predict, thresholds_of
+    from readouts.predict.videos import Watcher, find_videos
+
+    thresholds = thresholds_of(trained, readout, threshold)
+    wanted, files = Wanted(outs=out, thresholds=thresholds, smooth=smooth), find_videos(videos or [])
+    watcher = Watcher(
+        trained, readout, backbone=backbone, weights_dir=weights_dir, every=every, device=chosen,
+        batch=batch or (32 if chosen.type == "cuda" else 8),
+    )  # fmt: skip
+    for line in watcher.sentences(thresholds):
+        console.print(line, markup=False)
+    with reporter(console) as progress:
+        found = predict(watcher, files, wanted, progress)
+    show_table(console, found.rows, empty="values have no bouts: they are in the table")
+    for path in found.written:
+        console.print(path, markup=False)
+    for problem in found.broken:
+        console.print(f"left out: {problem}", markup=False)
+    if found.broken:
+        raise DataError(f"{len(found.broken)} of {len(files)} videos could not be read, see above.")
 
 
 @app.command()

@@ -178,12 +178,26 @@ class OnlineTokens:
         return None if self.split.targets is None else clusters_of(self.split.targets, clips)
 
     def _encoded(self, pixels: Sequence[Tensor], layer: Layer) -> Float[Tensor, "B T H W C"]:
-        with torch.inference_mode(), attention_kernel(self.kernel):
-            tokens = self.encoder(torch.stack(list(pixels)))[layer]
-            if self.step_weights is not None:
-                tokens = einsum(tokens, self.step_weights, "b t h w c, t -> b h w c")[:, None]
+        with attention_kernel(self.kernel):
+            tokens = encoded(self.encoder, torch.stack(list(pixels)), (layer,), self.step_weights)[layer]
         # Outside of inference mode: heads are trained on it.
         return tokens.clone()
+
+
+def encoded(
+    encoder: Encoder,
+    pixels: Float[Tensor, "B F rgb height width"],
+    layers: Sequence[Layer],
+    step_weights: Float[Tensor, " T"] | None,
+) -> dict[Layer, Float[Tensor, "B T H W C"]]:
+    """The tokens of some clips by layer: all steps, or the one that a store keeps of them."""
+    with torch.inference_mode():
+        found = encoder(pixels)
+        if step_weights is None:
+            return {layer: found[layer] for layer in layers}
+        return {
+            layer: einsum(found[layer], step_weights, "b t h w c, t -> b h w c")[:, None] for layer in layers
+        }
 
 
 def as_stored(

@@ -97,10 +97,16 @@ def load_per_clip(
         CallError: the split is neither val nor test.
         StoreError: the run kept none of that split, or the file is damaged, or of another run or split.
     """
+    return read_per_clip(RunFolder.of(results_dir, row), str(row["readout"]), role)
+
+
+def read_per_clip(
+    folder: RunFolder, readout: str, role: str
+) -> tuple[Int64[np.ndarray, " n"], dict[str, np.ndarray]]:
+    """The same of a readout of the run in a folder."""
     if role not in EVALUATED:
         raise CallError(f"role {role!r}: runs are scored on {' or '.join(EVALUATED)}, name one of them.")
-    folder = RunFolder.of(results_dir, row)
-    file, prefix = folder.per_clip(role), f"{row['readout']}/"
+    file, prefix = folder.per_clip(role), f"{readout}/"
     try:
         content = read_regular(file, limit=LARGEST)
         _refuse_other(_comment(content), folder, role)
@@ -110,7 +116,7 @@ def load_per_clip(
             clips = arrays["clips"].astype(np.int64)
     except FileNotFoundError:
         raise StoreError(
-            f"run {row['run']} kept no statistics of single clips of {role}: {file} is missing. Train it "
+            f"run {folder.run} kept no statistics of single clips of {role}: {file} is missing. Train it "
             "with --again (and --test for the test split)."
         ) from None
     except _UNREADABLE as problem:
@@ -120,7 +126,7 @@ def load_per_clip(
     if any(len(rows) != len(clips) for rows in per_clip.values()):
         raise StoreError(f"{file} has other rows than its {len(clips)} clips: train with --again.")
     if not per_clip:
-        raise StoreError(f"{file} holds nothing of readout {row['readout']}: train with --again.")
+        raise StoreError(f"{file} holds nothing of readout {readout}: train with --again.")
     return clips, per_clip
 
 

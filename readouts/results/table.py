@@ -15,6 +15,7 @@ import pyarrow as pa
 from featcache.errors import CallError, DamagedFileError
 from featcache.system.files import publish
 from featcache.system.sealed import parquet_sealed, read_parquet
+from readouts.results.run_folder import RunFolder
 
 SCHEMA = pa.schema(
     [
@@ -165,6 +166,21 @@ def find_row(results_dir: Path, name: str) -> dict[str, Any]:
     near = [known for known in there if known.startswith(run)] or there
     what = "several rows" if rows else "no row"
     raise CallError(f"{results_dir} has {what} of run {name}: write one of {', '.join(near[:20]) or 'none'}.")
+
+
+def find_run(results_dir: Path, name: str) -> tuple[RunFolder, str | None]:
+    """The folder of `run` or `run/readout`, or the folder itself; and the readout, where one is named.
+
+    Raises:
+        CallError: there is no such run; says which there are.
+    """
+    if Path(name).is_dir():
+        return RunFolder(Path(name)), None
+    run, _, readout = name.partition("/")
+    if rows := run_rows(results_dir, run):
+        row = find_row(results_dir, name) if readout else rows[0]
+        return RunFolder.of(results_dir, row), readout or None
+    return RunFolder.of(results_dir, find_row(results_dir, name)), None
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -217,3 +217,21 @@ class Importer(Protocol):
             DataError: the whole file cannot be read as this format; names it and the way out.
         """
         ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """What a format that is also written offers beside."""
+
+    @staticmethod
+    def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
+        """A file that its program opens, and from which `read` gives the same bouts to the frame.
+
+        Args:
+            labels: of videos, each with bouts in the order of their starts.
+            classes: names of labels, in the order they are to have.
+
+        Raises:
+            CallError: the format does not hold that.
+        """
+        ...

@@ -4,15 +4,18 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featcache.errors import StoreError
+from featcache.errors import CallError, StoreError
+from readouts.results.run_folder import RunFolder
 from readouts.results.table import (
     SCHEMA,
     add_run,
+    find_run,
     load_results,
     readable_results,
     run_rows,
@@ -117,3 +120,18 @@ def test_a_row_that_no_version_wrote_is_refused(tmp_path: Path, damage: dict[str
     pq.write_table(pa.Table.from_pylist([row("a", 1) | damage], schema=SCHEMA), file)
     with pytest.raises(StoreError, match=r"a\.parquet cannot be read as results"):
         load_results(tmp_path)
+
+
+def test_a_run_is_found_by_its_name_or_folder(
+    tmp_path: Path, make_row: Callable[..., dict[str, Any]]
+) -> None:
+    rows = [make_row(run="abc", readout=kind, finished=datetime(2026, 1, 1, tzinfo=UTC)) for kind in "xy"]
+    add_run(tmp_path, "abc", rows)
+    folder = tmp_path / "flyvsfly" / "toy-abc"
+    assert find_run(tmp_path, "abc") == (RunFolder(folder), None)
+    assert find_run(tmp_path, "abc/y") == (RunFolder(folder), "y")
+    folder.mkdir(parents=True)
+    assert find_run(tmp_path / "elsewhere", str(folder)) == (RunFolder(folder), None)
+    for wrong in ("abc/z", "abd"):
+        with pytest.raises(CallError, match="abc/x, abc/y"):
+            find_run(tmp_path, wrong)

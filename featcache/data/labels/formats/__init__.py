@@ -19,3 +19,6 @@ IMPORTERS: dict[str, str] = {
     "folders": "featcache.data.labels.formats.folders",
 }
 """Name of a format -> its module."""
+
+WRITERS = {".boris": "boris", ".annot": "annot"}
+"""Ending of a file -> the format that is written, by `write` of `base.Writer`."""

@@ -2,6 +2,7 @@
 
 Whether rows are seconds or frames is a property of the file, not of a row: `6  8  2` may stand among seconds.
 Frames include the stop where durations say so. Source: the lines that Bento's and MARS's writers print.
+Written are frames from 0 with their durations, as MARS does: they are read the same by any rule.
 """
 
 import re
@@ -11,13 +12,13 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
-from featcache.data.labels.base import Annotations, Choices
+from featcache.data.labels.base import Annotations, Choices, VideoLabels
 from featcache.data.labels.drafts import Draft, Drafts
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.tables import read_text
 from featcache.data.labels.timing import is_whole, parse_number
 from featcache.data.labels.videos import ENDINGS, Videos
-from featcache.errors import DataError, few
+from featcache.errors import CallError, DataError, few
 
 _MOVIE = re.compile(
     rf"\S.*?(?:{'|'.join(re.escape(end) for end in sorted(ENDINGS))})(?=\s|,|;|$)", re.IGNORECASE
@@ -73,6 +74,29 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
             _heading_range(file, draft)
             (_add_frames if in_frames else _add_seconds)(rows, draft, choices)
     return drafts.annotations("annot", file.classes)
+
+
+def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
+    """See `Writer.write`; a file is of one video."""
+    if len(labels) != 1:
+        raise CallError(f"an .annot file is of one video, and there are {len(labels)}: write one of each.")
+    (of_video,) = labels
+    video = of_video.video
+    lines = [
+        "Bento annotation file", f"Movie file(s): {video.source}", "", "Stimulus name: ",
+        "Annotation start frame: 1", f"Annotation stop frame: {video.n_frames}",
+        f"Annotation framerate: {float(video.rate):.6f}", "",
+        "List of channels:", _WRITTEN, "", "List of annotations:", *classes, "", f"{_WRITTEN}----------",
+    ]  # fmt: skip
+    for label in classes:
+        bouts = [bout for bout in of_video.bouts if bout.label == label]
+        rows = (f"{bout.first}\t{bout.stop - 1}\t{bout.stop - bout.first}" for bout in bouts)
+        lines += [f">{label}", "Start\tStop\tDuration", *rows, ""]
+    return "\n".join(lines).encode()
+
+
+_WRITTEN = "scivid"
+"""The channel of a file that is written."""
 
 
 def _parse(path: Path, remarks: Remarks) -> _File:

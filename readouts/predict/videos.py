@@ -1,0 +1,218 @@
+"""The scores of a video's windows: stage one and a readout, one after the other, nothing written between.
+
+A run says what made the tokens that it learned from. The same is made here of other videos: weights,
+preprocessing, size, precision and rounding are the run's own, and other ones are refused.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from featcache.backbones import load_backbone
+from featcache.backbones.base import Backbone
+from featcache.data.labels.videos import ENDINGS, measure
+from featcache.data.readers.base import named
+from featcache.data.readers.video.in_order import frames_in_order
+from featcache.data.readers.video.survey import survey
+from featcache.data.views import View, frame_pixels
+from featcache.errors import CallError, DataError, WeightsError, listed
+from featcache.extract.pixels.windows import Frame, Window, WindowRule, sliding_windows, whole_video
+from featcache.fingerprint import differences
+from featcache.manifest import Pixels
+from featcache.spec import SHUFFLED, ClipSpec
+from featcache.system.ahead import map_ahead
+from featcache.system.device import PRECISIONS
+from readouts.certify.online import as_stored, encoded
+from readouts.predict.frames import WindowScores
+from readouts.training.loaded import TrainedRun
+
+_WAY_OUT = "Copy it again from where it was recorded, or leave it out."
+
+AHEAD = 2
+"""Batches of windows that are decoded while the model is at one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """A video by its header: nothing of it was decoded."""
+
+    n_frames: int
+    rate: Fraction
+    """Frames a second."""
+
+
+def measured(path: Path) -> Measured:
+    """How long a video is, by the packets in it.
+
+    Raises:
+        DataError: it cannot be opened, or has no frame or rate.
+    """
+    try:
+        with named(str(path), _WAY_OUT):
+            found = measure(path, path.name)
+    except OSError as problem:
+        raise DataError(f"{path}: {problem.strerror}. {_WAY_OUT}") from None
+    return Measured(n_frames=found.n_frames, rate=found.rate)
+
+
+def find_videos(paths: Sequence[Path]) -> list[Path]:
+    """The files that are named, and those below folders that end as videos do, each once.
+
+    Raises:
+        CallError: there are none.
+    """
+    found = dict[Path, None]()
+    for path in paths:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        of_folder = (one for one in inside if one.suffix.lower() in ENDINGS and one.name[0] != ".")
+        found.update(dict.fromkeys(of_folder if path.is_dir() else inside))
+    if not found:
+        raise CallError(f"no video in {', '.join(map(str, paths))}: name files, or folders of them.")
+    return list(found)
+
+
+class Watcher:
+    """A run and its backbone, which look at videos."""
+
+    def __init__(
+        self,
+        run: TrainedRun,
+        readout: str,
+        *,
+        backbone: str | None,
+        weights_dir: Path | None,
+        every: int | None,
+        device: torch.device,
+        batch: int,
+    ) -> None:
+        """Load the backbone that made the run's tokens.
+
+        Args:
+            run: loaded, whose tokens are of videos.
+            readout: which of its heads.
+            backbone: as a command names it; None for a registered one, which the run knows.
+            weights_dir: where weights are looked for.
+            every: frames from window to window; None for half a window.
+            device: that computes.
+            batch: windows in one pass.
+
+        Raises:
+            CallError: the run's tokens are not of videos, or of shuffled frames; or no such windows.
+            WeightsError: weights are missing, or are not those that made the tokens.
+        """
+        parts = run.reads.parts
+        self.spec = _clip_spec(run)
+        self.run, self.readout, self.device, self.batch = run.to(device), readout, device, batch
+        span = WindowRule(spec=self.spec, every=1).span
+        self.rule = WindowRule(spec=self.spec, every=max(1, span // 2) if every is None else every)
+        model = load_backbone(backbone or str(parts["backbone"]["name"]), weights_dir)
+        _refuse_other(model, run)
+        self.channels = int(parts["decoding"]["channels"])
+        self.size = model.info.input_size if model.info.resize_once else None
+        self.precision = PRECISIONS[parts["backbone"]["precision"]]
+        self.encoder = model.load(run.reads.layers, device, self.precision)
+        last = parts["tokens"]["steps"]
+        self.step_weights = None if last == "all" else torch.tensor(last["last"], device=device)
+
+    def sentences(self, thresholds: Float64[np.ndarray, " O"] | None) -> list[str]:
+        """What is done to each video, in words."""
+        rule, spec = self.rule, self.spec
+        cut = f"a window every {rule.every} frames" if rule.slides else "one window a video"
+        lines = [
+            f"{spec.n_frames} frames with stride {spec.stride}, {cut}; a frame has the mean of its windows"
+        ]
+        if thresholds is not None:
+            names = self.run.output_names
+            each = (f"{name} {at:.2f}" for name, at in zip(names, thresholds, strict=True) if at == at)
+            lines.append(f"there from a score on of: {', '.join(each)}")
+            if never := [name for name, at in zip(names, thresholds, strict=True) if at != at]:
+                lines.append(f"never, since val has no clip of it: {', '.join(never)}")
+        return lines
+
+    def scores(self, path: Path) -> Iterator[WindowScores]:
+        """The scores of a video's windows in order, decoded ahead of the model by a thread.
+
+        Raises:
+            DataError: the video is damaged, or cannot be read.
+        """
+        windows = self._windows(path)
+        with named(str(path), _WAY_OUT), ThreadPoolExecutor(1, "decode") as pool:
+            try:
+                sizes = repeat(self.batch)
+                for _, future in map_ahead(pool, lambda n: list(islice(windows, n)), sizes, window=AHEAD):
+                    if not (some := future.result()):
+                        return
+                    yield from self._scored(some)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _windows(self, path: Path) -> Iterator[Window]:
+        frames = frames_in_order(path, self.channels)
+        if self.rule.slides:
+            yield from sliding_windows(frames, self.rule, self._pixels)
+        else:
+            yield whole_video(frames, self.rule, self._pixels, survey(path).n_frames)
+
+    def _pixels(self, frame: Frame) -> Float[Tensor, "C height width"]:
+        return frame_pixels(torch.from_numpy(frame)[None], self.spec, View(), Pixels(), self.size)[0]
+
+    def _scored(self, windows: Sequence[Window]) -> Iterator[WindowScores]:
+        pixels = torch.stack([window.pixels for window in windows]).to(self.device)
+        tokens = encoded(self.encoder, pixels, self.run.reads.layers, self.step_weights)
+        stored = {layer: self._as_stored(of_layer) for layer, of_layer in tokens.items()}
+        outputs = self.run(stored if len(stored) > 1 else next(iter(stored.values())))[self.readout]
+        answers = self.run.answers(outputs).cpu().numpy()
+        for window, scores in zip(windows, answers, strict=True):
+            yield WindowScores(first=window.first, stop=window.stop, scores=scores)
+
+    def _as_stored(self, tokens: Float[Tensor, "B T H W C"]) -> Float[Tensor, "B T N C"]:
+        flat = rearrange(tokens, "b t h w c -> b t (h w) c")
+        return as_stored(flat, precision=self.precision, dtype=self.run.reads.parts["tokens"]["dtype"])
+
+
+def _clip_spec(run: TrainedRun) -> ClipSpec:
+    """How the run's clips were cut.
+
+    Raises:
+        CallError: they were no videos as they were filmed, or its outputs are no row of numbers a clip.
+    """
+    parts, gives = run.reads.parts, run.gives
+    if gives["takes"] != "vector":
+        raise CallError(
+            f"{run.folder.path} gives {gives['takes']}, which need more than a video: predict a split of a "
+            "store (--store), where points or fields to begin with are."
+        )
+    frames = dict(parts["frames"])
+    if "pixels" in parts["decoding"] or frames.pop("order") != "as filmed":
+        raise CallError(
+            f"{run.folder.path} did not learn from videos as they were filmed ({parts['decoding']['reader']},"
+            f" {parts['frames']['order']}): it predicts clips of stores alone (--store)."
+        )
+    return ClipSpec(**frames)
+
+
+def _refuse_other(model: Backbone, run: TrainedRun) -> None:
+    parts = run.reads.parts
+    theirs = {
+        "backbone": {name: parts["backbone"][name] for name in ("architecture", "weights")},
+        "preprocessing": parts["preprocessing"],
+    }
+    ours = {
+        "backbone": {"architecture": model.architecture(), "weights": model.weights_digest()},
+        "preprocessing": model.preprocessing(),
+    }
+    if unlike := differences(theirs, ours):
+        raise WeightsError(
+            f"{run.folder.path} did not learn from this {model.info.name.removesuffix(SHUFFLED)}:\n"
+            f"{listed(unlike)}\n(here: the run; asked for: the model.) Name the weights it learned from "
+            "(--weights-dir), or its file (--backbone my_model.py:BACKBONE)."
+        )

@@ -1,0 +1,87 @@
+"""Windows of a video get the scores that its clips got when the run was scored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from featcache.errors import CallError, DataError, WeightsError
+from readouts.predict.videos import Watcher, find_videos, measured
+from readouts.results.decided import evaluated
+from tests.own_recordings import RATE
+from tests.readouts.predict.conftest import CPU, Lab
+
+
+@pytest.mark.parametrize("readout", ["attention", "linear"])
+def test_scores_are_those_of_the_evaluation(lab: Lab, readout: str) -> None:
+    """On the clips of val and test, which begin every 16 frames."""
+    watcher = lab.watcher(every=16, readout=readout, batch=5)
+    for role in ("val", "test"):
+        known = evaluated(lab.folder, readout, role)
+        given = dict(zip(known.ids, known.scores, strict=True))
+        videos = sorted({clip.rpartition("/")[0] for clip in given})
+        found = {
+            f"{video}/{window.first}": window.scores
+            for video in videos
+            for window in watcher.scores(lab.videos / video)
+        }
+        assert given.keys() <= found.keys()
+        for clip, scores in given.items():
+            np.testing.assert_allclose(found[clip], scores, rtol=1e-4, atol=1e-6)
+
+
+def test_neither_batch_nor_other_windows_change_a_window(lab: Lab) -> None:
+    video = lab.videos / "mouse1_a.mp4"
+    dense = {w.first: w.scores for w in lab.watcher(every=4).scores(video)}
+    for window in lab.watcher(every=8, batch=3).scores(video):
+        np.testing.assert_allclose(window.scores, dense[window.first], rtol=1e-5)
+    assert max(dense) + 16 == measured(video).n_frames == 160
+    assert measured(video).rate == RATE
+
+
+def test_a_damaged_video_is_named(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "cut.mp4").write_bytes((lab.videos / "mouse1_a.mp4").read_bytes()[:4000])
+    for missing in (tmp_path / "cut.mp4", tmp_path / "none.mp4"):
+        with pytest.raises(DataError, match=rf"{missing.name}: .*leave it out"):
+            list(lab.watcher().scores(missing))
+        with pytest.raises(DataError, match=rf"{missing.name}: .*leave it out"):
+            measured(missing)
+
+
+def test_another_model_is_refused(lab: Lab) -> None:
+    run = lab.load()
+    run.reads.parts["backbone"]["weights"] = "others"
+    with pytest.raises(WeightsError, match="did not learn from this resize"):
+        Watcher(run, "linear", backbone=None, weights_dir=None, every=None, device=CPU, batch=1)
+
+
+@pytest.mark.parametrize(
+    ("part", "change"), [("frames", {"order": "shuffled"}), ("decoding", {"pixels": {"mean": [0.0]}})]
+)
+def test_what_was_no_video_as_filmed_is_refused(lab: Lab, part: str, change: dict[str, object]) -> None:
+    run = lab.load()
+    run.reads.parts[part].update(change)
+    with pytest.raises(CallError, match="did not learn from videos as they were filmed"):
+        Watcher(run, "linear", backbone=None, weights_dir=None, every=None, device=CPU, batch=1)
+
+
+def test_what_is_no_row_of_numbers_is_refused(lab: Lab) -> None:
+    run = lab.load()
+    run.gives = {**run.gives, "takes": "tracks"}
+    with pytest.raises(CallError, match="gives tracks"):
+        Watcher(run, "linear", backbone=None, weights_dir=None, every=None, device=CPU, batch=1)
+
+
+def test_thresholds_are_said(lab: Lab) -> None:
+    first, second, third = lab.watcher(every=4).sentences(np.array([0.25, np.nan]))
+    assert "16 frames with stride 1, a window every 4 frames" in first
+    assert second.endswith("dig 0.25")
+    assert third.endswith("rest")
+    assert len(lab.watcher().sentences(None)) == 1
+
+
+def test_videos_are_found_in_folders(lab: Lab, tmp_path: Path) -> None:
+    found = find_videos([lab.videos, lab.videos / "mouse1_a.mp4"])
+    assert len(found) == 6
+    with pytest.raises(CallError, match="no video in"):
+        find_videos([tmp_path])
