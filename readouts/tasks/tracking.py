@@ -130,7 +130,7 @@ class Tracking(ManifestTask):
             ends, end_mask = targets["coords"][:, -1], targets["target_mask"][:, -1]
         asked, ended = (rearrange(mask, "b q 1 -> b q") for mask in (targets["query_mask"], end_mask))
         found = tracking.per_clip(last, ends, asked, ended)
-        return found if "ends" in targets else found | self._jaccard(outputs, targets, asked)
+        return found if "ends" in targets else {**found, **self._jaccard(outputs, targets, asked)}
 
     def _jaccard(
         self, outputs: Float[Tensor, "B F Q 4"], targets: Rows, asked: Num[Tensor, "B Q"]
