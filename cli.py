@@ -319,6 +319,9 @@ def data_init(
     value_unit: Annotated[
         str | None, typer.Option(help="Of a table's values, where its heading does not tell.")
     ] = None,
+    confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Of a tracked point, from which on it is seen.")
+    ] = 0.6,
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
     """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
@@ -345,6 +348,7 @@ def data_init(
         video=video,
         column=column,
         value_unit=value_unit,
+        confidence=confidence,
     )
     wishes = Wishes(
         name=name,
@@ -1052,6 +1056,11 @@ def certify(
     readout: Annotated[str | None, typer.Option(help="One of the task's, or several with commas.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first run.")] = 0,
     set_: SetOption = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="M", help="Of a run that trains the upper M blocks below --layer, too."),
+    ] = None,
+    backbone_lr: Annotated[float | None, typer.Option(help="As for train-readout.")] = None,
     device: Device = "auto",
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
@@ -1062,30 +1071,31 @@ def certify(
     from featcache.backbones import load_backbone
     from featcache.system.device import choose_device
     from readouts.certify.compare import certify as run
-    from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
     from readouts.training.settings import configure, refuse_probes
+    from readouts.tuning.opening import Asked, open_run_splits
+    from readouts.tuning.wish import parse_wish
 
+    wish = parse_wish(tune, backbone_lr=backbone_lr)
     # Stores of shuffled frames have the name of the backbone and this.
-    plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
+    plain = backbone.removesuffix(SHUFFLED)
     known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
     loaded, readouts = load_task(task, known), readout.split(",") if readout else None
     refuse_probes(readouts or [], task=task, backbone=backbone, cache_dir=cache_dir, manifest=manifest)
     where: dict[str, object] = {"data_dir": data_dir, "cache_dir": cache_dir, "manifest": manifest}
-    splits = open_task_splits(
-        cache_dir,
-        loaded.name,
-        frozen.info.name + shuffled,
-        layer=layer,
-        fingerprint=fingerprint,
-        roles=("train", "val"),
-        extract=extract_command(backbone, loaded.name, **where),
-    )
+    asked = Asked(
+        backbone=backbone, layer=layer, fingerprint=fingerprint, roles=("train", "val"), cache_dir=cache_dir,
+        weights_dir=weights_dir, data_dir=data_dir, extract=extract_command(backbone, loaded.name, **where),
+    )  # fmt: skip
+    with reporter(console) as progress:
+        splits, tuned = open_run_splits(asked, loaded, known, wish, progress)
     command = command_line(
         "certify",
         backbone=backbone,
         task=task,
-        layer=splits["train"].layer_name,
+        tune=tune,
+        backbone_lr=backbone_lr,
+        layer=splits["train"].layer_name if tuned is None else tuned.layer.name,
         fingerprint=splits["train"].store.fingerprint[:12],
         steps=steps,
         seeds=seeds,
@@ -1096,7 +1106,7 @@ def certify(
         **where,
     )
     settings = [*(set_ or []), f"steps={steps}"]
-    configured = configure(loaded, splits, readouts=readouts, settings=settings, seed=seed)
+    configured = configure(loaded, splits, readouts=readouts, settings=settings, seed=seed, tuning=tuned)
     with reporter(console) as progress:
         found = run(
             configured,
@@ -1182,7 +1192,9 @@ def compare(
 
 
 def _run_title(row: dict[str, Any]) -> str:
-    return f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
+    what = f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
+    tuned = {"partial": f", {row['tuned_blocks']} blocks tuned", "whole": ", tuned whole"}
+    return what + tuned.get(row["tuned"], "")
 
 
 @app.command()

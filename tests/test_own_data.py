@@ -97,9 +97,12 @@ def test_a_value_a_video_is_that_of_all_its_clips(bright: Path, tmp_path: Path) 
     values = {f"v{video}": 2.5 * video + 1 for video in range(5)} | {"v5": ""}
     table = tmp_path / "weights.csv"
     table.write_text("file,age,weight_g\n" + "".join(f"{v}.mp4,3,{w}\n" for v, w in values.items()))
-    asked = CliRunner().invoke(app, ["data", "init", str(bright), "--labels", str(table)])
+    call = ["data", "init", str(bright), "--labels", str(table)]
+    asked = CliRunner().invoke(app, call)
     assert (asked.exit_code, "2 columns of numbers (age, weight_g): say which" in asked.output) == (1, True)
-    trained(bright, tmp_path, "bright", "--labels", table, "--column", "weight_g", "--value-unit", "g")
+    scivid(*call, "--column", "weight_g", "--value-unit", "g")
+    scivid("extract", "--manifest", bright / "scivid.yaml", "--backbone", "resize", "--task", "bright",
+           "--data-dir", bright, "--cache-dir", tmp_path / "features", "--split", "train")  # fmt: skip
     entry = yaml.safe_load((bright / "scivid.yaml").read_text())["datasets"]["bright"]
     assert (entry["values"]["of"], entry["values"]["unit"]) == ("video", "g")
     listed = "".join(file.read_text() for file in (bright / "clip_lists").iterdir())
@@ -109,6 +112,111 @@ def test_a_value_a_video_is_that_of_all_its_clips(bright: Path, tmp_path: Path) 
         (3, 1, 1),
         True,
     )
+
+
+SIZE, FRAMES = 48, 32
+
+
+def path_of(video: int, point: int) -> np.ndarray:
+    """Where a point is in each frame [F xy], in pixels: it goes to the right."""
+    return np.stack([4.0 + 8 * point + np.linspace(0, 12, FRAMES), np.full(FRAMES, 6.0 + 6 * video)], axis=1)
+
+
+@pytest.fixture
+def dots(tmp_path: Path) -> Path:
+    """Four videos in which three dots move."""
+    folder = tmp_path / "dots"
+    folder.mkdir()
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    for video in range(4):
+        grey = np.zeros((FRAMES, SIZE, SIZE), np.uint8)
+        for x, y in (path_of(video, point).T[..., None, None] for point in range(3)):
+            grey |= (np.hypot(columns - x, rows - y) < 3).astype(np.uint8) * 255
+        write_frames(folder / f"d{video}.mp4", np.repeat(grey[..., None], 3, axis=-1))
+    return folder
+
+
+def dlc_columns(video: int) -> tuple[list[tuple[str, str, str]], np.ndarray]:
+    """Names and numbers of a table of DeepLabCut's; the second point is lost from frame 20 on."""
+    found = np.stack([path_of(video, point) for point in range(3)], axis=1)
+    sure = np.full((FRAMES, 3, 1), 0.95)
+    sure[20:, 1] = 0.1
+    names = [("net", f"p{point}", coord) for point in range(3) for coord in ("x", "y", "likelihood")]
+    return names, np.concatenate([found, sure], axis=2).reshape(FRAMES, -1)
+
+
+def write_points(folder: Path, form: str) -> None:
+    if form == "dlc.csv":
+        for video in range(4):
+            names, table = dlc_columns(video)
+            titles = zip(("scorer", "bodyparts", "coords"), zip(*names, strict=True), strict=True)
+            heads = [",".join((title, *cells)) for title, cells in titles]
+            rows = [",".join(map(str, (frame, *row))) for frame, row in enumerate(table)]
+            (folder / f"d{video}DLC_net.csv").write_text("\n".join([*heads, *rows]) + "\n")
+        return
+    sio = pytest.importorskip("sleap_io", reason="needs scivid[tracks]")
+    if form == "dlc.h5":
+        import pandas as pd
+
+        for video in range(4):
+            names, table = dlc_columns(video)
+            columns = pd.MultiIndex.from_tuples(names, names=["scorer", "bodyparts", "coords"])
+            frame = pd.DataFrame(table, columns=columns)
+            frame.to_hdf(folder / f"d{video}DLC_net.h5", key="df_with_missing", format="table", mode="w")
+        return
+    skeleton, track = sio.Skeleton([f"p{point}" for point in range(3)]), sio.Track("mouse")
+    for video in range(4):
+        film = sio.Video(f"/elsewhere/d{video}.mp4", open_backend=False)
+        frames = []
+        for at in range(FRAMES):
+            points = np.stack([path_of(video, point)[at] for point in range(3)])
+            points[1] = np.nan if at >= 20 else points[1]
+            one = sio.PredictedInstance.from_numpy(
+                points, skeleton=skeleton, point_scores=np.full(3, 0.95), score=0.9, track=track
+            )
+            frames.append(sio.LabeledFrame(video=film, frame_idx=at, instances=[one]))
+        labels = sio.Labels(frames, videos=[film], skeletons=[skeleton], tracks=[track])
+        labels.save(str(folder / f"d{video}.slp"))
+
+
+@pytest.mark.parametrize("form", ["dlc.csv", "dlc.h5", "slp"])
+def test_tracked_points_become_a_tracking_readout(form: str, dots: Path, tmp_path: Path) -> None:
+    write_points(dots, form)
+    call = ["--frames", "8", "--stride", "1", "--every", "6"]
+    said = scivid("data", "init", dots, *call)
+    assert "kind: tracking" in said
+    extract = ["extract", "--manifest", dots / "scivid.yaml", "--backbone", "resize", "--task", "dots"]
+    scivid(*extract, "--data-dir", dots, "--cache-dir", tmp_path / "features")
+    targets = targets_of(tmp_path, "dots")
+    tracks, seen = targets.read("tracks"), targets.read("visibility")
+    listed = (dots / "clip_lists" / "train.csv").read_text().splitlines()[1:]
+    for row, line in enumerate(listed):
+        video, first = int(line[1]), int(line.split(",")[1])
+        for place, point in enumerate([0, 1, 2] if first < 20 else [0, 2, 1]):
+            frames = slice(first, first + 8)
+            is_seen = np.arange(first, first + 8) < 20 if point == 1 else np.ones(8, bool)
+            assert seen[row, :, place].tolist() == is_seen.tolist()
+            expected = path_of(video, point)[frames][is_seen] / SIZE
+            np.testing.assert_allclose(tracks[row, is_seen, place], expected, atol=1e-6)
+    if form == "dlc.csv":
+        places = ["--cache-dir", tmp_path / "features", "--results-dir", tmp_path / "results"]
+        common = ["--manifest", dots / "scivid.yaml", "--backbone", "resize", "--task", "dots"]
+        scivid(
+            "train-readout",
+            *common,
+            *places,
+            *QUICK,
+            "--set",
+            "width=32",
+            "--set",
+            "steps=5",
+            "--set",
+            "warmup=1",
+        )
+        (row,) = load_results(tmp_path / "results")
+        assert (row["metric"], 0 <= row["val"] <= 1) == ("average_over_thresholds", True)
+        scivid("report", "--manifest", dots / "scivid.yaml", *places, "--out", tmp_path / "report.html")
+        assert "predicted end points are from their own" in (tmp_path / "report.html").read_text()
 
 
 def test_a_corrected_value_makes_other_targets_and_no_feature(bright: Path, tmp_path: Path) -> None:

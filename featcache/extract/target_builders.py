@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from featcache.clips import Clip, ClipIndex, label_blocks
 from featcache.data.readers.base import SCAN_THREADS, FieldReader, KeepsTargets, Reader
+from featcache.data.readers.video.frame_values import tracks_of_clip
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
@@ -176,9 +177,7 @@ def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
 def _tracks_of(job: Extraction, clip: Clip, reader: Reader) -> Block:
     found = reader.targets(clip)
     if job.task.starts is None:
-        # Of a record all frames are kept, which a view's start counts; of a whole video only the clip's.
-        frames = frame_indices(job.clip_spec, clip.n_source)
-        found = {name: found[name][frames] for name in ("tracks", "visibility")}
+        found = tracks_of_clip(found, frame_indices(job.clip_spec, clip.n_source))
     tracks, visibility = found["tracks"], found["visibility"]
     if tracks.shape != (*visibility.shape, 2):
         raise DataError(

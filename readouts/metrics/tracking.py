@@ -42,7 +42,7 @@ def per_clip(
 ) -> dict[str, np.ndarray]:
     """How many `points` [B] of a clip count, `hits` [B thresholds] of them, and `pixels` [B] off in all.
 
-    Points, masks and `pixels` (`height`, `width`, rounding) are as `nearest_endpoint_error` takes them.
+    Points, masks and `pixels` (size, rounding, matching) are as `nearest_endpoint_error` takes them.
 
     Raises:
         TrainingError: a predicted point that counts is not finite.
@@ -147,6 +147,7 @@ def nearest_endpoint_error(
     height: int = HEIGHT,
     width: int = WIDTH,
     round_to_nearest_pixel: bool = True,
+    matched: bool = False,
 ) -> Float[Tensor, "B Q"]:
     """Pixels from each point to the nearest valid end point of its clip (REFERENCE: STIR).
 
@@ -160,10 +161,14 @@ def nearest_endpoint_error(
         height: rows that y = 1 stands for.
         width: columns that x = 1 stands for.
         round_to_nearest_pixel: both sides, halves to the even pixel, in float32.
+        matched: point q became end point q, and only that one counts.
     """
     found, true = (side.float() * side.new_tensor((width, height)).float() for side in (points, endpoints))
     if round_to_nearest_pixel:
         found, true = found.round(), true.round()
+    if matched:
+        own = (found - true).square().sum(dim=-1).sqrt()
+        return own.masked_fill(target_mask == 0, torch.inf).masked_fill(query_mask == 0, 0.0)
     difference = rearrange(found, "b q xy -> b q 1 xy") - rearrange(true, "b p xy -> b 1 p xy")
     distance = difference.square().sum(dim=-1).sqrt()
     distance = distance.masked_fill(rearrange(query_mask == 0, "b q -> b q 1"), 0.0)

@@ -122,18 +122,20 @@ def _(task: Classification, run: EvaluatedRun) -> list[PageFigure]:
 def _(task: Tracking, run: EvaluatedRun) -> list[PageFigure]:
     (kind, outputs), *_ = run.outputs.items()
     chosen = task.select(run.targets, run.clips, np.zeros_like(run.clips), None)
-    if "ends" not in chosen:
-        return []
+    if matched := "ends" not in chosen:
+        seen = chosen["target_mask"][:, -1]
+        chosen |= {"ends": chosen["coords"][:, -1], "query_mask": seen, "end_mask": seen}
     predicted = as_tracks(torch.from_numpy(outputs)).points.numpy()
     asked, marked = chosen["query_mask"][..., 0].astype(bool), chosen["end_mask"][..., 0].astype(bool)
-    errors = _pixel_errors(predicted[:, -1], chosen, asked, marked)
-    unmoved = _pixel_errors(chosen["queries"], chosen, asked, marked)
+    errors = _pixel_errors(predicted[:, -1], chosen, asked, marked, matched)
+    unmoved = _pixel_errors(chosen["queries"], chosen, asked, marked, matched)
     histogram = PageFigure(
-        title="How far predicted end points are from the nearest true one",
+        title=f"How far predicted end points are from {'their own' if matched else 'the nearest true one'}",
         caption="Pixels at 1280 x 1024, all points of val.",
         image=figures.error_histogram({kind: errors}, {"points do not move": unmoved}),
     )
-    return [histogram, *_videos(run, predicted, chosen, asked, marked)]
+    aspect = None if matched else STIR_ASPECT
+    return [histogram, *_videos(run, predicted, chosen, asked, marked, aspect)]
 
 
 def _pixel_errors(
@@ -141,12 +143,14 @@ def _pixel_errors(
     chosen: Mapping[str, np.ndarray],
     asked: np.ndarray,
     marked: np.ndarray,
+    matched: bool,
 ) -> Float[np.ndarray, " n"]:
     errors = nearest_endpoint_error(
         torch.from_numpy(points),
         torch.from_numpy(chosen["ends"]),
         query_mask=torch.from_numpy(asked),
         target_mask=torch.from_numpy(marked),
+        matched=matched,
     )
     found: np.ndarray = errors.numpy()[asked]
     return found
@@ -158,13 +162,14 @@ def _videos(
     chosen: Mapping[str, np.ndarray],
     asked: np.ndarray,
     marked: np.ndarray,
+    aspect: float | None,
 ) -> list[PageFigure]:
     shown = []
     for index, strip in run.pictured[:VIDEOS_SHOWN]:
         frames = strip_frames(strip)
         image = figures.end_points(
             frames[0], frames[-1], chosen["queries"][index], predicted[index], chosen["ends"][index],
-            valid_query=asked[index], valid_end=marked[index], aspect=STIR_ASPECT,
+            valid_query=asked[index], valid_end=marked[index], aspect=aspect,
         )  # fmt: skip
         caption = (
             "First and last frame. Lines: predicted paths; filled: where they end; rings: true end points."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Float32, Num
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from featcache.errors import StoreError
@@ -121,20 +121,19 @@ class Tracking(ManifestTask):
     def per_clip(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> PerClip:
         """`hits` [B thresholds], `points` and `pixels` [B] of the last frame, at 1280 x 1024 pixels.
 
-        Of whole tracks also what Average Jaccard is made of.
+        Where tracks are known, of the points that are seen in it, and each from its own end point; of these
+        also what Average Jaccard is made of.
         """
         last = as_tracks(outputs[:, -1:]).points[:, 0].float()
         if "ends" in targets:
-            ends, end_mask = targets["ends"], targets["end_mask"]
+            ends, masks = targets["ends"], (targets["query_mask"], targets["end_mask"])
         else:
-            ends, end_mask = targets["coords"][:, -1], targets["target_mask"][:, -1]
-        asked, ended = (rearrange(mask, "b q 1 -> b q") for mask in (targets["query_mask"], end_mask))
-        found = tracking.per_clip(last, ends, asked, ended)
-        return found if "ends" in targets else {**found, **self._jaccard(outputs, targets, asked)}
+            ends, masks = targets["coords"][:, -1], (targets["target_mask"][:, -1],) * 2
+        asked, marked = (rearrange(mask, "b q 1 -> b q") for mask in masks)
+        found = tracking.per_clip(last, ends, asked, marked, matched="ends" not in targets)
+        return found if "ends" in targets else {**found, **self._jaccard(outputs, targets)}
 
-    def _jaccard(
-        self, outputs: Float[Tensor, "B F Q 4"], targets: Rows, asked: Num[Tensor, "B Q"]
-    ) -> PerClip:
+    def _jaccard(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> PerClip:
         """A head that says nothing of visibility says that it sees all points."""
         tracks, truly_seen = as_tracks(outputs), rearrange(targets["visible"] != 0, "b f q 1 -> b f q")
         seen = torch.ones_like(truly_seen)
@@ -142,7 +141,7 @@ class Tracking(ManifestTask):
             seen = rearrange(tracks.visible > 0.5, "b f q 1 -> b f q")
         return tracking.jaccard_counts(
             tracks.points.float(), seen, true_points=targets["coords"].float(), truly_seen=truly_seen,
-            query_mask=asked,
+            query_mask=rearrange(targets["query_mask"], "b q 1 -> b q"),
         )  # fmt: skip
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:

@@ -33,6 +33,7 @@ class Learned:
     best_val: float
     """Of the best point of its curve, over the first clips of val."""
     parameters: int
+    """Numbers that were trained: the head's, and a tuned backbone's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -172,6 +172,8 @@ class Choices:
     """Tables of values: the column, where several hold numbers."""
     value_unit: str | None = None
     """Tables of values: their unit, where the heading does not tell it."""
+    confidence: float = 0.6
+    """Tracked points: what a point needs to be seen."""
 
 
 def choices_of(*, last_included: str | None, **words: Any) -> Choices:

@@ -73,6 +73,7 @@ KINDS: Mapping[str, tuple[Weight, str]] = {
     "guessed_video": ("say", "the file names no video; one has its name"),
     "unlisted": ("say", "a video that no file labels"),
     "not_video": ("say", "a file that is no video"),
+    "outside": ("refuse", "points lie far outside the picture"),
     "empty_rows": ("say", "rows without a cell"),
     "table": ("say", "how a table was read"),
     "unreadable": ("refuse", "a file of the folder that cannot be read as what it looks like"),

@@ -26,6 +26,7 @@ from featcache.errors import DataError
 from featcache.system.files import publish
 
 KINDS: Mapping[str, str] = {
+    "tracks": "featcache.data.own_videos.poses",
     "values": "featcache.data.own_videos.value_tables",
 }
 """What is measured -> the module that reads it, in the order in which a file is tried."""

@@ -180,3 +180,18 @@ def test_points_that_are_not_finite_are_told() -> None:
     ones = torch.ones(1, 1)
     with pytest.raises(ScividError, match="not finite"):
         per_clip(torch.full((1, 1, 2), torch.nan), torch.zeros(1, 1, 2), ones, ones)
+
+
+def test_of_known_tracks_a_point_is_held_against_its_own_end() -> None:
+    points = torch.tensor([[[0.0, 0.0], [0.5, 0.5]]])
+    ends = torch.tensor([[[0.5, 0.5], [0.5, 0.5]]])
+    both = torch.ones(1, 2)
+    seen = torch.tensor([[0.0, 1.0]])
+    far = nearest_endpoint_error(
+        points, ends, query_mask=both, target_mask=both, matched=True, height=8, width=8
+    )
+    assert far.tolist() == [[pytest.approx(32**0.5), 0.0]]
+    masked = nearest_endpoint_error(points, ends, query_mask=seen, target_mask=seen, matched=True)
+    assert masked.tolist() == [[0.0, 0.0]]
+    hidden = nearest_endpoint_error(points, ends, query_mask=both, target_mask=seen, matched=True)
+    assert hidden[0, 0] == torch.inf

@@ -141,12 +141,13 @@ def test_tracking_shows_errors_and_a_few_videos(
     assert videos[0]["valid_query"].tolist() == [True, True, False]
 
 
-def test_tracking_of_rendered_clips_shows_nothing(make_scene: MakeScene) -> None:
+def test_tracking_of_known_tracks_shows_how_far_points_are_from_their_own_ends(make_scene: MakeScene) -> None:
     task = load_task("stir", load_manifest())
     tracks = np.full((6, 16, 4, 2), 0.5, np.float32)
     arrays = {"tracks": tracks, "visibility": np.ones((6, 16, 4), np.bool_)}
     scene = make_scene(task, arrays, {"tracking": np.zeros((6, 16, 4, 4), np.float32)})
-    assert figures_of(task, scene) == []
+    histogram, *_ = figures_of(task, scene)
+    assert histogram.title == "How far predicted end points are from their own"
 
 
 @pytest.mark.parametrize("n_clips", [2, 9])

@@ -11,6 +11,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+from einops import rearrange
+from jaxtyping import Int32
 
 from featcache.clips import Clip
 from featcache.data.readers.base import UnreadableError, named
@@ -18,6 +20,9 @@ from featcache.system.files import publish
 
 FOLDER = "frame_values"
 """Below the folder of videos."""
+
+MOST_TRACKED = 64
+"""Points of a clip: as many as training draws of those of a benchmark's."""
 
 _WAY_OUT = "Move the manifest away and run `scivid data init` again, which makes it anew."
 
@@ -59,6 +64,22 @@ def read_values(data_dir: Path, clip: Clip, names: Mapping[str, str]) -> dict[st
                 raise UnreadableError(f"it has {len(rows)} rows for the {n_frames} frames of {clip.source}")
         found[target] = rows[clip.record :] if len(rows) == n_frames else rows
     return found
+
+
+def tracks_of_clip(found: Mapping[str, np.ndarray], frames: Int32[np.ndarray, " F"]) -> dict[str, np.ndarray]:
+    """Of a whole video's `tracks` and `visibility` a clip's frames, and points seen in the first of them.
+
+    What is nowhere has the coordinates -1. Of a benchmark's record all frames and points are kept, as a
+    view's start counts the former and training draws of the latter; here neither is needed.
+    """
+    visible = found["visibility"][frames]
+    first = np.argsort(~visible[0], kind="stable")[:MOST_TRACKED]
+    tracks = found["tracks"][frames][:, first]
+    known = np.isfinite(tracks).all(axis=-1)
+    return {
+        "tracks": np.where(rearrange(known, "f q -> f q 1"), tracks, np.float32(-1)),
+        "visibility": visible[:, first] & known,
+    }
 
 
 def digest_of(data_dir: Path, sources: Iterable[str], names: Iterable[str]) -> str:
