@@ -90,7 +90,7 @@ def _at_home(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_at_home(name, one) for one in value)
     # A backbone or a task may be an object in a file of the user's own.
-    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task"))):
+    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task", "weights"))):
         return value
     home = os.path.expanduser(value)  # noqa: PTH111 (text may be a name instead of a path)
     if home.startswith("~"):
@@ -125,7 +125,7 @@ app.add_typer(data_app, name="data")
 console = _Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 240)
 
 BackboneOption = Annotated[
-    str, typer.Option(help="A name of `scivid list backbones`, or my_model.py:BACKBONE.")
+    str, typer.Option(help="A name of `scivid list backbones`, NAME@WEIGHTS, or my_model.py:BACKBONE.")
 ]
 TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
@@ -374,6 +374,10 @@ def data_init(
 def extract(
     backbone: BackboneOption,
     task: TaskOption,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Your own for this architecture: a file, a folder, ORG/NAME in the hub's cache."),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
     layers: Annotated[
         str, typer.Option(help="Depth fractions (0.1,0.95), blocks (11), 12_normed, or levels.")
@@ -421,6 +425,7 @@ def extract(
     from featcache.extract.workers.shards import extract_parts
     from featcache.system.device import choose_attention_kernel, gpu_of_rank
 
+    backbone = backbone if weights is None else f"{backbone}@{weights}"
     part = None if shards is None else part_named(shards, os.environ)
     if (where := _where(scheduler, local_workers)) is not None and part is not None:
         raise CallError("--shards is for workers that are begun by themselves: leave it out.")

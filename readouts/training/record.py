@@ -169,6 +169,7 @@ def _of_splits(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     train = splits["train"]
     store = train.store
     row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
+    row["weights"] = store.attrs.get("weights")
     row |= {"layer": train.layer_name, "views": train.n_views, "view_seed": view_option(store, "seed")}
     for role, split in splits.items():
         row |= {
