@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from readouts.results.choice import short_name_of
 from readouts.results.comparability import Row, identity_text, is_fitted, settings_of
 from readouts.results.configurations import Configuration, of_kind
 from readouts.results.formatting import configuration_cells, format_interval, format_score, format_value
 from readouts.results.published import KINDS, Figure, by_kind, figure_of
 from readouts.results.run_folder import RunFolder
 from readouts.results.significance.differences import MEANING
+from readouts.results.table import short_name_of
 from readouts.results.task_results import TaskResults, stores_of
 
 SHOWN = 8

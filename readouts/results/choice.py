@@ -2,14 +2,9 @@
 
 `nipig` is a run; `resize linear` and `backbone=resize readout=linear lr=0.01` are all runs of which that is
 true, and of several configurations the best on val is meant, as it is on the page.
-
-A name is the run's own digits, spelled as syllables: sixteen bits become five letters, consonants and vowels
-in turn (Wilkerson, A Proposal for Proquints, 2009), so `9693d2e333be` is `nipig-tarog-gavuv`. Nothing has to
-be kept, and the beginning of a name is that of a run: as many letters as no other run shares will do.
 """
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,41 +13,13 @@ from featcache.errors import CallError, did_you_mean
 from readouts.results.comparability import Row, settings_of
 from readouts.results.configurations import Configuration, configurations
 from readouts.results.formatting import counted, format_value
-
-CONSONANTS, VOWELS = "bdfghjklmnprstvz", "aiou"
-
-SHOWN = 11
-"""Letters of a name in tables: two words, 32 bits, of which a thousand runs hardly ever share any."""
-
+from readouts.results.table import is_named, short_name_of
 
 WORDS = ("task", "backbone", "layer", "readout", "sweep", "tuned")
 """Columns whose values may be given without the column's name."""
 
 COLUMNS = (*WORDS, "run", "seed", "exactness")
 """Columns that `name=value` may ask for, beside settings."""
-
-
-def name_of(run: str) -> str:
-    """The name of a run, given its digits; whatever is not of hexadecimal digits in fours is its own name."""
-    if len(run) % 4 or not re.fullmatch(r"[0-9a-f]+", run):
-        return run
-    return "-".join(_word(int(run[i : i + 4], 16)) for i in range(0, len(run), 4))
-
-
-def short_name_of(run: str) -> str:
-    """What tables show of a name."""
-    return name_of(run)[:SHOWN]
-
-
-def is_named(run: str, text: str) -> bool:
-    """Whether `text` is the beginning of a run's name or of its digits: three letters at least."""
-    return len(text) > 2 and (run.startswith(text) or name_of(run).startswith(text))
-
-
-def _word(number: int) -> str:
-    """Five letters of sixteen bits: 4, 2, 4, 2 and 4 of them."""
-    letters = ((CONSONANTS, 12), (VOWELS, 10), (CONSONANTS, 6), (VOWELS, 4), (CONSONANTS, 0))
-    return "".join(alphabet[number >> shift & len(alphabet) - 1] for alphabet, shift in letters)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +32,8 @@ class Choice:
 
     def __str__(self) -> str:
         row, seeds = self.configuration.best, self.configuration.rows
-        what = f"{row['backbone']}, layer {row['layer']}, {row['readout']}"
+        tuned = {"partial": f", {row['tuned_blocks']} blocks tuned", "whole": ", tuned whole"}
+        what = f"{row['backbone']}, layer {row['layer']}, {row['readout']}" + tuned.get(row["tuned"], "")
         if len(seeds) == 1:
             return f"{what}, seed {row['seed']} ({short_name_of(row['run'])})"
         best = f", the best on val of {self.n_others + 1}" if self.n_others else ""
@@ -163,7 +131,7 @@ def _listed(known: Sequence[str], most: int = 20) -> str:
     return ", ".join(known[:most]) + more
 
 
-def run_rows(rows: Sequence[Row], task: str | None = None) -> list[dict[str, object]]:
+def listed_runs(rows: Sequence[Row], task: str | None = None) -> list[dict[str, object]]:
     """A row a run and readout for `scivid list runs`, the newest first: name, scores, what it stands on."""
     shown = [row for row in rows if task in (None, row["task"])]
     return [

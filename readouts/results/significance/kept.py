@@ -7,13 +7,15 @@ follow from them.
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 from math import isclose
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from featcache.errors import DamagedFileError, ScividError, StoreError
 from featcache.store.targets import Targets
@@ -21,10 +23,13 @@ from readouts.results.comparability import Row, is_fitted
 from readouts.results.json_cache import JsonCache
 from readouts.results.per_clip import load_per_clip, paired_per_clip
 from readouts.results.significance.bootstrap import (
+    Clusters,
     Interval,
     MeanScore,
     Resampled,
+    WeightedScore,
     clusters_of,
+    interval,
     mean_of,
     resampled,
 )
@@ -37,6 +42,9 @@ SAME_SCORE = 1e-4
 """How far a score may be from the one in the table, which another device may have computed."""
 INTERVALS_VERSION = 4
 """Raised when a bootstrap gives other numbers or fields, so that kept ones are computed anew."""
+
+
+Clips = Int64[np.ndarray, " n"]
 
 
 class Intervals:
@@ -82,6 +90,31 @@ class Intervals:
             places.append(place)
         return places, found
 
+    def of_score(
+        self, row: Row, role: str, what: str, score_of: Callable[[Clusters], WeightedScore], clips: Clips
+    ) -> Interval | None:
+        """That of another score of a row than its task's, which `what` names; None with few clusters.
+
+        Args:
+            row: of the table.
+            role: of the split.
+            what: the score's name, which it is kept under.
+            score_of: makes it, of clips that belong together.
+            clips: numbers of those it is made of.
+        """
+        if role not in self._targets:
+            return None
+
+        def compute() -> dict[str, Any]:
+            clusters = clusters_of(self._targets[role], clips)
+            return asdict(interval(score_of(clusters), clusters, n=RESAMPLES))
+
+        try:
+            return Interval(**self._cache.value({**self._about(row, role), "score": what}, compute))
+        except ScividError as refusal:
+            self._refused(refusal)
+            return None
+
     def keep(self) -> None:
         """Write down what was computed, if anything is new."""
         self._cache.keep()
@@ -106,13 +139,6 @@ class Intervals:
 
     def _of_row(self, row: Row, role: str) -> Mapping[str, Any]:
         """What is kept of a row: its score, those of the resamples, and a digest of its clips and labels."""
-        about = {
-            "role": role,
-            "row": [str(row[name]) for name in ("run", "readout", "finished", "targets")],
-            "version": INTERVALS_VERSION,
-            "resamples": RESAMPLES,
-            "task": dict(self._task.identity()),
-        }
 
         def compute() -> dict[str, Any]:
             clips, per_clip = load_per_clip(self._results_dir, row, role)
@@ -134,8 +160,18 @@ class Intervals:
                 "clips": blake2b(clips.tobytes() + str(named).encode(), digest_size=8).hexdigest(),
             }
 
-        kept: Mapping[str, Any] = self._cache.value(about, compute)
+        kept: Mapping[str, Any] = self._cache.value(self._about(row, role), compute)
         return kept
+
+    def _about(self, row: Row, role: str) -> dict[str, Any]:
+        """All that decides what is kept of a row."""
+        return {
+            "role": role,
+            "row": [str(row[name]) for name in ("run", "readout", "finished", "targets")],
+            "version": INTERVALS_VERSION,
+            "resamples": RESAMPLES,
+            "task": dict(self._task.identity()),
+        }
 
     def _refuse_another_score(self, row: Row, role: str, found: float) -> None:
         """An edited task file may count otherwise than it did: its interval would be of another score."""

@@ -16,11 +16,10 @@ from featcache.store.feature_store import FeatureStore
 from featcache.store.targets import Targets
 from readouts.report import rows as rows_module
 from readouts.report.rows import SHOWN, ConfigurationRow, comparison_data, row_groups
-from readouts.results.choice import short_name_of
 from readouts.results.per_clip import write_per_clip
 from readouts.results.run_folder import RunFolder
 from readouts.results.significance import kept
-from readouts.results.table import add_run
+from readouts.results.table import add_run, short_name_of
 from readouts.results.task_results import TaskResults, load_task_results
 from readouts.tasks import load_task
 

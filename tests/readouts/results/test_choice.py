@@ -1,13 +1,13 @@
 """Words choose runs: a name, a value, name=value; of several configurations the best on val."""
 
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import pytest
 
 from featcache.errors import CallError
-from readouts.results.choice import apart, choose, is_named, name_of, run_rows, short_name_of
+from readouts.results.choice import apart, choose, listed_runs
+from readouts.results.table import name_of
 
 MakeRow = Callable[..., dict[str, Any]]
 
@@ -78,28 +78,9 @@ def test_what_differs_between_two_is_listed(rows: list[dict[str, Any]]) -> None:
 
 def test_runs_are_listed_newest_first_and_of_one_task(rows: list[dict[str, Any]]) -> None:
     table = [{**row, "n_train": 2_000, "n_val": 10, "targets": '{"val": "abcdef"}'} for row in rows]
-    listed = run_rows(table)
+    listed = listed_runs(table)
     assert [row["task"] for row in listed][:2] == ["typhoon", "flyvsfly"]
     assert listed[0]["run"] == name_of("dddd00000000")[:11]
     shown = [listed[0][name] for name in ("labels", "train, val clips", "test")]
     assert shown == ["abcd", "2,000, 10", None]
-    assert len(run_rows(table, "typhoon")) == 1
-
-
-def test_the_scheme_is_the_published_one() -> None:
-    # The examples of the proposal: addresses of four bytes.
-    assert name_of("7f000001") == "lusab-babad"
-    assert name_of("3f54dcc1") == "gutih-tugad"
-
-
-def test_every_run_has_a_name_of_its_own_and_another_name_stays_as_it_is() -> None:
-    digits = ["".join(four) for four in product("0f", "07", "1e", "89")]
-    assert len({name_of(one) for one in digits}) == len(digits)
-    assert short_name_of("9693d2e333be") == "nipig-tarog"
-    assert name_of("sweep one") == "sweep one"
-
-
-def test_a_beginning_names_a_run_in_letters_or_in_digits() -> None:
-    run = "9693d2e333be"
-    assert all(is_named(run, text) for text in ("nip", "nipig-ta", name_of(run), "969", run))
-    assert not any(is_named(run, text) for text in ("ni", "nipog", "970", "nipig-tarog-gavuv-b"))
+    assert len(listed_runs(table, "typhoon")) == 1
