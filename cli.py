@@ -90,7 +90,7 @@ def _at_home(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_at_home(name, one) for one in value)
     # A backbone or a task may be an object in a file of the user's own.
-    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task"))):
+    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task", "weights"))):
         return value
     home = os.path.expanduser(value)  # noqa: PTH111 (text may be a name instead of a path)
     if home.startswith("~"):
@@ -125,7 +125,7 @@ app.add_typer(data_app, name="data")
 console = _Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 240)
 
 BackboneOption = Annotated[
-    str, typer.Option(help="A name of `scivid list backbones`, or my_model.py:BACKBONE.")
+    str, typer.Option(help="A name of `scivid list backbones`, NAME@WEIGHTS, or my_model.py:BACKBONE.")
 ]
 TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
@@ -383,6 +383,10 @@ def data_init(
 def extract(
     backbone: BackboneOption,
     task: TaskOption,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Your own for this architecture: a file, a folder, ORG/NAME in the hub's cache."),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
     layers: Annotated[
         str, typer.Option(help="Depth fractions (0.1,0.95), blocks (11), 12_normed, or levels.")
@@ -430,6 +434,7 @@ def extract(
     from featcache.extract.workers.shards import extract_parts
     from featcache.system.device import choose_attention_kernel, gpu_of_rank
 
+    backbone = backbone if weights is None else f"{backbone}@{weights}"
     part = None if shards is None else part_named(shards, os.environ)
     if (where := _where(scheduler, local_workers)) is not None and part is not None:
         raise CallError("--shards is for workers that are begun by themselves: leave it out.")
@@ -1060,6 +1065,11 @@ def certify(
     readout: Annotated[str | None, typer.Option(help="One of the task's, or several with commas.")] = None,
     seed: Annotated[int, typer.Option(help="Of the first run.")] = 0,
     set_: SetOption = None,
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="M", help="Of a run that trains the upper M blocks below --layer, too."),
+    ] = None,
+    backbone_lr: Annotated[float | None, typer.Option(help="As for train-readout.")] = None,
     device: Device = "auto",
     data_dir: DataDir = DATA_DIR,
     cache_dir: CacheDir = CACHE_DIR,
@@ -1070,30 +1080,31 @@ def certify(
     from featcache.backbones import load_backbone
     from featcache.system.device import choose_device
     from readouts.certify.compare import certify as run
-    from readouts.features.find import open_task_splits
     from readouts.tasks import load_task
     from readouts.training.settings import configure, refuse_probes
+    from readouts.tuning.opening import Asked, open_run_splits
+    from readouts.tuning.wish import parse_wish
 
+    wish = parse_wish(tune, backbone_lr=backbone_lr)
     # Stores of shuffled frames have the name of the backbone and this.
-    plain, shuffled = backbone.removesuffix(SHUFFLED), SHUFFLED * backbone.endswith(SHUFFLED)
+    plain = backbone.removesuffix(SHUFFLED)
     known, frozen, chosen = _manifest(manifest), load_backbone(plain, weights_dir), choose_device(device)
     loaded, readouts = load_task(task, known), readout.split(",") if readout else None
     refuse_probes(readouts or [], task=task, backbone=backbone, cache_dir=cache_dir, manifest=manifest)
     where: dict[str, object] = {"data_dir": data_dir, "cache_dir": cache_dir, "manifest": manifest}
-    splits = open_task_splits(
-        cache_dir,
-        loaded.name,
-        frozen.info.name + shuffled,
-        layer=layer,
-        fingerprint=fingerprint,
-        roles=("train", "val"),
-        extract=extract_command(backbone, loaded.name, **where),
-    )
+    asked = Asked(
+        backbone=backbone, layer=layer, fingerprint=fingerprint, roles=("train", "val"), cache_dir=cache_dir,
+        weights_dir=weights_dir, data_dir=data_dir, extract=extract_command(backbone, loaded.name, **where),
+    )  # fmt: skip
+    with reporter(console) as progress:
+        splits, tuned = open_run_splits(asked, loaded, known, wish, progress)
     command = command_line(
         "certify",
         backbone=backbone,
         task=task,
-        layer=splits["train"].layer_name,
+        tune=tune,
+        backbone_lr=backbone_lr,
+        layer=splits["train"].layer_name if tuned is None else tuned.layer.name,
         fingerprint=splits["train"].store.fingerprint[:12],
         steps=steps,
         seeds=seeds,
@@ -1104,7 +1115,7 @@ def certify(
         **where,
     )
     settings = [*(set_ or []), f"steps={steps}"]
-    configured = configure(loaded, splits, readouts=readouts, settings=settings, seed=seed)
+    configured = configure(loaded, splits, readouts=readouts, settings=settings, seed=seed, tuning=tuned)
     with reporter(console) as progress:
         found = run(
             configured,
@@ -1190,7 +1201,9 @@ def compare(
 
 
 def _run_title(row: dict[str, Any]) -> str:
-    return f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
+    what = f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
+    tuned = {"partial": f", {row['tuned_blocks']} blocks tuned", "whole": ", tuned whole"}
+    return what + tuned.get(row["tuned"], "")
 
 
 @app.command()

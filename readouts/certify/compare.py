@@ -1,8 +1,9 @@
 """The same draws online, with the backbone in the loop, and from the cache, side by side.
 
-Equal heads, with equal dropout, learn from both kinds of tokens; `online` makes those of the backbone,
-`certificate` judges what was found, and the certificate stays with the store. A third set learns from the
-backbone's tokens rounded as a store rounds them: what a faultless cache does to a readout.
+Equal heads, with equal dropout, and equal upper blocks where a run tunes some, learn from both kinds of
+tokens; `online` makes those of the backbone, `certificate` judges what was found, and the certificate stays
+with the store. A third set learns from the backbone's tokens rounded as a store rounds them: what a faultless
+cache does to a readout.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +40,7 @@ from readouts.results.bootstrap import Clusters, mean_score, resamples
 from readouts.tasks.base import Task
 from readouts.training.arithmetic import training_arithmetic
 from readouts.training.run import Run
-from readouts.training.step import TrainState, build_preparation, take_step
+from readouts.training.step import TrainState, build_preparation, take_step, take_tuned_step
 
 STEPS, VAL_CLIPS = 20, 64
 """Training steps and evaluated clips: enough to see a difference, and little enough for a CPU."""
@@ -86,15 +87,12 @@ def certify(
             certificates that are there are damaged.
         DataError: files are missing or broken.
         WeightsError: the backbone's weights are missing or do not fit.
-        CallError: fewer than one seed, clip or clip view; or a readout of several layers.
+        CallError: fewer than one seed, clip or clip view; a readout of several layers; or a backbone that is
+            tuned from pixels.
     """
     if min(val_clips, batch, 1 if seeds is None else seeds) < 1:
         raise CallError(f"seeds={seeds}, val_clips={val_clips} and batch={batch} must be at least 1.")
-    if len(run.training.layers) > 1:
-        raise CallError(
-            f"--layer {run.training.layer_name}: a certificate is of one layer; certify each by itself, with "
-            "a readout of one."
-        )
+    _refuse_uncertifiable(run)
     sources = {
         role: replanned(run.splits[role].store, backbone, manifest, data_dir, progress)
         for role in ("train", "val")
@@ -126,6 +124,19 @@ def certify(
     return certificate
 
 
+def _refuse_uncertifiable(run: Run) -> None:
+    if len(run.training.layers) > 1:
+        raise CallError(
+            f"--layer {run.training.layer_name}: a certificate is of one layer; certify each by itself, with "
+            "a readout of one."
+        )
+    if run.tuning is not None and run.tuning.feeds is not None:
+        raise CallError(
+            "--tune all reads pixels, and no store stands for them: certify what learns from one, --tune M "
+            "or a frozen backbone."
+        )
+
+
 def _n_seeds(run: Run, asked: int | None) -> int:
     if is_exact(run.training.store.attrs["exactness"]):
         return asked or SEEDS_EXACT
@@ -144,7 +155,7 @@ def _of_seed(run: Run, i: int) -> Run:
 
 
 class _Heads(TrainState):
-    """Heads of one run, fed with one kind of tokens."""
+    """Heads of one run, and upper blocks that it tunes, fed with one kind of tokens."""
 
     def __init__(self, run: Run, device: torch.device) -> None:
         super().__init__(run, device)
@@ -158,7 +169,10 @@ class _Heads(TrainState):
 
     def learn(self, tokens: Float[Tensor, "B T N C"], targets: Mapping[str, Tensor]) -> None:
         """One training step, as `readouts.training.loop` takes it; the same dropout both ways."""
-        (losses,) = take_step([self], self.prepare(tokens), targets)
+        if self.backbone is None:
+            (losses,) = take_step([self], self.prepare(tokens), targets)
+        else:
+            losses = take_tuned_step(self, tokens, self.prepare, targets)
         for kind, loss in losses.items():
             self.series[kind].append(float(loss))
 
@@ -171,7 +185,8 @@ class _Heads(TrainState):
     ) -> None:
         """Add to the statistics those of one batch of val."""
         self.heads.eval()
-        prepared, inputs = self.prepare(tokens), self.run.task.inputs(targets)
+        seen = tokens if self.backbone is None else self.backbone.tokens(tokens)
+        prepared, inputs = self.prepare(seen), self.run.task.inputs(targets)
         for kind, head in self.heads.items():
             outputs = head(prepared, **inputs).float()
             statistics[kind].append(self.run.task.per_clip(outputs, targets))
@@ -299,6 +314,12 @@ def _cluster_error(
     return float(np.std(gaps, ddof=1)), len(clusters)
 
 
+def _name(run: Run) -> str:
+    """What was certified of a store: the tokens of a layer, or what upper blocks learn from them."""
+    name, tuning = run.training.layer.name, run.tuning
+    return name if tuning is None else f"{name}, --tune {tuning.blocks} of layer {tuning.layer.name}"
+
+
 def _certificate(
     run: Run, found: Findings, *, n_val_clips: int, device: torch.device, command: str
 ) -> Certificate:
@@ -307,7 +328,7 @@ def _certificate(
     return Certificate(
         task=run.task.name,
         backbone=train.store.attrs["backbone"],
-        layer=train.layer.name,
+        layer=_name(run),
         train_fingerprint=train.store.fingerprint,
         val_fingerprint=val.store.fingerprint,
         batch=run.recipe.batch,

@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("task_identity", pa.string()),  # JSON: what defines loss and score; null where older
         ("backbone", pa.string()),
         ("backbone_title", pa.string()),
+        ("weights", pa.string()),  # of the user's own: where from, and digest; null of released ones
         ("control", pa.string()),  # null, or why this row is a control
         ("layer", pa.string()),  # that readouts see
         (

@@ -6,7 +6,6 @@ All of it is known before the first step: `scivid sweep --dry-run` prints the pl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from featcache.errors import CallError, StoreError, WeightsError
@@ -18,9 +17,9 @@ from readouts.features import origins
 from readouts.features.find import open_task_splits
 from readouts.features.splits import BESIDE, EVERY_LAYER, FeatureSplit
 from readouts.heads import LAYER_HEADS
-from readouts.results.comparability import Row, tuning_of
 from readouts.results.configurations import grouped
 from readouts.results.table import readable_results
+from readouts.sweeps.estimate import estimate
 from readouts.sweeps.grid import Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -163,7 +162,7 @@ def plan_sweep(
     done = {str(row["run"]) for row in rows}
     recorded = tuple(trial for trial in trials.values() if trial.run.id in done)
     passes = _passes([trial for trial in trials.values() if trial.run.id not in done], together)
-    seconds, n_unknown = _estimate(passes, rows)
+    seconds, n_unknown = estimate([[trial.run for trial in one] for one in passes], rows)
     return Plan(
         passes=passes, recorded=recorded, missing=tuple(missing), notes=tuple(dict.fromkeys(notes)),
         seconds=seconds, n_unknown=n_unknown,
@@ -255,6 +254,9 @@ def _of_one_store(
         return _of_tuned(cells, task, folders)
     needs = _Needs.of(cells)
     command, remarks = _extract_command(cells[0], needs, task, folders), []
+    # A grid that tunes names the file that defines a model; stores have the model's own name.
+    name = _asked(cells[0], task, folders).store_name
+    cells = [replace(cell, backbone=name) for cell in cells]
     found = find_stores(folders.cache_dir, task.name, "train", cells[0].backbone)
     try:
         chosen = _choose(found, cells[0], needs, task, folders)
@@ -371,26 +373,3 @@ def _passes(trials: Sequence[Trial], together: int) -> tuple[tuple[Trial, ...], 
         n = -(-len(group) // together)
         passes += [tuple(group[i * len(group) // n : (i + 1) * len(group) // n]) for i in range(n)]
     return tuple(passes)
-
-
-def _estimate(passes: Sequence[Sequence[Trial]], rows: Sequence[Row]) -> tuple[float, int]:
-    """Seconds of the passes whose every run has its like in the table, and the number of the others."""
-    timed = [row for row in rows if row["seconds"] is not None]
-    alike = grouped(
-        timed,
-        lambda row: (row["task"], row["backbone"], row["readout"], str(tuning_of(row).get("tune"))),
-    )
-    per_step = {
-        key: median(row["seconds"] / max(1, row["steps"]) / (row["together"] or 1) for row in rows)
-        for key, rows in alike.items()
-    }
-    seconds, n_unknown = 0.0, 0
-    for one in passes:
-        known = [
-            per_step.get((t.run.task.name, t.cell.backbone, t.cell.readout, str(t.cell.tune))) for t in one
-        ]
-        if None in known:
-            n_unknown += 1
-        else:
-            seconds += sum(filter(None, known)) * max(1, one[0].run.n_steps)
-    return seconds, n_unknown

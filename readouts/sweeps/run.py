@@ -24,8 +24,8 @@ from featcache.system.console import Progress, extract_command, silent
 from featcache.system.files import append_line, make_directory, publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
 from readouts.features import origins
-from readouts.results.comparability import Grounds, Row, seeds_together
-from readouts.results.configurations import Configuration, configurations, rows_by
+from readouts.results.comparability import Grounds, Row, kind_of, seeds_together
+from readouts.results.configurations import Configuration, configurations, grouped, rows_by
 from readouts.results.formatting import format_mean
 from readouts.sweeps.grid import Grid
 from readouts.sweeps.passes import Failure, Passed, SweepSteps, rows_of, train_here
@@ -145,7 +145,8 @@ def known_sweeps(results_dir: Path) -> tuple[dict[str, dict[str, Any]], list[Dam
 def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
     """A line a configuration, the best on val first: mean and spread over its seeds, and what was selected.
 
-    The best of each task and backbone is marked with the number of runs that it was selected from.
+    The best of each task and backbone is marked with the number of runs that it was selected from. Frozen and
+    tuned backbones are ranked apart.
     """
     lines: list[dict[str, object]] = []
     for ours, of_task in _competing(rows):
@@ -169,7 +170,13 @@ def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
 def differences(rows: Sequence[Row]) -> list[str]:
     """A line for each thing in which rows of a task do not stand on the same; none where all compare."""
     of_task = rows_by("task", rows).values()
-    return [line for ours in of_task for line in Grounds(groups=seeds_together(ours)).sentences()]
+    lines = [line for ours in of_task for line in Grounds(groups=seeds_together(ours)).sentences()]
+    if len({kind_of(row) for row in rows}) > 1:
+        lines.append(
+            "Some rows are of frozen backbones, some of tuned ones: each kind has a ranking, and a best, of "
+            "its own. Whether tuning pays is told by `scivid compare` of the two best."
+        )
+    return lines
 
 
 class _Record:
@@ -229,10 +236,14 @@ def _selected(trials: Sequence[Trial], rows: Sequence[Row]) -> list[Trial]:
 
 
 def _competing(rows: Sequence[Row]) -> Iterator[tuple[list[Row], list[Row]]]:
-    """The rows of each task and backbone, of which one configuration is the best; and all of the task."""
+    """The rows of which one configuration is the best, and all of their task.
+
+    They are of one task and backbone, frozen or tuned.
+    """
     for of_task in rows_by("task", rows).values():
-        for ours in rows_by("backbone", of_task).values():
-            yield ours, of_task
+        for of_backbone in rows_by("backbone", of_task).values():
+            for ours in grouped(of_backbone, kind_of).values():
+                yield ours, of_task
 
 
 def _first(every: Sequence[Configuration]) -> list[Row]:

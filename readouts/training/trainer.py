@@ -182,13 +182,15 @@ class Trainer:
         self._save()
 
     def learned(self) -> dict[str, Learned]:
-        """Readout -> the best point of its curve, and its size."""
+        """Readout -> the best point of its curve, and its size, that of tuned blocks with it."""
         choose, score = max if self.run.task.higher_is_better else min, self.run.task.score
+        backbone = self.state.backbone
+        tuned = [] if backbone is None else [p for p in backbone.module.parameters() if p.requires_grad]
         found = {}
         for kind, head in self.state.heads.items():
             points = [point for point in self.curve.points if point["readout"] == kind]
             best = choose(points, key=lambda point: point[score])
-            n_parameters = sum(weight.numel() for weight in head.parameters())
+            n_parameters = sum(weight.numel() for weight in (*head.parameters(), *tuned))
             found[kind] = Learned(best_step=best["step"], best_val=best[score], parameters=n_parameters)
         return found
 

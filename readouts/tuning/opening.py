@@ -35,7 +35,8 @@ class Asked:
     @property
     def store_name(self) -> str:
         """The backbone's name in stores."""
-        return backbones.name_in_stores(self.backbone)
+        plain = self.backbone.removesuffix(SHUFFLED)
+        return backbones.name_in_stores(plain) + SHUFFLED * (plain != self.backbone)
 
     def options_with(self, wish: Wish | None) -> dict[str, object]:
         """The options by which a command repeats a run: one that tunes a backbone loads it."""

@@ -25,6 +25,7 @@ MEASUREMENTS = (
     "writing",
     "attention_step",
     "layers_step",
+    "tuning_step",
     "tracking_step",
     "many_heads",
     "launches",

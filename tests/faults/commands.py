@@ -101,6 +101,16 @@ def train_readout(here: World) -> None:
     )  # fmt: skip
 
 
+def tune(here: World, what: str) -> None:
+    """Of a model that can be, the two upper blocks or the whole."""
+    there = world.of_tuning(here)
+    settings = [word for setting in RECIPE for word in ("--set", setting)]
+    world.command(
+        there, "train-readout", "--backbone", f"{there.root / 'model.py'}:BACKBONE", "--task", TASK,
+        "--tune", what, "--layer", "3", "--readout", "linear,attention", *settings, "--device", "cpu",
+    )  # fmt: skip
+
+
 def certify(here: World) -> None:
     settings = [word for one in RECIPE if not one.startswith("steps") for word in ("--set", one)]
     world.command(
@@ -140,6 +150,8 @@ COMMANDS = (
         call=partial(extract, folder="int8", objects="CLIPS", roles=("val",), dtype="int8"),
     ),
     Command(name="train-readout", call=train_readout, folders=("features",)),
+    Command(name="train-readout --tune 2", call=partial(tune, what="2"), folders=("tuned",)),
+    Command(name="train-readout --tune all", call=partial(tune, what="all"), folders=("tuned",)),
     Command(name="sweep", call=world.scivid_sweep, folders=("features",)),
     Command(name="certify", call=certify, folders=("features",), weight=0.7),
     Command(name="validate", call=validate, folders=("features",)),

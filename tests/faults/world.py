@@ -21,6 +21,7 @@ from featcache.extract.run import Machine, extract_all
 from featcache.manifest import load_manifest
 from featcache.store.spec import TokenDtype
 from featcache.synthetic import generate
+from tests.tunable import write_model
 
 TASK, ROLES = "typhoon", ("train", "val", "test")
 MODEL = Path(__file__).parents[1] / "earlier" / "small_model.py"
@@ -172,7 +173,7 @@ def report(world: World) -> None:
 
 
 FOLDERS = {
-    "--data-dir": ("extract", "certify"),
+    "--data-dir": ("extract", "certify", "train-readout"),
     "--cache-dir": ("extract", "certify", "train-readout", "sweep", "report", "compare"),
     "--results-dir": ("train-readout", "sweep", "report", "compare"),
 }
@@ -191,6 +192,18 @@ def command(world: World, name: str, *words: str) -> None:
     except SystemExit as left:
         if left.code:
             raise
+
+
+def of_tuning(world: World) -> World:
+    """The world of a model that can be tuned: its file is in the root, all else as elsewhere."""
+    return World(world.root / "tuned", world.data)
+
+
+def build_tuned(world: World) -> None:
+    """A model that can be tuned, and its tokens after the block that the two upper ones follow."""
+    there = of_tuning(world)
+    there.root.mkdir()
+    command(there, "extract", "--backbone", write_model(there.root), "--task", TASK, "--layers", "1,3")
 
 
 def build_earlier(world: World) -> None:
@@ -275,6 +288,7 @@ BUILDERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "stores": (("features", "int8", "frames", "shuffled"), ("data",)),
     "results": (("results", "half", "killed"), ("data", "stores")),
     "bundle": (("bundle",), ("data", "stores")),
+    "tuned": (("tuned",), ("data",)),
     "earlier": (("earlier",), ()),
     "weights": (("weights",), ()),
     "videos": (("videos",), ()),
@@ -299,7 +313,7 @@ def build(root: Path, parts: Sequence[str]) -> World:
     root.mkdir(parents=True, exist_ok=True)
     functions = {
         "data": build_data, "stores": build_stores, "results": build_results, "earlier": build_earlier,
-        "bundle": build_bundle,
+        "bundle": build_bundle, "tuned": build_tuned,
         "weights": build_weights,
         "videos": build_videos, "weather": build_weather,
     }  # fmt: skip

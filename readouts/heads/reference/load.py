@@ -96,7 +96,7 @@ def _load_attention(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn
     config = parsed(AttentionConfig, entries)
     trunk: dict[str, Any] = {
         "channels": _length(params, "key_embedding/kernel"),
-        "steps": _length(params, "temporal_posenc/embeddings") if config.add_temporal_posenc else None,
+        "steps": _steps(params, "temporal_posenc/embeddings") if config.add_temporal_posenc else None,
         "width": config.num_params,
         "heads": config.num_heads,
         "dropout": config.dropout_rate,
@@ -117,7 +117,7 @@ def _load_tracking(params: Mapping[str, Any], entries: Mapping[str, Any]) -> nn.
     config = parsed(TrackingConfig, entries)
     head = TrackingReadout(
         channels=_length(params, "attention_readout/key_embedding/kernel"),
-        steps=_length(params, "attention_readout/temporal_posenc/embeddings"),
+        steps=_steps(params, "attention_readout/temporal_posenc/embeddings"),
         n_frames=config.num_frames,
         temporal_tiles=config.temporal_tile_size,
         n_outputs_per_point=config.outputs_per_point,
@@ -159,6 +159,11 @@ _LOADERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any]], nn.Modul
 def _length(params: Mapping[str, Any], name: str, *, axis: int = 0) -> int:
     """A size that only a parameter tells; of a missing one, which `_filled` reports, any will do."""
     return int(params[name].shape[axis]) if name in params else 1
+
+
+def _steps(params: Mapping[str, Any], name: str) -> int:
+    """As many as the embedding has, which of a single step is a flat vector of channels."""
+    return 1 if name in params and params[name].ndim == 1 else _length(params, name)
 
 
 _Head = TypeVar("_Head", bound=nn.Module)

@@ -18,7 +18,9 @@ from readouts.heads.linear import LinearReadout
 from readouts.heads.reference.modules import DenseReadout
 from readouts.heads.tracking import TrackingReadout
 
-_SAME, _KERNEL, _EMBEDDING = "... -> ...", "o i -> i o", "t c -> t 1 c"
+_SAME, _KERNEL = "... -> ...", "o i -> i o"
+_EMBEDDING, _OF_ONE_STEP = "t c -> t 1 c", "1 c -> c"
+"""The reference leaves leading axes of one out."""
 _HEADS_KERNEL, _HEADS_BIAS = "(h d) i -> i h d", "(h d) -> h d"
 _CONV_KERNEL, _TRANSPOSED_KERNEL = "o i y x -> y x i o", "i o y x -> y x i o"
 
@@ -67,18 +69,23 @@ def parameters_of(head: nn.Module) -> FlaxParameters:
         return attention_parameters(
             heads=head.trunk.attention.heads,
             residual=isinstance(head.trunk, Trunk),
-            temporal=head.trunk.temporal is not None,
+            steps=None if head.trunk.temporal is None else len(head.trunk.temporal),
             external=isinstance(head, QueriedAttentionReadout),
         )
     if isinstance(head, TrackingReadout):
-        return tracking_parameters(heads=head.attention.trunk.attention.heads)
+        trunk = head.attention.trunk
+        assert trunk.temporal is not None, "it has positions in time"
+        return tracking_parameters(heads=trunk.attention.heads, steps=len(trunk.temporal))
     if isinstance(head, DensePrediction):
         return dpt_parameters(head)
     raise CallError(f"the reference has no readout like {type(head).__name__}.")
 
 
-def attention_parameters(*, heads: int, residual: bool, temporal: bool, external: bool) -> FlaxParameters:
-    """The parameters of AttentionReadout, whose dense layers are numbered in the order of their use."""
+def attention_parameters(*, heads: int, residual: bool, steps: int | None, external: bool) -> FlaxParameters:
+    """The parameters of AttentionReadout, whose dense layers are numbered in the order of their use.
+
+    Of one that has no positions in time `steps` are None.
+    """
     projection = ["trunk.projection"] if residual else []
     dense_layers = [*(["query_projection"] if external else []), *projection, "classifier"]
     parameters: FlaxParameters = {} if external else {"query": FlaxParameter(name="query")}
@@ -91,17 +98,18 @@ def attention_parameters(*, heads: int, residual: bool, temporal: bool, external
         if residual:
             bias = FlaxParameter(name=f"{ours}.bias", pattern=_HEADS_BIAS, heads=heads)
             parameters[f"{theirs}/bias"] = bias
-    if temporal:
-        parameters["temporal_posenc/embeddings"] = FlaxParameter(name="trunk.temporal", pattern=_EMBEDDING)
+    if steps is not None:
+        pattern = _OF_ONE_STEP if steps == 1 else _EMBEDDING
+        parameters["temporal_posenc/embeddings"] = FlaxParameter(name="trunk.temporal", pattern=pattern)
     if residual:
         parameters |= _norm("LayerNorm_0", "trunk.norm") | _norm("LayerNorm_1", "trunk.mlp_norm")
         parameters |= _mlp("MLP_0/", "trunk.mlp.")
     return parameters
 
 
-def tracking_parameters(*, heads: int) -> FlaxParameters:
+def tracking_parameters(*, heads: int, steps: int) -> FlaxParameters:
     """The parameters of TrackingReadoutWrapper with the benchmark's attention and query initializer."""
-    attention = attention_parameters(heads=heads, residual=True, temporal=True, external=True)
+    attention = attention_parameters(heads=heads, residual=True, steps=steps, external=True)
     return {
         **{
             f"attention_readout/{path}": replace(p, name=f"attention.{p.name}")

@@ -1,10 +1,9 @@
-"""A small 4DS of made-up weights in the released layout, in a user's file, and stores of its tokens."""
+"""Stores of a small 4DS, in a user's file, that can be tuned."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -18,22 +17,7 @@ from readouts.training.run import Run
 from readouts.training.settings import configure
 from readouts.tuning.opening import Asked, open_run_splits
 from readouts.tuning.wish import Wish
-
-MODEL = """
-from pathlib import Path
-from featcache.backbones.model import vit_info
-from featcache.backbones.families.fourds import FourDS
-from featcache.backbones.sizes import BlockSize, VideoViTSize
-
-SIZE = VideoViTSize(
-    block=BlockSize(width=12, heads=2, mlp=20), depth=5, patch=(2, 8, 8), input_size=(16, 16), n_frames=16,
-    positions="stored", gelu="tanh", final_norm=False,
-)
-BACKBONE = FourDS(
-    info=vit_info("small", "fourds", SIZE), size=SIZE,
-    file=lambda: Path(__file__).with_name("scaling4d_x.npz"),
-)
-"""
+from tests.tunable import write_model
 
 SETTINGS = ("steps=12", "minival_every=4", "batch=4", "lr=0.02", "width=16", "heads=2", "dropout=0.1")
 
@@ -84,12 +68,7 @@ class Place:
 def place(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     """Stores of train (two views) and val with layers 1, 2 and 3; for reading only."""
     made = Place(tmp_path_factory.mktemp("tuning"), tiny_data)
-    (made.root / "model.py").write_text(MODEL)
-    backbone = load_backbone(made.backbone)
-    draw = np.random.default_rng(0)
-    shapes = backbone.own.key_map({}).shapes  # type: ignore[attr-defined]
-    arrays: dict[str, Any] = {key: draw.normal(0, 0.3, s).astype(np.float32) for key, s in shapes.items()}
-    np.savez(made.root / "scaling4d_x.npz", **arrays)
+    backbone = load_backbone(write_model(made.root))
     assert Layer(3) in backbone.info.default_layers
     made.extract("--layers", "1,2,3", "--views", "2", "--split", "train,val")
     return made

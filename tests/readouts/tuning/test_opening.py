@@ -1,6 +1,10 @@
 """Runs that train upper blocks from stored tokens: what they learn, are called, keep and say."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,10 @@ from torch import Tensor
 
 from featcache.errors import CallError
 from featcache.system.console import silent
+from readouts.certify.certificate import read_certificate
 from readouts.features.batches import training_batches
 from readouts.results.comparability import settings_of
-from readouts.results.table import load_results
+from readouts.results.table import load_results, run_rows
 from readouts.training.evaluate import score
 from readouts.training.loop import train, train_together
 from readouts.training.run import Run
@@ -22,8 +27,10 @@ from readouts.training.step import TrainState, build_preparation, take_step, tak
 from readouts.training.trainer import load_state
 from readouts.training.tuning import given_to
 from readouts.tuning.wish import Wish
+from tests.readouts.tuning.conftest import SETTINGS
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[3]
 TWO = Wish(blocks=2, backbone_lr=0.5)
 
 
@@ -46,7 +53,9 @@ def test_a_row_says_what_was_trained(trained: Any, place: Any, tmp_path: Path) -
         assert (other["tuned"], other["tuned_blocks"], other["backbone_lr"]) == ("frozen", None, None)
         assert row["layer"] == other["layer"] == "3"
         assert row["exactness"] == other["exactness"] == "2 frozen views"
-        assert row["parameters"] == other["parameters"]
+        # Two blocks of 12 channels: four maps of attention, two of 20, two norms.
+        block = 4 * (12 * 12 + 12) + (12 * 20 + 20) + (20 * 12 + 12) + 2 * 2 * 12
+        assert row["parameters"] == other["parameters"] + 2 * block
         assert settings_of(row) == {**settings_of(other), "tune": 2, "backbone_lr": 0.5}
     # Before the first step upper blocks are the frozen ones, on tokens that were rounded two blocks earlier.
     curves = [
@@ -81,21 +90,41 @@ def test_blocks_learn_and_are_what_is_scored(trained: Any) -> None:
         assert not np.allclose(outputs["tuned"], outputs["before"], atol=1e-3)
 
 
-@pytest.mark.parametrize("killed_at", [0, 4, 7])
-def test_a_killed_run_ends_with_the_same_bits(trained: Any, tmp_path: Path, killed_at: int) -> None:
+KILLED = """
+import os, signal, sys
+from cli import app
+from readouts.training.trainer import Trainer
+
+remember = Trainer.remember
+
+def killed(self, losses):
+    remember(self, losses)
+    if self.step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Trainer.remember = killed
+app(sys.argv[1:])
+"""
+"""A command that is killed three steps after a checkpoint, one before the next."""
+
+
+def test_a_killed_run_ends_with_the_same_bits(trained: Any, place: Any, tmp_path: Path) -> None:
     run, results, rows = trained
-
-    def kill(what: str, done: int, total: int) -> None:
-        if what == "training" and done > killed_at:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(run, results_dir=tmp_path, device=CPU, progress=kill)
-    resumed = train(run, results_dir=tmp_path, device=CPU)
+    settings = [word for one in SETTINGS for word in ("--set", one)]
+    words = [
+        "train-readout", "--backbone", place.backbone, "--task", "flyvsfly", "--layer", "3", "--tune", "2",
+        "--backbone-lr", "0.5", *settings, "--cache-dir", place.cache, "--results-dir", tmp_path,
+        "--device", "cpu",
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, words)], cwd=ROOT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert load_state(run.folder(tmp_path).state)[1]["step"] == 4
+    code, said = place.scivid(*words)
+    assert code == 0, said
     first, second = weights(run, results), weights(run, tmp_path)
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert [row["val"] for row in rows] == [row["val"] for row in resumed]
+    assert [row["val"] for row in rows] == [row["val"] for row in run_rows(tmp_path, run.id)]
 
 
 def test_its_name_is_its_own_and_a_frozen_runs_stays(trained: Any, place: Any) -> None:
@@ -155,6 +184,31 @@ def test_a_tuned_step_with_rate_zero_below_is_the_frozen_step(place: Any) -> Non
             assert float(loss) == pytest.approx(float(expected[kind]), rel=1e-5)
 
 
+def test_a_store_is_certified_for_the_blocks_that_learn_from_it(place: Any, tmp_path: Path) -> None:
+    shutil.copytree(place.cache, tmp_path / "features")
+    settings = [word for one in SETTINGS[1:] for word in ("--set", one)]
+    words = [
+        "certify", "--backbone", place.backbone, "--task", "flyvsfly", "--layer", "3", "--steps", "2",
+        "--seeds", "2", "--val-clips", "4", *settings, "--data-dir", place.data,
+        "--cache-dir", tmp_path / "features",
+    ]  # fmt: skip
+    code, said = place.scivid(*words, "--tune", "2", "--backbone-lr", "0.5")
+    assert code == 0 and "layer 1, --tune 2 of layer 3: " in said, said
+    run = place.run(TWO, cache_dir=tmp_path / "features", settings=("steps=2", "minival_every=1"))
+    path = run.training.store.path
+    found = read_certificate(path, "1, --tune 2 of layer 3")
+    assert found is not None and found.findings.seeds == 2 and read_certificate(path, "1") is None
+    assert "--tune 2 --backbone-lr 0.5" in found.command
+    train(run, results_dir=tmp_path, device=CPU)
+    history = run.folder(tmp_path).curve.read_text().splitlines()
+    for head in found.findings.readouts:
+        curve = [row for row in map(json.loads, history) if row["readout"] == head.readout]
+        assert [row["train_loss"] for row in curve[1:]] == list(head.losses_cached)
+        assert list(head.losses_online) != list(head.losses_cached)
+    code, said = place.scivid(*words, "--tune", "all")
+    assert code == 2 and "no store stands for them" in said
+
+
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_is_above_zero(place: Any, rate: float) -> None:
     with pytest.raises(CallError, match=r"--backbone-lr .* must be above 0"):
@@ -177,18 +231,24 @@ def test_the_command_line_trains_and_repeats_itself(place: Any, tmp_path: Path) 
 
 def test_a_grid_tunes_several_depths_and_rates(place: Any, tmp_path: Path) -> None:
     grid = f"task=flyvsfly backbone={place.backbone} layer=3 readout=linear steps=2 batch=4"
-    words = ["sweep", "--grid", f"{grid} tune=1,2 backbone_lr=0.1,0.5", "--name", "depths"]
+    words = ["sweep", "--grid", f"{grid} tune=frozen,1,2 backbone_lr=0.1,0.5", "--name", "depths"]
     where = ["--cache-dir", place.cache, "--results-dir", tmp_path]
     code, said = place.scivid(*words, "--dry-run", *where)
-    assert code == 0 and "4 runs: 0 in the table, 4 to run in 2 passes" in said, said
+    assert code == 0 and "5 runs: 0 in the table, 5 to run in 3 passes" in said, said
     code, said = place.scivid(*words, *where)
     assert code == 0, said
     rows = load_results(tmp_path)
     found = {(row["tuned_blocks"], row["backbone_lr"], row["together"]) for row in rows}
-    assert found == {(1, 0.1, 2), (1, 0.5, 2), (2, 0.1, 2), (2, 0.5, 2)}
+    assert found == {(None, None, 1), (1, 0.1, 2), (1, 0.5, 2), (2, 0.1, 2), (2, 0.5, 2)}
     assert "backbone_lr=0.1" in said and "tune=2" in said
-    code, said = place.scivid(*rows[0]["command"].split()[1:])
-    assert code == 0 and "nothing computed" in said
+    # Never one ranking: the frozen run is not among those that the best was chosen from.
+    assert "best on val of 4 runs" in said and "note: Some rows are of frozen backbones" in said
+    frozen, tuned = (next(row["run"] for row in rows if row["tuned_blocks"] == n) for n in (None, 2))
+    code, compared = place.scivid("compare", frozen, tuned, *where)
+    assert code == 0 and "linear seed 0, 2 blocks tuned: val mean_AP" in compared, compared
+    for row in rows:
+        code, said = place.scivid(*row["command"].split()[1:])
+        assert code == 0 and "nothing computed" in said
 
 
 def test_a_grid_tells_what_is_missing_for_each_depth(place: Any, tmp_path: Path) -> None:

@@ -129,6 +129,17 @@ def test_the_heads_name_may_lead_every_path(golden: Any) -> None:
     assert to_reference(module).keys() == golden.under("param/").keys()
 
 
+@pytest.mark.golden("readout_attention_t8")
+def test_one_step_has_its_positions_flat(golden: Any) -> None:
+    name = "temporal_posenc/embeddings"
+    params = golden.under("param/")
+    (of_one,) = params[name][:1, 0]
+    module = load_reference("attention", {**params, name: of_one}, **golden.meta["module_kwargs"])
+    assert np.array_equal(to_reference(module)[name], of_one)
+    ((given, array),) = golden.under("in/").items()
+    assert module(**{given: torch.from_numpy(array[:, :1])}).isfinite().all()
+
+
 @pytest.mark.golden("readout_linear", "readout_attention_t8")
 def test_training_and_reference_are_one_class(golden: Any) -> None:
     kind = golden.name.split("_")[1]

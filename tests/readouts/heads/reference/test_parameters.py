@@ -14,9 +14,7 @@ from readouts.heads.reference.parameters import (
 
 
 def test_a_dense_kernel_of_heads_is_split_by_head() -> None:
-    kernel = attention_parameters(heads=2, residual=True, temporal=False, external=False)[
-        "key_embedding/kernel"
-    ]
+    kernel = attention_parameters(heads=2, residual=True, steps=None, external=False)["key_embedding/kernel"]
     ours = torch.arange(12.0).reshape(4, 3)  # two heads of two, from three channels
     theirs = kernel.to_reference(ours)
     assert theirs.shape == (3, 2, 2)
@@ -32,6 +30,17 @@ def test_a_kernel_comes_back_from_the_references_layout(transposed: bool) -> Non
     assert theirs.shape == ((3, 3, 2, 3) if transposed else (3, 3, 3, 2))
     assert theirs[0, 1].flatten()[0] == (ours[0, 0, 2, 1] if transposed else ours[0, 0, 0, 1])
     assert torch.equal(kernel.from_reference(theirs), ours)
+
+
+@pytest.mark.parametrize(("steps", "shape"), [(4, (4, 1, 3)), (1, (3,))])
+def test_positions_in_time_are_a_flat_vector_where_there_is_one_step(
+    steps: int, shape: tuple[int, ...]
+) -> None:
+    parameters = attention_parameters(heads=2, residual=True, steps=steps, external=False)
+    entry, ours = parameters["temporal_posenc/embeddings"], torch.randn(steps, 3)
+    theirs = entry.to_reference(ours)
+    assert theirs.shape == shape
+    assert torch.equal(entry.from_reference(theirs), ours)
 
 
 def test_arrays_are_copies() -> None:
