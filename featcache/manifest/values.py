@@ -123,6 +123,8 @@ class Dataset:
     bucket: str | None = None
     features: Mapping[str, str] = field(default_factory=dict)
     """Our name of a record feature -> its key in the records."""
+    rate: float | None = None
+    """Videos: frames a second, where all have the same; what people are told of times, and nothing else."""
     channels: int = 3
     """Channels of the stored frames: 1 (grey) or 3 (RGB, or three fields)."""
     frame_size: tuple[int, int] | None = None

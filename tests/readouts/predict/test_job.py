@@ -16,7 +16,7 @@ from readouts.predict.frames import WindowScores
 from readouts.predict.job import Wanted, predict, thresholds_of
 from readouts.predict.videos import Watcher
 from tests.own_recordings import RATE, bouts_of
-from tests.readouts.predict.conftest import Lab
+from tests.readouts.own_lab import Lab
 
 HALF = np.array([0.5, 0.5])
 
