@@ -75,9 +75,8 @@ def statistics_of(
         block = store.decode_many(first, min(steps.stop, first + at_once))
         of_values.add(rearrange(block, "n y x c -> (n y x) c"))
         joined = block if before is None else np.concatenate([before, block])
-        of_changes.add(
-            rearrange(joined[stride:].astype(np.float64) - joined[:-stride], "n y x c -> (n y x) c")
-        )
+        changes = joined[stride:].astype(np.float64) - joined[:-stride]
+        of_changes.add(rearrange(changes, "n y x c -> (n y x) c"))
         before = joined[-stride:]
         if progress:
             progress(min(steps.stop, first + at_once) - steps.start, len(steps))
