@@ -125,7 +125,7 @@ app.add_typer(data_app, name="data")
 console = _Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 240)
 
 BackboneOption = Annotated[
-    str, typer.Option(help="A name of `scivid list backbones`, NAME@WEIGHTS, or my_model.py:BACKBONE.")
+    str, typer.Option(help="Of `scivid list backbones`, NAME@WEIGHTS, hf:ORG/NAME, or my_model.py:BACKBONE.")
 ]
 TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
