@@ -188,7 +188,7 @@ def options(
     ] = False,
 ) -> None:
     """Options that go for every command; `_Commands` reads them."""
-    if context.invoked_subcommand == "extract":
+    if context.invoked_subcommand in ("extract", "predict"):
         from featcache.system.device import return_freed_buffers
 
         return_freed_buffers()
@@ -796,6 +796,7 @@ def train_readout(
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
         result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
         console.print(f"{result}{there}", markup=False)
+    console.print(f"run {run.id}: {run.folder(results_dir).path}", markup=False)
 
 
 def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
@@ -977,7 +978,9 @@ def _tell(outcome: "Outcome", n_runs: int) -> None:
 @app.command("predict")
 def predict_(
     videos: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of them.")] = None,
-    run: Annotated[str, typer.Option(help="Of the results table, or run/readout; or its folder.")] = "",
+    run: Annotated[
+        str, typer.Option(help="A run, or run/readout, or its folder; of a task the best on val.")
+    ] = "",
     out: Annotated[
         list[Path] | None,
         typer.Option(help="table.parquet or .csv, bouts for .boris or .annot; may be given again."),
