@@ -31,6 +31,9 @@ __all__ = [
     "store_name",
 ]
 
+SAVED = "hf:"
+"""What goes before a folder or a repository whose files say what they are."""
+
 _METHODS = ("weights_digest", "architecture", "preprocessing", "load")
 
 
@@ -49,10 +52,12 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
 
     `name` is one of `BACKBONES`; one of them, `@` and where weights of the user's own for it are (a file, a
     folder, a repository in the hub's cache); `my_model.py:BACKBONE` (an object in a file of the user's own);
-    or a folder in which transformers saved a VideoMAE.
+    or `hf:` and a folder that transformers or timm saved, or such a repository in the hub's cache; of a
+    folder `hf:` may be left out.
 
     Raises:
         CallError: no such backbone, or the user's object is not one; says what it lacks.
+            Or a saved model whose grid, sizes or normalisation cannot be known.
         WeightsError: the user's weights are not there, or of another model by the config beside them.
     """
     if name in BACKBONES:
@@ -64,10 +69,10 @@ def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _own_backbone(Path(path), attribute)
-    if Path(name).is_dir():
-        from featcache.backbones.families.videomae import open_folder  # a heavy import, needed only here
+    if name.startswith(SAVED) or Path(name).is_dir():
+        from featcache.backbones.families.library import open_place  # a heavy import, needed only here
 
-        return open_folder(Path(name))
+        return open_place(name.removeprefix(SAVED))
     raise CallError(_unknown(name))
 
 
@@ -77,7 +82,7 @@ def store_name(name: str) -> str:
     Raises:
         CallError, WeightsError: as `load_backbone`.
     """
-    is_place = any(mark in name for mark in (".py:", "@")) or Path(name).is_dir()
+    is_place = any(mark in name for mark in (".py:", "@", SAVED)) or Path(name).is_dir()
     return load_backbone(name).info.name if is_place else name
 
 
@@ -86,8 +91,9 @@ def anywhere(name: str) -> str:
     known, at, weights = name.partition("@")
     if at and known in BACKBONES:
         return f"{known}@{absolute(Path(weights))}" if Path(weights).exists() else name
-    is_path = name.rpartition(":")[0].endswith(".py") or Path(name).is_dir()
-    return str(Path.cwd() / name) if is_path else name
+    place = name.removeprefix(SAVED)
+    is_path = name.rpartition(":")[0].endswith(".py") or Path(place).expanduser().is_dir()
+    return str(absolute(Path(place).expanduser())) if is_path else name
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -174,5 +180,5 @@ def _unknown(name: str) -> str:
     return (
         f"no backbone is called {name!r}.{did_you_mean(name, BACKBONES)} Known are {', '.join(BACKBONES)}. "
         "Weights of your own go with one of them, as vjepa2_l@WEIGHTS; a model of your own is given as "
-        "my_model.py:BACKBONE, a saved VideoMAE as its folder."
+        "my_model.py:BACKBONE, one that transformers or timm saved as hf:FOLDER or hf:ORG/NAME."
     )

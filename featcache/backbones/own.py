@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_ENDINGS = re.compile(r"\.(pth|pt|tar|bin|ckpt|npz|safetensors)\b")
+"""Of files of weights."""
+
 _OURS = (("featcache",), ("readouts",))
 """Packages that are beside the user's file in a checkout, and have a version of their own in fingerprints."""
 
@@ -63,14 +66,12 @@ def of_own_weights(info: BackboneInfo, file: Path, source: str) -> BackboneInfo:
     named = (
         file.parent if file.name in (*WEIGHT_FILES, INDEX_FILE) and Path(source).exists() else Path(source)
     )
-    label = re.sub(
-        r"[^A-Za-z0-9_-]+", "_", re.sub(r"\.(pth|pt|tar|bin|ckpt|npz|safetensors)\b", "", named.name)
-    )
+    label = tidy_name(_ENDINGS.sub("", named.name))
     # Not the whole path: it plays no part, and tells of a user's machine what nobody asked.
     told = source if not Path(source).exists() else f"{file.resolve().parent.name}/{file.name}"
     return replace(
         info,
-        name=f"{info.name}.{label.strip('_') or 'own'}",
+        name=f"{info.name}.{label}",
         title=f"{info.title}, with the weights of {told}",
         source=told,
         licence="that of its files",
@@ -78,6 +79,11 @@ def of_own_weights(info: BackboneInfo, file: Path, source: str) -> BackboneInfo:
         public=False,
         weights_from=told,
     )
+
+
+def tidy_name(text: str) -> str:
+    """A name that stores can have, as near to `text` as can be."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-") or "own"
 
 
 def source_digest(path: Path) -> str:
