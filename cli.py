@@ -808,7 +808,6 @@ def train_readout(
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
         result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
         console.print(f"{result}{there}", markup=False)
-<<<<<<< HEAD
     folder = run.folder(results_dir).path
     console.print(f"run {short_name_of(run.id)} in {folder}", markup=False)
 
@@ -824,9 +823,6 @@ def _told(logger: str) -> "Iterator[None]":
         yield
     finally:
         log.removeHandler(handler)
-=======
-    console.print(f"run {run.id}: {run.folder(results_dir).path}", markup=False)
->>>>>>> main
 
 
 def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
