@@ -8,6 +8,7 @@ It reads options, calls the library, shows progress, and turns errors into one m
 import logging
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -1088,6 +1089,9 @@ def certify(
         int | None, typer.Option(min=1, help="Runs each way; 1 for exact tasks, 3 where views are samples.")
     ] = None,
     val_clips: Annotated[int, typer.Option(min=1, help="Clips to score, evenly spaced over val.")] = 64,
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Share of the score by which frozen views may change it.")
+    ] = 0.05,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, 32 on a GPU.")
     ] = None,
@@ -1138,6 +1142,7 @@ def certify(
         steps=steps,
         seeds=seeds,
         val_clips=val_clips,
+        margin=margin,
         readout=readout,
         seed=seed,
         set=set_,
@@ -1154,6 +1159,7 @@ def certify(
             device=chosen,
             seeds=seeds,
             val_clips=val_clips,
+            margin=margin,
             batch=batch or (32 if chosen.type == "cuda" else 8),
             command=command,
             progress=progress,
@@ -1296,36 +1302,49 @@ def report(
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Everything goes below this folder.")] = Path("demo"),
     seed: Annotated[int, typer.Option()] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Twice the backbones, steps and runs.")] = False,
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
-    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
+    from readouts.sweeps.demo import FULL, SHORT
 
+    shown, started = FULL if full else SHORT, time.monotonic()
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
+    where: dict[str, Any] = {"cache_dir": cache_dir, "results_dir": results_dir}
+
+    def begin(number: int, what: str) -> None:
+        seconds = int(time.monotonic() - started)
+        console.print(f"\n[bold]{number} of 5: {what}[/bold] ({seconds // 60}:{seconds % 60:02})")
+
+    begin(1, "a miniature SciVid in the official layout; what is to be told depends on what moves")
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
-    for task, (backbones, recipe) in DEMO.items():
+    begin(2, "each frozen backbone runs once over each task, and readouts train from its tokens")
+    for task, (backbones, recipe) in shown.trained.items():
         for backbone in backbones:
             extract(backbone=backbone, task=task, data_dir=data_dir, cache_dir=cache_dir)
-            train_readout(
-                backbone=backbone,
-                task=task,
-                seed=seed,
-                set_=recipe,
-                test=True,
-                cache_dir=cache_dir,
-                results_dir=results_dir,
-            )
-    sweep(grid=list(DEMO_SWEEP), name="demo", test=True, cache_dir=cache_dir, results_dir=results_dir)
-    for task, (backbone, settings) in DEMO_CERTIFIED.items():
+            train_readout(backbone=backbone, task=task, seed=seed, set_=list(recipe), test=True, **where)
+    begin(3, "ablations from the cache: many readouts share one pass, test is scored for what val selects")
+    sweep(grid=list(shown.grids), name="demo", test=True, **where)
+    begin(4, "is a cache as good as its backbone? the same steps with it in the loop; every checksum")
+    for task, (backbone, settings) in shown.certified.items():
         certify(
-            backbone=backbone, task=task, steps=5, val_clips=16, set_=settings, data_dir=data_dir,
+            backbone=backbone, task=task, steps=5, val_clips=16, set_=list(settings), data_dir=data_dir,
             cache_dir=cache_dir,
         )  # fmt: skip
     stores = [store.path for store in find_stores(cache_dir)]
     n_broken = _broken(stores)
+    begin(5, "results beside baselines and published numbers, as tables and as a page")
     _show_results(results_dir, cache_dir, _manifest(None))
-    report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
+    report(out=folder / "report.html", **where)
     _refuse(n_broken, len(stores))
+    console.print(
+        f"\nTry next, with these (the folders of the demo):\n"
+        f"  export SCIVID_DATA_DIR={data_dir} SCIVID_CACHE_DIR={cache_dir} SCIVID_RESULTS_DIR={results_dir}\n"
+        "  scivid list runs\n"
+        "  scivid compare resize videomae_random --task calms21\n"
+        '  scivid sweep --grid "task=calms21 backbone=videomae_random lr=1e-2,3e-3 steps=200"',
+        markup=False,
+    )
 
 
 def _manifest(extra: Path | None) -> "Manifest":
