@@ -3,8 +3,8 @@
     python -m tests.benchmarks.report_speed [--clips 262000] [--rows 2000]
 
 Intervals: 2,000 resamples of the mean average precision of four classes, over 19 videos and over single
-clips; beside them the time of scoring each resample by itself, from a few. The page: of rows that differ in rate and
-seed, each with its own statistics, written twice; what was resampled is kept for the second time.
+clips; beside them the time of scoring each resample by itself, from a few. The page: of rows that differ in
+rate and seed, each with its own statistics, written twice; what was resampled is kept for the second time.
 """
 
 import argparse
