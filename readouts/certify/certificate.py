@@ -6,7 +6,7 @@ Reports read it without knowing a backbone; `readouts.certify.compare` makes it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from math import isnan, nan, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -372,5 +372,6 @@ def _certificate(entry: Mapping[str, Any]) -> Certificate:
 
 
 def _of(kind: type[Record], entry: Mapping[str, Any]) -> Record:
-    """A record from its entry in the file, which may have fields that are no longer kept."""
-    return kind(**{field.name: entry[field.name] for field in fields(kind)})
+    """A record from its entry in the file, which may have fields that are no longer kept, or lack a new one."""
+    known = [field.name for field in fields(kind) if field.name in entry or field.default is MISSING]
+    return kind(**{name: entry[name] for name in known})

@@ -202,6 +202,12 @@ def test_fields_of_an_older_certificate_are_skipped(certificate: Certificate, tm
     entry = json.loads((tmp_path / FILE).read_text())["0"] | {"metric": "mean_AP", "gap": -0.02}
     (tmp_path / FILE).write_text(json.dumps({"0": entry}))
     assert read_certificate(tmp_path) == certificate
+    # And one that it had no name for is as if nothing had been said.
+    del entry["findings"]["margin"]
+    (tmp_path / FILE).write_text(json.dumps({"0": entry}))
+    found = read_certificate(tmp_path)
+    assert found is not None
+    assert found.findings == replace(certificate.findings, margin=None)
 
 
 def test_one_flipped_bit_of_a_certificate_is_noticed(
