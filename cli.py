@@ -90,7 +90,7 @@ def _at_home(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_at_home(name, one) for one in value)
     # A backbone or a task may be an object in a file of the user's own.
-    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task"))):
+    if not (isinstance(value, Path) or (isinstance(value, str) and name in ("backbone", "task", "weights"))):
         return value
     home = os.path.expanduser(value)  # noqa: PTH111 (text may be a name instead of a path)
     if home.startswith("~"):
@@ -125,7 +125,7 @@ app.add_typer(data_app, name="data")
 console = _Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 240)
 
 BackboneOption = Annotated[
-    str, typer.Option(help="A name of `scivid list backbones`, or my_model.py:BACKBONE.")
+    str, typer.Option(help="Of `scivid list backbones`, NAME@WEIGHTS, hf:ORG/NAME, or my_model.py:BACKBONE.")
 ]
 TaskOption = Annotated[str, typer.Option(help="A name of `scivid list tasks`.")]
 DataDir = Annotated[
@@ -188,7 +188,7 @@ def options(
     ] = False,
 ) -> None:
     """Options that go for every command; `_Commands` reads them."""
-    if context.invoked_subcommand == "extract":
+    if context.invoked_subcommand in ("extract", "predict"):
         from featcache.system.device import return_freed_buffers
 
         return_freed_buffers()
@@ -266,7 +266,7 @@ def data_demo(
 
 @data_app.command("init")
 def data_init(
-    folder: Annotated[Path, typer.Argument(help="A folder of videos, at any depth.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of videos or fields, at any depth.")],
     labels: Annotated[
         list[Path] | None,
         typer.Option(
@@ -319,13 +319,17 @@ def data_init(
     value_unit: Annotated[
         str | None, typer.Option(help="Of a table's values, where its heading does not tell.")
     ] = None,
+    variable: Annotated[
+        list[str] | None, typer.Option(help="Of fields: which, and at which level: z=500. One or three.")
+    ] = None,
     confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Of a tracked point, from which on it is seen.")
     ] = 0.6,
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
-    """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
+    """Look at videos and their labels, or at fields, say what is there, and write a manifest to edit."""
     from featcache.data.labels import choices_of
+    from featcache.data.own_fields import find_containers, set_up_fields
     from featcache.data.own_videos import Wishes, set_up
     from featcache.data.own_videos import check as check_again
 
@@ -360,7 +364,12 @@ def data_init(
         leave_out=leave_out,
     )
     with reporter(console) as progress:
-        made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
+        fields = [] if labels else find_containers(folder)
+        if fields:
+            reading = progress.of("reading the fields of train")
+            made = set_up_fields(folder, fields, variable or [], wishes, progress=reading)
+        else:
+            made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
     for line in (*made.found, *map(str, made.remarks)):
         console.print(line, markup=False)
     show_table(console, made.rows, empty="no classes")
@@ -374,6 +383,10 @@ def data_init(
 def extract(
     backbone: BackboneOption,
     task: TaskOption,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Your own for this architecture: a file, a folder, ORG/NAME in the hub's cache."),
+    ] = None,
     split: Annotated[str, typer.Option(help="train, val, test, some of them with commas, or all.")] = "all",
     layers: Annotated[
         str, typer.Option(help="Depth fractions (0.1,0.95), blocks (11), 12_normed, or levels.")
@@ -421,6 +434,7 @@ def extract(
     from featcache.extract.workers.shards import extract_parts
     from featcache.system.device import choose_attention_kernel, gpu_of_rank
 
+    backbone = backbone if weights is None else f"{backbone}@{weights}"
     part = None if shards is None else part_named(shards, os.environ)
     if (where := _where(scheduler, local_workers)) is not None and part is not None:
         raise CallError("--shards is for workers that are begun by themselves: leave it out.")
@@ -795,6 +809,7 @@ def train_readout(
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
         result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
         console.print(f"{result}{there}", markup=False)
+    console.print(f"run {run.id}: {run.folder(results_dir).path}", markup=False)
 
 
 def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
@@ -976,7 +991,9 @@ def _tell(outcome: "Outcome", n_runs: int) -> None:
 @app.command("predict")
 def predict_(
     videos: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of them.")] = None,
-    run: Annotated[str, typer.Option(help="Of the results table, or run/readout; or its folder.")] = "",
+    run: Annotated[
+        str, typer.Option(help="A run, or run/readout, or its folder; of a task the best on val.")
+    ] = "",
     out: Annotated[
         list[Path] | None,
         typer.Option(help="table.parquet or .csv, bouts for .boris or .annot; may be given again."),

@@ -2,14 +2,19 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from cli import app
 from featcache import synthetic
+from featcache.backbones import BACKBONES, load_backbone
+from featcache.backbones.model import vit_info
+from featcache.backbones.sizes import BlockSize, Vjepa21Size
 from featcache.store.feature_store import find_stores
 from readouts.certify.certificate import read_certificate
 from readouts.results.table import load_results
@@ -140,6 +145,40 @@ def test_compare_takes_the_second_from_the_first(place: Place, task: str, better
         assert f"first - second: {first[role] - second[role]:+.4g}, " in shown
         assert shown.count(f"({better})") == 1
         assert ("note: val also selects" in shown) == (role == "val")
+
+
+def test_weights_of_the_user_s_own_are_in_store_results_and_page(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = BlockSize(width=12, heads=2, mlp=20)
+    size = Vjepa21Size(block=block, depth=1, patch=(2, 16, 16), input_size=(32, 32), levels=(1,))
+    made = replace(BACKBONES["vjepa21_g"], size=size, info=vit_info("vjepa21_g", "vjepa21", size))
+    monkeypatch.setitem(BACKBONES, "vjepa21_g", made)
+    state = load_backbone("vjepa21_g").whole().state_dict()  # type: ignore[attr-defined]
+    names = {"embedding": "patch_embed.proj", "modality": "video_mod_embed", "qkv": "attn.qkv",
+             "out": "attn.proj", "up": "mlp.fc1", "down": "mlp.fc2", "norms": "norms_block"}  # fmt: skip
+    file = tmp_path / "mice.pth"
+    draw, saved = torch.Generator().manual_seed(0), {}
+    for key, tensor in state.items():
+        theirs = ".".join(names.get(part, part) for part in key.split("."))
+        saved[f"backbone.{theirs}"] = torch.randn(tensor.shape, generator=draw)
+    torch.save({"teacher": saved, "epoch": 3}, file)
+    where = ("--backbone", "vjepa21_g", "--task", "flyvsfly", "--cache-dir", tmp_path / "features")
+    code, shown = scivid("extract", *where, "--weights", file, *place.data)
+    assert code == 0, shown
+    (train, *_) = find_stores(tmp_path / "features", "flyvsfly", "train")
+    digest = sha256(file.read_bytes()).hexdigest()
+    told = f"{tmp_path.name}/mice.pth, sha256 {digest[:16]}"
+    assert (train.attrs["backbone"], train.attrs["weights"]) == ("vjepa21_g.mice", told)
+    assert train.parts["backbone"]["weights"] == digest
+    results = ("--cache-dir", tmp_path / "features", "--results-dir", tmp_path / "results")
+    named = ("--backbone", f"vjepa21_g@{file}", "--task", "flyvsfly", "--readout", "linear")
+    code, shown = scivid("train-readout", *named, "--set", "steps=2", "--set", "minival_every=1", *results)
+    assert code == 0, shown
+    (row,) = load_results(tmp_path / "results")
+    assert (row["backbone"], row["weights"]) == ("vjepa21_g.mice", told)
+    assert scivid("report", "--out", tmp_path / "report.html", *results)[0] == 0
+    assert told in (tmp_path / "report.html").read_text()
 
 
 def test_compare_refuses_what_cannot_be_compared(place: Place) -> None:

@@ -1,7 +1,8 @@
 """Frozen models by name: `BACKBONES`, `load_backbone`, `backbone_info`, `backbone_table`.
 
-The registry names modules, so naming and listing models imports neither torch nor transformers. A model
-of the user's own is named by its file (`my_model.py:BACKBONE`), a VideoMAE of another size by its folder.
+The registry names modules, so naming and listing models imports neither torch nor transformers. What is the
+user's own is named by where it is: an object in a file (`my_model.py:BACKBONE`), other weights of a
+registered architecture (`vjepa2_l@WEIGHTS`), a model whose folder says what it is.
 """
 
 import sys
@@ -15,11 +16,23 @@ from featcache.backbones.base import Backbone, BackboneInfo
 from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.model import BFLOAT16_OFF, Model
 from featcache.backbones.own import OwnBackbone, source_digest
-from featcache.backbones.weights.locate import find_weights
+from featcache.backbones.weights.locate import find_weights, own_weights
+from featcache.buckets.path import absolute
 from featcache.errors import CallError, WeightsError, did_you_mean
 from featcache.system.console import OWN_MODULE
 
-__all__ = ["BACKBONES", "BackboneRow", "backbone_info", "backbone_table", "load_backbone", "store_name"]
+__all__ = [
+    "BACKBONES",
+    "BackboneRow",
+    "anywhere",
+    "backbone_info",
+    "backbone_table",
+    "load_backbone",
+    "store_name",
+]
+
+SAVED = "hf:"
+"""What goes before a folder or a repository whose files say what they are."""
 
 _METHODS = ("weights_digest", "architecture", "preprocessing", "load")
 
@@ -37,33 +50,50 @@ class BackboneRow:
 def load_backbone(name: str, weights_dir: Path | None = None) -> Backbone:
     """The backbone called `name`; its weights are looked for when they are needed.
 
-    `name` is one of `BACKBONES`, `my_model.py:BACKBONE` (an object in a file of the user's own), or a folder
-    in which transformers saved a VideoMAE.
+    `name` is one of `BACKBONES`; one of them, `@` and where weights of the user's own for it are (a file, a
+    folder, a repository in the hub's cache); `my_model.py:BACKBONE` (an object in a file of the user's own);
+    or `hf:` and a folder that transformers or timm saved, or such a repository in the hub's cache; of a
+    folder `hf:` may be left out.
 
     Raises:
         CallError: no such backbone, or the user's object is not one; says what it lacks.
-        WeightsError: the folder's files are not complete or not a VideoMAE's.
+            Or a saved model whose grid, sizes or normalisation cannot be known.
+        WeightsError: the user's weights are not there, or of another model by the config beside them.
     """
     if name in BACKBONES:
         family = import_module(f"featcache.backbones.families.{BACKBONES[name].family}")
         return cast(Backbone, family.open_model(name, weights_dir))
+    known, at, weights = name.partition("@")
+    if at and known in BACKBONES:
+        return _of_weights(known, weights)
     path, colon, attribute = name.rpartition(":")
     if colon and path.endswith(".py"):
         return _own_backbone(Path(path), attribute)
-    if Path(name).is_dir():
-        from featcache.backbones.families.videomae import open_folder  # a heavy import, needed only here
+    if name.startswith(SAVED) or Path(name).is_dir():
+        from featcache.backbones.families.library import open_place  # a heavy import, needed only here
 
-        return open_folder(Path(name))
+        return open_place(name.removeprefix(SAVED))
     raise CallError(_unknown(name))
 
 
 def store_name(name: str) -> str:
-    """The name that a backbone's stores begin with: of a file or a folder it is the model's own.
+    """The name that a backbone's stores begin with: of what is the user's own it is the model's.
 
     Raises:
-        CallError: as `load_backbone`.
+        CallError, WeightsError: as `load_backbone`.
     """
-    return load_backbone(name).info.name if ".py:" in name or Path(name).is_dir() else name
+    is_place = any(mark in name for mark in (".py:", "@", SAVED)) or Path(name).is_dir()
+    return load_backbone(name).info.name if is_place else name
+
+
+def anywhere(name: str) -> str:
+    """The same backbone for a process in another folder: paths that are here are absolute."""
+    known, at, weights = name.partition("@")
+    if at and known in BACKBONES:
+        return f"{known}@{absolute(Path(weights))}" if Path(weights).exists() else name
+    place = name.removeprefix(SAVED)
+    is_path = name.rpartition(":")[0].endswith(".py") or Path(place).expanduser().is_dir()
+    return str(absolute(Path(place).expanduser())) if is_path else name
 
 
 def backbone_info(name: str) -> BackboneInfo:
@@ -96,6 +126,16 @@ def _status(
         return "here" if find_weights(model.info.name, model.release, weights_dir) else "missing"
     except WeightsError:
         return "incomplete"
+
+
+def _of_weights(name: str, weights: str) -> Backbone:
+    if BACKBONES[name].release is None:
+        raise CallError(f"{name} needs no weights: give those of {weights} to a model that has some.")
+    backbone = load_backbone(name)
+    from featcache.backbones.encoder import PretrainedBackbone  # torch, needed only here
+
+    assert isinstance(backbone, PretrainedBackbone), "what has a release is one"
+    return backbone.of_weights(own_weights(weights), weights)
 
 
 def _own_backbone(path: Path, attribute: str) -> Backbone:
@@ -139,5 +179,6 @@ def _run_file(path: Path) -> Any:
 def _unknown(name: str) -> str:
     return (
         f"no backbone is called {name!r}.{did_you_mean(name, BACKBONES)} Known are {', '.join(BACKBONES)}. "
-        "A model of your own is given as my_model.py:BACKBONE, a saved VideoMAE as its folder."
+        "Weights of your own go with one of them, as vjepa2_l@WEIGHTS; a model of your own is given as "
+        "my_model.py:BACKBONE, one that transformers or timm saved as hf:FOLDER or hf:ORG/NAME."
     )

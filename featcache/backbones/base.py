@@ -63,6 +63,8 @@ class BackboneInfo:
     """Whether each step's tokens are of its own frame alone, whatever the others are: an image model. Then
     frames that clips share are computed and stored once.
     """
+    weights_from: str | None = None
+    """Where weights of the user's own came from: a file, a folder, a repository; None of released ones."""
     control: str | None = None
     """A label such as `random weights` for rows that show what the question scores without the model."""
 

@@ -6,7 +6,7 @@ for are neither made nor read.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -18,12 +18,15 @@ from featcache.backbones import base
 from featcache.backbones.base import BackboneInfo
 from featcache.backbones.catalogue import BACKBONES
 from featcache.backbones.inputs import model_input
+from featcache.backbones.own import of_own_weights
+from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize, size_entry
 from featcache.backbones.weights.checkpoint import Shapes, TensorFile, open_tensors
 from featcache.backbones.weights.digest import checked_digest, remember
-from featcache.backbones.weights.key_map import KeyMap, unwrapped
+from featcache.backbones.weights.key_map import KeyMap
 from featcache.backbones.weights.locate import obtain_weights
-from featcache.backbones.weights.pixels import tell_of_other_pixels
+from featcache.backbones.weights.pixels import saved_pixels, tell_of_other_pixels
+from featcache.backbones.weights.wrappers import found_in, unwrapped
 from featcache.errors import WeightsError
 from featcache.spec import Layer
 
@@ -69,6 +72,8 @@ class PretrainedBackbone:
     size: ViTSize
     file: Callable[[], Path]
     """Finds the weight file, or raises a WeightsError."""
+    own: bool = False
+    """Whether the weights are the user's: then their file is looked through for the model."""
 
     family: ClassVar[str]
     positions: ClassVar[str] = ""
@@ -97,6 +102,27 @@ class PretrainedBackbone:
             return path
 
         return cls(info=model.info, size=model.size, file=file)
+
+    def of_weights(self: B, file: Path, source: str) -> B:
+        """The same architecture with the weights of a user's `file`, which came from `source`.
+
+        Mean and std are the model's, unless a processor's config beside the file says others.
+
+        Raises:
+            WeightsError: a config beside the file is another model's.
+        """
+        self.check_config(file.with_name(CONFIG_FILE))
+        info = of_own_weights(self.info, file, source)
+        if (saved := saved_pixels(file)) is not None:
+            info = replace(info, mean=saved[0], std=saved[1])
+        return replace(self, info=info, file=lambda: file, own=True)
+
+    def check_config(self, path: Path) -> None:
+        """Refuse the config beside weights, where there is one, that says what no shape tells.
+
+        Raises:
+            WeightsError: it is another model's.
+        """
 
     def architecture(self) -> base.JSON:
         """Family, kind of positions and the size's numbers, for the fingerprint."""
@@ -135,7 +161,7 @@ class PretrainedBackbone:
             WeightsError: as `load`.
         """
         with self.weights() as found:
-            file, key_map = unwrapped(found, self.key_map)
+            file, key_map = self._located(found)
             key_map.check(file.shapes, file.origin)
             if not key_map.entries.keys() >= wanted.keys():
                 raise WeightsError(
@@ -146,6 +172,11 @@ class PretrainedBackbone:
             return key_map.read(
                 file, wanted, device, lambda name: torch.float32 if self.stays_float32(name) else dtype
             )
+
+    def _located(self, file: TensorFile) -> tuple[TensorFile, KeyMap]:
+        if not self.own:
+            return unwrapped(file, self.key_map)
+        return found_in(file, self.key_map, what=self.info.title, preferred=self.sections)
 
     def model(self, n_blocks: int, norms: tuple[int, ...]) -> nn.Module:
         """The network cut after `n_blocks`, with its own norm after each of the blocks `norms`."""
@@ -168,7 +199,8 @@ class PretrainedBackbone:
         """
         path = self.file()
         checked_digest(path)
-        with open_tensors(path, sections=self.sections, skipped=self.skipped_sections) as file:
+        sections = () if self.own else self.sections
+        with open_tensors(path, sections=sections, skipped=self.skipped_sections, every=self.own) as file:
             yield file
         remember(path)
 

@@ -1,4 +1,4 @@
-"""A model in a Python file of the user's own, whose source is part of what it computes.
+"""What is the user's own: a model in a Python file, whose source is part of what it computes, or weights.
 
 An edited `encode()` makes other tokens, and nothing that its author wrote into `architecture()` need say so:
 the digest of the file, and of the files it imports from its own folder, goes into the fingerprint.
@@ -6,16 +6,21 @@ the digest of the file, and of the files it imports from its own folder, goes in
 
 import ast
 import hashlib
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featcache.backbones.base import JSON, Backbone, BackboneInfo, Encoder
+from featcache.backbones.release import INDEX_FILE, WEIGHT_FILES
 from featcache.spec import Layer
 
 if TYPE_CHECKING:
     import torch
 
+
+_ENDINGS = re.compile(r"\.(pth|pt|tar|bin|ckpt|npz|safetensors)\b")
+"""Of files of weights."""
 
 _OURS = (("featcache",), ("readouts",))
 """Packages that are beside the user's file in a checkout, and have a version of their own in fingerprints."""
@@ -48,6 +53,37 @@ class OwnBackbone:
     def load(self, layers: tuple[Layer, ...], device: "torch.device", dtype: "torch.dtype") -> Encoder:
         """The object's encoder."""
         return self.own.load(layers, device, dtype)
+
+
+def of_own_weights(info: BackboneInfo, file: Path, source: str) -> BackboneInfo:
+    """What is known of a model whose weights are the user's: whose they are, and a name of their own.
+
+    Args:
+        info: of the architecture.
+        file: with the weights.
+        source: as the user named it: a file, a folder, or a repository of the hub.
+    """
+    named = (
+        file.parent if file.name in (*WEIGHT_FILES, INDEX_FILE) and Path(source).exists() else Path(source)
+    )
+    label = tidy_name(_ENDINGS.sub("", named.name))
+    # Not the whole path: it plays no part, and tells of a user's machine what nobody asked.
+    told = source if not Path(source).exists() else f"{file.resolve().parent.name}/{file.name}"
+    return replace(
+        info,
+        name=f"{info.name}.{label}",
+        title=f"{info.title}, with the weights of {told}",
+        source=told,
+        licence="that of its files",
+        commercial=False,
+        public=False,
+        weights_from=told,
+    )
+
+
+def tidy_name(text: str) -> str:
+    """A name that stores can have, as near to `text` as can be."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-") or "own"
 
 
 def source_digest(path: Path) -> str:

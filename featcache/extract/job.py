@@ -258,6 +258,7 @@ def store_bytes(spec: FeatureSpec) -> int:
 def store_attributes(job: Extraction) -> dict[str, object]:
     """What the store says of itself beside its fingerprint, but for the name of its targets."""
     info = job.backbone.info
+    weights = {} if info.weights_from is None else {"weights": weights_in_words(job.backbone)}
     return {
         "task": job.task.name,
         "role": job.role,
@@ -265,10 +266,16 @@ def store_attributes(job: Extraction) -> dict[str, object]:
         "backbone_title": info.title + (", frames shuffled" if job.shuffle_frames else ""),
         "control": info.control,
         "licence": info.licence,
+        **weights,
         "exactness": job.exactness,
         "upsampling": info.upsampling if job.task.tokens == "all" else None,
         "readout_steps": info.readout_steps if job.task.tokens == "all" else 1,
     }
+
+
+def weights_in_words(backbone: Backbone) -> str:
+    """Where weights of the user's own came from, and the first digits of their digest."""
+    return f"{backbone.info.weights_from}, sha256 {backbone.weights_digest()[:16]}"
 
 
 def provenance_of(job: Extraction, scan: Scan) -> dict[str, Any]:

@@ -82,6 +82,7 @@ def _section(name: str, stores: Sequence[FeatureStore], results_dir: Path) -> St
             "layers": ", ".join(dict.fromkeys(layer.name for s in ordered for layer in s.spec.layers)),
             "training views": str(ordered[0].attrs["exactness"]),
             "licence of the weights": str(first.attrs["licence"]),
+            **({"weights": str(first.attrs["weights"])} if "weights" in first.attrs else {}),
         },
         splits=[_facts(store) for store in ordered],
         certificates=certificates,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from readouts.report import figures
+from readouts.report.behaviours import Behaviours, behaviours_of
 from readouts.report.gaps import Gaps, pictures_of
 from readouts.report.task_figures import EvaluatedRun, figures_of
 from readouts.results.comparability import Row, identity_text
@@ -67,6 +68,8 @@ class TaskSection:
     """For each its frames, true labels, and predictions of the run's readouts."""
     colours: Mapping[str, str]
     """Readouts of the clips -> colour of their bars."""
+    behaviours: Behaviours | None
+    """F1, confusion, bouts and the worst clips, of a task of classes."""
     commands: Sequence[Mapping[str, str]]
 
 
@@ -77,6 +80,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
     clips: Sequence[Mapping[str, Any]] = []
     curves: Sequence[figures.PageFigure] = _curves(results, results_dir, gaps)
     run = _evaluated_run(results, results_dir, gaps)
+    behaviours = behaviours_of(results, results_dir, gaps)
     if run is not None and results.task is not None:
         with gaps.around(f"pictures of {results.title}"):
             drawn = figures_of(results.task, run)
@@ -104,6 +108,7 @@ def task_section(results: TaskResults, results_dir: Path) -> TaskSection:
         figures=drawn,
         clips=clips,
         colours={} if run is None else figures.colours_of(run.outputs),
+        behaviours=behaviours,
         commands=_commands(results),
     )
 

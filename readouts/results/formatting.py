@@ -6,6 +6,7 @@ from readouts.results.configurations import Configuration
 METRICS = {
     "mean_AP": "mAP",
     "average_over_thresholds": "accuracy",
+    "average_jaccard": "Average Jaccard",
     "pressure/rmse": "RMSE (hPa)",
     "Z500/rmwse": "RMSE of Z500 (m2/s2)",
 }

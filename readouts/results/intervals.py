@@ -12,6 +12,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
 from featcache.errors import DamagedFileError, ScividError, StoreError
 from featcache.store.targets import Targets
@@ -36,6 +37,9 @@ SAME_SCORE = 1e-4
 """How far a score may be from the one in the table, which another device may have computed."""
 INTERVALS_VERSION = 3
 """Raised when a bootstrap gives other numbers or fields, so that kept ones are computed anew."""
+
+
+Clips = Int64[np.ndarray, " n"]
 
 
 class Intervals:
@@ -71,6 +75,28 @@ class Intervals:
 
         found = self._found(about, compute)
         return None if found is None else Difference(**{**found, "interval": Interval(**found["interval"])})
+
+    def of_score(
+        self, row: Row, role: str, what: str, score_of: Callable[[Clusters], WeightedScore], clips: Clips
+    ) -> Interval | None:
+        """That of another score of a row than its task's, which `what` names; None with few clusters.
+
+        Args:
+            row: of the table.
+            role: of the split.
+            what: the score's name, which it is kept under.
+            score_of: makes it, of clips that belong together.
+            clips: numbers of those it is made of.
+        """
+        if role not in self._targets:
+            return None
+
+        def compute() -> dict[str, Any]:
+            clusters = clusters_of(self._targets[role], clips)
+            return asdict(interval(score_of(clusters), clusters, n=RESAMPLES))
+
+        found = self._found({"role": role, "rows": _named([row]), "score": what}, compute)
+        return None if found is None else Interval(**found)
 
     def keep(self) -> None:
         """Write down what was computed, if anything is new."""

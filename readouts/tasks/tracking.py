@@ -26,6 +26,9 @@ from readouts.tasks.losses import total_of, track_losses
 FRAMES_PER_TILE = 2
 """Frames that one attention query answers for."""
 
+SURE = 10.0
+"""A logit of what is taken for granted."""
+
 HIDDEN = -1.0
 """Coordinates of a track that cannot be followed, as it is hidden in the query frame."""
 
@@ -118,7 +121,8 @@ class Tracking(ManifestTask):
     def per_clip(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> PerClip:
         """`hits` [B thresholds], `points` and `pixels` [B] of the last frame, at 1280 x 1024 pixels.
 
-        Where tracks are known, of the points that are seen in it, and each from its own end point.
+        Where tracks are known, of the points that are seen in it, and each from its own end point; of these
+        also what Average Jaccard is made of.
         """
         last = as_tracks(outputs[:, -1:]).points[:, 0].float()
         if "ends" in targets:
@@ -126,10 +130,22 @@ class Tracking(ManifestTask):
         else:
             ends, masks = targets["coords"][:, -1], (targets["target_mask"][:, -1],) * 2
         asked, marked = (rearrange(mask, "b q 1 -> b q") for mask in masks)
-        return tracking.per_clip(last, ends, asked, marked, matched="ends" not in targets)
+        found = tracking.per_clip(last, ends, asked, marked, matched="ends" not in targets)
+        return found if "ends" in targets else {**found, **self._jaccard(outputs, targets)}
+
+    def _jaccard(self, outputs: Float[Tensor, "B F Q 4"], targets: Rows) -> PerClip:
+        """A head that says nothing of visibility says that it sees all points."""
+        tracks, truly_seen = as_tracks(outputs), rearrange(targets["visible"] != 0, "b f q 1 -> b f q")
+        seen = torch.ones_like(truly_seen)
+        if tracks.visible is not None:
+            seen = rearrange(tracks.visible > 0.5, "b f q 1 -> b f q")
+        return tracking.jaccard_counts(
+            tracks.points.float(), seen, true_points=targets["coords"].float(), truly_seen=truly_seen,
+            query_mask=rearrange(targets["query_mask"], "b q 1 -> b q"),
+        )  # fmt: skip
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
-        """Shares of points that end near a true end point."""
+        """Shares of points that end near a true end point; of whole tracks also Average Jaccard."""
         return tracking.scores(per_clip, weights)
 
     def baselines(self, train: Targets) -> Mapping[str, Baseline]:
@@ -139,7 +155,8 @@ class Tracking(ManifestTask):
     def _unmoved(self, targets: Rows) -> Tensor:
         # In float64: the metric's sigmoid gives back the very coordinates, which it rounds to pixels.
         logits = targets["queries"].double().clamp(0.0, 1.0).logit()
-        outputs = torch.cat([logits, torch.zeros_like(logits)], dim=-1)
+        # Always seen, and sure of it.
+        outputs = torch.cat([logits, torch.full_like(logits, SURE)], dim=-1)
         return repeat(outputs, "b q o -> b f q o", f=self.n_frames)
 
 

@@ -13,6 +13,7 @@ from featcache.system.device import device_name
 from featcache.system.versions import version_of
 from readouts.features.splits import FeatureSplit, targets_fingerprint, view_option
 from readouts.results.comparability import identity_text
+from readouts.results.decided import decision_scores
 from readouts.results.per_clip import write_per_clip, write_predictions
 from readouts.results.table import add_run, run_rows
 from readouts.training.evaluate import Scored
@@ -77,9 +78,10 @@ def record(
         ids = run.splits[role].store.clip_table.take(kept, "id").column(0)
         write_predictions(folder, role, kept, ids, scored.outputs)
         write_per_clip(folder, role, scored.clips, scored.per_clip)
+    scores = _scores(run, found)
     rows = [
         _of_splits({**run.splits, "train": run.training})
-        | _of_scores(run, kind, {role: scored.scores[kind] for role, scored in found.items()})
+        | _of_scores(run, kind, scores[kind])
         | ({"tuned": "frozen"} if run.tuning is None else run.tuning.columns)
         | {
             "best_val": learned[kind].best_val,
@@ -97,6 +99,26 @@ def record(
     add_run(
         results_dir, run.id, scored_later(rows, run_rows(results_dir, run.id)) if trained_before else rows
     )
+
+
+def _scores(run: Run, found: Mapping[str, Scored]) -> dict[str, dict[str, dict[str, float]]]:
+    """Readout -> role -> the task's scores; of labels F1 as well, at thresholds chosen on val."""
+    gives = run.gives
+    scores = {
+        kind: {role: dict(scored.scores[kind]) for role, scored in found.items()} for kind in run.readouts
+    }
+    for kind, of_kind in scores.items():
+        kept = {
+            role: (scored.outputs[kind], scored.per_clip[kind].get("labels"))
+            for role, scored in found.items()
+        }
+        labelled = {role: (logits, labels) for role, (logits, labels) in kept.items() if labels is not None}
+        whole = all(logits.shape == labels.shape for logits, labels in labelled.values())
+        if gives["are_labels"] and labelled.keys() == kept.keys() and whole:
+            decided = decision_scores(labelled, gives["names"], gives["background"])
+            for role, of_role in decided.items():
+                of_kind[role] |= of_role
+    return scores
 
 
 def scored_later(
@@ -147,6 +169,7 @@ def _of_splits(splits: Mapping[str, FeatureSplit]) -> dict[str, Any]:
     train = splits["train"]
     store = train.store
     row = {name: store.attrs[name] for name in ("backbone", "backbone_title", "control", "exactness")}
+    row["weights"] = store.attrs.get("weights")
     row |= {"layer": train.layer_name, "views": train.n_views, "view_seed": view_option(store, "seed")}
     for role, split in splits.items():
         row |= {

@@ -104,7 +104,7 @@ class Dinov2(PretrainedBackbone):
 
     def architecture(self) -> base.JSON:
         """The size's numbers, and the rule for positions, which the kind of file decides."""
-        rule = _format(tensor_shapes(self.file())).rule
+        rule = _format(tensor_shapes(self.file(), every=self.own)).rule
         return {"family": "dinov2", "positions": rule, **size_entry(self.size)}
 
     def key_map(self, found: Shapes) -> KeyMap:

@@ -31,10 +31,11 @@ class VJepa(VideoViTBackbone):
 
     def key_map(self, found: Shapes) -> KeyMap:
         """The table of the target encoder, in which every tensor is used."""
-        entries = renamed(self.whole(), TIMM_NAMES, PREFIX)
+        prefix = PREFIX if not self.own or f"{PREFIX}pos_embed" in found else ""
+        entries = renamed(self.whole(), TIMM_NAMES, prefix)
         steps, rows, columns = self.size.stored_grid
         entries["positions"] = Entry(
-            (f"{PREFIX}pos_embed",), (1, steps * rows * columns, self.size.block.width), then=self._positions
+            (f"{prefix}pos_embed",), (1, steps * rows * columns, self.size.block.width), then=self._positions
         )
         return KeyMap(entries)
 

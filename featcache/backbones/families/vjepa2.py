@@ -22,13 +22,22 @@ from featcache.backbones.parts import PatchEmbedding, tokens_after, turned
 from featcache.backbones.release import CONFIG_FILE
 from featcache.backbones.sizes import ViTSize
 from featcache.backbones.weights.checkpoint import Shapes
-from featcache.backbones.weights.key_map import KeyMap, renamed
+from featcache.backbones.weights.key_map import Entries, Entry, KeyMap, renamed
 from featcache.errors import WeightsError
 from featcache.spec import Layer, TokenGrid
 from featcache.system.json_files import read_json
 
 SKIPPED = ("predictor.",)
 """Beginnings of keys that tokens do not need."""
+
+AUTHORS_NAMES = {
+    "patches": "patch_embed.proj",
+    "layer": "blocks",
+    "attention": "attn",
+    **dict.fromkeys(("query", "key", "value"), "qkv"),
+    "layernorm": "norm",
+}
+"""Our parts as the authors' own code calls them; most models trained further are saved by it."""
 
 _DEFAULTS = {"crop_size": 256, "num_attention_heads": 16}
 """What the library takes where a config is silent; when it saves one, it leaves such values out."""
@@ -75,9 +84,26 @@ class Vjepa2(PretrainedBackbone):
     network: ClassVar[type[nn.Module]] = Vjepa2Model
 
     def key_map(self, found: Shapes) -> KeyMap:
-        """The keys are the library's names under `encoder.`."""
+        """The keys are the library's names under `encoder.`; of a user's file also those of the authors'."""
+        if self.own and any(key.endswith(".attn.qkv.weight") for key in found):
+            return KeyMap(self._authors_entries(), ("pos_embed",))
         names = {"patches": "embeddings.patch_embeddings.proj"}
         return KeyMap(renamed(self.whole(), names, prefix="encoder."), SKIPPED)
+
+    def check_config(self, path: Path) -> None:
+        """Refuse the config of another crop size or number of heads."""
+        if path.is_file():
+            _refuse_other_config(path, self.info.name, self.size)
+
+    def _authors_entries(self) -> Entries:
+        """Queries, keys and values lie side by side in their files."""
+        entries = renamed(self.whole(), AUTHORS_NAMES)
+        for name, entry in entries.items():
+            part = next((i for i, of in enumerate(("query", "key", "value")) if f".{of}." in name), None)
+            if part is not None:
+                (key,), (width, *others) = entry.keys, entry.shape
+                entries[name] = Entry((key,), (3 * width, *others), then=partial(_third, part))
+        return entries
 
 
 def open_model(name: str, weights_dir: Path | None) -> Vjepa2:
@@ -126,6 +152,11 @@ def rotation(
     left_over = torch.zeros(len(places), head_width - 3 * each, device=like.device)
     every = torch.cat([*angles, left_over], dim=1)
     return every.cos().to(like.dtype), every.sin().to(like.dtype)
+
+
+def _third(part: int, whole: Float[Tensor, "QKV *C"]) -> Float[Tensor, "D *C"]:
+    """Queries, keys or values, of which there are as many."""
+    return whole.chunk(3)[part]
 
 
 def _library_layers(size: ViTSize, n_blocks: int) -> list[nn.Module]:

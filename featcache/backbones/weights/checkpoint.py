@@ -40,13 +40,14 @@ class TensorFile:
 
 @contextmanager
 def open_tensors(
-    path: Path, *, sections: tuple[str, ...] = (), skipped: tuple[str, ...] = ()
+    path: Path, *, sections: tuple[str, ...] = (), skipped: tuple[str, ...] = (), every: bool = False
 ) -> Iterator[TensorFile]:
     """The tensors of `.safetensors` (or the index of several), `.npz` or a torch pickle (any other suffix).
 
     A pickle may be a dict of state dicts, as training scripts save it: then the first of `sections` that is
     there is taken. `skipped` names state dicts beside it that are known and not needed; optimiser states
-    and numbers may be there too.
+    and numbers may be there too. With `every`, all tensors of all of them are given, a dict's name before
+    those in it and a point between.
 
     Raises:
         WeightsError: the file cannot be read, holds something other than tensors, or state dicts that are
@@ -63,18 +64,18 @@ def open_tensors(
     elif path.suffix == ".npz":
         yield _npz(path)
     else:
-        tensors = _pickled(path, sections, skipped)
+        tensors = _everything(path) if every else _pickled(path, sections, skipped)
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         yield TensorFile(shapes, _reader(path, tensors.__getitem__), str(path))
 
 
-def tensor_shapes(path: Path) -> Shapes:
-    """Name -> shape of every tensor in a flat weight file.
+def tensor_shapes(path: Path, *, every: bool = False) -> Shapes:
+    """Name -> shape of every tensor in a flat weight file, or of all state dicts in it.
 
     Raises:
         WeightsError: as `open_tensors`.
     """
-    with open_tensors(path) as file:
+    with open_tensors(path, every=every) as file:
         return file.shapes
 
 
@@ -162,6 +163,23 @@ def _pickled(path: Path, sections: tuple[str, ...], skipped: tuple[str, ...]) ->
     ):
         raise _not_tensors(path, sections)
     return tensors
+
+
+def _everything(path: Path) -> dict[str, Tensor]:
+    """All floating-point tensors of a pickle by the names on the way to them."""
+    found: dict[str, Tensor] = {}
+
+    def look(content: object, name: str) -> None:
+        if isinstance(content, dict):
+            for key, value in content.items():
+                look(value, f"{name}.{key}" if name else str(key))
+        elif isinstance(content, Tensor) and content.is_floating_point() and name:
+            found[name] = content
+
+    look(_unpickled(path), "")
+    if not found:
+        raise _not_tensors(path, ())
+    return found
 
 
 def _unpickled(path: Path) -> Any:

@@ -4,7 +4,6 @@ A key that nobody reads is how a model comes out silently wrong, so every key of
 among those that tokens do not need; anything else is refused.
 """
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -16,9 +15,6 @@ from featcache.backbones.weights.checkpoint import Shapes, TensorFile
 from featcache.errors import WeightsError, few
 
 _MOST_LISTED = 6
-
-_WRAPPERS = ("module", "_orig_mod", "model", "backbone", "state_dict", "net", "network", "encoder")
-"""What data-parallel training, compilation and common training scripts put before the names of a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +81,16 @@ class KeyMap:
 
     def fits(self, found: Shapes) -> bool:
         """Whether a file, of key -> shape `found`, is the whole model's."""
-        return not any(self._problems(found).values())
+        return self.n_problems(found) == 0
+
+    def n_problems(self, found: Shapes) -> int:
+        """Keys of a file, of key -> shape `found`, that are missing, unknown or of another shape."""
+        return sum(map(len, self._problems(found).values()))
+
+    def listed(self, found: Shapes) -> str:
+        """These keys in words, of each kind the first few; empty where the file fits."""
+        problems = self._problems(found)
+        return "; ".join(f"{few(keys, _MOST_LISTED)} {what}" for what, keys in problems.items() if keys)
 
     def check(self, found: Shapes, origin: str) -> None:
         """Refuse a file, of key -> shape `found`, that is not the whole model's.
@@ -93,9 +98,7 @@ class KeyMap:
         Raises:
             WeightsError: lists the keys that are missing, unknown or of another shape.
         """
-        problems = self._problems(found)
-        if any(problems.values()):
-            listed = "; ".join(f"{few(keys, _MOST_LISTED)} {what}" for what, keys in problems.items() if keys)
+        if listed := self.listed(found):
             raise WeightsError(
                 f"{origin} does not fit its model{_common(found)}: {listed}. Use the files as they were "
                 "released."
@@ -137,45 +140,6 @@ class KeyMap:
             if not _all_finite(parameter):
                 _refuse_not_finite(self.entries[name], parameter, file)
         return parameters
-
-
-def unwrapped(file: TensorFile, key_map: Callable[[Shapes], KeyMap]) -> tuple[TensorFile, KeyMap]:
-    """The file under the keys of its model, where a wrapper of training put its own name before all of them.
-
-    That is told in one line. A file that fits as it is stays as it is, and so does one that fits in no way.
-    The table of what is given comes with it: to make one takes the whole model's names.
-
-    Args:
-        file: of any keys.
-        key_map: the model's table, given the keys and shapes of a file.
-
-    Raises:
-        WeightsError: it would fit without a word that is no wrapper's, as `teacher`: perhaps another model.
-    """
-    words, shapes = [], file.shapes
-    table = as_it_is = key_map(shapes)
-    while not table.fits(shapes):
-        first = {key.partition(".")[0] for key in shapes}
-        if len(first) != 1 or any("." not in key for key in shapes):
-            return file, as_it_is
-        words.append(first.pop())
-        shapes = {key.partition(".")[2]: shape for key, shape in shapes.items()}
-        table = key_map(shapes)
-    if not words:
-        return file, table
-    prefix = "".join(f"{word}." for word in words)
-    if strange := [word for word in words if word not in _WRAPPERS]:
-        raise WeightsError(
-            f"{file.origin}: every key begins with {prefix!r}, and without it all of them fit. "
-            f"{strange[0]!r} may name another model than the one that is wanted, so it is not taken: if it "
-            "is right, save the tensors under keys without it."
-        )
-    logging.getLogger(__name__).warning(
-        f"{file.origin}: every key begins with {prefix!r}, the mark of a model that was saved inside a "
-        "wrapper: read without it"
-    )
-    part_of = {name: file.part_of[prefix + name] for name in shapes if prefix + name in file.part_of}
-    return TensorFile(shapes, lambda name: file.read(prefix + name), file.origin, part_of), table
 
 
 def renamed(model: nn.Module, names: Mapping[str, str | tuple[str, ...]], prefix: str = "") -> Entries:

@@ -3,6 +3,7 @@
 Nothing here touches the network: weights are downloaded by `scivid data download`, never by an extraction.
 """
 
+import re
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -15,6 +16,8 @@ from featcache.buckets.path import BucketPath
 from featcache.errors import WeightsError
 
 _SAVED = (*WEIGHT_FILES, INDEX_FILE)
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".ckpt", ".npz")
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def folder_weights(folder: Path) -> Path:
@@ -35,6 +38,51 @@ def folder_weights(folder: Path) -> Path:
             "finish their download."
         )
     return weights
+
+
+def own_weights(place: str) -> Path:
+    """The file of weights that a user named: a file, a folder that has one, or a repository of the hub.
+
+    A repository is looked for in the Hugging Face cache only; `ORG/NAME`, or `ORG/NAME@REVISION`.
+
+    Raises:
+        WeightsError: nothing is there, or a folder does not say which file it is; says what to do.
+    """
+    path = Path(place).expanduser()
+    if path.is_file():
+        return path
+    folder = path if path.is_dir() else cached_repository(place)
+    if folder is None:
+        raise WeightsError(
+            f"{place} is no file or folder here, and no repository in the Hugging Face cache "
+            f"{constants.HF_HUB_CACHE}. Where there is a network: hf download {place}"
+        )
+    saved = next((folder / name for name in _SAVED if (folder / name).is_file()), None)
+    if saved is not None:
+        return saved
+    files = sorted(file for file in folder.glob("*") if file.suffix in _SUFFIXES and file.is_file())
+    if len(files) != 1:
+        what = f"holds {', '.join(file.name for file in files)}" if files else "holds no weights"
+        raise WeightsError(f"{folder} {what}: name the file ({', '.join(_SUFFIXES)}).")
+    return files[0]
+
+
+def cached_repository(repository: str) -> Path | None:
+    """The folder of `ORG/NAME[@REVISION]` in the Hugging Face cache; None where it is not there."""
+    name, _, revision = repository.partition("@")
+    if not _REPOSITORY.fullmatch(name):
+        return None
+    # Takes a third of a second.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            name, revision=revision or None, local_files_only=True, cache_dir=constants.HF_HUB_CACHE
+        )
+    except (LocalEntryNotFoundError, ValueError):
+        return None
+    return Path(found)
 
 
 def find_weights(name: str, release: Release, weights_dir: Path | None) -> Path | None:
@@ -66,7 +114,7 @@ def obtain_weights(name: str, release: Release, weights_dir: Path | None) -> Pat
         weights_dir = _brought(name, weights_dir)
     found = find_weights(name, release, weights_dir)
     if found is not None:
-        own = "Weights of your own are given as my_model.py:BACKBONE, as the README shows."
+        own = f"Weights of your own are given with --weights, or as --backbone {name}@{found}"
         way_out = f"Move it away. {how_to_get(name, release, weights_dir)}\n{own}"
         refuse_unlike(found, release.digests, way_out)
         return found

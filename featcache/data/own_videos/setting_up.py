@@ -121,6 +121,7 @@ def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> 
         background=found.background,
         rule=rule,
         version="1",
+        measured=_rate(taken, videos),
     )
     publish(folder / MANIFEST, text.encode())
     return Setup(
@@ -132,6 +133,12 @@ def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> 
         assumed=tuple(assumed),
         splits=tuple(splits),
     )
+
+
+def _rate(taken: Sequence[str], videos: Videos) -> dict[str, object]:
+    """What the manifest says of the rate, where all have one."""
+    rates = {video.rate for video in videos if video.source in taken}
+    return {"rate": float(next(iter(rates)))} if len(rates) == 1 else {}
 
 
 _ALL = "\0all"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from secrets import token_hex
 
-from featcache.backbones import load_backbone
+from featcache.backbones import anywhere, load_backbone
 from featcache.buckets.path import absolute
 from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
@@ -53,11 +53,8 @@ class Source:
         manifest_file: Path | None,
     ) -> "Source":
         """The same for a worker, which is in another folder."""
-        here = Path.cwd()
-        path = here / backbone
-        of_a_file = backbone.rpartition(":")[0].endswith(".py") or path.is_dir()
         return cls(
-            backbone=str(path) if of_a_file else backbone,
+            backbone=anywhere(backbone),
             data_dir=absolute(data_dir),
             cache_dir=absolute(cache_dir),
             weights_dir=None if weights_dir is None else absolute(weights_dir),

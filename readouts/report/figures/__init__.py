@@ -7,6 +7,7 @@ from readouts.report.figures.base import PageFigure as PageFigure
 from readouts.report.figures.base import colours_of as colours_of
 from readouts.report.figures.base import jpeg as jpeg
 from readouts.report.figures.classification import precision_recall as precision_recall
+from readouts.report.figures.confusion import confusion_matrix as confusion_matrix
 from readouts.report.figures.costs import CostPoint as CostPoint
 from readouts.report.figures.costs import scores_by_cost as scores_by_cost
 from readouts.report.figures.depth import by_depth as by_depth

@@ -10,7 +10,14 @@ from einops import rearrange
 
 from featcache.errors import CallError, ScividError
 from readouts.metrics.base import concatenated
-from readouts.metrics.tracking import THRESHOLDS, nearest_endpoint_error, per_clip, scores
+from readouts.metrics.tracking import (
+    JACCARD_THRESHOLDS,
+    THRESHOLDS,
+    jaccard_counts,
+    nearest_endpoint_error,
+    per_clip,
+    scores,
+)
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -127,6 +134,46 @@ def test_a_batch_of_padding_changes_nothing() -> None:
     assert scored([batch, padding], **settings) == scored([batch], **settings)
     with pytest.raises(CallError, match="no points"):
         scored([padding])
+
+
+def tracks_of(*frames: list[tuple[float, float]]) -> torch.Tensor:
+    """Pixels of points in frames, as [1 F Q 2] of width and height."""
+    return torch.tensor([list(frames)]) / torch.tensor([1280.0, 1024.0])
+
+
+def test_average_jaccard_by_hand() -> None:
+    # Three points and one of padding in two frames after that in which they are asked for.
+    start = [(0.0, 0.0), (100.0, 0.0), (200.0, 0.0), (0.0, 0.0)]
+    true = tracks_of(start, [(0, 0), (100, 0), (200, 0), (0, 0)], [(0, 0), (100, 0), (200, 0), (0, 0)])
+    found = tracks_of(start, [(3, 0), (100, 0), (200, 0), (0, 0)], [(0, 10), (100, 1), (200, 50), (0, 0)])
+    truly_seen = torch.tensor([[[1, 1, 1, 1], [1, 1, 0, 1], [1, 1, 1, 1]]]).bool()
+    seen = torch.tensor([[[1, 1, 1, 1], [1, 0, 1, 1], [1, 1, 1, 1]]]).bool()
+    asked = torch.tensor([[1.0, 1, 1, 0]])
+    counts = jaccard_counts(found, seen, true_points=true, truly_seen=truly_seen, query_mask=asked)
+    # Seen: two, then three. Right below 2 pixels: only the second point's 1 px in the last frame. Said to be
+    # seen and not right: the first at 3 px and the hidden third, then the first at 10 px and the third at 50.
+    assert counts["jaccard_hits"].tolist() == [[1, 2, 2, 3, 3]]
+    assert counts["jaccard_union"].tolist() == [[5 + 4, 5 + 3, 5 + 3, 5 + 2, 5 + 2]]
+    statistics = {"hits": np.ones((1, 5)), "points": np.ones(1), "pixels": np.ones(1), **counts}
+    result = scores(statistics)
+    assert result["jaccard_2pxl"] == pytest.approx(1 / 9)
+    assert result["average_jaccard"] == pytest.approx((1 / 9 + 2 / 8 + 2 / 8 + 3 / 7 + 3 / 7) / 5)
+    # A distance of the threshold itself is not below it.
+    assert JACCARD_THRESHOLDS == (2, 4, 8, 16, 32)
+    exact = tracks_of(start, [(2, 0), (100, 0), (200, 0), (0, 0)], [(0, 0), (100, 0), (200, 0), (0, 0)])
+    every = torch.ones_like(seen)
+    counts = jaccard_counts(exact, every, true_points=true, truly_seen=every, query_mask=asked)
+    assert counts["jaccard_hits"].tolist() == [[5, 6, 6, 6, 6]]
+
+
+def test_average_jaccard_is_a_mean_over_clips_that_have_points() -> None:
+    counts = {"jaccard_hits": np.array([[2] * 5, [1] * 5, [0] * 5]),
+              "jaccard_union": np.array([[2] * 5, [4] * 5, [0] * 5])}  # fmt: skip
+    statistics = {"hits": np.ones((3, 5)), "points": np.ones(3), "pixels": np.ones(3), **counts}
+    assert scores(statistics)["average_jaccard"] == pytest.approx((1 + 0.25) / 2)
+    assert scores(statistics, np.array([0.0, 2, 1]))["average_jaccard"] == pytest.approx(0.25)
+    assert scores(statistics, np.array([0.0, 0, 1]))["average_jaccard"] == 0.0
+    assert "average_jaccard" not in scores({name: statistics[name] for name in ("hits", "points", "pixels")})
 
 
 def test_points_that_are_not_finite_are_told() -> None:

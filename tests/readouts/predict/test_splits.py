@@ -12,7 +12,7 @@ from featcache.store.feature_store import find_stores
 from featcache.system.console import silent
 from readouts.predict.splits import predict_split
 from readouts.results.decided import evaluated
-from tests.readouts.predict.conftest import CPU, Lab
+from tests.readouts.own_lab import CPU, Lab
 
 
 def test_they_are_those_of_the_evaluation(lab: Lab, tmp_path: Path) -> None:

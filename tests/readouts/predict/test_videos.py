@@ -9,7 +9,7 @@ from featcache.errors import CallError, DataError, WeightsError
 from readouts.predict.videos import Watcher, find_videos, measured
 from readouts.results.decided import evaluated
 from tests.own_recordings import RATE
-from tests.readouts.predict.conftest import CPU, Lab
+from tests.readouts.own_lab import CPU, Lab
 
 
 @pytest.mark.parametrize("readout", ["attention", "linear"])

@@ -58,6 +58,17 @@ def test_they_are_those_of_the_bootstrap(about: Any, tmp_path: Path) -> None:
     assert found.between(rows[:1], rows[1:], "val") == paired_difference(*scores, clusters)
 
 
+def test_another_score_has_its_own(about: Any, tmp_path: Path) -> None:
+    task, targets, rows, scores = about
+    found = Intervals(task, {"val": targets}, tmp_path)
+    twice = found.of_score(rows[0], "val", "twice", lambda _: lambda weights: 2 * scores[0](weights), CLIPS)
+    once = found.of(rows[:1], "val")
+    assert twice is not None
+    assert once is not None
+    assert (twice.low, twice.high) == pytest.approx((2 * once.low, 2 * once.high))
+    assert found.of_score(rows[0], "test", "twice", lambda _: scores[0], CLIPS) is None
+
+
 def test_that_of_several_seeds_is_of_their_mean(about: Any, tmp_path: Path) -> None:
     task, targets, rows, scores = about
     values = [score(np.ones(12)) for score in scores]

@@ -218,6 +218,22 @@ def test_rendered_clips_are_scored_at_their_last_frame(task: Tracking, rendered:
     assert task.scores(task.per_clip(outputs, rows))["within_4pxl_threshold"] == 1.0
 
 
+def test_whole_tracks_are_scored_by_average_jaccard_too(task: Tracking, rendered: Targets) -> None:
+    rows = as_tensors(task.select(rendered, numbers(0, 1), numbers(0, 1), None))
+    rows["visible"][:, 2] = 0
+    perfect = task.scores(task.per_clip(outputs_at(rows["coords"], rows["visible"]), rows))
+    assert perfect["average_jaccard"] == 1.0
+    # All points said to be seen: what is hidden counts against it, once each.
+    every = outputs_at(rows["coords"], torch.ones_like(rows["visible"]))
+    visible = rows["visible"][:, 1:]
+    asked = rows["query_mask"][:, None].expand_as(visible)
+    expected = [float(one.sum() / n.sum()) for one, n in zip(visible, asked, strict=True)]
+    found = task.scores(task.per_clip(every, rows))["average_jaccard"]
+    assert found == pytest.approx(sum(expected) / 2) and found < 1
+    unmoved = score_baselines(task, rendered, rendered, numbers(0, 1))["points do not move"]
+    assert unmoved["average_jaccard"] > 0
+
+
 def test_what_defines_score_and_loss_is_identified(task: Tracking) -> None:
     changed = [replace(task, n_frames=8), replace(task, rows=256), replace(task, n_tracks=32)]
     identities = [dict(one.identity()) for one in (task, *changed)]

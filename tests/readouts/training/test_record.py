@@ -11,7 +11,7 @@ def test_a_row_says_all_that_the_table_has_columns_for(trained: Any) -> None:
     for row in trained.rows:
         unsaid = {name for name in SCHEMA.names if row[name] is None}
         of_test = {"test", "n_test", "test_store", "test_fingerprint"}
-        assert unsaid == {"control", "view_seed", "sweep", "tuned_blocks", "backbone_lr", *of_test}
+        assert unsaid == {"control", "weights", "view_seed", "sweep", "tuned_blocks", "backbone_lr", *of_test}
         assert row["tuned"] == "frozen"
         assert json.loads(row["scores"])["val"]["mean_AP"] == row["val"]
         assert json.loads(row["software"]).keys() == {"scivid", "torch", "numpy", "scikit-learn"}

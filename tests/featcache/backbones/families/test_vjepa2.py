@@ -225,6 +225,33 @@ def test_missing_unknown_and_misshapen_keys_are_all_named(golden_models: ReadGol
     assert "encoder.layer.0.norm1.weight (7,) instead of" in str(error.value)
 
 
+def test_a_user_s_file_of_the_authors_own_code_is_the_same_model(
+    golden_models: ReadGolden, last_tokens: LastTokens, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # What most models trained further are saved as; the released one is the library's.
+    golden = golden_models("vjepa2*")[0]
+    released = saved(golden, tmp_path)
+    state: dict[str, Tensor] = {"pos_embed": torch.zeros(1, 4, 8)}
+    for key, tensor in golden.released[""].items():
+        if key.startswith("encoder.") and ".attention.query." not in key and ".attention.value." not in key:
+            parts = [tensor]
+            if ".attention.key." in key:
+                names = (key.replace("key", part) for part in ("query", "key", "value"))
+                parts = [golden.released[""][name] for name in names]
+            ours = key.removeprefix("encoder.").replace("embeddings.patch_embeddings", "patch_embed")
+            ours = ours.replace("attention.key", "attn.qkv").replace("attention.proj", "attn.proj")
+            state[ours.replace("layernorm", "norm").replace("layer.", "blocks.")] = torch.cat(parts)
+    wrong = {f"module.backbone.{key}": tensor * 0 for key, tensor in state.items()}
+    right = {f"module.backbone.{key}": tensor for key, tensor in state.items()}
+    torch.save({"encoder": wrong, "target_encoder": right, "epoch": 3}, tmp_path / "adapted.pt")
+    adapted = released.of_weights(tmp_path / "adapted.pt", str(tmp_path / "adapted.pt"))
+    assert torch.equal(last_tokens(adapted, golden.clip), last_tokens(released, golden.clip))
+    assert "under 'target_encoder.module.backbone.' and not from 'encoder." in caplog.text
+    (tmp_path / "config.json").write_text('{"crop_size": 384}', encoding="utf-8")
+    with pytest.raises(WeightsError, match="is not vjepa2_l: crop_size 384"):
+        released.of_weights(tmp_path / "adapted.pt", "x")
+
+
 def test_a_transformers_without_the_model_says_which_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers.models.vjepa2.modeling_vjepa2", None)
     with pytest.raises(WeightsError, match=r"no V-JEPA 2: pip install 'transformers>=4\.53'"):

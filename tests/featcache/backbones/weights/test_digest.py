@@ -178,19 +178,10 @@ def test_weights_that_are_not_the_released_file_are_refused_with_the_way_out(tmp
         message = str(refusal.value)
         assert f"model.safetensors is not the released file: its sha256 is {found}, not ae1e99fc" in message
         assert f"scivid data download --weights dinov2_s --weights-dir {tmp_path}" in message
-        assert "Weights of your own are given as my_model.py:BACKBONE" in message
+        assert f"with --weights, or as --backbone dinov2_s@{folder / 'model.safetensors'}" in message
     assert not (folder / "model.safetensors.sha256").exists()
 
-    own = tmp_path / "my_model.py"
-    own.write_text(
-        "from dataclasses import replace\n"
-        "from pathlib import Path\n"
-        "from featcache.backbones import load_backbone\n"
-        'MODEL = load_backbone("dinov2_s")\n'
-        f"FILE = Path({str(folder / 'model.safetensors')!r})\n"
-        'BACKBONE = replace(MODEL, info=replace(MODEL.info, name="mine"), file=lambda: FILE)\n'
-    )
-    mine = load_backbone(f"{own}:BACKBONE")
+    mine = load_backbone(f"dinov2_s@{folder / 'model.safetensors'}")
     assert mine.weights_digest() == found
     mine.load((Layer(0),), CPU, torch.float32)
     assert (folder / "model.safetensors.sha256").is_file()

@@ -13,7 +13,6 @@ from featcache.backbones.weights.key_map import (
     nested,
     renamed,
     stacked,
-    unwrapped,
 )
 from featcache.errors import WeightsError
 
@@ -105,46 +104,6 @@ def test_weights_that_are_no_numbers_are_refused_with_the_array_s_name(value: fl
 def test_numbers_that_only_the_precision_does_not_reach_say_so() -> None:
     with pytest.raises(WeightsError, match=r"numbers of v do not fit torch\.float16: .*--precision float32"):
         read(Entry(("v",), (2,)), (2,), torch.float16, v=torch.tensor([1.0, 1e6]))
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module.model.", "state_dict.module._orig_mod."])
-def test_keys_inside_a_wrapper_of_training_are_read_and_told(
-    prefix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    tensors = {f"{prefix}net.a": torch.ones(2), f"{prefix}head.b": torch.zeros(1)}
-    file = TensorFile({key: tuple(t.shape) for key, t in tensors.items()}, tensors.__getitem__, "file.pth")
-
-    def key_map(_: object) -> KeyMap:
-        return KeyMap({"p": Entry(("net.a",), (2,))}, ("head.",))
-
-    found, table = unwrapped(file, key_map)
-    assert table == key_map(file) and found.shapes == {"net.a": (2,), "head.b": (1,)}
-    assert torch.equal(found.read("net.a"), torch.ones(2))
-    (said,) = caplog.messages
-    assert said.startswith(f"file.pth: every key begins with {prefix!r}, ") and "read without it" in said
-    caplog.clear()
-    assert unwrapped(found, key_map)[0] is found and not caplog.messages, "what fits stays as it is"
-
-
-@pytest.mark.parametrize("keys", [("module.a", "a"), ("module.c",), ("module",), ()])
-def test_keys_that_no_wrapper_explains_are_refused_as_they_are(
-    keys: tuple[str, ...], caplog: pytest.LogCaptureFixture
-) -> None:
-    file = TensorFile(dict.fromkeys(keys, (2,)), lambda _: torch.ones(2), "file")
-
-    def key_map(_: object) -> KeyMap:
-        return KeyMap({"p": Entry(("a",), (2,))})
-
-    found, table = unwrapped(file, key_map)
-    assert found is file and not caplog.messages
-    with pytest.raises(WeightsError, match="does not fit its model"):
-        table.check(file.shapes, "file")
-
-
-def test_keys_below_a_word_that_may_be_another_model_s_are_refused_in_one_line() -> None:
-    file = TensorFile({"module.teacher.a": (2,)}, lambda _: torch.ones(2), "file")
-    with pytest.raises(WeightsError, match=r"begins with 'module\.teacher\.', and without it all"):
-        unwrapped(file, lambda _: KeyMap({"p": Entry(("a",), (2,))}))
 
 
 def test_another_common_beginning_is_named() -> None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import torch
 
 from featcache.backbones import load_backbone
@@ -43,9 +42,8 @@ class Lab:
         )
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
-    root = tmp_path_factory.mktemp("lab")
+def make_lab(root: Path) -> Lab:
+    """In a folder of its own."""
     videos, cache, results = write_lab(root / "mice", n_frames=160), root / "features", root / "results"
     manifest = load_manifest(set_up(videos, [], Choices(), Wishes()).manifest)
     model = load_backbone("resize")
