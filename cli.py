@@ -9,6 +9,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -1217,9 +1218,10 @@ def compare(
 
 
 def _run_title(row: dict[str, Any]) -> str:
+    from readouts.results.formatting import format_tuned
+
     what = f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
-    tuned = {"partial": f", {row['tuned_blocks']} blocks tuned", "whole": ", tuned whole"}
-    return what + tuned.get(row["tuned"], "")
+    return ", ".join(filter(None, (what, format_tuned(row))))
 
 
 @app.command()
@@ -1265,22 +1267,22 @@ def demo(
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
     from readouts.report.page import comparison
-    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
+    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP, DEMO_TUNED
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
     for task, (backbones, recipe) in DEMO.items():
         for backbone in backbones:
-            extract(backbone=backbone, task=task, data_dir=data_dir, cache_dir=cache_dir)
-            train_readout(
-                backbone=backbone,
-                task=task,
-                seed=seed,
-                set_=recipe,
-                test=True,
-                cache_dir=cache_dir,
-                results_dir=results_dir,
-            )
+            upper = DEMO_TUNED.get(task)
+            layers = "default" if upper is None else upper.stored
+            extract(backbone=backbone, task=task, layers=layers, data_dir=data_dir, cache_dir=cache_dir)
+            train = partial(
+                train_readout, backbone=backbone, task=task, layer=None if upper is None else upper.layer,
+                seed=seed, test=True, cache_dir=cache_dir, results_dir=results_dir,
+            )  # fmt: skip
+            train(set_=recipe)
+            if upper is not None:
+                train(set_=upper.settings, tune=upper.tune)
     sweep(grid=list(DEMO_SWEEP), name="demo", test=True, cache_dir=cache_dir, results_dir=results_dir)
     for task, (backbone, settings) in DEMO_CERTIFIED.items():
         certify(

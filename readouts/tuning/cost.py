@@ -3,6 +3,7 @@
 A backward pass is counted as two forward ones, blocks as alike; what the readout adds is not counted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcache.backbones.base import BackboneInfo
@@ -18,6 +19,10 @@ wide 8, two norms. With checkpointing it is the token alone."""
 
 STATE_BYTES = 4 * 4
 """Of a weight in training: itself, its gradient, two moments, in float32."""
+
+
+_OPERATIONS = (("EFLOP", 1e6), ("PFLOP", 1e3), ("TFLOP", 1.0), ("GFLOP", 1e-3))
+_TIMES = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +98,9 @@ class TuningCost:
         if self.step_tflop is None:
             return ""
         total = self.step_tflop * self.recipe.steps
-        hours = total / self.tflops / 3600
-        return (
-            f", about {self.step_tflop:,.3g} TFLOP a step and {total / 1e6:,.3g} EFLOP in all, "
-            f"{hours:,.2g} hours at {self.tflops:g} TFLOP/s"
-        )
+        operations = [_told(amount, _OPERATIONS) for amount in (self.step_tflop, total)]
+        took = _told(total / self.tflops, _TIMES)
+        return f", about {operations[0]} a step and {operations[1]} in all, {took} at {self.tflops:g} TFLOP/s"
 
     def _besides(self) -> str:
         evaluated = "and val at each point of the curve"
@@ -106,8 +109,8 @@ class TuningCost:
         if not self.n_frozen:
             return f"{evaluated}; no block below them is saved"
         return (
-            f"{evaluated}; with the {self.n_frozen} below in each step, which the store stands for, it were "
-            f"{self.times_online:.2g} times as much"
+            f"{evaluated}; with the {self.n_frozen} below in each step, which the store stands for, it would "
+            f"be {self.times_online:.2g} times as much"
         )
 
     def _memory(self) -> str:
@@ -122,3 +125,9 @@ class TuningCost:
             f"the device holds about {self.weights / 1e6:,.3g} M tuned weights with gradients and moments, "
             f"{state}, and {kept} of activations of {clips} clips{way_out}"
         )
+
+
+def _told(amount: float, units: Sequence[tuple[str, float]]) -> str:
+    """In the largest unit of which there is one, or the smallest."""
+    name, one = next(((name, one) for name, one in units if amount >= one), units[-1])
+    return f"{amount / one:,.3g} {name}"
