@@ -52,6 +52,7 @@ def set_up(
     if not folder.is_dir():
         raise CallError(f"{folder} is no folder: give the one that holds the videos.")
     videos = Videos.below(folder, progress=progress)
+    _refuse_typhoon(folder)
     if not videos.all:
         raise DataError(f"{folder} holds no video that can be read.{_why_none(videos)}")
     measured = find_measurements(list(labels) or [folder], videos, choices)
@@ -71,6 +72,16 @@ def _require_taken(remarks: Sequence[Remark], wishes: Wishes) -> None:
             f"the labels cannot be taken as they are ({len(stopped)} asked or refused); nothing is written. "
             "Correct them, choose as they say, or go on without them by --leave-out:\n"
             f"{listed([f'{r.weight}: {r}' for r in stopped[:_MOST_SHOWN]])}"
+        )
+
+
+def _refuse_typhoon(folder: Path) -> None:
+    """Say of Digital Typhoon as published why it cannot become the benchmark's clips."""
+    if any(True for _ in folder.glob("**/image/[0-9]*/[0-9]*-[0-9]*.h5")):
+        raise DataError(
+            f"{folder} holds Digital Typhoon as published. How its images of 512 x 512 became 256 x 256, and "
+            "which sequence is in which split, is not public: what could be made of it is not the "
+            "benchmark's. Get the benchmark's own files: scivid data status --task typhoon."
         )
 
 

@@ -57,6 +57,8 @@ def manifest_text(
     classes: Sequence[str] = (),
     background: str | None = None,
     measured: Mapping[str, object] = MappingProxyType({}),
+    train: str = "",
+    clips: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """The manifest of one data set and one task.
 
@@ -71,6 +73,8 @@ def manifest_text(
         classes: names, in the order of the targets.
         background: the class that stands for nothing, where there is one.
         measured: what else the data set says of its targets, by the manifest's names.
+        train: the split of another data set that the task learns from.
+        clips: how the task cuts clips, where it is not by `rule`.
     """
     lists = [*splits]
     sampling = "linspace_clip" if rule.every is None else "clip"
@@ -99,13 +103,15 @@ def manifest_text(
         lines += [f"    clip_every: {rule.every}"] if rule.every else []
     lines += ["    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
     lines += [f"      {split}: {flow_text(entry)}" for split, entry in entries.items()]
+    of_task = {"train": train} if train else {}
+    of_task |= {split: f"{name}/{split}" for split in entries}
     lines += [
         "tasks:",
         f"  {scalar_text(name)}:",
         f"    title: {scalar_text(name)}",
         f"    kind: {kind}",
-        f"    splits: {flow_text({split: f'{name}/{split}' for split in entries})}",
-        f"    clip: {flow_text(clip)}",
+        f"    splits: {flow_text(of_task)}",
+        *(f"    {key}: {flow_text(entry)}" for key, entry in (clips or {"clip": clip}).items()),
     ]
     return "\n".join([*lines, ""])
 

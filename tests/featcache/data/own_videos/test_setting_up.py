@@ -130,3 +130,13 @@ def test_the_command_says_what_it_found_and_ends_with_the_next_one(folder: Any) 
     assert "clips train" in again.output
     wrong = CliRunner().invoke(app, [*call, "--unit", "hours"])
     assert (wrong.exit_code, "--unit 'hours' is none of seconds, frames" in wrong.output) == (2, True)
+
+
+def test_digital_typhoon_as_published_is_refused_in_words(tmp_path: Path) -> None:
+    image = tmp_path / "WP" / "image" / "200718" / "2007092006-200718-MTS1-1.h5"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    with pytest.raises(
+        DataError, match=r"Typhoon as published\. .* is not public.*data status --task typhoon"
+    ):
+        set_up(tmp_path, [], Choices(), Wishes())
