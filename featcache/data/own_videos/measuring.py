@@ -109,7 +109,8 @@ def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishe
         measured={"features": found.features, **({"values": values} if values else {})},
         rule=rule,
         version="1",
-        **({"train": found.train, "clips": _as_in_the_benchmark()} if found.train else {}),
+        train=found.train,
+        clips=_as_in_the_benchmark() if found.train else {},
     )
     publish(folder / MANIFEST, text.encode())
     return Setup(

@@ -4,33 +4,41 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from featcache.data.own_videos.clips import ClipRule, ListedClip
 from featcache.errors import DataError
-from featcache.system.files import publish
+from featcache.system.files import Staged, write_all
 
 MANIFEST = "scivid.yaml"
 LISTS = "clip_lists"
 """Folder of the clip lists, below that of the videos."""
+_ROWS = 4096
+"""Of a clip list, written at once."""
 
 
 def publish_list(path: Path, clips: Iterable[ListedClip]) -> None:
-    """Write a clip list.
+    """Write a clip list, some rows at a time: of ten hours no more is held than of one.
 
     Raises:
         DataError: a class's name has a semicolon, which joins labels there.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("video", "first_frame", "labels"))
-    for clip in clips:
-        wrong = next((label for label in clip.labels if ";" in label), None)
-        if wrong is not None:
-            raise DataError(f"class {wrong!r} has a semicolon, which joins labels in a clip list: rename it.")
-        rows.writerow((clip.source, clip.first_frame, ";".join(clip.labels)))
-    publish(path, text.getvalue().encode())
+    cells = chain([("video", "first_frame", "labels")], map(_cells, clips))
+    with Staged(path) as staged:
+        while block := list(islice(cells, _ROWS)):
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(block)
+            write_all(staged.fd, [text.getvalue().encode()])
+        staged.publish()
+
+
+def _cells(clip: ListedClip) -> tuple[object, ...]:
+    wrong = next((label for label in clip.labels if ";" in label), None)
+    if wrong is not None:
+        raise DataError(f"class {wrong!r} has a semicolon, which joins labels in a clip list: rename it.")
+    return clip.source, clip.first_frame, ";".join(clip.labels)
 
 
 def pattern_of(sources: Sequence[str]) -> str:
