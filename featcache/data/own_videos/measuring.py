@@ -34,21 +34,24 @@ KINDS: Mapping[str, str] = {
 """What is measured -> the module that reads it, in the order in which a file is tried."""
 
 
-def find_measurements(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurements | None:
-    """What files measure of the videos; None where there is no such file.
-
-    Raises:
-        DataError: a file cannot be read, or files of two kinds were given.
-    """
+def measuring_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files, and those of folders, that measure something of videos, by what it is."""
     of_kind = dict[str, list[Path]]()
     for path in (file for given in paths for file in _files(given)):
         kind = next((kind for kind in KINDS if _module(kind).recognises(path, head_of(path))), None)
         if kind is not None:
             of_kind.setdefault(kind, []).append(path)
-    if not of_kind:
-        return None
-    kind, files = next(iter(of_kind.items()))
-    if len(of_kind) > 1:
+    return of_kind
+
+
+def read_measurements(of_kind: Mapping[str, list[Path]], videos: Videos, choices: Choices) -> Measurements:
+    """What files, as `measuring_files` found them, measure of the videos.
+
+    Raises:
+        DataError: a file cannot be read, or they are of two kinds.
+    """
+    (kind, files), *others = of_kind.items()
+    if others:
         raise DataError(f"there are files of {' and of '.join(of_kind)}: give those of one, --labels FILE.")
     return _module(kind).read(files, videos, choices)
 

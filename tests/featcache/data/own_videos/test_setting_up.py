@@ -140,3 +140,19 @@ def test_digital_typhoon_as_published_is_refused_in_words(tmp_path: Path) -> Non
         DataError, match=r"Typhoon as published\. .* is not public.*data status --task typhoon"
     ):
         set_up(tmp_path, [], Choices(), Wishes())
+
+
+def test_labels_come_before_what_is_measured_beside_them(folder: Any) -> None:
+    intervals = folder("intervals")
+    for name in ("clock.csv", "frames.csv"):
+        (intervals / name).unlink()
+    weights = intervals / "weights.csv"
+    weights.write_text("video,split,weight\ns1.mp4,train,20.5\ns2.mp4,train,21.5\nf1.avi,val,23.5\n")
+    made = set_up(intervals, [], Choices(), Wishes(leave_out=True))
+    assert any("values of weights.csv are there too, and not taken" in line for line in made.found)
+    assert load_manifest(made.manifest).task("intervals").kind == "classification"
+    made.manifest.unlink()
+    with pytest.raises(DataError, match=r"files of values and others \(seconds\.csv\): give one kind"):
+        set_up(intervals, [weights, intervals / "seconds.csv"], Choices(), Wishes())
+    alone = set_up(intervals, [weights], Choices(), Wishes())
+    assert load_manifest(alone.manifest).task("intervals").kind == "regression"

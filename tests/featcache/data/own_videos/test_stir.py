@@ -9,7 +9,11 @@ from featcache.clips import Clip
 from featcache.data.labels import Choices, Videos
 from featcache.data.labels.videos import Video
 from featcache.data.own_videos.base import Wishes
-from featcache.data.own_videos.measuring import find_measurements, set_up_measurements
+from featcache.data.own_videos.measuring import (
+    measuring_files,
+    read_measurements,
+    set_up_measurements,
+)
 from featcache.data.own_videos.stir import marks_of
 from featcache.data.readers.video.frame_values import read_values
 from featcache.errors import DataError
@@ -47,8 +51,7 @@ def test_the_published_folder_becomes_a_task_that_learns_from_movi(tmp_path: Pat
     (tmp_path / VIDEO).touch()
     video = Video(source=VIDEO, n_frames=50, rate=Fraction(60), width=40, height=20)
     videos = Videos(tmp_path, [video])
-    found = find_measurements([tmp_path], videos, Choices())
-    assert found is not None
+    found = read_measurements(measuring_files([tmp_path]), videos, Choices())
     assert [(remark.kind, remark.where) for remark in found.remarks] == [("no_video", "p1/left/seq01")]
     made = set_up_measurements(tmp_path, videos, found, Wishes(name="tissue"))
     manifest = load_manifest(made.manifest)
