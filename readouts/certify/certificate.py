@@ -372,6 +372,6 @@ def _certificate(entry: Mapping[str, Any]) -> Certificate:
 
 
 def _of(kind: type[Record], entry: Mapping[str, Any]) -> Record:
-    """A record from its entry in the file, which may have fields that are no longer kept, or lack a new one."""
+    """A record from its entry in the file, which may have fields of before, and lack those with a default."""
     known = [field.name for field in fields(kind) if field.name in entry or field.default is MISSING]
     return kind(**{name: entry[name] for name in known})

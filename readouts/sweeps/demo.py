@@ -8,11 +8,25 @@ Settings = Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UpperBlocks:
+    """A run that trains the upper blocks of a task's backbone with its readout."""
+
+    stored: str
+    """Layers: the one that it begins at, and that readouts see."""
+    layer: str
+    """The latter."""
+    tune: str
+    settings: Settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Demo:
     """All that is trained on the generated data."""
 
     trained: Mapping[str, tuple[Sequence[str], Settings]]
     """Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates."""
+    tuned: Mapping[str, UpperBlocks]
+    """Tasks of which a run shows the way, in seconds: too few steps for a score."""
     grids: Sequence[str]
     """Of one sweep: which readout, with how much data; which rate and width."""
     certified: Mapping[str, tuple[str, Settings]]
@@ -25,8 +39,8 @@ class Demo:
 
 
 _BEHAVIOUR = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]
-_TRACKING = ["steps=400", "warmup=60", "lr=1e-2", "batch=16", "minival_every=100", "width=128", "n_bases=5"]
-_TRACKING += ["temporal_tiles=1"]
+_TRACKER = ["warmup=60", "lr=1e-2", "minival_every=100", "width=128", "n_bases=5", "temporal_tiles=1"]
+_TRACKING = ["steps=400", "batch=16", *_TRACKER]
 _PRESSURE = ["steps=800", "lr=2e-2", "minival_every=200", "width=128"]
 _WEATHER = ["steps=100", "warmup=20", "lr=1e-2", "batch=4", "minival_every=50", "features=32"]
 _WEATHER += ["head_channels=32"]
@@ -45,6 +59,11 @@ FULL = Demo(
         "stir": (("videomae_random_s",), _TRACKING),  # 4,096 tokens of resize would take minutes
         "typhoon": (("resize", "videomae_random"), _PRESSURE),
         "weatherbench2": (("resize", "videomae_random_s"), _WEATHER),
+    },
+    tuned={
+        "stir": UpperBlocks(
+            stored="1,2_normed", layer="2_normed", tune="1", settings=["steps=80", "batch=4", *_TRACKER]
+        )
     },
     grids=(_WHICH_READOUT, _WHICH_RATE),
     certified={
