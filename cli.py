@@ -121,6 +121,7 @@ app = _App(
     help="Run a frozen video model once, then train SciVid readouts from its cached tokens.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose panels cut the names of options on narrow terminals
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = _App(help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True)
@@ -218,7 +219,7 @@ def list_(
         "tasks": lambda: known.task_rows(_manifest(manifest)),
         "readouts": lambda: _readout_rows(_manifest(manifest)),
         "settings": lambda: _setting_rows(task, _manifest(manifest)),
-        "stores": lambda: known.store_rows(cache_dir, task),
+        "stores": lambda: _below(cache_dir, known.store_rows(cache_dir, task)),
         "runs": lambda: _run_rows(results_dir, task),
     }
     if what == "results":
@@ -1371,6 +1372,13 @@ def _manifest(extra: Path | None) -> "Manifest":
     from featcache.manifest import load_manifest
 
     return load_manifest(extra)
+
+
+def _below(cache_dir: Path, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The stores by their places in the cache, which is said once."""
+    if rows:
+        console.print(f"below {cache_dir}:", markup=False)
+    return [row | {"store": str(row["store"]).removeprefix(f"{cache_dir}/")} for row in rows]
 
 
 def _run_rows(results_dir: Path, task: str | None) -> list[dict[str, object]]:
