@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.grid import Grid
+    from readouts.sweeps.plan import Folders, Plan
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
 
@@ -389,6 +390,10 @@ def extract(
     shuffle_frames: Annotated[
         bool, typer.Option(help="Shuffle each clip's frames: does time matter?")
     ] = False,
+    corruption: Annotated[
+        str | None,
+        typer.Option(help="Of clips to be scored: blur:2, blur, several with commas, or all; a store each."),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, by memory on a GPU.")
     ] = None,
@@ -432,7 +437,7 @@ def extract(
     chosen = _device(device, where)
     jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, chosen,
-        weights_dir, _manifest(manifest),
+        weights_dir, _manifest(manifest), corruption,
     )  # fmt: skip
     machine = Machine(
         device=chosen if part is None else gpu_of_rank(chosen, os.environ),
@@ -495,10 +500,12 @@ def _jobs(
     device: "torch.device",
     weights_dir: Path | None,
     manifest: "Manifest",
+    corruption: str | None = None,
 ) -> "list[Extraction]":
-    """An extraction for every split that is asked for."""
+    """An extraction for every split that is asked for, and every corruption of its clips."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
+    from featcache.corruption import Corruption, parse_corruptions
     from featcache.extract.job import plan_extraction, split_roles
     from featcache.store.spec import TokenDtype
     from featcache.system.device import choose_precision
@@ -507,6 +514,10 @@ def _jobs(
     if store_dtype not in dtypes:
         raise CallError(f"--store-dtype {store_dtype}: one of {', '.join(dtypes)}.")
     frozen = load_backbone(backbone, weights_dir)
+    corruptions: list[Corruption | None] = [None] if corruption is None else [*parse_corruptions(corruption)]
+    roles = split_roles(manifest, task, split)
+    if corruption is not None and split == "all":
+        roles = [role for role in roles if role != "train"]  # readouts learn from clips as filmed
     return [
         plan_extraction(
             manifest,
@@ -519,8 +530,10 @@ def _jobs(
             dtype=choose_precision(precision, device),
             shuffle_frames=shuffle_frames,
             store_dtype=dtypes[store_dtype],
+            corruption=one,
         )
-        for role in split_roles(manifest, task, split)
+        for role in roles
+        for one in corruptions
     ]
 
 
@@ -818,7 +831,7 @@ def sweep(
         Path | None, typer.Option(help="Grids in YAML: names, each with a value or a list.")
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="A question of the paper: readout, depth, order, data, scale, views.")
+        str | None, typer.Option(help="A question: readout, depth, order, data, scale, views, robustness.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="Of the study.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Of the study.")] = None,
@@ -842,7 +855,9 @@ def sweep(
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
+    from readouts.sweeps.robustness import missing_stores
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
+    from readouts.sweeps.studies import ROBUSTNESS
 
     where, known = _where(scheduler, local_workers), _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
@@ -864,6 +879,10 @@ def sweep(
         empty="nothing can be trained yet" if planned.missing else "nothing is left to train",
     )
     for line in planned.sentences():
+        console.print(line, markup=False)
+    role = "test" if test else "val"
+    lacking = missing_stores(planned.trials, role, folders) if study == ROBUSTNESS else []
+    for line in lacking:
         console.print(line, markup=False)
     if dry_run and planned.missing:
         raise StoreError(f"{planned.n_missing} of {planned.n_runs} runs have no store, see above.")
@@ -896,7 +915,23 @@ def sweep(
     show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
     for line in differences(outcome.rows):
         console.print(f"note: {line}", markup=False)
+    if study == ROBUSTNESS:
+        _score_corrupted(planned, outcome, folders, name or sweep_name(grids), role, _device(device, None))
     _tell(outcome, planned.n_runs)
+
+
+def _score_corrupted(
+    planned: "Plan", outcome: "Outcome", folders: "Folders", name: str, role: str, device: "torch.device"
+) -> None:
+    """Score what was trained on every corrupted store that is there; kept in the sweep's record."""
+    from readouts.sweeps.robustness import robustness, severities_in_words
+    from readouts.sweeps.run import add_to_record
+    from readouts.sweeps.studies import ROBUSTNESS
+
+    with reporter(console) as progress:
+        found = robustness(planned.trials, outcome.rows, folders, role=role, device=device, progress=progress)
+    add_to_record(folders.results_dir, name, {ROBUSTNESS: found})
+    show_table(console, severities_in_words(found), empty="no corrupted store is there")
 
 
 def _of_study(

@@ -121,7 +121,9 @@ class Pipeline:
 
     def _batches_of(self, one: Prepared, threads: int) -> Batches[Any, Any]:
         size, skip = self.batch * one.chunks_per_pass, self._skip
-        pixels = DevicePixels(self.views, self.device) if self.apart else HostPixels(self.views)
+        # Corruptions are drawn and coded on the host.
+        apart = self.apart and self.job.corruption is None
+        pixels = DevicePixels(self.views, self.device) if apart else HostPixels(self.views)
         if one.frames is None:
             return ClipBatches(self.views, one.index, size=size, threads=threads, skip=skip, pixels=pixels)
         return FrameBatches(
