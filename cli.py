@@ -189,7 +189,7 @@ def options(
     ] = False,
 ) -> None:
     """Options that go for every command; `_Commands` reads them."""
-    if context.invoked_subcommand == "extract":
+    if context.invoked_subcommand in ("extract", "predict"):
         from featcache.system.device import return_freed_buffers
 
         return_freed_buffers()
@@ -267,7 +267,7 @@ def data_demo(
 
 @data_app.command("init")
 def data_init(
-    folder: Annotated[Path, typer.Argument(help="A folder of videos, at any depth.")],
+    folder: Annotated[Path, typer.Argument(help="A folder of videos or fields, at any depth.")],
     labels: Annotated[
         list[Path] | None,
         typer.Option(
@@ -320,13 +320,17 @@ def data_init(
     value_unit: Annotated[
         str | None, typer.Option(help="Of a table's values, where its heading does not tell.")
     ] = None,
+    variable: Annotated[
+        list[str] | None, typer.Option(help="Of fields: which, and at which level: z=500. One or three.")
+    ] = None,
     confidence: Annotated[
         float, typer.Option(min=0, max=1, help="Of a tracked point, from which on it is seen.")
     ] = 0.6,
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
-    """Look at videos and their labels, say what is there, and write a manifest and clip lists to edit."""
+    """Look at videos and their labels, or at fields, say what is there, and write a manifest to edit."""
     from featcache.data.labels import choices_of
+    from featcache.data.own_fields import find_containers, set_up_fields
     from featcache.data.own_videos import Wishes, set_up
     from featcache.data.own_videos import check as check_again
 
@@ -361,7 +365,12 @@ def data_init(
         leave_out=leave_out,
     )
     with reporter(console) as progress:
-        made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
+        fields = [] if labels else find_containers(folder)
+        if fields:
+            reading = progress.of("reading the fields of train")
+            made = set_up_fields(folder, fields, variable or [], wishes, progress=reading)
+        else:
+            made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
     for line in (*made.found, *map(str, made.remarks)):
         console.print(line, markup=False)
     show_table(console, made.rows, empty="no classes")
@@ -800,6 +809,7 @@ def train_readout(
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
         result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
         console.print(f"{result}{there}", markup=False)
+    console.print(f"run {run.id}: {run.folder(results_dir).path}", markup=False)
 
 
 def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
@@ -1003,7 +1013,9 @@ def _tell(outcome: "Outcome", n_runs: int) -> None:
 @app.command("predict")
 def predict_(
     videos: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of them.")] = None,
-    run: Annotated[str, typer.Option(help="Of the results table, or run/readout; or its folder.")] = "",
+    run: Annotated[
+        str, typer.Option(help="A run, or run/readout, or its folder; of a task the best on val.")
+    ] = "",
     out: Annotated[
         list[Path] | None,
         typer.Option(help="table.parquet or .csv, bouts for .boris or .annot; may be given again."),

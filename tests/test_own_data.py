@@ -5,6 +5,7 @@ from pathlib import Path
 import av  # noqa: TID253  (videos for the tests)
 import numpy as np
 import pytest
+import xarray as xr  # noqa: TID253  (fields for the tests)
 import yaml
 from typer.testing import CliRunner
 
@@ -22,11 +23,11 @@ def targets_of(out: Path, task: str) -> Targets:
     return open_targets(path)
 
 
-def scivid(*words: object) -> str:
+def scivid(*words: object, code: int = 0) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return result.output
 
 
@@ -97,9 +98,8 @@ def test_a_value_a_video_is_that_of_all_its_clips(bright: Path, tmp_path: Path) 
     values = {f"v{video}": 2.5 * video + 1 for video in range(5)} | {"v5": ""}
     table = tmp_path / "weights.csv"
     table.write_text("file,age,weight_g\n" + "".join(f"{v}.mp4,3,{w}\n" for v, w in values.items()))
-    call = ["data", "init", str(bright), "--labels", str(table)]
-    asked = CliRunner().invoke(app, call)
-    assert (asked.exit_code, "2 columns of numbers (age, weight_g): say which" in asked.output) == (1, True)
+    call = ["data", "init", bright, "--labels", table]
+    assert "2 columns of numbers (age, weight_g): say which" in scivid(*call, code=1)
     scivid(*call, "--column", "weight_g", "--value-unit", "g")
     scivid("extract", "--manifest", bright / "scivid.yaml", "--backbone", "resize", "--task", "bright",
            "--data-dir", bright, "--cache-dir", tmp_path / "features", "--split", "train")  # fmt: skip
@@ -217,6 +217,109 @@ def test_tracked_points_become_a_tracking_readout(form: str, dots: Path, tmp_pat
         assert (row["metric"], 0 <= row["val"] <= 1) == ("average_over_thresholds", True)
         scivid("report", "--manifest", dots / "scivid.yaml", *places, "--out", tmp_path / "report.html")
         assert "predicted end points are from their own" in (tmp_path / "report.html").read_text()
+
+
+def weather(n_times: int = 60) -> xr.Dataset:
+    """A small global series: waves that go east, one a level, every six hours."""
+    times = np.datetime64("2001-01-01", "ns") + np.arange(n_times) * np.timedelta64(6, "h")
+    levels, latitude, longitude = (
+        np.array([500.0, 850.0]),
+        np.linspace(90, -90, 13),
+        np.arange(0.0, 360.0, 30.0),
+    )
+    angle = np.radians(longitude) - 0.4 * np.arange(n_times)[:, None]
+    wave = np.sin(angle)[:, None, None, :] * np.cos(np.radians(latitude))[None, None, :, None]
+    z = 50_000 + 1_000 * np.array([1.0, 0.5])[None, :, None, None] * wave
+    t = 280 + 10 * np.array([0.5, 1.0])[None, :, None, None] * wave
+    dims = ("time", "isobaricInhPa", "latitude", "longitude")
+    fields = {"z": (dims, z.astype(np.float32)), "t": (dims, t.astype(np.float32))}
+    return xr.Dataset(fields, dict(zip(dims, (times, levels, latitude, longitude), strict=True)))
+
+
+def write_grib(path: Path, whole: xr.Dataset) -> None:
+    """A message a variable, time and level, as an archive gives them."""
+    eccodes = pytest.importorskip("eccodes", reason="needs scivid[fields]")
+    with path.open("wb") as file:
+        for name in ("z", "t"):
+            for at in range(whole.sizes["time"]):
+                for level in (0, 1):
+                    message = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib1")
+                    time = whole["time"].values[at].astype("datetime64[m]").item()
+                    keys = {
+                        "Ni": 12, "Nj": 13,
+                        "latitudeOfFirstGridPointInDegrees": 90, "longitudeOfFirstGridPointInDegrees": 0,
+                        "latitudeOfLastGridPointInDegrees": -90, "longitudeOfLastGridPointInDegrees": 330,
+                        "iDirectionIncrementInDegrees": 30, "jDirectionIncrementInDegrees": 15,
+                        "dataDate": int(f"{time:%Y%m%d}"), "dataTime": int(f"{time:%H%M}"),
+                        "level": (500, 850)[level], "shortName": name, "bitsPerValue": 24,
+                    }  # fmt: skip
+                    for key, value in keys.items():
+                        eccodes.codes_set(message, key, value)
+                    values = whole[name].values[at, level].astype(np.float64)
+                    eccodes.codes_set_values(message, values.ravel())
+                    eccodes.codes_write(message, file)
+                    eccodes.codes_release(message)
+
+
+def write_fields(folder: Path, form: str) -> None:
+    whole = weather()
+    folder.mkdir()
+    if form == "NetCDF":
+        # As the Climate Data Store gives them, in two files.
+        named = whole.rename(time="valid_time", isobaricInhPa="pressure_level")
+        for part, times in enumerate((slice(0, 25), slice(25, 60))):
+            named.isel(valid_time=times).to_netcdf(folder / f"part{part}.nc", engine="h5netcdf")
+    elif form == "GRIB":
+        write_grib(folder / "era5.grib", whole)
+    else:
+        # From -180 on, as many a model has it.
+        turned = whole.roll(longitude=6, roll_coords=True)
+        turned = turned.assign_coords(longitude=(turned.longitude + 180) % 360 - 180)
+        turned.chunk(time=7, isobaricInhPa=1).to_zarr(folder / "run.zarr", zarr_format=3, consolidated=False)
+
+
+@pytest.mark.parametrize("form", ["NetCDF", "GRIB", "Zarr"])
+@pytest.mark.filterwarnings("ignore:In a future version of xarray:FutureWarning")
+def test_fields_become_a_forecast(form: str, tmp_path: Path) -> None:
+    pytest.importorskip("h5netcdf", reason="needs scivid[fields]")
+    sky = tmp_path / "sky"
+    write_fields(sky, form)
+    asked = scivid("data", "init", sky, code=1)
+    assert "there are 4 (" in asked
+    assert "benchmark's z=500, t=850, q=700 there are z=500, t=850" in asked
+    said = scivid("data", "init", sky, "--variable", "z=500", "--variable", "t=500", "--variable", "t=850",
+                  "--frames", "2", "--stride", "2", "--every", "1")  # fmt: skip
+    assert "kind: forecast of 2 frames from 2, 12 h apart, a window every 6 h" in said
+    manifest = load_manifest(sky / "scivid.yaml")
+    dataset = manifest.dataset("sky")
+    assert dataset.variables == ("z500", "t500", "t850")
+    whole = weather().isel(time=slice(0, 42)).astype(np.float64)
+    chosen = [whole["z"][:, 0], whole["t"][:, 0], whole["t"][:, 1]]
+    np.testing.assert_allclose(dataset.pixels.mean, [float(one.mean()) for one in chosen], rtol=1e-4)
+    np.testing.assert_allclose(dataset.pixels.std, [float(one.std()) for one in chosen], rtol=1e-3)
+    changes = [float((one.values[2:] - one.values[:-2]).std()) for one in chosen]
+    np.testing.assert_allclose(dataset.residual_std, changes, rtol=1e-3)
+    trained_on_fields(sky, tmp_path, report=form == "NetCDF")
+    fields = targets_of(tmp_path, "sky").read("fields")
+    # From south to north and from 0 degrees on, whatever the files' order; the third time is the first kept.
+    whole = weather().isel(time=slice(2, 42))
+    expected = [whole[name].isel(isobaricInhPa=level) for name, level in (("z", 0), ("t", 0), ("t", 1))]
+    np.testing.assert_allclose(fields, np.stack(expected, axis=-1)[:, ::-1], rtol=1e-4)
+    assert "windows" in scivid("data", "init", sky, "--check")
+
+
+def trained_on_fields(sky: Path, out: Path, *, report: bool) -> None:
+    common = ["--manifest", sky / "scivid.yaml", "--backbone", "resize", "--task", "sky"]
+    places = ["--cache-dir", out / "features", "--results-dir", out / "results"]
+    scivid("extract", *common, "--data-dir", sky, *places[:2])
+    if not report:
+        return
+    small = ["--set", "features=8", "--set", "head_channels=8", "--set", "steps=5", "--set", "warmup=1"]
+    scivid("train-readout", *common, *places, *QUICK, *small)
+    (row,) = load_results(out / "results")
+    assert (row["metric"], row["val"] > 0) == ("z500/rmwse", True)
+    scivid("report", "--manifest", sky / "scivid.yaml", *places, "--out", out / "report.html")
+    assert "t850: error against lead time" in (out / "report.html").read_text()
 
 
 def test_a_corrected_value_makes_other_targets_and_no_feature(bright: Path, tmp_path: Path) -> None:

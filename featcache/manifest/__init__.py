@@ -3,6 +3,7 @@
 from featcache.manifest.loading import load_manifest as load_manifest
 from featcache.manifest.loading import shipped_manifest as shipped_manifest
 from featcache.manifest.values import KINDS as KINDS
+from featcache.manifest.values import OWN_FIELDS as OWN_FIELDS
 from featcache.manifest.values import OWN_VIDEOS as OWN_VIDEOS
 from featcache.manifest.values import READERS as READERS
 from featcache.manifest.values import Augmentation as Augmentation

@@ -99,6 +99,10 @@ def _dataset(name: str, node: Node) -> Dataset:
         raise node.error("channels", "1 (grey) or 3 (RGB)")
     if dataset.values is not None and not dataset.values.std > 0:
         raise node.child("values").error("std", "a number above 0")
+    if dataset.residual_std and (
+        len(dataset.residual_std) != len(dataset.variables) or min(dataset.residual_std) <= 0
+    ):
+        raise node.error("residual_std", f"{len(dataset.variables)} numbers above 0, one a variable")
     _check_region(dataset, node)
     for split, child in _named(node, "splits"):
         _check_split(dataset.splits[split], child, n_classes=len(dataset.classes))

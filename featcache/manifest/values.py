@@ -13,7 +13,10 @@ OWN_VIDEOS = "video_file"
 """The reader of a user's own videos: there, a clip's source is the video it was cut from."""
 
 
-READERS = ("sequence_example", OWN_VIDEOS, "weather_zarr")
+OWN_FIELDS = "fields"
+"""The reader of a lab's own fields, whose `features` say where in its files variables and axes are."""
+
+READERS = ("sequence_example", OWN_VIDEOS, OWN_FIELDS, "weather_zarr")
 
 KINDS = ("classification", "tracking", "regression", "forecast", "features")
 """What a task trains: `features` has no readout, it only extracts."""
@@ -132,6 +135,8 @@ class Dataset:
     pixels: Pixels = field(default_factory=Pixels)
     variables: tuple[str, ...] = ()
     """Weather: the fields that are the channels, in their order."""
+    residual_std: tuple[float, ...] = ()
+    """Weather: of each variable's change from frame to frame, where it is none of the benchmark's."""
     latitude: tuple[float, float] | None = None
     """Weather: the southernmost and the northernmost row, in degrees; absent, from pole to pole."""
     longitude: tuple[float, float] | None = None

@@ -35,30 +35,33 @@ class FrameScores:
 
 def frame_scores(windows: Iterable[WindowScores]) -> Iterator[FrameScores]:
     """The scores of all frames, in blocks, in order."""
-    first, sums, counts = 0, np.zeros((0, 0)), np.zeros(0)
+    first, ready, n_ready = 0, list[np.ndarray](), 0
+    sums, counts = np.zeros((0, 0)), np.zeros(0)
     for window in windows:
-        if window.first - first >= ROWS or not sums.size:
-            ready = window.first - first
-            if ready:
-                yield _block(first, sums[:ready], counts[:ready])
-            first, sums, counts = window.first, sums[ready:], counts[ready:]
-        reach = window.stop - first
-        if reach > len(counts):
-            more = reach - len(counts)
-            sums = np.concatenate(
-                [sums.reshape(-1, len(window.scores)), np.zeros((more, len(window.scores)))]
-            )
-            counts = np.concatenate([counts, np.zeros(more)])
-        shown = slice(window.first - first, reach)
+        # What no window reaches any more is final; no more is summed up than one window covers.
+        final = window.first - first
+        if final:
+            ready.append(_means_of(sums[:final], counts[:final]))
+            first, n_ready = window.first, n_ready + final
+            if n_ready >= ROWS:
+                yield FrameScores(first=first - n_ready, scores=np.concatenate(ready))
+                ready, n_ready = [], 0
+        more = window.stop - first - (len(counts) - final)
+        blank = np.zeros((max(0, more), len(window.scores)))
+        sums = np.concatenate([sums[final:], blank]) if sums.size else blank
+        counts = np.concatenate([counts[final:], np.zeros(len(blank))])
+        shown = slice(window.first - first, window.stop - first)
         sums[shown] += window.scores
         counts[shown] += 1
     if len(counts):
-        yield _block(first, sums, counts)
+        last = [*ready, _means_of(sums, counts)]
+        yield FrameScores(first=first - n_ready, scores=np.concatenate(last))
 
 
-def _block(first: int, sums: np.ndarray, counts: np.ndarray) -> FrameScores:
+def _means_of(sums: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "F O"]:
     each = repeat(counts, "f -> f o", o=sums.shape[1])
-    return FrameScores(first=first, scores=(sums / each).astype(np.float32))
+    means: np.ndarray = (sums / each).astype(np.float32)
+    return means
 
 
 def smoothed(blocks: Iterable[FrameScores], width: int) -> Iterator[FrameScores]:
@@ -72,14 +75,14 @@ def smoothed(blocks: Iterable[FrameScores], width: int) -> Iterator[FrameScores]
         held = np.concatenate([held, block.scores]) if held.size else block.scores
         ready = block.first + len(block.scores) - half
         if ready > done:
-            yield FrameScores(first=done, scores=_means(held, done - first, ready - first, half))
+            yield FrameScores(first=done, scores=_moving(held, done - first, ready - first, half))
             done = ready
             first, held = max(first, done - half), held[max(0, done - half - first) :]
     if done < first + len(held):
-        yield FrameScores(first=done, scores=_means(held, done - first, len(held), half))
+        yield FrameScores(first=done, scores=_moving(held, done - first, len(held), half))
 
 
-def _means(held: Float[np.ndarray, "F O"], begin: int, end: int, half: int) -> Float[np.ndarray, "f O"]:
+def _moving(held: Float[np.ndarray, "F O"], begin: int, end: int, half: int) -> Float[np.ndarray, "f O"]:
     """Of those from `begin` to `end`, over what is held around them."""
     sums = np.concatenate([np.zeros((1, held.shape[1])), held.cumsum(axis=0, dtype=np.float64)])
     at = np.arange(begin, end)

@@ -19,7 +19,7 @@ from featcache.system.console import Progress
 from featcache.system.files import publish, remove, remove_leftovers
 from readouts.predict import label_files, tables
 from readouts.predict.bouts import Bout, Summary, bouts_of
-from readouts.predict.frames import FrameScores, frame_scores, smoothed
+from readouts.predict.frames import FrameScores, WindowScores, frame_scores, smoothed
 from readouts.predict.label_files import distinct_stems, write_label_file
 from readouts.predict.parts import VideoPart, part_name, write_part
 from readouts.predict.pictures import picture
@@ -128,17 +128,17 @@ def _part(
     }  # fmt: skip
     path = folder / part_name(about)
     if not path.exists():
-        blocks = _followed(frame_scores(watcher.scores(video)), length.n_frames, progress)
-        write_part(path, blocks, run.output_names, video=str(video), rate=length.rate)
+        windows = _followed(watcher.scores(video), length.n_frames, progress)
+        write_part(path, frame_scores(windows), run.output_names, video=str(video), rate=length.rate)
     return VideoPart(path)
 
 
 def _followed(
-    blocks: Iterable[FrameScores], n_frames: int, progress: Callable[[int, int], None]
-) -> Iterator[FrameScores]:
-    for block in blocks:
-        progress(min(block.first + len(block.scores), n_frames), n_frames)
-        yield block
+    windows: Iterable[WindowScores], n_frames: int, progress: Callable[[int, int], None]
+) -> Iterator[WindowScores]:
+    for window in windows:
+        yield window
+        progress(min(window.stop, n_frames), n_frames)
 
 
 def _write(parts: Sequence[VideoPart], watcher: Watcher, wanted: Wanted, found: Predicted) -> None:

@@ -171,15 +171,24 @@ def find_row(results_dir: Path, name: str) -> dict[str, Any]:
 def find_run(results_dir: Path, name: str) -> tuple[RunFolder, str | None]:
     """The folder of `run` or `run/readout`, or the folder itself; and the readout, where one is named.
 
+    The name of a task stands for the readout that is best on its val, of those that were trained on a frozen
+    backbone.
+
     Raises:
         CallError: there is no such run; says which there are.
     """
-    if Path(name).is_dir():
-        return RunFolder(Path(name)), None
+    of_task = [row for row in readable_results(results_dir)[0] if row["task"] == name]
+    if trained := [row for row in of_task if row["steps"] and row["tuned"] in (None, "frozen")]:
+        choose = min if trained[0]["higher_is_better"] is False else max
+        best = choose(trained, key=lambda row: float(row["val"]))
+        return RunFolder.of(results_dir, best), str(best["readout"])
     run, _, readout = name.partition("/")
     if rows := run_rows(results_dir, run):
         row = find_row(results_dir, name) if readout else rows[0]
         return RunFolder.of(results_dir, row), readout or None
+    # Last: the folder of videos often has the task's name.
+    if Path(name).is_dir():
+        return RunFolder(Path(name)), None
     return RunFolder.of(results_dir, find_row(results_dir, name)), None
 
 

@@ -63,10 +63,12 @@ class Forecast(ManifestTask):
         data = manifest.dataset(dataset)
         windows = data.split(split).windows
         variables = tuple(SHORT_NAMES.get(variable, variable) for variable in data.variables)
-        if windows is None or data.frame_size is None or not variables or set(variables) - set(RESIDUAL_STD):
+        known = data.residual_std or all(variable in RESIDUAL_STD for variable in variables)
+        if windows is None or data.frame_size is None or not variables or not known:
             raise CallError(
                 f"manifest, tasks.{name}: a forecast needs a data set with frame_size, windows and variables "
-                f"of {', '.join(SHORT_NAMES)}, whose statistics are known."
+                f"of {', '.join(SHORT_NAMES)}, whose statistics are known, or `residual_std` of its own, "
+                "which `scivid data init` computes."
             )
         rows, columns = data.frame_size
         return cls(
@@ -76,7 +78,7 @@ class Forecast(ManifestTask):
             columns=columns,
             n_frames=windows.n_frames - entry.clip.n_frames,
             step_hours=windows.step_hours,
-            residual_std=tuple(RESIDUAL_STD[variable] for variable in variables),
+            residual_std=data.residual_std or tuple(RESIDUAL_STD[variable] for variable in variables),
         )
 
     @property

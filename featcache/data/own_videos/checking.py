@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featcache.data.own_videos.writing import MANIFEST
+from featcache.data.readers import data_status
 from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
 from featcache.data.readers.video.frame_values import path_of
 from featcache.data.readers.video.reader import find_videos
 from featcache.errors import DataError, few, listed
-from featcache.manifest import OWN_VIDEOS, Dataset, load_manifest
+from featcache.manifest import OWN_FIELDS, OWN_VIDEOS, Dataset, load_manifest
 
 
 def check(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
@@ -25,7 +26,18 @@ def check(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
     for name, dataset in manifest.datasets.items():
         if dataset.reader == OWN_VIDEOS and name not in shipped:
             rows += _of_dataset(dataset, folder, said)
+        elif dataset.reader == OWN_FIELDS and name not in shipped:
+            rows += _of_fields(dataset, folder, said)
     return rows, said
+
+
+def _of_fields(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[str, object]]:
+    found = data_status(dataset, folder)
+    problems = [problem for status in found.values() for problem in status.problems]
+    if problems:
+        raise DataError(f"{folder / MANIFEST} cannot be used as it is:\n{listed(problems)}")
+    said += [note for status in found.values() for note in status.notes]
+    return [{"split": name, "windows": status.n_clips} for name, status in found.items()]
 
 
 def _of_dataset(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[str, object]]:

@@ -81,44 +81,44 @@ def manifest_text(
     lines = [
         *(f"# {line}" for line in said),
         "datasets:",
-        f"  {_text(name)}:",
-        f"    title: {_text(name)}",
+        f"  {scalar_text(name)}:",
+        f"    title: {scalar_text(name)}",
         "    source: own videos",
         "    licence: unpublished",
         "    citation: none yet",
-        f"    version: {_text(version)}    # raise it when a video's content changes",
+        f"    version: {scalar_text(version)}    # raise it when a video's content changes",
         "    reader: video_file",
     ]
     if classes:
-        lines.append(f"    classes: {_flow(classes)}")
+        lines.append(f"    classes: {flow_text(classes)}")
     if background in classes:
-        lines.append(f"    background: {_text(str(background))}    # counts in no score")
-    lines += [f"    {key}: {_flow(value)}" for key, value in measured.items()]
+        lines.append(f"    background: {scalar_text(str(background))}    # counts in no score")
+    lines += [f"    {key}: {flow_text(value)}" for key, value in measured.items()]
     if not lists:
         entries = {"train": {"files": files}}
         lines += [f"    clip_every: {rule.every}"] if rule.every else []
     lines += ["    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
-    lines += [f"      {split}: {_flow(entry)}" for split, entry in entries.items()]
+    lines += [f"      {split}: {flow_text(entry)}" for split, entry in entries.items()]
     lines += [
         "tasks:",
-        f"  {_text(name)}:",
-        f"    title: {_text(name)}",
+        f"  {scalar_text(name)}:",
+        f"    title: {scalar_text(name)}",
         f"    kind: {kind}",
-        f"    splits: {_flow({split: f'{name}/{split}' for split in entries})}",
-        f"    clip: {_flow(clip)}",
+        f"    splits: {flow_text({split: f'{name}/{split}' for split in entries})}",
+        f"    clip: {flow_text(clip)}",
     ]
     return "\n".join([*lines, ""])
 
 
-def _text(value: str) -> str:
+def scalar_text(value: str) -> str:
     """A YAML scalar that is read as text, whatever it looks like."""
     return json.dumps(value, ensure_ascii=False)
 
 
-def _flow(value: object) -> str:
+def flow_text(value: object) -> str:
     """A value in YAML's flow style, on one line."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(entry)}" for key, entry in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {flow_text(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return _text(value) if isinstance(value, str) else str(value)
+        return "[" + ", ".join(map(flow_text, value)) + "]"
+    return scalar_text(value) if isinstance(value, str) else str(value)

@@ -18,6 +18,7 @@ from featcache.manifest import Dataset, Split
 READERS: dict[str, str] = {
     "sequence_example": "featcache.data.readers.sequence_example.reader:SequenceExampleReader",
     "video_file": "featcache.data.readers.video.reader:VideoFileReader",
+    "fields": "featcache.data.readers.weather.reader:WeatherZarrReader",
     "weather_zarr": "featcache.data.readers.weather.reader:WeatherZarrReader",
 }
 """A data set's `reader` in the manifest -> where its class is."""

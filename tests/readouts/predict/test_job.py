@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from cli import app
 from featcache.data.labels.reading import read_labels
 from featcache.data.labels.videos import Videos
 from featcache.errors import CallError, DataError
@@ -121,3 +124,17 @@ def test_thresholds_are_of_val_or_given(lab: Lab) -> None:
 def test_what_cannot_be_written_is_refused_at_once(change: dict[str, object], message: str) -> None:
     with pytest.raises(CallError, match=message):
         Wanted(**{"outs": [Path("t.boris")], "thresholds": HALF, **change})
+
+
+def test_the_command_ends_with_1_where_one_is_broken(lab: Lab, tmp_path: Path) -> None:
+    whole = (lab.videos / "mouse3_a.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(whole)
+    (tmp_path / "b.mp4").write_bytes(whole[:3000])
+    run, out = ["--run", str(lab.folder.path)], ["--out", str(tmp_path / "out.csv")]
+    result = CliRunner().invoke(app, ["predict", str(tmp_path), *run, *out])
+    assert result.exit_code == 1
+    assert "left out:" in result.output
+    assert "b.mp4" in result.output
+    assert set(pa_csv.read_csv(tmp_path / "out.csv")["video"].to_pylist()) == {str(tmp_path / "a.mp4")}
+    for wrong in ([], ["--store", str(tmp_path), str(tmp_path)]):
+        assert CliRunner().invoke(app, ["predict", *wrong, *run, *out]).exit_code == 2

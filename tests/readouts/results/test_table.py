@@ -132,6 +132,13 @@ def test_a_run_is_found_by_its_name_or_folder(
     assert find_run(tmp_path, "abc/y") == (RunFolder(folder), "y")
     folder.mkdir(parents=True)
     assert find_run(tmp_path / "elsewhere", str(folder)) == (RunFolder(folder), None)
+    worse = {"run": "tuned", "readout": "x", "val": 0.9, "steps": 10, "tuned": "whole"}
+    add_run(tmp_path, "tuned", [make_row(**worse)])
+    both = [
+        {"run": "best", "steps": 10, "readout": kind, "val": val} for kind, val in (("x", 0.3), ("y", 0.4))
+    ]
+    add_run(tmp_path, "best", [make_row(**row) for row in both])
+    assert find_run(tmp_path, "flyvsfly") == (RunFolder(folder.with_name("toy-best")), "y")
     for wrong in ("abc/z", "abd"):
         with pytest.raises(CallError, match="abc/x, abc/y"):
             find_run(tmp_path, wrong)

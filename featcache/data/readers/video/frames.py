@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 from av.stream import Disposition
 from av.video.frame import PictureType
 from jaxtyping import Int32, Int64, UInt8
@@ -157,7 +158,9 @@ def pixels_of(
 def display_matrix(frame: av.VideoFrame) -> Int32[np.ndarray, "4"]:
     """Where a stored pixel is shown: a, b, c, d of x' = ax + cy, y' = bx + dy."""
     try:
-        data = frame.side_data.get("DISPLAYMATRIX")
+        # Not `frame.side_data`, which the frame keeps and which keeps the frame: the collector would free
+        # hundreds of frames at a time, for it counts objects and not their megabytes.
+        data = SideDataContainer(frame).get("DISPLAYMATRIX")  # type: ignore[call-arg]
     except ValueError:
         # A frame with data beside it of a kind that PyAV does not know tells its angle alone.
         cos, sin = (round(f(math.radians(frame.rotation)) * 2**16) for f in (math.cos, math.sin))

@@ -13,7 +13,8 @@ from itertools import product
 from math import ceil
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -27,7 +28,7 @@ from featcache.data.readers.weather.windows import hour
 from featcache.manifest import Dataset
 
 _AXES = ("time", "latitude", "longitude")
-_FAULTS = (
+FAULTS = (
     OSError,
     EOFError,
     ValueError,
@@ -44,15 +45,15 @@ _METADATA = (".zarray", ".zattrs", "zarr.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Field:
+class Field:
     """One variable of a store, and the files that hold it."""
 
     name: str
     folder: Path
     values: xr.Variable
     """Not loaded; its axes in the stored order, because a lazy transpose is read slowly."""
-    grid: tuple[int, ...]
-    """Number of files along each stored axis."""
+    grid: tuple[range, ...]
+    """Which files there are along each stored axis."""
     time_axis: int
     """Which of the stored axes is time."""
     steps_per_file: int
@@ -67,7 +68,7 @@ class _Field:
 
     def files(self, step: int) -> list[Path]:
         """The files that hold this step's field."""
-        grid = [range(n_files) for n_files in self.grid]
+        grid = list(self.grid)
         grid[self.time_axis] = range(step // self.steps_per_file, step // self.steps_per_file + 1)
         return [self.folder / self.file_name(position) for position in product(*grid)]
 
@@ -91,12 +92,18 @@ class _Field:
 
     def decode(self, step: int) -> Float32[np.ndarray, "Y X"]:
         """The field at one step, in the unit it is stored in."""
-        self.file_bytes(step)
+        values: np.ndarray = self.decode_many(step, step + 1)[0]
+        return values
+
+    def decode_many(self, first: int, stop: int) -> Float32[np.ndarray, "n Y X"]:
+        """Those of consecutive steps, of which a file that holds several is read once."""
+        for step in {*range(first, stop, self.steps_per_file), stop - 1}:
+            self.file_bytes(step)
         try:
-            values: np.ndarray = self.values.isel(time=step).transpose(*_AXES[1:]).values
-        except _FAULTS as problem:
-            raise WholeFileError(f"{self.files(step)[0]} cannot be decoded ({problem})") from None
-        for axis, lines in enumerate(self.axes):
+            values: np.ndarray = self.values.isel(time=slice(first, stop)).transpose(*_AXES).values
+        except FAULTS as problem:
+            raise WholeFileError(f"{self.files(first)[0]} cannot be decoded ({problem})") from None
+        for axis, lines in enumerate(self.axes, 1):
             if lines.order is not None:
                 values = values.take(lines.order, axis=axis)
         return values.astype(np.float32, copy=False)
@@ -132,7 +139,7 @@ class _Field:
 class FieldStore:
     """An opened store: its axes in memory, its fields on disk."""
 
-    fields: tuple[_Field, ...]
+    fields: tuple[Field, ...]
     layout: str
     """Format and chunks, for the user."""
     times: np.ndarray
@@ -170,6 +177,14 @@ class FieldStore:
         channels = [variable.decode(step) for variable in self.fields]
         for variable, values in zip(self.fields, channels, strict=True):
             variable.require_finite(values, self.times[step])
+        return np.stack(channels, axis=-1)
+
+    def decode_many(self, first: int, stop: int) -> Float32[np.ndarray, "n Y X C"]:
+        """All fields of consecutive steps, finite everywhere, read at once."""
+        channels = [variable.decode_many(first, stop) for variable in self.fields]
+        for variable, values in zip(self.fields, channels, strict=True):
+            for step, field in enumerate(values, first):
+                variable.require_finite(field, self.times[step])
         return np.stack(channels, axis=-1)
 
     def file_bytes(self, steps: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "n C"]:
@@ -214,7 +229,7 @@ def open_fields(path: Path, dataset: Dataset) -> FieldStore:
         return _checked(path, dataset)
     except UnreadableError:
         raise
-    except _FAULTS as problem:
+    except FAULTS as problem:
         raise WholeFileError(f"it cannot be opened as Zarr ({problem})") from None
 
 
@@ -230,12 +245,12 @@ def _refuse_irregular(path: Path) -> None:
 def _checked(path: Path, dataset: Dataset) -> FieldStore:
     # A consolidated copy of the metadata saves nothing on a disk, and may be older than the arrays.
     arrays = dict(zarr.open_group(path, mode="r", use_consolidated=False).arrays())
-    opened = _opened(path, arrays)
+    opened = open_zarr(path, arrays)
     _require_axes(opened, dataset)
     latitude, longitude = opened["latitude"].values, opened["longitude"].values
     axes = grid_of(latitude, longitude, dataset)
     fields = [
-        _field(path / name, opened.variables[name], arrays[name], axes, magnitude)
+        field_of(name, path / name, opened.variables[name], arrays[name], axes, magnitude)
         for name, magnitude in zip(dataset.variables, magnitudes_of(dataset), strict=True)
     ]
     first = arrays[dataset.variables[0]]
@@ -250,8 +265,8 @@ def _checked(path: Path, dataset: Dataset) -> FieldStore:
     )
 
 
-def _opened(path: Path, arrays: "Mapping[str, zarr.Array[Any]]") -> xr.Dataset:
-    """The store as xarray decodes it, but for zeros in version 2.
+def open_zarr(path: Path, arrays: "Mapping[str, zarr.Array[Any]]") -> xr.Dataset:
+    """A Zarr store as xarray decodes it, but for zeros in version 2.
 
     There xarray takes the value of chunks that were never written for the one that stands for none. It is 0
     unless the writer chose another, so 0 degrees, an hour 0 and dry air would all be NaN. Packed integers
@@ -269,21 +284,39 @@ def _opened(path: Path, arrays: "Mapping[str, zarr.Array[Any]]") -> xr.Dataset:
     return opened
 
 
-def _field(
+def field_of(
+    name: str,
     folder: Path,
     values: xr.Variable,
     array: "zarr.Array[Any]",
     axes: tuple[Axis, Axis],
     magnitude: Magnitude | None,
-) -> _Field:
+    at: Mapping[str, int] = MappingProxyType({}),
+) -> Field:
+    """A variable of a Zarr store.
+
+    Args:
+        name: what the manifest calls it.
+        folder: of its array.
+        values: not loaded.
+        array: itself.
+        axes: rows and columns.
+        magnitude: of its values.
+        at: where on further axes, such as levels, `values` was selected.
+    """
     per_file = array.shards or array.chunks
-    time_axis = values.dims.index("time")
+    grid = [range(ceil(n / n_of_file)) for n, n_of_file in zip(array.shape, per_file, strict=True)]
+    stored = _stored_axes(array, values, at)
+    for axis, place in at.items():
+        which = place // per_file[stored.index(axis)]
+        grid[stored.index(axis)] = range(which, which + 1)
+    time_axis = stored.index("time")
     fill = values.encoding.get("_FillValue")
-    return _Field(
-        name=folder.name,
+    return Field(
+        name=name,
         folder=folder,
         values=values,
-        grid=tuple(ceil(n / n_of_file) for n, n_of_file in zip(array.shape, per_file, strict=True)),
+        grid=tuple(grid),
         time_axis=time_axis,
         steps_per_file=per_file[time_axis],
         file_name=array.metadata.encode_chunk_key,
@@ -291,6 +324,15 @@ def _field(
         magnitude=magnitude,
         missing=f" ({fill} stands for none there)" if fill is not None and fill == fill else "",
     )
+
+
+def _stored_axes(array: "zarr.Array[Any]", values: xr.Variable, at: Mapping[str, int]) -> tuple[str, ...]:
+    """Names of an array's axes as they are stored, those of `values` by the names that these have."""
+    if not at:
+        return tuple(map(str, values.dims))
+    named = array.metadata.to_dict().get("dimension_names") or array.attrs["_ARRAY_DIMENSIONS"]
+    left = iter(map(str, values.dims))
+    return tuple(name if name in at else next(left) for name in map(str, cast(Sequence[object], named)))
 
 
 def _require_axes(opened: xr.Dataset, dataset: Dataset) -> None:

@@ -89,11 +89,17 @@ def _axis(
 
 def _region(rows: np.ndarray, columns: np.ndarray, name: str) -> str:
     """How the manifest would say that these places are meant."""
-    ends = [_span(np.sort(rows)), _span(_turned(columns))]
+    latitude, longitude = region_of(rows, columns)
     return (
         f"If this region is meant, the manifest says so, in datasets.{name}: "
-        f"`latitude: {ends[0]}` and `longitude: {ends[1]}`"
+        f"`latitude: {_span(latitude)}` and `longitude: {_span(longitude)}`"
     )
+
+
+def region_of(rows: np.ndarray, columns: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The southernmost and northernmost row, and the first column and, eastward, the last, in degrees."""
+    turned = _turned(columns)
+    return (float(rows.min()), float(rows.max())), (float(turned[0]), float(turned[-1]))
 
 
 def _turned(columns: np.ndarray) -> np.ndarray:

@@ -29,10 +29,11 @@ from featcache.data.readers.base import (
     scan_in_blocks,
 )
 from featcache.data.readers.recent import Recent
-from featcache.data.readers.weather.fields import open_fields
+from featcache.data.readers.weather.containers import container_of, open_field_files
+from featcache.data.readers.weather.fields import FieldStore, open_fields
 from featcache.data.readers.weather.windows import hour, plan_windows
 from featcache.errors import CallError, DataError
-from featcache.manifest import Dataset, Split, Windows
+from featcache.manifest import OWN_FIELDS, Dataset, Split, Windows
 
 CACHE_BYTES = 64 * 2**20
 """Decoded time steps that a process keeps: 85 of the official grid, and two interleaved windows have 64."""
@@ -49,7 +50,7 @@ class WeatherZarrReader:
         self._location = _find_store(dataset, dataset.split(split), data_dir)
         windows = _checked_windows(dataset, self._location.split)
         with self._location.named():
-            self._store = open_fields(self._location.path, dataset)
+            self._store = self._location.opened()
             self._plan = plan_windows(self._store.times, windows)
         self._steps = Recent(
             self._store.decode, capacity=max(1, CACHE_BYTES // (4 * prod(self._store.shape)))
@@ -63,7 +64,7 @@ class WeatherZarrReader:
         """What there is of a split: its time axis, and the sizes of the files its windows need."""
         files, n_found = dataset.split(split).files, 0
         try:
-            n_found = int(_find_store(dataset, dataset.split(split), data_dir).path.is_dir())
+            n_found = len(_find_store(dataset, dataset.split(split), data_dir).paths)
             reader = WeatherZarrReader(dataset, split, data_dir)
             with reader._location.named():
                 n_bytes = reader._store.n_bytes(np.unique(reader._plan.frames(reader._plan.starts)))
@@ -71,8 +72,8 @@ class WeatherZarrReader:
             return SplitStatus(files=files, n_found=n_found, n_expected=1, problems=(str(problem),))
         return SplitStatus(
             files=files,
-            n_found=1,
-            n_expected=1,
+            n_found=n_found,
+            n_expected=n_found,
             n_clips=len(reader._plan.starts),
             n_bytes=n_bytes,
             notes=reader._notes(),
@@ -211,6 +212,20 @@ class _Location:
         return self.data_dir / self.source
 
     @property
+    def paths(self) -> list[Path]:
+        """The store, or a lab's own files that match."""
+        if self.dataset.reader == OWN_FIELDS:
+            return sorted(path for path in self.data_dir.glob(self.source) if container_of(path))
+        return [self.path] if self.path.is_dir() else []
+
+    def opened(self) -> FieldStore:
+        if self.dataset.reader != OWN_FIELDS:
+            return open_fields(self.path, self.dataset)
+        if not self.paths:
+            raise WholeFileError("no NetCDF or GRIB file and no Zarr folder matches")
+        return open_field_files(self.paths, self.dataset)
+
+    @property
     def name(self) -> str:
         return f"{self.dataset.name}/{self.split.name}"
 
@@ -255,6 +270,8 @@ class _Location:
 
 
 def _find_store(dataset: Dataset, split: Split, data_dir: Path) -> _Location:
+    if dataset.reader == OWN_FIELDS:
+        return _Location(dataset=dataset, split=split, data_dir=data_dir, source=split.files)
     names = [split.files, *([split.also] if split.also else [])]
     found = [name for name in names if (data_dir / name).is_dir()]
     return _Location(dataset=dataset, split=split, data_dir=data_dir, source=(found or names)[0])

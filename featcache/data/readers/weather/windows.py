@@ -46,7 +46,7 @@ def plan_windows(times: np.ndarray, windows: Windows) -> WindowPlan:
             window fits into the split; `windows` asks for hours that fall between two times.
     """
     chosen = _steps_of_split(times, windows)
-    axis_hours = _even_step(times[chosen])
+    axis_hours = even_step(times[chosen])
     offset = _in_steps("offset_hours", windows.offset_hours, axis_hours)
     stride = _in_steps("step_hours", windows.step_hours, axis_hours)
     every = _in_steps("every_hours", windows.every_hours, axis_hours)
@@ -89,8 +89,8 @@ def _steps_of_split(times: np.ndarray, windows: Windows) -> Int64[np.ndarray, " 
     return chosen
 
 
-def _even_step(times: np.ndarray) -> int:
-    """Hours from one time to the next."""
+def even_step(times: np.ndarray) -> int:
+    """Hours from one time to the next; raises UnreadableError where that is not even, or not of hours."""
     steps = np.diff(times)
     kinds, counts = np.unique(steps, return_counts=True)
     step = kinds[counts.argmax()]
