@@ -865,7 +865,6 @@ def sweep(
     """Train every combination of a grid, or a study. Skips what is in the table, goes on where it stopped."""
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
-    from readouts.sweeps.robustness import missing_stores
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
     from readouts.sweeps.studies import ROBUSTNESS
 
@@ -883,17 +882,7 @@ def sweep(
     paths: dict[str, Any] = {"manifest_file": manifest, "weights_dir": weights_dir, "data_dir": data_dir}
     folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, **paths)
     planned = plan_sweep(grids, folders, together=together, test=test)
-    show_table(
-        console,
-        planned.rows(),
-        empty="nothing can be trained yet" if planned.missing else "nothing is left to train",
-    )
-    for line in planned.sentences():
-        console.print(line, markup=False)
-    role = "test" if test else "val"
-    lacking = missing_stores(planned.trials, role, folders) if study == ROBUSTNESS else []
-    for line in lacking:
-        console.print(line, markup=False)
+    _show_plan(planned, folders, corrupted=study == ROBUSTNESS, test=test)
     if dry_run and planned.missing:
         raise StoreError(f"{planned.n_missing} of {planned.n_runs} runs have no store, see above.")
     if dry_run:
@@ -926,20 +915,32 @@ def sweep(
     for line in differences(outcome.rows):
         console.print(f"note: {line}", markup=False)
     if study == ROBUSTNESS:
-        _score_corrupted(planned, outcome, folders, name or sweep_name(grids), role, _device(device, None))
+        _score_corrupted(planned, outcome, folders, name or sweep_name(grids), test=test, on=device)
     _tell(outcome, planned.n_runs)
 
 
+def _show_plan(planned: "Plan", folders: "Folders", *, corrupted: bool, test: bool) -> None:
+    """What would be trained and what is missing; of corrupted clips too, where a study is of them."""
+    from readouts.sweeps.robustness import missing_stores
+
+    nothing = "nothing can be trained yet" if planned.missing else "nothing is left to train"
+    show_table(console, planned.rows(), empty=nothing)
+    more = missing_stores(planned.trials, "test" if test else "val", folders) if corrupted else []
+    for line in [*planned.sentences(), *more]:
+        console.print(line, markup=False)
+
+
 def _score_corrupted(
-    planned: "Plan", outcome: "Outcome", folders: "Folders", name: str, role: str, device: "torch.device"
+    planned: "Plan", outcome: "Outcome", folders: "Folders", name: str, *, test: bool, on: str
 ) -> None:
     """Score what was trained on every corrupted store that is there; kept in the sweep's record."""
     from readouts.sweeps.robustness import robustness, severities_in_words
     from readouts.sweeps.run import add_to_record
     from readouts.sweeps.studies import ROBUSTNESS
 
+    where: dict[str, Any] = {"role": "test" if test else "val", "device": _device(on)}
     with reporter(console) as progress:
-        found = robustness(planned.trials, outcome.rows, folders, role=role, device=device, progress=progress)
+        found = robustness(planned.trials, outcome.rows, folders, progress=progress, **where)
     add_to_record(folders.results_dir, name, {ROBUSTNESS: found})
     show_table(console, severities_in_words(found), empty="no corrupted store is there")
 

@@ -24,7 +24,7 @@ class RobustnessPanel:
     """What the scores are called, with their split and direction."""
     severities: Sequence[int]
     table: Sequence[Mapping[str, Any]]
-    """A row a corruption: for each severity the amount, the mean over seeds, and what it lost."""
+    """A row a corruption: the amounts of its severities; for each the mean over seeds, and what changed."""
     seeds: int
 
 
@@ -48,7 +48,7 @@ def _panel(task: TaskResults, readout: str, lines: Sequence[Line]) -> Robustness
     curves = [
         SweepCurve(
             label=kind,
-            readout=kind,
+            readout=readout,
             points=tuple(
                 SweepPoint(at=severity, scores=tuple(scores))
                 for severity in (0, *severities)
@@ -61,13 +61,17 @@ def _panel(task: TaskResults, readout: str, lines: Sequence[Line]) -> Robustness
     return RobustnessPanel(
         title=f"{task.title}, {readout}",
         image=figures.sweep_curves(
-            curves, axis="severity (0: as filmed)", score=f"{name}\n({task.better})",
+            curves, axis="severity (0: as filmed)", score=f"{name}\n({task.better})", banded=False,
             baselines={of: found[role] for of, found in task.baseline_scores().items() if role in found},
         ),
         score=f"{name}, {task.better}; as filmed {_mean(clean)}",
         severities=severities,
         table=[
-            {"corruption": kind, "cells": [_cell(kind, severity, lines, clean) for severity in severities]}
+            {
+                "corruption": kind,
+                "amounts": ", ".join(f"{Corruption(kind, severity).amount:g}" for severity in severities),
+                "cells": [_cell(kind, severity, lines, clean) for severity in severities],
+            }
             for kind in kinds
         ],
         seeds=len(clean),
@@ -77,9 +81,9 @@ def _panel(task: TaskResults, readout: str, lines: Sequence[Line]) -> Robustness
 def _cell(kind: str, severity: int, lines: Sequence[Line], clean: Sequence[float]) -> dict[str, str]:
     scores = _scores(lines, kind, severity)
     if not scores:
-        return {"amount": "", "score": "", "change": ""}
-    change = f"{fmean(scores) - fmean(clean):+.3g}" if clean else ""
-    return {"amount": f"{Corruption(kind, severity).amount:g}", "score": _mean(scores), "change": change}
+        return {"score": "", "change": ""}
+    change = f"{fmean(scores) - fmean(clean):+.3f}" if clean else ""
+    return {"score": format_score(fmean(scores)), "change": change}
 
 
 def _scores(lines: Sequence[Line], kind: str, severity: int) -> list[float]:
