@@ -44,7 +44,7 @@ def write_part(
         video: as tables are to name it.
         rate: frames a second.
     """
-    about = {"video": video, "rate": str(rate), KEY: UNSEALED}
+    about = {"part": path.name, "video": video, "rate": str(rate), KEY: UNSEALED}
     schema = pa.schema([(str(i), pa.float32()) for i in range(len(names))], metadata=about)
     with Staged(path) as staged:
         with os.fdopen(os.dup(staged.fd), "wb") as sink, pq.ParquetWriter(sink, schema) as file:
@@ -70,6 +70,8 @@ class VideoPart:
             self._file = pq.ParquetFile(path)
             about = {name.decode(): value.decode() for name, value in self._file.metadata.metadata.items()}
             self.video, self.rate = about["video"], Fraction(about["rate"])
+            if about["part"] != path.name:
+                raise ValueError(f"is of {about['part']}")
         except (OSError, ValueError, KeyError, pa.ArrowException) as problem:
             raise DamagedFileError(
                 f"{path} cannot be read as the scores of a video ({problem}): delete it and give the same "

@@ -20,6 +20,7 @@ from readouts.heads.base import Readout, forward_together
 from readouts.results.run_folder import RunFolder, read_whole_curve
 from readouts.tokens.prepared import Native, prepare_batch
 from readouts.training.arithmetic import training_arithmetic
+from readouts.training.run import run_id
 from readouts.training.step import heads_of, preparation_of
 from readouts.training.trainer import load_state
 
@@ -114,6 +115,11 @@ def load_run(path: Path | str) -> TrainedRun:
         raise DamagedFileError(
             f"{folder.state} does not say of which run it is: train with --again."
         ) from None
+    if (whose := run_id(decisions)) != folder.run:
+        raise StoreError(
+            f"{folder.state} is the checkpoint of run {whose}, and its folder is that of {folder.run}: a "
+            "run's folder keeps its name, <backbone>-<run>, wherever it is copied."
+        )
     if decisions.get("tuning") is not None:
         raise CallError(
             f"{folder.path}: the run tuned its backbone, whose tokens are in no store: only readouts of "

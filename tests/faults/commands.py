@@ -129,6 +129,16 @@ def seal(here: World) -> None:
     world.command(here, "validate", "--seal", str(here.earlier))
 
 
+def predict(here: World) -> None:
+    """Of a split of a store: videos are in another world."""
+    (store,) = here.features.glob(f"{TASK}/val/small_clips-*.zarr")
+    run = min(here.results.glob(f"{TASK}/small_clips-*/last.safetensors")).parent
+    world.command(
+        here, "predict", "--run", str(run), "--store", str(store), "--out", str(here.root / "out.parquet"),
+        "--device", "cpu",
+    )  # fmt: skip
+
+
 def export(here: World) -> None:
     """Into a folder of its own, which has to be gone before."""
     shutil.rmtree(here.exported, ignore_errors=True)
@@ -156,6 +166,7 @@ COMMANDS = (
     Command(name="certify", call=certify, folders=("features",), weight=0.7),
     Command(name="validate", call=validate, folders=("features",)),
     Command(name="validate --seal", call=seal, folders=("earlier",)),
+    Command(name="predict --store", call=predict, folders=("features", "results")),
     Command(name="export", call=export, folders=("features",)),
     Command(name="import", call=import_, folders=("bundle",)),
     Command(name="report", call=world.report, folders=("features", "results"), weight=0.3),

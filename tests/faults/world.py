@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,7 @@ def build_results(world: World) -> None:
     scivid_sweep(world)
     report(world)
     (world.results / "grids.yaml").write_text(GRIDS)
+    predicted(world)
 
 
 GRIDS = """
@@ -128,6 +130,18 @@ GRIDS = """
   lr: [1e-3, 3e-4]
   seed: [0, 1]
 """
+
+
+def predicted(world: World) -> None:
+    """What `scivid predict` keeps of a video until all are done."""
+    from readouts.predict.frames import FrameScores
+    from readouts.predict.parts import write_part
+
+    scores = np.random.default_rng(0).random((40, 3), np.float32)
+    blocks = [FrameScores(first=first, scores=scores[first : first + 16]) for first in (0, 16, 32)]
+    for video in ("one", "two"):
+        path = world.results / "parts" / f"{video}.parquet"
+        write_part(path, blocks, ("a", "b", "c"), video=f"{video}.mp4", rate=Fraction(25))
 
 
 class _KilledError(Exception):
@@ -175,7 +189,7 @@ def report(world: World) -> None:
 FOLDERS = {
     "--data-dir": ("extract", "certify", "train-readout"),
     "--cache-dir": ("extract", "certify", "train-readout", "sweep", "report", "compare"),
-    "--results-dir": ("train-readout", "sweep", "report", "compare"),
+    "--results-dir": ("train-readout", "sweep", "report", "compare", "predict"),
 }
 
 

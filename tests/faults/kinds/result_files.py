@@ -43,6 +43,23 @@ def _folder(world: World, results: str) -> Path:
     return folder
 
 
+def loaded(_: World, damaged: Path) -> Numbers:
+    """As `predict` and `readouts.load_run` take a run that has ended."""
+    from readouts.training.loaded import load_run
+
+    run = load_run(damaged.parent)
+    weights = {name: tensor.numpy() for name, tensor in run.heads.state_dict().items()}
+    return {**weights, "decisions": run.decisions, "gives": run.gives, "reads": run.reads.to_json()}
+
+
+def part(_: World, damaged: Path) -> Numbers:
+    """As tables are made of it."""
+    from readouts.predict.parts import VideoPart
+
+    found = VideoPart(damaged)
+    return {"of": [found.video, str(found.rate)], "scores": [block.scores for block in found.blocks()]}
+
+
 def curve(world: World, damaged: Path) -> Numbers:
     """As the report draws it."""
     from readouts.results.run_folder import read_whole_curve
@@ -160,6 +177,13 @@ KINDS = (
         peers=(f"killed/{TASK}/*/last.safetensors",),
         weight=3,
     ),
+    Kind(
+        name="checkpoint, loaded",
+        files=(f"{_RUNS}/last.safetensors",),
+        read=loaded,
+        folders=("results",),
+    ),
+    Kind(name="scores of a video", files=("results/parts/*.parquet",), read=part, folders=("results",)),
     Kind(
         name="curve, gone on from",
         files=(f"killed/{TASK}/*/history.jsonl",),

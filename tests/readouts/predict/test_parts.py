@@ -33,6 +33,14 @@ def test_damage_is_noticed(tmp_path: Path, flips) -> None:
     assert VideoPart(path).n_frames == 9
 
 
+def test_a_part_in_the_place_of_another_is_noticed(tmp_path: Path) -> None:
+    block = FrameScores(first=0, scores=np.ones((9, 1), np.float32))
+    write_part(tmp_path / "a.parquet", [block], ("x",), video="a", rate=Fraction(1))
+    (tmp_path / "a.parquet").rename(tmp_path / "b.parquet")
+    with pytest.raises(DamagedFileError, match=r"is of a\.parquet"):
+        VideoPart(tmp_path / "b.parquet")
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     def blocks():
         yield FrameScores(first=0, scores=np.ones((9, 1), np.float32))

@@ -12,6 +12,7 @@ from featcache.errors import CallError, StoreError
 from readouts.results.per_clip import read_predictions
 from readouts.results.run_folder import RunFolder
 from readouts.training.loaded import load_run
+from readouts.training.run import run_id
 from readouts.training.trainer import load_state, save_state
 from tests.readouts.conftest import Trained
 
@@ -61,11 +62,18 @@ def test_what_cannot_predict_is_refused(
     tensors, about = load_state(folder.state)
     if "tuning" in change:
         about["decisions"] |= change
+        folder = RunFolder(folder.path.rename(folder.path.with_name(f"toy-{run_id(about['decisions'])}")))
     else:
         about = {name: value for name, value in {**about, **change}.items() if value is not None}
     save_state(folder.state, tensors, **about)
     with pytest.raises(kind, match=message):
         load_run(folder.path)
+
+
+def test_a_checkpoint_of_another_run_is_refused(folder: RunFolder) -> None:
+    other = folder.path.rename(folder.path.with_name("toy-0123456789ab"))
+    with pytest.raises(StoreError, match="and its folder is that of 0123456789ab"):
+        load_run(other)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
