@@ -207,7 +207,7 @@ def list_(
     from featcache import listings as known
 
     listings: dict[str, Callable[[], list[dict[str, object]]]] = {
-        "backbones": lambda: known.backbone_rows(weights_dir),
+        "backbones": lambda: known.backbone_rows(weights_dir, _manifest(manifest)),
         "tasks": lambda: known.task_rows(_manifest(manifest)),
         "readouts": lambda: _readout_rows(_manifest(manifest)),
         "settings": lambda: _setting_rows(task, _manifest(manifest)),
@@ -514,8 +514,8 @@ def _jobs(
     """An extraction for every split that is asked for, and every corruption of its clips."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
-    from featcache.corruption import Corruption, parse_corruptions
     from featcache.extract.job import plan_extraction, split_roles
+    from featcache.spec import Corruption, parse_corruptions
     from featcache.store.spec import TokenDtype
     from featcache.system.device import choose_precision
 

@@ -15,8 +15,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from featcache.corruption import Corruption
 from featcache.resampling import gaussian_blur
+from featcache.spec import Corruption
 
 Pixels = Float[Tensor, "F rgb Y X"]
 

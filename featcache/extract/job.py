@@ -14,14 +14,13 @@ from torch import Tensor
 
 from featcache.backbones.base import Backbone
 from featcache.clips import ClipIndex, label_matrix
-from featcache.corruption import Corruption
 from featcache.data.readers.base import Scan
 from featcache.data.views import ViewPlan
 from featcache.errors import CallError
 from featcache.fingerprint import FEATURE_VERSION
 from featcache.manifest import Dataset, Manifest, Task
 from featcache.resampling import temporal_matrix
-from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
+from featcache.spec import SHUFFLED, ClipSpec, Corruption, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
 from featcache.store.shards import shard_bytes as bytes_of_shard
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from featcache.corruption import SEVERITIES, Corruption
+from featcache.spec import SEVERITIES, Corruption
 from readouts.report import figures
 from readouts.report.figures import SweepCurve, SweepPoint
 from readouts.results.formatting import format_score

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from featcache.corruption import Corruption, parse_corruptions
 from featcache.errors import StoreError
+from featcache.spec import Corruption, parse_corruptions
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.matching import refuse_incompatible
 from featcache.system.console import Progress, command_line

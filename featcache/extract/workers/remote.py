@@ -13,7 +13,6 @@ from secrets import token_hex
 
 from featcache.backbones import anywhere, load_backbone
 from featcache.buckets.path import absolute
-from featcache.corruption import Corruption
 from featcache.errors import StoreError
 from featcache.extract.job import Extraction, plan_extraction
 from featcache.extract.pipeline import what_is_made
@@ -23,7 +22,7 @@ from featcache.extract.workers.claims import Owner
 from featcache.extract.workers.shards import ShardWorker
 from featcache.fingerprint import fingerprint
 from featcache.manifest import load_manifest
-from featcache.spec import Layer
+from featcache.spec import Corruption, Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.header import read_header
 from featcache.store.spec import TokenDtype

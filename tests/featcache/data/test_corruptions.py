@@ -5,8 +5,8 @@ import pytest
 import torch
 from einops import rearrange
 
-from featcache.corruption import SEVERITIES, Corruption, parse_corruptions
 from featcache.data.corruptions import corrupted
+from featcache.spec import SEVERITIES, Corruption, parse_corruptions
 
 CLIP = torch.rand(16, 3, 32, 40, generator=torch.Generator().manual_seed(0))
 NUMBERED = rearrange(torch.arange(16.0) / 16, "f -> f 1 1 1").expand(16, 3, 8, 8)

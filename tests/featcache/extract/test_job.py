@@ -11,7 +11,6 @@ from featcache.backbones import BACKBONES, load_backbone
 from featcache.backbones.base import Backbone, BackboneInfo, Upsampling
 from featcache.backbones.families.resize import ResizeTokens
 from featcache.clips import Clip, ClipIndex
-from featcache.corruption import Corruption
 from featcache.errors import CallError
 from featcache.extract.job import (
     Extraction,
@@ -24,7 +23,7 @@ from featcache.extract.job import (
 from featcache.fingerprint import FEATURE_VERSION, differences, fingerprint
 from featcache.manifest import Augmentation, Pixels, load_manifest
 from featcache.resampling import temporal_matrix
-from featcache.spec import Layer, Starts
+from featcache.spec import Corruption, Layer, Starts
 
 
 def job(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from featcache.corruption import Corruption
+from featcache.spec import Corruption
 from featcache.store.feature_store import FeatureStore
 from readouts.sweeps.grid import parse_grid
 from readouts.sweeps.plan import Folders, plan_sweep
