@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache.buckets.path import place
 from featcache.errors import StoreError
+from featcache.fingerprint import differences
 from featcache.store.feature_store import (
     FeatureStore,
     find_stores,
@@ -17,6 +18,7 @@ from featcache.store.feature_store import (
 )
 from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
+from featcache.system.sealed import changed_since
 from readouts.features.splits import FeatureSplit, parse_layers, split_of, view_option
 
 
@@ -92,6 +94,8 @@ def _only_store(
         way_out = f": make one with `{extract}`" if extract else ""
         raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.")
     fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
+    if fitting and all(_fits(store, fitting[0]) for store in fitting):
+        return _todays(fitting, role)
     if len(fitting) != 1:
         listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
         wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
@@ -114,14 +118,51 @@ def _fitting_store(
             fitting.append(store)
         except StoreError as problem:
             refusals.append(str(problem))
-    if len(fitting) > 1:
-        listed = ", ".join(store.path.name for store in fitting)
-        raise StoreError(
-            f"{len(fitting)} {role} stores fit {train.path.name} ({listed}): move all but one away."
-        )
-    if not fitting and refusals:
+    if fitting:
+        return _todays(fitting, role)
+    if refusals:
         raise StoreError(refusals[0])
-    return fitting[0] if fitting else _only_store(cache_dir, task, role, backbone, None, extract)
+    return _only_store(cache_dir, task, role, backbone, None, extract)
+
+
+def _fits(store: FeatureStore, train: FeatureStore) -> bool:
+    """Whether two stores hold features of one kind, so that only their clips differ."""
+    try:
+        refuse_incompatible(store.path, store.header, train_path=train.path, train=train.header)
+    except StoreError:
+        return False
+    return store.spec.n_views == train.spec.n_views
+
+
+def _todays(stores: Sequence[FeatureStore], role: str) -> FeatureStore:
+    """Of stores that differ in their clips alone the one of today's list of clips, or else the newest.
+
+    A line says which others there are, and in what they differ.
+    """
+    chosen, *others = sorted(stores, key=_recency, reverse=True)
+    for other in others:
+        unlike = "; ".join(differences(other.parts, chosen.parts)) or "nothing that they say"
+        logging.getLogger(__name__).warning(
+            f"{len(stores)} {role} stores fit: {chosen.path.name} is read, {_why(chosen, other)}, not "
+            f"{other.path.name}, which differs in {unlike}"
+        )
+    return chosen
+
+
+def _recency(store: FeatureStore) -> tuple[bool, bool, int]:
+    return store.complete, _is_todays(store), (store.path / "zarr.json").stat().st_mtime_ns
+
+
+def _is_todays(store: FeatureStore) -> bool:
+    """Whether the list of clips that it was extracted by is the one that lies there now."""
+    before = store.provenance.get("clip_list")
+    return isinstance(before, Mapping) and changed_since(before) is None
+
+
+def _why(chosen: FeatureStore, other: FeatureStore) -> str:
+    reasons = ("the one that is complete", "of the clip list as it is now", "the newest")
+    unlike = zip(reasons, _recency(chosen), _recency(other), strict=True)
+    return next((reason for reason, ours, theirs in unlike if ours != theirs), reasons[-1])
 
 
 def _about(store: FeatureStore) -> str:

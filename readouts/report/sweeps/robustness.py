@@ -20,6 +20,8 @@ class RobustnessPanel:
 
     title: str
     image: str
+    spots: Sequence[figures.Spot]
+    """The figure's points, which tell their numbers."""
     score: str
     """What the scores are called, with their split and direction."""
     severities: Sequence[int]
@@ -58,12 +60,17 @@ def _panel(task: TaskResults, readout: str, lines: Sequence[Line]) -> Robustness
         for kind in kinds
     ]
     name = f"{task.metric_title} on {role}"
+    image, spots = figures.sweep_curves(
+        curves,
+        axis="severity (0: as filmed)",
+        score=f"{name}\n({task.better})",
+        baselines={of: found[role] for of, found in task.baseline_scores().items() if role in found},
+        banded=False,
+    )
     return RobustnessPanel(
         title=f"{task.title}, {readout}",
-        image=figures.sweep_curves(
-            curves, axis="severity (0: as filmed)", score=f"{name}\n({task.better})", banded=False,
-            baselines={of: found[role] for of, found in task.baseline_scores().items() if role in found},
-        ),
+        image=image,
+        spots=spots,
         score=f"{name}, {task.better}; as filmed {_mean(clean)}",
         severities=severities,
         table=[

@@ -7,8 +7,8 @@ from typing import Any
 
 from featcache.manifest import load_manifest
 from readouts.report.gaps import Gaps
-from readouts.report.robustness import robustness_panels
-from readouts.report.sweeps import sweep_sections
+from readouts.report.sweeps.robustness import robustness_panels
+from readouts.report.sweeps.sections import sweep_sections
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
 from readouts.sweeps.studies import STUDIES
