@@ -17,6 +17,7 @@ from featcache.store.feature_store import (
 )
 from featcache.store.matching import refuse_incompatible, refuse_misplaced
 from featcache.system.console import extract_command
+from featcache.system.sealed import changed_since
 from readouts.features.splits import FeatureSplit, parse_layers, split_of, view_option
 
 
@@ -92,6 +93,7 @@ def _only_store(
         way_out = f": make one with `{extract}`" if extract else ""
         raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.")
     fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
+    fitting = fitting if fingerprint else of_todays_list(fitting)
     if len(fitting) != 1:
         listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
         wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
@@ -114,6 +116,7 @@ def _fitting_store(
             fitting.append(store)
         except StoreError as problem:
             refusals.append(str(problem))
+    fitting = of_todays_list(fitting)
     if len(fitting) > 1:
         listed = ", ".join(store.path.name for store in fitting)
         raise StoreError(
@@ -122,6 +125,22 @@ def _fitting_store(
     if not fitting and refusals:
         raise StoreError(refusals[0])
     return fitting[0] if fitting else _only_store(cache_dir, task, role, backbone, None, extract)
+
+
+def of_todays_list(stores: Sequence[FeatureStore]) -> list[FeatureStore]:
+    """The one store whose list of clips is the file as it is now; all of them where that is not one.
+
+    A user's list grows, and each of its states has a store: the others are of what it was.
+    """
+    state_of = {store: store.provenance.get("clip_list") for store in stores}
+    if len(stores) < 2 or not all(state and Path(state["path"]).is_file() for state in state_of.values()):
+        return list(stores)
+    today = [store for store, state in state_of.items() if state and changed_since(state) is None]
+    if len(today) != 1:
+        return list(stores)
+    others = ", ".join(store.path.name for store in stores if store is not today[0])
+    logging.getLogger(__name__).info(f"{today[0].path.name} is of the list as it is now, {others} not")
+    return today
 
 
 def _about(store: FeatureStore) -> str:
