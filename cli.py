@@ -5,6 +5,7 @@ It reads options, calls the library, shows progress, and turns errors into one m
 `scivid --help` answers at once.
 """
 
+import logging
 import os
 import shlex
 from collections.abc import Callable, Iterator
@@ -122,7 +123,9 @@ app = _App(
 )
 data_app = _App(help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-console = _Console(highlight=False, soft_wrap=True, width=None if os.isatty(1) else 240)
+console = _Console(
+    highlight=False, soft_wrap=True, width=None if os.isatty(1) or "COLUMNS" in os.environ else 240
+)
 
 BackboneOption = Annotated[
     str, typer.Option(help="Of `scivid list backbones`, NAME@WEIGHTS, hf:ORG/NAME, or my_model.py:BACKBONE.")
@@ -196,13 +199,16 @@ def options(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="backbones, tasks, readouts, settings or stores")] = "tasks",
-    task: Annotated[str | None, typer.Option(help="Whose settings.")] = None,
+    what: Annotated[
+        str, typer.Argument(help="backbones, tasks, readouts, settings, stores, runs or results")
+    ] = "tasks",
+    task: Annotated[str | None, typer.Option(help="Whose settings, stores, runs or results.")] = None,
     weights_dir: WeightsDir = None,
     cache_dir: CacheDir = CACHE_DIR,
+    results_dir: ResultsDir = RESULTS_DIR,
     manifest: ManifestFile = None,
 ) -> None:
-    """What there is: backbones, tasks, readouts, what can be set of a task's, or the stores on disk."""
+    """What there is: backbones, tasks, readouts, their settings; stores, runs, and results side by side."""
     from featcache import listings as known
 
     listings: dict[str, Callable[[], list[dict[str, object]]]] = {
@@ -210,15 +216,20 @@ def list_(
         "tasks": lambda: known.task_rows(_manifest(manifest)),
         "readouts": lambda: _readout_rows(_manifest(manifest)),
         "settings": lambda: _setting_rows(task, _manifest(manifest)),
-        "stores": lambda: known.store_rows(cache_dir),
+        "stores": lambda: known.store_rows(cache_dir, task),
+        "runs": lambda: _run_rows(results_dir, task),
     }
+    if what == "results":
+        _show_results(results_dir, cache_dir, _manifest(manifest), task)
+        return
     if what not in listings:
-        raise CallError(f"scivid list {what}: there are lists of {', '.join(listings)}.")
+        raise CallError(f"scivid list {what}: there are lists of {', '.join([*listings, 'results'])}.")
     show_table(console, listings[what](), empty=f"no {what} yet")
 
 
 @data_app.command("status")
 def data_status(
+    task: Annotated[str | None, typer.Option(help="Whose data; else all, a manifest's own first.")] = None,
     data_dir: DataDir = DATA_DIR,
     manifest: ManifestFile = None,
 ) -> None:
@@ -226,7 +237,7 @@ def data_status(
     from featcache.listings import data_rows
 
     console.print(f"data folder {data_dir} (SCIVID_DATA_DIR or --data-dir)", markup=False)
-    rows, lines = data_rows(_manifest(manifest), data_dir)
+    rows, lines = data_rows(_manifest(manifest), data_dir, task)
     show_table(console, rows, empty="no data sets")
     for line in lines:
         console.print(line, markup=False)
@@ -745,6 +756,7 @@ def train_readout(
     """Stage two: train readouts from the cache and score them. Goes on where an earlier run stopped."""
     from featcache.system.device import choose_device
     from readouts.features.preloading import preload_choice
+    from readouts.results.table import short_name_of
     from readouts.tasks import load_task
     from readouts.training.loop import train
     from readouts.training.settings import configure, refuse_probes, roles_of
@@ -782,7 +794,7 @@ def train_readout(
     )
     run = configure(loaded, splits, readouts=readouts, settings=set_ or [], seed=seed, tuning=tuned)
     there = _announced(run, known, asked.extract, results_dir, again=again)
-    with reporter(console) as progress:
+    with reporter(console) as progress, _told("readouts.training"):
         rows = train(
             run,
             results_dir=results_dir,
@@ -796,7 +808,21 @@ def train_readout(
         scores = ", ".join(f"{role} {row[role]:.4f}" for role in ("val", "test") if row[role] is not None)
         result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
         console.print(f"{result}{there}", markup=False)
-    console.print(f"run {run.id}: {run.folder(results_dir).path}", markup=False)
+    folder = run.folder(results_dir).path
+    console.print(f"run {short_name_of(run.id)} in {folder}", markup=False)
+
+
+@contextmanager
+def _told(logger: str) -> "Iterator[None]":
+    """Lines that a part of the library says by the way are printed, for the time of the block."""
+    handler, log = logging.Handler(logging.INFO), logging.getLogger(logger)
+    handler.emit = lambda record: console.print(record.getMessage(), markup=False)  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *, again: bool) -> str:
@@ -1155,8 +1181,11 @@ def _both_ways(found: "Certificate") -> list[dict[str, object]]:
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(help="A run of the results table, or run/readout.")],
+    first: Annotated[
+        str, typer.Argument(help='A run, or words: "backbone=resize readout=linear", "resize linear".')
+    ],
     second: Annotated[str, typer.Argument(help="Another, of the same task.")],
+    task: Annotated[str | None, typer.Option(help="Whose runs, where the words fit several.")] = None,
     role: Annotated[str | None, typer.Option(help="val or test; test where both have it.")] = None,
     level: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
     resamples: Annotated[int, typer.Option(min=100)] = 2_000,
@@ -1164,49 +1193,68 @@ def compare(
     results_dir: ResultsDir = RESULTS_DIR,
     manifest: ManifestFile = None,
 ) -> None:
-    """Is one run better than another: paired bootstrap over the videos, sequences or forecasts of a split."""
+    """Is A better than B: paired bootstrap over the videos, sequences or forecasts of a split, and seeds."""
     from readouts.features.find import evaluated_store
-    from readouts.results.bootstrap import (
-        NoIntervalError,
-        clusters_of,
-        interval,
-        mean_score,
-        paired_difference,
-    )
-    from readouts.results.per_clip import paired_per_clip
-    from readouts.results.table import find_row
+    from readouts.results.choice import apart, choose
+    from readouts.results.significance.comparison import compared
+    from readouts.results.table import load_results
     from readouts.tasks import load_task
 
-    rows = [find_row(results_dir, name) for name in (first, second)]
-    chosen = role or ("test" if all(row["test"] is not None for row in rows) else "val")
-    task = load_task(rows[0]["task_spec"] or rows[0]["task"], _manifest(manifest))
-    clips, *statistics = paired_per_clip(results_dir, rows[0], rows[1], chosen)
-    targets = evaluated_store(cache_dir, rows[0], chosen).targets
-    if targets is None:
-        raise CallError(f"{task.name} has no targets: nothing to resample.")
-    clusters = clusters_of(targets, clips)
-    scores = [mean_score(task, [per_clip]) for per_clip in statistics]
-    found: object
-    for row, score in zip(rows, scores, strict=True):
-        try:
-            found = interval(score, clusters, n=resamples, level=level)
-        except NoIntervalError as none:
-            found = none
-        console.print(f"{_run_title(row)}: {chosen} {row['metric']} {row[chosen]:.4f}, {found}", markup=False)
-    try:
-        found = paired_difference(scores[0], scores[1], clusters, n=resamples, level=level)
-    except NoIntervalError as none:
-        found = f"{rows[0][chosen] - rows[1][chosen]:+.4g}, {none}"
-    better = "higher is better" if task.higher_is_better else "lower is better"
-    console.print(f"first - second: {found} ({better})", markup=False)
-    if chosen == "val":
-        console.print("note: val also selects, so its best run looks better than it is: compare on test")
+    table = load_results(results_dir)
+    a = choose(table, first, task)
+    b = choose(table, second, task or a.configuration.best["task"])
+    best = a.configuration.best
+    chosen = role or ("test" if all(one.configuration.scores("test") for one in (a, b)) else "val")
+    found = compared(
+        a.configuration,
+        b.configuration,
+        chosen,
+        task=load_task(best["task_spec"] or best["task"], _manifest(manifest)),
+        targets=evaluated_store(cache_dir, best, chosen).targets,
+        results_dir=results_dir,
+        level=level,
+        resamples=resamples,
+    )
+    for name, choice, score in (("A", a, found.first), ("B", b, found.second)):
+        console.print(f"{name}: {choice}\n   {chosen} {best['metric']} {score}", markup=False)
+    for line in apart(a.configuration, b.configuration):
+        console.print(f"   {line}", markup=False)
+    better = "higher is better" if found.higher_is_better else "lower is better"
+    console.print(f"A - B: {found.difference} ({better})", markup=False)
+    console.print(f"{found.verdict}: {found.meaning}", markup=False)
 
 
-def _run_title(row: dict[str, Any]) -> str:
-    what = f"{row['run']} {row['backbone']} layer {row['layer']} {row['readout']} seed {row['seed']}"
-    tuned = {"partial": f", {row['tuned_blocks']} blocks tuned", "whole": ", tuned whole"}
-    return what + tuned.get(row["tuned"], "")
+@app.command()
+def clean(
+    weights: Annotated[
+        bool, typer.Option(help="The weights of ended runs too: they can no longer predict.")
+    ] = False,
+    apply: Annotated[bool, typer.Option(help="Remove it; without this nothing is touched.")] = False,
+    cache_dir: CacheDir = CACHE_DIR,
+    results_dir: ResultsDir = RESULTS_DIR,
+) -> None:
+    """What nothing reads any more, with its bytes: targets without a store, leftovers, old weights."""
+    from featcache.store.validation import cleaning as of_cache
+    from featcache.system.files import remove
+    from readouts.results import cleaning as of_results
+
+    found = of_cache.removable_of(cache_dir) | of_results.removable_of(results_dir, weights=weights)
+    sizes = {path: _bytes_of(path) for path in found}
+    show_table(
+        console,
+        [{"path": path, "MB": f"{sizes[path] / 1e6:,.1f}", "why": why} for path, why in found.items()],
+        empty=f"nothing to remove in {cache_dir} and {results_dir}",
+    )
+    for path in found if apply else ():
+        remove(path)
+    if found:
+        end = "removed" if apply else "nothing was removed: add --apply"
+        console.print(f"{len(found)} things, {sum(sizes.values()) / 1e6:,.1f} MB: {end}", markup=False)
+
+
+def _bytes_of(path: Path) -> int:
+    """What a file takes, or a folder with all below it."""
+    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if not file.is_dir())
 
 
 @app.command()
@@ -1251,7 +1299,6 @@ def demo(
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
-    from readouts.report.page import comparison
     from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
@@ -1276,9 +1323,7 @@ def demo(
         )  # fmt: skip
     stores = [store.path for store in find_stores(cache_dir)]
     n_broken = _broken(stores)
-    for title, rows in comparison(results_dir, cache_dir, _manifest(None)):
-        console.print(f"\n[bold]{title}[/bold]")
-        show_table(console, rows, empty="no results")
+    _show_results(results_dir, cache_dir, _manifest(None))
     report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
     _refuse(n_broken, len(stores))
 
@@ -1287,6 +1332,28 @@ def _manifest(extra: Path | None) -> "Manifest":
     from featcache.manifest import load_manifest
 
     return load_manifest(extra)
+
+
+def _run_rows(results_dir: Path, task: str | None) -> list[dict[str, object]]:
+    from readouts.results.choice import listed_runs
+    from readouts.results.table import readable_results
+
+    rows, damaged = readable_results(results_dir)
+    for problem in damaged:
+        console.print(f"not shown: {problem}", markup=False)
+    return listed_runs(rows, task)
+
+
+def _show_results(results_dir: Path, cache_dir: Path, known: "Manifest", task: str | None = None) -> None:
+    """The page's tables: configurations, published rows, baselines, of each task and group."""
+    from readouts.report.page import comparison
+
+    tables = comparison(results_dir, cache_dir, known, task)
+    for title, rows in tables:
+        console.print(f"\n[bold]{title}[/bold]")
+        show_table(console, rows, empty="no results")
+    if not tables:
+        console.print("no results yet")
 
 
 def _readout_rows(known: "Manifest") -> list[dict[str, object]]:

@@ -4,13 +4,16 @@ Nothing heavy is imported and no weights or clips are opened, so `scivid list` a
 answer at once.
 """
 
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from featcache.backbones import backbone_table
 from featcache.data.readers import data_status
 from featcache.errors import StoreError
+from featcache.fingerprint import SHORT, differences
 from featcache.manifest import Manifest
-from featcache.store.feature_store import open_features, store_paths
+from featcache.store.feature_store import FeatureStore, open_features, store_paths
 from featcache.store.matching import misplaced
 
 Row = dict[str, object]
@@ -49,16 +52,51 @@ def task_rows(manifest: Manifest) -> list[Row]:
     ]
 
 
-def store_rows(cache_dir: Path) -> list[Row]:
-    """Every store of a cache, finished, unfinished or damaged."""
-    return [_store_row(path) for path in store_paths(cache_dir) if not path.name.startswith("targets-")]
+def store_rows(cache_dir: Path, task: str | None = None) -> list[Row]:
+    """Every store of a cache, or of a task: finished, unfinished or damaged.
+
+    Those of one split and backbone stand together, the newest first, and the others say in what they differ.
+    """
+    of_a_kind: dict[str, list[Path]] = {}
+    for path in store_paths(cache_dir, task or "*"):
+        if not path.name.startswith("targets-"):
+            of_a_kind.setdefault(str(path)[: -len(".zarr") - SHORT], []).append(path)
+    return [row for paths in of_a_kind.values() for row in _rows_of_a_kind(paths)]
 
 
-def data_rows(manifest: Manifest, data_dir: Path) -> tuple[list[Row], list[str]]:
-    """Every split: how many of its files are there; and a line, to be copied, for each that needs doing."""
+def _rows_of_a_kind(paths: Sequence[Path]) -> list[Row]:
+    rows, newest = list[Row](), None
+    for path in sorted(paths, key=_written, reverse=True):
+        try:
+            store = open_features(path, allow_incomplete=True)
+        except StoreError:
+            rows.append({"store": path, "complete": "damaged: `scivid validate` says how"})
+            continue
+        newest = newest or store
+        rows.append(_store_row(store, differences(store.parts, newest.parts)))
+    return rows
+
+
+def _written(path: Path) -> float:
+    """When the header was written last; 0 where it is missing."""
+    try:
+        return (path / "zarr.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def data_rows(manifest: Manifest, data_dir: Path, task: str | None = None) -> tuple[list[Row], list[str]]:
+    """Every split, or those of a task: how many of its files are there; and a line for each that needs doing.
+
+    Raises:
+        CallError: there is no such task.
+    """
     rows: list[Row] = []
     lines: list[str] = []
+    wanted = None if task is None else {name for name, _ in manifest.task(task).splits.values()}
     for dataset in manifest.datasets.values():
+        if wanted is not None and dataset.name not in wanted:
+            continue
         for split, status in data_status(dataset, data_dir).items():
             rows.append(
                 {
@@ -80,19 +118,18 @@ def _below(split: str, message: str) -> str:
     return named.replace(" Get it: ", " Get it:\n  ")
 
 
-def _store_row(path: Path) -> Row:
-    try:
-        store = open_features(path, allow_incomplete=True)
-    except StoreError:
-        return {"store": path, "complete": "damaged: `scivid validate` says how"}
+def _store_row(store: FeatureStore, unlike: Sequence[str]) -> Row:
+    path = store.path
     return {
         "store": path,
         "complete": "yes" if store.complete else "no: run the same extract again",
         "what is wrong": misplaced(path, store.header) and "misplaced: `scivid validate` says how",
         "clips": store.spec.n_clips,
+        "MB": f"{store.spec.payload_bytes / 1e6:,.1f}",
+        "written": datetime.fromtimestamp(_written(path)).astimezone().strftime("%Y-%m-%d %H:%M"),
+        "unlike the newest": "; ".join(unlike) or None,
         "views": store.spec.n_views,
         "layers": " ".join(layer.name for layer in store.spec.layers),
         "tokens": store.spec.dtype,
         "computed in": store.parts["backbone"].get("precision"),
-        "MB": f"{store.spec.payload_bytes / 1e6:,.1f}",
     }

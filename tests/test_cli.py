@@ -61,7 +61,7 @@ def test_a_tilde_of_a_setting_is_the_home_folder(tmp_path: Path, monkeypatch: py
 
 
 def test_a_stop_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(path: Path) -> None:
+    def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("featcache.listings.store_rows", stopped)

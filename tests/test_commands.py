@@ -17,7 +17,8 @@ from featcache.backbones.model import vit_info
 from featcache.backbones.sizes import BlockSize, Vjepa21Size
 from featcache.store.feature_store import find_stores
 from readouts.certify.certificate import read_certificate
-from readouts.results.table import load_results
+from readouts.results.formatting import format_score
+from readouts.results.table import load_results, short_name_of
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {
@@ -138,13 +139,17 @@ def test_compare_takes_the_second_from_the_first(place: Place, task: str, better
             "compare", first["run"], second["run"], *asked, "--resamples", 100, *place.results
         )
         assert code == 0, shown
-        for row in (first, second):
-            assert re.search(
-                rf"^{row['run']} coarse .*: {role} {row['metric']} {row[role]:.4f}, ", shown, re.M
-            )
-        assert f"first - second: {first[role] - second[role]:+.4g}, " in shown
+        for letter, row in (("A", first), ("B", second)):
+            assert f"{letter}: coarse, layer 0, {row['readout']}, seed {row['seed']} (" in shown
+            assert f"   {role} {row['metric']} {format_score(row[role])} (1 seed)" in shown
+        assert f"A - B: {first[role] - second[role]:+.4g}, " in shown
         assert shown.count(f"({better})") == 1
-        assert ("note: val also selects" in shown) == (role == "val")
+        assert ("\nval selected: " in shown) == (role == "val")
+    code, shown = scivid("compare", "coarse", "coarse", "--task", task, "--resamples", 100, *place.results)
+    assert code == 0, shown
+    code, runs = scivid("list", "runs", "--task", task, *place.results)
+    assert code == 0, runs
+    assert short_name_of(first["run"]) in runs
 
 
 def test_weights_of_the_user_s_own_are_in_store_results_and_page(

@@ -34,7 +34,7 @@ def shipped_manifest() -> Path:
 
 
 def load_manifest(extra: Path | None = None) -> Manifest:
-    """Read the shipped manifest and lay `extra` over it, key by key.
+    """Read the shipped manifest and lay `extra` over it, key by key; what is named there comes first.
 
     Raises:
         CallError: a file is missing or not YAML, or a key or value is wrong; names file and keys.
@@ -44,6 +44,7 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     if extra is not None:
         entries = _without_official_copies(overlay(entries, over := read_entries(extra)), entries, over)
         origin = str(extra)
+        entries |= {kind: _named_first(entries[kind], over.get(kind)) for kind in ("datasets", "tasks")}
     root = Node(entries, origin)
     root.keys("format", "datasets", "tasks")
     if root.value("format", int) != 1:
@@ -51,6 +52,13 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     datasets = {name: _dataset(name, node) for name, node in _named(root, "datasets")}
     tasks = {name: _task(name, node, datasets) for name, node in _named(root, "tasks")}
     return Manifest(datasets=datasets, tasks=tasks)
+
+
+def _named_first(entries: Any, over: Any) -> Any:
+    """The same entries, those that the user's manifest names before the others."""
+    if not isinstance(entries, dict) or not isinstance(over, dict):
+        return entries
+    return {name: entries[name] for name in dict.fromkeys([*over, *entries])}
 
 
 def _without_official_copies(entries: Any, shipped: Any, over: Any) -> Any:

@@ -5,6 +5,7 @@ library only calls back with numbers; what is made of them is decided here, at t
 """
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -90,19 +91,50 @@ def reporter(console: "Console") -> Iterator[Reporter]:
 
 
 def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
-    """Rows as a table whose columns are their keys; `empty` where there are none."""
+    """Rows as a table whose columns are their keys; `empty` where there are none.
+
+    The columns that matter most come first: where the console is too narrow the last are left out, and named.
+    No word or number is cut.
+    """
     from rich.table import Table
 
     if not rows:
         console.print(empty)
         return
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*("" if row.get(key) is None else str(row[key]) for key in columns))
-    console.print(table)
+    names = dict.fromkeys(key for row in rows for key in row)
+    columns = {name: ["" if row.get(name) is None else str(row[name]) for row in rows] for name in names}
+    shown, width = list[str](), console.width
+    for name, cells in columns.items():
+        width -= _narrowest([name, *cells]) + _GAP * bool(shown)
+        if shown and width < 0:
+            break
+        shown.append(name)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for name in shown:
+        numbers = all(map(_NUMBER.fullmatch, columns[name]))
+        least = _narrowest([name, *columns[name]])
+        table.add_column(name, min_width=least, overflow="fold", justify="right" if numbers else "left")
+    for row in zip(*(columns[name] for name in shown), strict=True):
+        table.add_row(*row)
+    console.print(table, markup=False, soft_wrap=False)
+    if left := [name for name in columns if name not in shown]:
+        console.print(f"Too narrow for: {', '.join(left)} (COLUMNS=200 shows more).", markup=False)
+
+
+_GAP = 2
+"""Blanks between columns of a table."""
+
+_READABLE = 24
+"""A column of text is folded to no fewer characters than these: a table is to be seen at once."""
+
+_NUMBER = re.compile(r"(?:[-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?%?(?: ± [\d.,]+)?)?")
+"""A cell that stands at the right of its column; an empty one stands anywhere."""
+
+
+def _narrowest(cells: Sequence[str]) -> int:
+    """Characters that a column needs: its longest word, and of text as much as can be read."""
+    words = (len(word) for cell in cells for word in cell.split())
+    return max(min(max(map(len, cells)), _READABLE), *words, 1)
 
 
 def command_line(name: str, /, **options: object) -> str:

@@ -233,8 +233,13 @@ def remove_leftovers(folder: Path) -> None:
     """
     for leftover in folder.glob(f".*{PARTIAL}"):
         with suppress(OSError):  # another process sweeps too, or may not be disturbed
-            if _is_left_over(leftover):
+            if is_left_over(leftover):
                 remove(leftover)
+
+
+def left_over(folder: Path) -> list[Path]:
+    """What killed writers left anywhere below a folder (`remove_leftovers`)."""
+    return [path for path in folder.rglob(f".*{PARTIAL}") if is_left_over(path)]
 
 
 def remove(path: Path) -> None:
@@ -359,7 +364,8 @@ def _content(fd: int) -> memoryview:
     return memoryview(mmap(fd, 0, prot=PROT_READ)) if os.fstat(fd).st_size else memoryview(b"")
 
 
-def _is_left_over(temporary: Path) -> bool:
+def is_left_over(temporary: Path) -> bool:
+    """Whether whoever wrote this is gone, as far as it can be told."""
     machine, _, rest = temporary.name.removesuffix(PARTIAL).rpartition(".")[2].partition("-")
     pid = rest.partition("-")[0]
     if machine == this_machine() and pid.isdecimal() and not is_running(int(pid)):

@@ -36,7 +36,7 @@ from readouts.certify.certificate import (
 from readouts.certify.online import OnlineTokens, replanned
 from readouts.features.draws import Draws, evenly
 from readouts.metrics.base import PerClip
-from readouts.results.bootstrap import Clusters, mean_score, resamples
+from readouts.results.significance.bootstrap import FEWEST_CLUSTERS, Clusters, MeanScore, resampled
 from readouts.tasks.base import Task
 from readouts.training.arithmetic import training_arithmetic
 from readouts.training.run import Run
@@ -307,11 +307,12 @@ def _cluster_error(
     task: Task, online: Sequence[PerClip], cached: Sequence[PerClip], clusters: Clusters | None
 ) -> tuple[float, int]:
     """Deviation of the mean gap when clusters are drawn again, and how many; zeros if it cannot be told."""
-    if len(online) < 2 or clusters is None or len(clusters) < 2:
+    if len(online) < 2 or clusters is None or len(clusters) < FEWEST_CLUSTERS:
         return 0.0, 0
-    of_cached, of_online = mean_score(task, cached), mean_score(task, online)
-    gaps = [of_cached(weights) - of_online(weights) for weights in resamples(clusters, RESAMPLES, 0)]
-    return float(np.std(gaps, ddof=1)), len(clusters)
+    of_cached, of_online = (
+        resampled(MeanScore(task, runs), clusters, n=RESAMPLES) for runs in (cached, online)
+    )
+    return float((of_cached - of_online).drawn.std(ddof=1)), len(clusters)
 
 
 def _name(run: Run) -> str:

@@ -36,7 +36,7 @@ from featcache.system.console import Progress
 from featcache.system.device import PRECISIONS, attention_kernel, choose_attention_kernel
 from readouts.certify.certificate import TokenAgreement
 from readouts.features.splits import FeatureSplit
-from readouts.results.bootstrap import Clusters, clusters_of
+from readouts.results.significance.bootstrap import Clusters, clusters_of
 from readouts.tasks.base import Numbers, Rng, Task
 
 FRESH_VIEWS = 2**62

@@ -22,8 +22,8 @@ Draw = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
 class Draws:
     """Which clip and view each training draw takes: epochs reshuffled, batches running on across them.
 
-    The reference repeats before it batches and reshuffles every epoch with seed + epoch, so no clip is
-    dropped and a batch may hold the end of one epoch and the start of the next.
+    The reference repeats before it batches and reshuffles every epoch, so no clip is dropped and a batch may
+    hold the end of one epoch and the start of the next.
     """
 
     n_clips: int
@@ -65,7 +65,9 @@ class Draws:
         return Computed(Bijection(self.n_clips, key), n_views)
 
     def _listed(self, epoch: int) -> Order:
-        rng = np.random.default_rng(self.seed + epoch)
+        # Of seed 0 the reference's, seed + epoch; by that of others an epoch would be the next one of its
+        # neighbour's, and two runs of other orders would share all epochs but one.
+        rng = np.random.default_rng([self.seed, epoch] if self.seed else epoch)
         order = self._order(rng)
         high = self.n_views if isinstance(self.n_views, int) else np.asarray(self.n_views)[order]
         return Listed(order, rng.integers(high, size=self.n_clips))

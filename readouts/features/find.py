@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache.buckets.path import place
 from featcache.errors import StoreError
+from featcache.fingerprint import differences
 from featcache.store.feature_store import (
     FeatureStore,
     find_stores,
@@ -93,7 +94,8 @@ def _only_store(
         way_out = f": make one with `{extract}`" if extract else ""
         raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.")
     fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
-    fitting = fitting if fingerprint else of_todays_list(fitting)
+    if fitting and all(_fits(store, fitting[0]) for store in fitting):
+        return _todays(fitting, role)
     if len(fitting) != 1:
         listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
         wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
@@ -116,31 +118,51 @@ def _fitting_store(
             fitting.append(store)
         except StoreError as problem:
             refusals.append(str(problem))
-    fitting = of_todays_list(fitting)
-    if len(fitting) > 1:
-        listed = ", ".join(store.path.name for store in fitting)
-        raise StoreError(
-            f"{len(fitting)} {role} stores fit {train.path.name} ({listed}): move all but one away."
-        )
-    if not fitting and refusals:
+    if fitting:
+        return _todays(fitting, role)
+    if refusals:
         raise StoreError(refusals[0])
-    return fitting[0] if fitting else _only_store(cache_dir, task, role, backbone, None, extract)
+    return _only_store(cache_dir, task, role, backbone, None, extract)
 
 
-def of_todays_list(stores: Sequence[FeatureStore]) -> list[FeatureStore]:
-    """The one store whose list of clips is the file as it is now; all of them where that is not one.
+def _fits(store: FeatureStore, train: FeatureStore) -> bool:
+    """Whether two stores hold features of one kind, so that only their clips differ."""
+    try:
+        refuse_incompatible(store.path, store.header, train_path=train.path, train=train.header)
+    except StoreError:
+        return False
+    return store.spec.n_views == train.spec.n_views
 
-    A user's list grows, and each of its states has a store: the others are of what it was.
+
+def _todays(stores: Sequence[FeatureStore], role: str) -> FeatureStore:
+    """Of stores that differ in their clips alone the one of today's list of clips, or else the newest.
+
+    A line says which others there are, and in what they differ.
     """
-    state_of = {store: store.provenance.get("clip_list") for store in stores}
-    if len(stores) < 2 or not all(state and Path(state["path"]).is_file() for state in state_of.values()):
-        return list(stores)
-    today = [store for store, state in state_of.items() if state and changed_since(state) is None]
-    if len(today) != 1:
-        return list(stores)
-    others = ", ".join(store.path.name for store in stores if store is not today[0])
-    logging.getLogger(__name__).info(f"{today[0].path.name} is of the list as it is now, {others} not")
-    return today
+    chosen, *others = sorted(stores, key=_recency, reverse=True)
+    for other in others:
+        unlike = "; ".join(differences(other.parts, chosen.parts)) or "nothing that they say"
+        logging.getLogger(__name__).warning(
+            f"{len(stores)} {role} stores fit: {chosen.path.name} is read, {_why(chosen, other)}, not "
+            f"{other.path.name}, which differs in {unlike}"
+        )
+    return chosen
+
+
+def _recency(store: FeatureStore) -> tuple[bool, bool, int]:
+    return store.complete, _is_todays(store), (store.path / "zarr.json").stat().st_mtime_ns
+
+
+def _is_todays(store: FeatureStore) -> bool:
+    """Whether the list of clips that it was extracted by is the one that lies there now."""
+    before = store.provenance.get("clip_list")
+    return isinstance(before, Mapping) and changed_since(before) is None
+
+
+def _why(chosen: FeatureStore, other: FeatureStore) -> str:
+    reasons = ("the one that is complete", "of the clip list as it is now", "the newest")
+    unlike = zip(reasons, _recency(chosen), _recency(other), strict=True)
+    return next((reason for reason, ours, theirs in unlike if ours != theirs), reasons[-1])
 
 
 def _about(store: FeatureStore) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int32, Integer
+from einops import rearrange
+from jaxtyping import Bool, Float, Float64, Int32, Int64, Integer
 from torch import Tensor
 
 from readouts.metrics.base import PerClip, Weights, concatenated, counted, refuse_divergence
@@ -58,6 +59,30 @@ def scores(
     return {**results, "count": float(counts.sum())}
 
 
+def drawn_mean(
+    statistics: PerClip,
+    of_clip: Int64[np.ndarray, "clips"],
+    counts: Float64[np.ndarray, "draws clusters"],
+    *,
+    background: int | None = None,
+) -> Float64[np.ndarray, "draws"]:
+    """`mean_AP` of many resamples at once.
+
+    Args:
+        statistics: of a split, as `join` gives them.
+        of_clip: the cluster of each clip, counted from 0.
+        counts: how often each cluster was drawn.
+        background: column that the mean leaves out.
+    """
+    columns = [i for i in range(statistics["ranks"].shape[1]) if i != background]
+    each = [
+        _drawn_areas(statistics["ranks"][:, i], statistics["labels"][:, i] != 0, of_clip, counts)
+        for i in columns
+    ]
+    mean: np.ndarray = np.stack(each).mean(axis=0)
+    return mean
+
+
 def average_precision(
     outputs: Float[np.ndarray, "clips O"], labels: Integer[np.ndarray, "clips O"]
 ) -> Float64[np.ndarray, "O"]:
@@ -91,3 +116,40 @@ def _area(ranks: Int32[np.ndarray, "clips"], positive: Bool[np.ndarray, "clips"]
     gained, taken = gained[steps], np.bincount(ranks, weights).cumsum()[steps]
     found = gained.cumsum()
     return float((found / taken * gained).sum() / found[-1])
+
+
+MOST_CELLS = 2**24
+"""Of an array of thresholds by clusters, or by draws: 64 MB."""
+
+
+def _drawn_areas(
+    ranks: Int32[np.ndarray, "clips"],
+    positive: Bool[np.ndarray, "clips"],
+    of_clip: Int64[np.ndarray, "clips"],
+    counts: Float64[np.ndarray, "draws clusters"],
+) -> Float64[np.ndarray, "draws"]:
+    """`_area` of every draw: what each threshold takes of each cluster, times how often that was drawn."""
+    steps, brought_at = np.unique(ranks[positive], return_inverse=True)
+    if not len(steps):
+        return np.zeros(len(counts))
+    n_clusters = counts.shape[1]
+    if len(steps) * n_clusters > MOST_CELLS:
+        return np.array([_area(ranks, positive, drawn[of_clip]) for drawn in counts])
+
+    def table(at: Int64[np.ndarray, "some"], clusters: Int64[np.ndarray, "some"]) -> np.ndarray:
+        cells = np.bincount(at * n_clusters + clusters, minlength=len(steps) * n_clusters)
+        return rearrange(cells.astype(np.float32), "(step cluster) -> step cluster", cluster=n_clusters)
+
+    # Sums of whole numbers below 2**24, which float32 holds exactly.
+    taken_at = np.searchsorted(steps, ranks)
+    inside = taken_at < len(steps)
+    taken = table(taken_at[inside], of_clip[inside]).cumsum(axis=0)
+    brought = table(brought_at, of_clip[positive])
+    areas = list[np.ndarray]()
+    for some in np.array_split(counts.astype(np.float32), 1 + len(steps) * len(counts) // MOST_CELLS):
+        gained, of = brought @ some.T, taken @ some.T
+        found = gained.cumsum(axis=0)
+        gained *= found
+        np.divide(gained, of, out=gained, where=of > 0)  # nothing is gained where nothing is taken
+        areas.append(gained.sum(axis=0, dtype=np.float64) / np.maximum(found[-1], 1))
+    return np.concatenate(areas)

@@ -74,11 +74,11 @@ def write_report(
 
 
 def comparison(
-    results_dir: Path, cache_dir: Path, manifest: Manifest
+    results_dir: Path, cache_dir: Path, manifest: Manifest, only: str | None = None
 ) -> list[tuple[str, list[dict[str, object]]]]:
     """For each task and group its title and rows: our configurations and published ones, then baselines.
 
-    Where a number was published is in the other tables.
+    Where a number was published is in the other tables. `only` names the one task that is shown.
     """
     stores, _ = finished_stores(cache_dir)
     tasks, _ = load_task_results(results_dir, stores, manifest)
@@ -88,6 +88,7 @@ def comparison(
             [{name: cell for name, cell in row.items() if name not in ("group", WHERE)} for row in rows],
         )
         for task in tasks
+        if only in (None, task.name)
         for group, rows in grouped(comparison_of(task), lambda row: str(row["group"])).items()
     ]
 

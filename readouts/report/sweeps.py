@@ -23,6 +23,7 @@ class TaskSweep:
     title: str
     image: str
     """Empty where a table says it better."""
+    spots: Sequence[figures.Spot]
     varied: str
     """The axes and their values."""
     role: str
@@ -79,11 +80,12 @@ def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path, gaps: Gaps) 
 
 def _task_sweep(task: TaskResults, rows: Sequence[Row], along: str | None) -> TaskSweep:
     role = "val" if any(row["test"] is None for row in rows) else "test"
-    image, every = _image(task, rows, role, along), configurations(rows)
+    (image, spots), every = _image(task, rows, role, along), configurations(rows)
     values = {name: ", ".join(map(format_value, found)) for name, found in varied(rows).items()}
     return TaskSweep(
         title=task.title,
         image=image,
+        spots=spots,
         varied="; ".join(f"{name}: {listed}" for name, listed in values.items()),
         role=role,
         score=f"{task.metric_title} on {role}, {task.better}",
@@ -92,8 +94,10 @@ def _task_sweep(task: TaskResults, rows: Sequence[Row], along: str | None) -> Ta
     )
 
 
-def _image(task: TaskResults, rows: Sequence[Row], role: str, along: str | None) -> str:
-    """The sweep as curves; empty where it varied too much for them."""
+def _image(
+    task: TaskResults, rows: Sequence[Row], role: str, along: str | None
+) -> tuple[str, list[figures.Spot]]:
+    """The sweep as curves, and their points; empty where it varied too much for them."""
 
     def bounds_of(row: Row) -> tuple[float, float] | None:
         found = task.interval([row], role)
@@ -101,7 +105,7 @@ def _image(task: TaskResults, rows: Sequence[Row], role: str, along: str | None)
 
     panel = panel_of(rows, role=role, bounds_of=bounds_of, along=along)
     if not panel.axis:
-        return ""
+        return "", []
     return figures.sweep_curves(
         panel.curves,
         axis=panel.axis,

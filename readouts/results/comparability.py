@@ -50,6 +50,11 @@ def tuning_of(row: Row) -> dict[str, Any]:
     return {"tune": blocks, "backbone_lr": row["backbone_lr"]}
 
 
+def is_fitted(row: Row) -> bool:
+    """Whether a row's readout was fitted at once (a probe), so that no seed would change it."""
+    return not row["steps"]
+
+
 def kind_of(row: Row) -> ModelKind:
     """What was trained: readouts alone, or a backbone, or a part of it, with them."""
     return "fine-tuned" if tuning_of(row) else "frozen"

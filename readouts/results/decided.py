@@ -12,9 +12,9 @@ from featcache.manifest import OWN_VIDEOS
 from featcache.store.feature_store import FeatureStore
 from readouts.metrics.bouts import bout_decisions
 from readouts.metrics.decisions import Decisions, best_thresholds, macro_f1
-from readouts.results.bootstrap import Clusters, WeightedScore
 from readouts.results.per_clip import read_per_clip, read_predictions
 from readouts.results.run_folder import RunFolder
+from readouts.results.significance.bootstrap import Clusters, WeightedScore
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """How scores, settings and numbers are written: the digits, spreads and brackets of every table and page."""
 
-from readouts.results.bootstrap import Interval
 from readouts.results.configurations import Configuration
+from readouts.results.significance.bootstrap import Interval
 
 METRICS = {
     "mean_AP": "mAP",

@@ -3,9 +3,14 @@
 The table is a folder of one small file a run, which appears whole or not at all, so that array jobs append
 without a shared ledger to corrupt; Parquet readers take the folder as one table. Each file is sealed
 (`featcache.system.sealed`) and names its run, so that damage, and a file of another run, are noticed.
+
+The name of a run is its own digits, spelled as syllables: sixteen bits become five letters, consonants and
+vowels in turn (Wilkerson, A Proposal for Proquints, 2009), so `9693d2e333be` is `nipig-tarog-gavuv`. Nothing
+has to be kept, and the beginning of a name is that of a run: as many letters as no other run shares will do.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +82,35 @@ NEVER_NULL = ("run", "finished", "task", "readout")
 
 OBJECTS = ("scores", "recipe", "readout_config", "targets", "software", "task_identity")
 """Columns that hold a JSON object each."""
+
+
+CONSONANTS, VOWELS = "bdfghjklmnprstvz", "aiou"
+
+SHOWN = 11
+"""Letters of a name in tables: two words, 32 bits, of which a thousand runs hardly ever share any."""
+
+
+def name_of(run: str) -> str:
+    """The name of a run, given its digits; whatever is not of hexadecimal digits in fours is its own name."""
+    if len(run) % 4 or not re.fullmatch(r"[0-9a-f]+", run):
+        return run
+    return "-".join(_word(int(run[i : i + 4], 16)) for i in range(0, len(run), 4))
+
+
+def short_name_of(run: str) -> str:
+    """What tables show of a name."""
+    return name_of(run)[:SHOWN]
+
+
+def is_named(run: str, text: str) -> bool:
+    """Whether `text` is a run, or the beginning of its name or digits: three letters at least."""
+    return text == run or (len(text) > 2 and (run.startswith(text) or name_of(run).startswith(text)))
+
+
+def _word(number: int) -> str:
+    """Five letters of sixteen bits: 4, 2, 4, 2 and 4 of them."""
+    letters = ((CONSONANTS, 12), (VOWELS, 10), (CONSONANTS, 6), (VOWELS, 4), (CONSONANTS, 0))
+    return "".join(alphabet[number >> shift & len(alphabet) - 1] for alphabet, shift in letters)
 
 
 def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> Path:
@@ -152,44 +186,34 @@ def _is_tested_on(row: Mapping[str, Any], split: Mapping[str, Any]) -> bool:
     return row["test"] is not None and all(found[name] in (None, value) for name, value in split.items())
 
 
-def find_row(results_dir: Path, name: str) -> dict[str, Any]:
-    """The row of `run`, or of `run/readout` where the run has several.
-
-    Raises:
-        CallError: no such run or readout, or a run of several readouts; says which there are.
-    """
-    run, _, readout = name.partition("/")
-    rows = [row for row in run_rows(results_dir, run) if readout in ("", row["readout"])]
-    if len(rows) == 1:
-        return rows[0]
-    there = [f"{row['run']}/{row['readout']}" for row in readable_results(results_dir)[0]]
-    near = [known for known in there if known.startswith(run)] or there
-    what = "several rows" if rows else "no row"
-    raise CallError(f"{results_dir} has {what} of run {name}: write one of {', '.join(near[:20]) or 'none'}.")
-
-
 def find_run(results_dir: Path, name: str) -> tuple[RunFolder, str | None]:
-    """The folder of `run` or `run/readout`, or the folder itself; and the readout, where one is named.
+    """The folder of a run, and the readout that is named: of `run`, `run/readout`, or the folder's own path.
+
+    `run` is a beginning of its name or of its digits.
 
     The name of a task stands for the readout that is best on its val, of those that were trained on a frozen
     backbone.
 
     Raises:
-        CallError: there is no such run; says which there are.
+        CallError: there is no such run or readout, or several runs begin so; says which there are.
     """
     of_task = [row for row in readable_results(results_dir)[0] if row["task"] == name]
     if trained := [row for row in of_task if row["steps"] and row["tuned"] in (None, "frozen")]:
         choose = min if trained[0]["higher_is_better"] is False else max
         best = choose(trained, key=lambda row: float(row["val"]))
         return RunFolder.of(results_dir, best), str(best["readout"])
-    run, _, readout = name.partition("/")
-    if rows := run_rows(results_dir, run):
-        row = find_row(results_dir, name) if readout else rows[0]
-        return RunFolder.of(results_dir, row), readout or None
+    begun, _, readout = name.partition("/")
+    runs = sorted(file.stem for file in table_path(results_dir).glob("*.parquet"))
+    fitting = [run for run in runs if run == begun] or [run for run in runs if is_named(run, begun)]
+    rows = run_rows(results_dir, fitting[0]) if len(fitting) == 1 else []
+    if any(readout in ("", row["readout"]) for row in rows):
+        return RunFolder.of(results_dir, rows[0]), readout or None
     # Last: the folder of videos often has the task's name.
     if Path(name).is_dir():
         return RunFolder(Path(name)), None
-    return RunFolder.of(results_dir, find_row(results_dir, name)), None
+    near = [f"{begun}/{row['readout']}" for row in rows] or [short_name_of(run) for run in fitting or runs]
+    what = "several runs" if len(fitting) > 1 else "no run"
+    raise CallError(f"{results_dir} has {what} {name}: write one of {', '.join(near[:20]) or 'none'}.")
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

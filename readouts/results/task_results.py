@@ -17,11 +17,12 @@ from featcache.store.matching import refuse_misplaced
 from featcache.system.console import extract_command
 from readouts.features import origins
 from readouts.results.baselines import load_baselines
-from readouts.results.bootstrap import Difference, Interval
 from readouts.results.comparability import Grounds, Row, seeds_together
 from readouts.results.configurations import Configuration, configurations, rows_by
 from readouts.results.formatting import metric_title
-from readouts.results.intervals import Intervals
+from readouts.results.significance.bootstrap import Interval
+from readouts.results.significance.differences import Difference
+from readouts.results.significance.kept import Intervals
 from readouts.results.table import readable_results
 from readouts.tasks import load_task
 from readouts.tasks.base import Task
@@ -42,6 +43,7 @@ class TaskResults:
     """None where it cannot be loaded any more."""
     stores: Sequence[FeatureStore]
     """All finished stores, of other tasks too."""
+    results_dir: Path
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Role -> name of each baseline -> its scores."""
     intervals: Intervals | None
@@ -171,6 +173,7 @@ def _of_task(
         published=entry.published if entry else Published(),
         task=task,
         stores=stores,
+        results_dir=results_dir,
         baselines=baselines,
         intervals=intervals,
         problem=problem,

@@ -175,7 +175,7 @@ def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Ite
                 grid["backbone"],
                 grid.get("layer", (None,)),
                 grid.get("fingerprint", (None,)),
-                grid.get("seed", ("0",)),
+                _seeds(grid, readout, notes),
                 *settings,
             ):
                 for tune, rate in _tuned(grid, readout, notes):
@@ -184,6 +184,15 @@ def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Ite
                         fingerprint=fingerprint, seed=parse_number(f"seed={seed}", str(seed), 0),
                         tune=tune, backbone_lr=rate, settings=tuple(map(str, chosen)),
                     )  # fmt: skip
+
+
+def _seeds(grid: Grid, readout: str, notes: dict[str, None]) -> tuple[str, ...]:
+    """Those of the grid; of a probe the first, as it is fitted and no seed changes what it finds."""
+    seeds = grid.get("seed", ("0",))
+    if readout in PROBES and len(seeds) > 1:
+        notes[f"{readout} is fitted, and the same for every seed: it is run for seed {seeds[0]} only"] = None
+        return seeds[:1]
+    return seeds
 
 
 def _tuned(grid: Grid, readout: str, notes: dict[str, None]) -> list[tuple[str | None, float | None]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError
@@ -191,6 +191,19 @@ class Task(Protocol):
 
     def baselines(self, train: Targets) -> Mapping[str, Baseline]:
         """The baselines by name, with whatever they learn from the training targets."""
+
+
+@runtime_checkable
+class ScoresDraws(Protocol):
+    """A task that scores many resamples of a split at once; of others each is scored by itself."""
+
+    def drawn_scores(
+        self,
+        per_clip: PerClip,
+        of_clip: Int64[np.ndarray, " n"],
+        counts: Float64[np.ndarray, "draws clusters"],
+    ) -> Float64[np.ndarray, " draws"]:
+        """`score` of draws that take all clips of cluster c `counts[:, c]` times; `of_clip` is from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from featcache.errors import CallError, StoreError
@@ -92,20 +92,34 @@ class Classification(ManifestTask):
 
     def scores(self, per_clip: PerClip, weights: Weights | None = None) -> dict[str, float]:
         """Mean average precision over all classes but the background, and again without the rare ones."""
-        classes, background = self.dataset.classes, self.dataset.background
         return average_precision.scores(
             per_clip,
             weights,
-            class_names=classes,
-            background=classes.index(background) if background else None,
+            class_names=self.dataset.classes,
+            background=self._background,
             skip_classes=self._rare_columns(),
         )
+
+    def drawn_scores(
+        self,
+        per_clip: PerClip,
+        of_clip: Int64[np.ndarray, " n"],
+        counts: Float64[np.ndarray, "draws clusters"],
+    ) -> Float64[np.ndarray, " draws"]:
+        """Mean average precision of many resamples at once."""
+        return average_precision.drawn_mean(per_clip, of_clip, counts, background=self._background)
 
     def baselines(self, train: Targets) -> Mapping[str, Baseline]:
         """The training split's label frequencies as every clip's prediction: AP is the positive rate."""
         counts = sum(block.sum(axis=0, dtype=np.int64) for block in train.blocks("labels"))
         frequencies = torch.from_numpy(np.float32(counts) / np.float32(train.shape("labels")[0]))
         return {"label frequency": lambda targets: repeat(frequencies, "o -> b o", b=len(targets["labels"]))}
+
+    @property
+    def _background(self) -> int | None:
+        """The column that no mean includes."""
+        name = self.dataset.background
+        return self.dataset.classes.index(name) if name else None
 
     def _rare_columns(self) -> list[int]:
         """Columns of the rare classes once the background's has gone."""

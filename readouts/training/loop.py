@@ -6,6 +6,7 @@ draw the same batches share their reading, their casts and their statistics, and
 probe has no loop: it is fitted, scored and recorded.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,6 +31,9 @@ from readouts.training.run import Run, spanning
 from readouts.training.step import build_preparation, take_step, take_tuned_step
 from readouts.training.trainer import Trainer
 from readouts.training.tuning import given_to
+
+_LOG = logging.getLogger(__name__)
+"""Says at INFO what each point of a single run's curve is."""
 
 
 def train(
@@ -225,6 +229,8 @@ class _Pass:
         for trainer in here:
             if trainer in self.trainers:
                 trainer.add_point(found[trainer.run.id], whole=whole)
+                if len(self.trainers) == 1:
+                    _LOG.info(trainer.last_point())
 
     def _on_val(self, trainers: Sequence[Trainer], limit: int | None) -> dict[str, Scored]:
         """Run -> its scores; one whose outputs are no numbers is given up, and the others are scored."""

@@ -81,6 +81,7 @@ class Run:
             "splits": {role: split_decisions(s) for role, s in self.splits.items() if role != "test"},
             **(how if self.is_trained else {"probe": readouts, **self.recipe_settings}),
             "seed": self.seed,
+            **({"orders": "by seed and epoch"} if self.is_trained and self.recipe.order_seed else {}),
             # Runs of frozen backbones had no name for it when they got theirs.
             **({} if self.tuning is None else {"tuning": self.tuning.decisions}),
         }

@@ -79,6 +79,7 @@ def configure(
             raise CallError(f"--set {setting}: write name=value with one of {listed}.")
     # A probe takes all clips unless told otherwise, whatever share the task's recipe trains on.
     base = Recipe() if kinds[0] in PROBES else task.recipe
+    recipe = {**_points_of_curve(base, recipe), **recipe}
     run = Run(
         task=task, splits=splits, readouts=configs, recipe=replace(base, **recipe), seed=seed, tuning=tuning
     )
@@ -180,6 +181,15 @@ def setting_rows(task: Task) -> list[dict[str, object]]:
         for owner, settings in given.items()
         for name, value in settings.items()
     ]
+
+
+def _points_of_curve(base: Recipe, given: Mapping[str, Any]) -> dict[str, int]:
+    """Where fewer steps are asked for, and nothing is said of the curve: as many points as the recipe has."""
+    steps = given.get("steps", base.steps)
+    if not 0 < steps < base.steps or given.keys() & {"minival_every", "val_every"}:
+        return {}
+    every = max(1, round(base.minival_every * steps / base.steps))
+    return {"minival_every": every, "val_every": every * max(1, base.val_every // base.minival_every)}
 
 
 def _check_readouts(kinds: Sequence[str], task: Task) -> None:

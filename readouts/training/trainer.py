@@ -181,6 +181,18 @@ class Trainer:
         # After the curve: one that is ahead of its checkpoint is cut back, one that lags would have a gap.
         self._save()
 
+    def last_point(self) -> str:
+        """What stands at the last point of the curve, in a line: loss and score of each head."""
+        score = self.run.task.score
+        heads = [
+            f"{point['readout']} "
+            + ("" if point["train_loss"] is None else f"loss {point['train_loss']:.4g}, ")
+            + f"{score} {point['val/' + score] if point['whole'] else point[score]:.4g}"
+            for point in self.curve.points[-len(self.run.readouts) :]
+        ]
+        clips = "val" if self.last_scored else f"the first {self.run.recipe.minival_clips:,} clips of val"
+        return f"step {self.step:,} of {self.run.recipe.steps:,}: {'; '.join(heads)} on {clips}"
+
     def learned(self) -> dict[str, Learned]:
         """Readout -> the best point of its curve, and its size, that of tuned blocks with it."""
         choose, score = max if self.run.task.higher_is_better else min, self.run.task.score

@@ -1,20 +1,25 @@
-"""How often an interval of a score holds the truth, by number of independent clusters, on simulated clips.
+"""How often an interval holds the truth, and how often equals are called clear, on simulated clips.
 
     python -m tests.benchmarks.coverage [--sets 300]
 
 Clips of a cluster (a video, say) share half of what they are. The truth is the score of very many clusters.
 Beside the interval over clusters stands the one that takes every clip for independent.
+
+The second table is of two configurations of equal quality, whose clips and trainings are drawn anew in every
+set: how often the verdict is `clear`, and how often it would be if seeds counted for nothing.
 """
 
 import argparse
 from collections.abc import Callable, Mapping
+from itertools import product
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from readouts.metrics.average_precision import ranked_precision, ranks_of
 from readouts.metrics.base import Weights
-from readouts.results.bootstrap import Clusters, WeightedScore, interval
+from readouts.results.significance.bootstrap import Clusters, Resampled, WeightedScore, interval
+from readouts.results.significance.differences import CLEAR, Trainings, difference
 
 Drawn = tuple[WeightedScore, Int64[np.ndarray, " n"]]
 """A score of simulated clips, and the cluster of each."""
@@ -85,6 +90,30 @@ def coverage(draw: Draw, n_clusters: int, *, n_sets: int, n: int = 300) -> tuple
     return over_clusters, over_clips
 
 
+def called_clear(n_clusters: int, n_seeds: int, spread: float, *, n_sets: int) -> tuple[float, float]:
+    """Shares of sets in which equals are called clear, and in which the interval of clips alone says so.
+
+    Args:
+        n_clusters: of one clip each.
+        n_seeds: of each configuration.
+        spread: of a configuration's score over seeds; over clusters the paired difference has 0.7.
+        n_sets: simulated.
+    """
+    rng, clear = np.random.default_rng(n_clusters + n_seeds), np.zeros(2)
+    for seed in range(n_sets):
+        hard, trained = rng.normal(size=n_clusters), spread * rng.normal(size=(2, n_seeds))
+        draws = np.random.default_rng(seed).integers(n_clusters, size=(300, n_clusters))
+        sides = []
+        for of_seed in trained:
+            values = hard + 0.5 * rng.normal(size=n_clusters) + of_seed.mean()
+            drawn = values[draws].mean(axis=1)
+            sides.append(Resampled(value=values.mean(), drawn=drawn, n_clusters=n_clusters, kind="videos"))
+        seeds = Trainings(first=trained[0].tolist(), second=trained[1].tolist())
+        clear[0] += difference(*sides, seeds).verdict("test") == CLEAR
+        clear[1] += difference(*sides).is_clear
+    return tuple((clear / n_sets).tolist())
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -95,6 +124,10 @@ def main() -> None:
         for n_clusters in N_CLUSTERS:
             over_clusters, over_clips = coverage(draw, n_clusters, n_sets=n_sets)
             print(f"| {name} | {n_clusters} | {over_clusters:.1%} | {over_clips:.1%} |", flush=True)  # noqa: T201
+    print("\n| Clusters | Seeds | Spread over seeds | Called clear | By clips alone |\n|---|---|---|---|---|")  # noqa: T201
+    for n_clusters, n_seeds, spread in product((5, 20, 100), (1, 2, 3, 5), (0.0, 0.05, 0.2, 0.5)):
+        with_seeds, alone = called_clear(n_clusters, n_seeds, spread, n_sets=n_sets)
+        print(f"| {n_clusters} | {n_seeds} | {spread} | {with_seeds:.1%} | {alone:.1%} |", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A page made of them needs no other file. Lines are SVG, maps and frames JPEG, to
 """
 
 from readouts.report.figures.base import PageFigure as PageFigure
+from readouts.report.figures.base import Spot as Spot
 from readouts.report.figures.base import colours_of as colours_of
 from readouts.report.figures.base import jpeg as jpeg
 from readouts.report.figures.classification import precision_recall as precision_recall

@@ -5,7 +5,7 @@ to a telephone's width and it can still be read.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import cycle
@@ -39,6 +39,33 @@ MAX_JPEG_BYTES = 180_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Spot:
+    """A point of a figure that tells its numbers to whoever points at it."""
+
+    left: float
+    """Per cent of the figure's width."""
+    top: float
+    text: str
+
+
+Told = tuple[Axes, float, float, str]
+"""Axes, a point on them, and what it tells."""
+
+
+def spots_of(figure: Figure, told: Iterable[Told]) -> list[Spot]:
+    """Where the points lie on the finished figure."""
+    figure.draw_without_rendering()
+    width, height = figure.bbox.size
+    found = []
+    for axes, x, y, text in told:
+        left, bottom = axes.transData.transform((x, y))
+        found.append(
+            Spot(left=round(100 * left / width, 2), top=round(100 - 100 * bottom / height, 2), text=text)
+        )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PageFigure:
     """One figure of the page."""
 
@@ -48,6 +75,7 @@ class PageFigure:
     caption: str = ""
     wide: bool = False
     """Whether it scrolls on a telephone rather than shrinking."""
+    spots: Sequence[Spot] = ()
 
 
 def colours_of(readouts: Iterable[str]) -> dict[str, str]:

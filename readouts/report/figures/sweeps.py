@@ -10,10 +10,13 @@ from readouts.report.figures.base import (
     SMALL,
     SPARE_COLOURS,
     Axes,
+    Spot,
+    Told,
     as_baseline,
     colours_of,
     legend_above,
     sheet,
+    spots_of,
     svg,
 )
 
@@ -60,10 +63,11 @@ def sweep_curves(
     baselines: Mapping[str, float],
     logarithmic: bool = False,
     joined: bool = True,
-) -> str:
+) -> tuple[str, list[Spot]]:
     """Scores against `axis`; points are seeds, the line is their mean, the band a standard deviation of them.
 
-    Where a point has one seed and an interval, the interval is drawn as a bar.
+    Where a point has one seed and an interval, the interval is drawn as a bar. Beside the figure come its
+    means, with their numbers.
 
     Args:
         curves: at least one point in all.
@@ -94,7 +98,20 @@ def sweep_curves(
     axes.set(xlabel=axis, ylabel=score)
     axes.tick_params(labelsize=SMALL)
     legend_above(figure, axes)
-    return svg(figure)
+    told: list[Told] = [
+        (axes, position[point.at], point.mean, f"{curve.label}, {axis} {point.at}: {_numbers(point)}")
+        for curve in curves
+        for point in curve.points
+        if point.at is not None
+    ]
+    return svg(figure), spots_of(figure, told)
+
+
+def _numbers(point: SweepPoint) -> str:
+    mean, n = f"{point.mean:.4g}", len(point.scores)
+    if n > 1:
+        return f"{mean} ± {point.spread:.2g} ({n} seeds)"
+    return mean if point.bounds is None else f"{mean} [{point.bounds[0]:.4g}, {point.bounds[1]:.4g}]"
 
 
 def _styles(curves: Sequence[SweepCurve]) -> list[dict[str, Any]]:

@@ -5,18 +5,15 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from featcache.errors import StoreError
 from featcache.listings import store_rows
-from featcache.store.feature_store import FeatureStore
 from featcache.store.matching import misplaced
 from featcache.store.validation.stores import validate
-from featcache.system.sealed import state_of
-from readouts.features.find import evaluated_store, of_todays_list, open_task_splits
+from readouts.features.find import evaluated_store, open_task_splits
 from readouts.results.task_results import finished_stores
 from tests.readouts.features.numbered import numbered, one_hot
 
@@ -145,20 +142,3 @@ def test_a_store_outside_a_cache_is_what_it_says(make_split, tmp_path: Path) -> 
     for path in (tmp_path / "kept" / store.path.name, tmp_path / "kept" / "mine.zarr"):
         copied(store.path, path)
         assert misplaced(path, store.header) is None
-
-
-def test_of_several_lists_that_of_today_is_taken(make_split, tmp_path: Path) -> None:
-    """As a list grows each of its states has a store; nobody is asked which one is meant."""
-    list_, stores = tmp_path / "train.csv", []
-    for seed in (0, 1, 2):
-        list_.write_text("video,first_frame,labels\n" + seed * "a.mp4,1,\n")
-        store = make_split("train", numbered(6, 1), one_hot(6), seed=seed)
-        known = replace(store.header, provenance={"clip_list": {"name": "train.csv", **state_of(list_)}})
-        stores.append(FeatureStore(store.path, known))
-    assert of_todays_list(stores) == stores[2:]
-    list_.write_text("video,first_frame,labels\na.mp4,1,\n")
-    assert of_todays_list(stores) == stores[1:2]
-    list_.write_text("edited")
-    assert of_todays_list(stores) == stores, "none is of today"
-    list_.unlink()
-    assert of_todays_list(stores) == stores, "nobody knows"

@@ -14,8 +14,8 @@ from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.targets import TargetArray, Targets
 from readouts.features.find import open_task_splits
 from readouts.report.page import comparison, write_report
-from readouts.results import intervals
 from readouts.results.per_clip import read_predictions
+from readouts.results.significance import kept
 from readouts.results.table import add_run, load_results
 from readouts.tasks import load_task
 from readouts.training.loop import train
@@ -28,7 +28,7 @@ MakeTargets = Callable[..., Targets]
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page is looked at here, not its intervals."""
-    monkeypatch.setattr(intervals, "RESAMPLES", 20)
+    monkeypatch.setattr(kept, "RESAMPLES", 20)
 
 
 @pytest.fixture

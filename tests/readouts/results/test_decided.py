@@ -8,7 +8,6 @@ import pytest
 from featcache.errors import StoreError
 from featcache.store.feature_store import find_stores
 from readouts.metrics.decisions import Decisions, best_thresholds, macro_f1
-from readouts.results.bootstrap import Clusters
 from readouts.results.decided import (
     decision_scores,
     evaluated,
@@ -18,6 +17,7 @@ from readouts.results.decided import (
     weighted_macro_f1,
 )
 from readouts.results.per_clip import read_predictions
+from readouts.results.significance.bootstrap import Clusters
 from tests.readouts.conftest import Trained
 from tests.readouts.own_lab import Lab
 

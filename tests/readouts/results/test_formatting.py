@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from readouts.results.bootstrap import Interval
 from readouts.results.configurations import configurations
 from readouts.results.formatting import (
     counted,
@@ -13,6 +12,7 @@ from readouts.results.formatting import (
     format_score,
     metric_title,
 )
+from readouts.results.significance.bootstrap import Interval
 
 MakeRow = Callable[..., dict[str, Any]]
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,12 @@ from readouts.results.table import (
     SCHEMA,
     add_run,
     find_run,
+    is_named,
     load_results,
+    name_of,
     readable_results,
     run_rows,
+    short_name_of,
     table_path,
 )
 
@@ -139,6 +143,31 @@ def test_a_run_is_found_by_its_name_or_folder(
     ]
     add_run(tmp_path, "best", [make_row(**row) for row in both])
     assert find_run(tmp_path, "flyvsfly") == (RunFolder(folder.with_name("toy-best")), "y")
-    for wrong in ("abc/z", "abd"):
-        with pytest.raises(CallError, match="abc/x, abc/y"):
+    for wrong, there in (("abc/z", "no run abc/z: write one of abc/x, abc/y"), ("abd", "write one of abc")):
+        with pytest.raises(CallError, match=there):
             find_run(tmp_path, wrong)
+    add_run(tmp_path, "abcd", [make_row(run="abcd", finished=datetime(2026, 1, 1, tzinfo=UTC))])
+    assert find_run(tmp_path, name_of("abcd"))[0].run == "abcd"
+    add_run(tmp_path, "abce", [make_row(run="abce", finished=datetime(2026, 1, 1, tzinfo=UTC))])
+    assert find_run(tmp_path, "abc")[0] == RunFolder(folder)  # all of a name comes before its beginning
+    with pytest.raises(CallError, match="several runs poza: write one of pozat, pozav"):
+        find_run(tmp_path, "poza")
+
+
+def test_the_scheme_is_the_published_one() -> None:
+    # The examples of the proposal: addresses of four bytes.
+    assert name_of("7f000001") == "lusab-babad"
+    assert name_of("3f54dcc1") == "gutih-tugad"
+
+
+def test_every_run_has_a_name_of_its_own_and_another_name_stays_as_it_is() -> None:
+    digits = ["".join(four) for four in product("0f", "07", "1e", "89")]
+    assert len({name_of(one) for one in digits}) == len(digits)
+    assert short_name_of("9693d2e333be") == "nipig-tarog"
+    assert name_of("sweep one") == "sweep one"
+
+
+def test_a_beginning_names_a_run_in_letters_or_in_digits() -> None:
+    run = "9693d2e333be"
+    assert all(is_named(run, text) for text in ("nip", "nipig-ta", name_of(run), "969", run))
+    assert not any(is_named(run, text) for text in ("ni", "nipog", "970", "nipig-tarog-gavuv-b"))

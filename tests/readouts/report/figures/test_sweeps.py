@@ -25,9 +25,14 @@ def test_mean_and_spread_by_hand() -> None:
 
 
 def test_lines_baselines_and_axes_are_named(svg_of) -> None:
-    text = svg_of(
-        sweep_curves(CURVES, axis="lr", score="mean_AP", baselines={"frequency": 0.1}, logarithmic=True)
+    image, spots = sweep_curves(
+        CURVES, axis="lr", score="mean_AP", baselines={"frequency": 0.1}, logarithmic=True
     )
+    text = svg_of(image)
+    assert [spot.text for spot in spots] == [
+        "attention, lr 0.001: 0.2 ± 0.14 (2 seeds)", "attention, lr 0.1: 0.4 [0.3, 0.5]",
+    ]  # fmt: skip
+    assert spots[0].left < spots[1].left
     for name in ("attention", "linear", "frequency", "lr", "mean_AP", "0.001", "0.1"):
         assert f"<!-- {name} -->" in text
     assert all(f"stroke: {COLOURS[readout]}" in text for readout in ("attention", "linear"))
@@ -37,7 +42,7 @@ def test_names_are_places_of_equal_distance_and_not_joined(svg_of) -> None:
     points = tuple(SweepPoint(at=name, scores=(0.1,)) for name in ("videomae_base", "dinov2_giant"))
     curve = SweepCurve(label="linear", readout="linear", points=points)
     joined, single = (
-        svg_of(sweep_curves([curve], axis="backbone", score="AP", baselines={}, joined=joined))
+        svg_of(sweep_curves([curve], axis="backbone", score="AP", baselines={}, joined=joined)[0])
         for joined in (True, False)
     )
     assert "<!-- videomae_base -->" in single

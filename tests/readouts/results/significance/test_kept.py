@@ -10,19 +10,20 @@ import torch
 
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets
-from readouts.results import intervals
-from readouts.results.bootstrap import (
+from readouts.results.per_clip import write_per_clip
+from readouts.results.run_folder import RunFolder
+from readouts.results.significance import kept
+from readouts.results.significance.bootstrap import (
     Clusters,
-    Interval,
+    MeanScore,
+    Resampled,
     WeightedScore,
     clusters_of,
     interval,
-    mean_score,
-    paired_difference,
+    resampled,
 )
-from readouts.results.intervals import Intervals
-from readouts.results.per_clip import write_per_clip
-from readouts.results.run_folder import RunFolder
+from readouts.results.significance.differences import paired_difference
+from readouts.results.significance.kept import Intervals
 from readouts.tasks import load_task
 
 MakeRow = Callable[..., dict[str, Any]]
@@ -42,7 +43,7 @@ def about(make_row: MakeRow, make_targets: Callable[..., Targets], tmp_path: Pat
         outputs = (labels + rng.normal(scale=noise, size=(12, 4))).astype(np.float32)
         batch = task.per_clip(torch.from_numpy(outputs), {"labels": torch.from_numpy(labels)})
         per_clip = task.join([batch])
-        scores.append(mean_score(task, [per_clip]))
+        scores.append(MeanScore(task, [per_clip]))
         row["val"] = scores[-1](np.ones(12))
         folder = RunFolder.of(tmp_path, row)
         folder.path.mkdir(parents=True)
@@ -54,8 +55,29 @@ def test_they_are_those_of_the_bootstrap(about: Any, tmp_path: Path) -> None:
     task, targets, rows, scores = about
     found, clusters = Intervals(task, {"val": targets}, tmp_path), clusters_of(targets, CLIPS)
     assert len(clusters) == 4
-    assert found.of(rows[:1], "val") == interval(scores[0], clusters)
-    assert found.between(rows[:1], rows[1:], "val") == paired_difference(*scores, clusters)
+    ours, wanted = found.of(rows[:1], "val"), interval(scores[0], clusters)
+    assert ours is not None
+    # Kept in float32.
+    assert (ours.low, ours.high) == pytest.approx((wanted.low, wanted.high), rel=1e-6)
+    both, alone = found.between(rows[:1], rows[1:], "val"), paired_difference(*scores, clusters)
+    assert both is not None
+    assert (both.value, both.flips) == (alone.value, alone.flips)
+    assert (both.interval.low, both.interval.high) == pytest.approx(
+        (alone.interval.low, alone.interval.high), rel=1e-5
+    )
+
+
+def test_several_at_once_can_be_subtracted_and_one_without_statistics_is_left_out(
+    about: Any, make_row: MakeRow, tmp_path: Path
+) -> None:
+    task, targets, rows, _ = about
+    found = Intervals(task, {"val": targets}, tmp_path)
+    without = make_row(run="c", task="calms21")
+    places, (first, second) = found.together([rows[:1], [without], rows[1:]], "val")
+    wanted = found.between(rows[:1], rows[1:], "val")
+    assert places == [0, 2]
+    assert wanted is not None
+    assert (first - second).interval() == wanted.interval
 
 
 def test_another_score_has_its_own(about: Any, tmp_path: Path) -> None:
@@ -83,7 +105,7 @@ def test_they_are_computed_once(about: Any, tmp_path: Path, monkeypatch: pytest.
     first = Intervals(task, {"val": targets}, tmp_path)
     wanted = first.of(rows, "val"), first.between(rows[:1], rows[1:], "val")
     first.keep()
-    monkeypatch.delattr(intervals, "paired_per_clip")
+    monkeypatch.delattr(kept, "load_per_clip")
     again = Intervals(task, {"val": targets}, tmp_path)
     assert (again.of(rows, "val"), again.between(rows[:1], rows[1:], "val")) == wanted
 
@@ -105,7 +127,7 @@ def test_there_are_none_without_statistics_or_targets(about: Any, make_row: Make
 
 
 def test_each_split_has_its_own_interval(about: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intervals, "RESAMPLES", 50)
+    monkeypatch.setattr(kept, "RESAMPLES", 50)
     task, targets, rows, _ = about
     labels, rng = np.eye(4, dtype=np.uint8)[np.arange(12) % 4], np.random.default_rng(1)
     for noise, row in zip((1.5, 0.8), rows, strict=True):
@@ -136,11 +158,11 @@ def test_another_training_has_its_own_interval(
     task, targets, rows, _ = about
     found, asked = Intervals(task, {"val": targets}, tmp_path), []
 
-    def counted(score: WeightedScore, clusters: Clusters, **_: object) -> Interval:
+    def counted(score: WeightedScore, clusters: Clusters, **_: object) -> Resampled:
         asked.append(score)
-        return interval(score, clusters, n=10)
+        return resampled(score, clusters, n=10)
 
-    monkeypatch.setattr(intervals, "interval", counted)
+    monkeypatch.setattr(kept, "resampled", counted)
     twin = {**rows[0], "val": rows[1]["val"]} if "run" in changed else rows[0]
     for row in (rows[0], dict(rows[0]), {**twin, **changed}):
         found.of([row], "val")

@@ -19,7 +19,7 @@ average precision and errors are no such shares.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
@@ -30,7 +30,7 @@ from featcache.manifest import OWN_VIDEOS
 from featcache.store.feature_store import find_stores
 from featcache.store.targets import CLIP_UNITS, Targets
 from readouts.metrics.base import PerClip, Weights
-from readouts.tasks.base import Task
+from readouts.tasks.base import ScoresDraws, Task
 
 FEWEST_CLUSTERS = 3
 """Below it there is no interval: of two clusters, 95 % would be 12.7 errors, guessed from one difference."""
@@ -40,6 +40,9 @@ FEW_CLUSTERS = 10
 
 SAME = 1e-9
 """Resamples agree that spread over no more than this share of the score: sums round in their own order."""
+
+MOST_COUNTS = 2**24
+"""Counts of clusters in memory at a time: 128 MB."""
 
 WeightedScore = Callable[[Weights], float]
 """A score with clip i counted `weights[i]` times."""
@@ -114,9 +117,27 @@ class NoIntervalError(CallError):
     """Too little was seen for an interval; says what, and what would do."""
 
 
-def mean_score(task: Task, runs: Sequence[PerClip]) -> WeightedScore:
-    """The mean of several runs' scores on the same draws of clips, given the statistics of each run."""
-    return lambda weights: fmean(task.scores(per_clip, weights)[task.score] for per_clip in runs)
+@dataclass(frozen=True, slots=True)
+class MeanScore:
+    """The mean of several runs' scores on the same draws of clips."""
+
+    task: Task
+    runs: Sequence[PerClip]
+    """The statistics of each run."""
+
+    def __call__(self, weights: Weights) -> float:
+        """With clip i counted `weights[i]` times."""
+        return fmean(self.task.scores(per_clip, weights)[self.task.score] for per_clip in self.runs)
+
+    def drawn(
+        self, of_clip: Int64[np.ndarray, " n"], counts: Float64[np.ndarray, "draws clusters"]
+    ) -> Float64[np.ndarray, " draws"]:
+        """Of many resamples of clusters, at once where the task knows how."""
+        if not isinstance(self.task, ScoresDraws):
+            return np.array([self(drawn[of_clip]) for drawn in counts])
+        each = [self.task.drawn_scores(per_clip, of_clip, counts) for per_clip in self.runs]
+        mean: np.ndarray = np.stack(each).mean(axis=0)
+        return mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,22 +162,62 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
-    """By how much run A's score is above run B's on the same clips."""
+class Resampled:
+    """A score, or the difference of two, and what it was in every resample of the clusters."""
 
     value: float
-    interval: Interval
-    flips: float
-    """Share of resamples in which the other run is ahead, a tie counting half."""
+    drawn: Float64[np.ndarray, " resamples"]
+    n_clusters: int
+    kind: str
+    """What the clusters are, in the plural."""
+
+    def __sub__(self, other: "Resampled") -> "Resampled":
+        """By how much one is above another of the same draws."""
+        return replace(self, value=self.value - other.value, drawn=self.drawn - other.drawn)
 
     @property
-    def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return 0.0 not in self.interval
+    def variance(self) -> float:
+        """The squared standard error: a resample of n clusters varies too little, by n - 1 in n."""
+        return float(self.drawn.var(ddof=1)) * self.n_clusters / (self.n_clusters - 1)
 
-    def __str__(self) -> str:
-        verdict = "differs" if self.is_clear else "could be luck"
-        return f"{self.value:+.4g}, {self.interval}; sign flips in {self.flips:.1%} of resamples: {verdict}"
+    def interval(self, level: float = 0.95, *, more: float = 0.0, freedom: float = 1.0) -> Interval:
+        """Student's interval with the bootstrap's standard error (see the top of the file).
+
+        Args:
+            level: share of such intervals that hold the true value, between 0 and 1.
+            more: a variance of another origin, such as that of trainings, which adds to that of the clusters.
+            freedom: degrees of freedom that `more` was estimated with. The reaches of both are added in
+                quadrature: joined as Welch and Satterthwaite do, up to 8 % of equals would differ.
+
+        Raises:
+            NoIntervalError: all resamples agree.
+            CallError: a level out of range.
+        """
+        # Here and not above: loading it takes longer than all else that a table of results needs.
+        from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+        if not 0 < level < 1:
+            raise CallError(f"level={level} must be between 0 and 1, such as 0.95.")
+        if np.ptp(self.drawn) <= SAME * max(1.0, abs(self.value)):
+            raise NoIntervalError(
+                f"no interval: all resamples agree on {self.value:.4g}, so {self.n_clusters} {self.kind} do "
+                "not tell how far off it is. Evaluate on more of them, or on harder ones."
+            )
+        quantiles = (float(stdtrit(of, (1 + level) / 2)) for of in (self.n_clusters - 1, freedom))
+        reach = sum(t**2 * v for t, v in zip(quantiles, (self.variance, more), strict=True)) ** 0.5
+        return Interval(
+            low=self.value - reach,
+            high=self.value + reach,
+            level=level,
+            clusters=f"{self.n_clusters} {self.kind}",
+            caution=_caution(self.n_clusters, self.kind),
+        )
+
+
+def mean_of(several: Sequence[Resampled]) -> Resampled:
+    """The mean of scores on the same draws."""
+    drawn: Float64[np.ndarray, " resamples"] = np.mean([one.drawn for one in several], axis=0)
+    return replace(several[0], value=fmean(one.value for one in several), drawn=drawn)
 
 
 def interval(
@@ -176,47 +237,18 @@ def interval(
         CallError: an argument out of range, or a task of the user's own that does not say how to resample its
             score.
     """
-    return _around(*_resampled(score, clusters, n, seed), clusters, level)
+    return resampled(score, clusters, n=n, seed=seed).interval(level)
 
 
-def paired_difference(
-    score_a: WeightedScore,
-    score_b: WeightedScore,
-    clusters: Clusters,
-    *,
-    n: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> Difference:
-    """Score of A minus score of B, both on the same resamples of the same clips.
+def resampled(score: WeightedScore, clusters: Clusters, *, n: int = 2000, seed: int = 0) -> Resampled:
+    """The score as it is, and of `n` draws of as many clusters as there are, with replacement.
+
+    Scores of the same clusters, `n` and `seed` are of the same draws.
 
     Raises:
-        NoIntervalError: as `interval`.
-        CallError: as `interval`.
+        NoIntervalError: fewer than three clusters.
+        CallError: too few draws, or a task that does not say how to resample its score.
     """
-    value, resampled = _resampled(lambda weights: score_a(weights) - score_b(weights), clusters, n, seed)
-    ahead = np.sign(value) * resampled
-    return Difference(
-        value=value,
-        interval=_around(value, resampled, clusters, level),
-        flips=float(np.mean(ahead < 0) + np.mean(ahead == 0) / 2),
-    )
-
-
-def resamples(clusters: Clusters, n: int, seed: int) -> Iterator[Float64[np.ndarray, " n"]]:
-    """How often each clip counts in each of `n` draws of as many clusters as there are, with replacement."""
-    _, of_clip = np.unique(clusters.of_clip, return_inverse=True)
-    n_clusters = len(clusters)
-    rng = np.random.default_rng(seed)
-    for _ in range(n):
-        drawn = np.bincount(rng.integers(n_clusters, size=n_clusters), minlength=n_clusters)
-        yield drawn[of_clip].astype(np.float64)
-
-
-def _resampled(
-    score: WeightedScore, clusters: Clusters, n: int, seed: int
-) -> tuple[float, Float64[np.ndarray, " resamples"]]:
-    """The score as it is, and of every resample."""
     if len(clusters) < FEWEST_CLUSTERS:
         seen = {1: "one", 2: "two"}[len(clusters)]
         raise NoIntervalError(
@@ -226,40 +258,33 @@ def _resampled(
         )
     if n < 2:
         raise CallError(f"n={n} resamples say nothing of a spread: take at least 2, better 2,000.")
-    found = [score(weights) for weights in resamples(clusters, n, seed)]
-    return float(score(np.ones(len(clusters.of_clip)))), np.array(found, np.float64)
-
-
-def _around(
-    value: float, resampled: Float64[np.ndarray, " resamples"], clusters: Clusters, level: float
-) -> Interval:
-    """Student's interval with the bootstrap's standard error (see the top of the file)."""
-    # Here and not above: loading it takes longer than all else that a table of results needs.
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    if not 0 < level < 1:
-        raise CallError(f"level={level} must be between 0 and 1, such as 0.95.")
-    if np.ptp(resampled) <= SAME * max(1.0, abs(value)):
-        raise NoIntervalError(
-            f"no interval: all resamples agree on {value:.4g}, so {len(clusters)} {clusters.kind} do not "
-            "tell how far off it is. Evaluate on more of them, or on harder ones."
-        )
-    n_clusters = len(clusters)
-    error = float(resampled.std(ddof=1)) * (n_clusters / (n_clusters - 1)) ** 0.5
-    reach = float(stdtrit(n_clusters - 1, (1 + level) / 2)) * error
-    return Interval(
-        low=value - reach,
-        high=value + reach,
-        level=level,
-        clusters=f"{n_clusters} {clusters.kind}",
-        caution=_caution(clusters),
+    _, of_clip = np.unique(clusters.of_clip, return_inverse=True)
+    found = [
+        score.drawn(of_clip, counts)
+        if isinstance(score, MeanScore)
+        else np.array([score(drawn[of_clip]) for drawn in counts])
+        for counts in _draws(len(clusters), n, seed)
+    ]
+    return Resampled(
+        value=float(score(np.ones(len(of_clip)))),
+        drawn=np.concatenate(found).astype(np.float64),
+        n_clusters=len(clusters),
+        kind=clusters.kind,
     )
 
 
-def _caution(clusters: Clusters) -> str:
+def _draws(n_clusters: int, n: int, seed: int) -> Iterator[Float64[np.ndarray, "draws clusters"]]:
+    """How often each cluster counts in each of `n` draws, some draws at a time."""
+    rng = np.random.default_rng(seed)
+    for some in np.array_split(np.arange(n), 1 + n * n_clusters // MOST_COUNTS):
+        drawn = [np.bincount(rng.integers(n_clusters, size=n_clusters), minlength=n_clusters) for _ in some]
+        yield np.array(drawn, np.float64)
+
+
+def _caution(n_clusters: int, kind: str) -> str:
     said = []
-    if len(clusters) < FEW_CLUSTERS:
-        said.append(f"only {len(clusters)} of them, a rough guide")
-    if clusters.kind == CLIPS:
+    if n_clusters < FEW_CLUSTERS:
+        said.append(f"only {n_clusters} of them, a rough guide")
+    if kind == CLIPS:
         said.append("clips taken as independent, too narrow where several are of one video")
     return "; ".join(said)
