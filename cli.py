@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -566,6 +567,10 @@ def plan(
     views: Annotated[int, typer.Option(min=1, help="As for extract.")] = 1,
     store_dtype: Annotated[str, typer.Option(help="As for extract.")] = "float16",
     shard_mb: Annotated[int, typer.Option(min=1, help="As for extract.")] = 256,
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="M|all", help="What train-readout --tune costs, at --layers, and its store."),
+    ] = None,
     clips: Annotated[
         list[str] | None, typer.Option(help="role=number, where neither data nor manifest know it.")
     ] = None,
@@ -591,15 +596,24 @@ def plan(
     from featcache.extract.at_scale import Site, remarks
     from featcache.extract.plan import Speed, Training, clip_numbers, count_clips, make_plan
     from readouts.tasks import load_task
+    from readouts.tuning.backbone import begins_at, layer_seen, load
+    from readouts.tuning.cost import TuningCost
+    from readouts.tuning.wish import parse_wish
 
     known, site = _manifest(manifest), Site(workers=workers, bucket=bucket, read_mb_s=read_mb_s)
+    recipe, tuning = load_task(task, known).recipe, list[str]()
+    if (wish := parse_wish(tune)) is not None:
+        tuned = load(backbone, weights_dir)
+        seen = layer_seen(tuned, None if layers == "default" else layers)
+        layers = begins_at(tuned, wish, seen).name
+        cost = TuningCost(info=tuned.info, layer=seen, wish=wish, recipe=recipe, tflops=tflops)
+        tuning = cost.sentences()
     jobs = _jobs(
         backbone, task, split, layers, views, 0, False, store_dtype, "auto", _device("auto"), weights_dir,
         known,
     )  # fmt: skip
     given = clip_numbers(clips or [], [job.role for job in jobs])
     counts = {job.role: given[job.role] if job.role in given else count_clips(job, data_dir) for job in jobs}
-    recipe = load_task(task, known).recipe
     found = make_plan(
         jobs,
         counts,
@@ -608,7 +622,7 @@ def plan(
         shard_bytes=shard_mb * 2**20,
     )
     show_table(console, found.rows(), empty="no splits")
-    for line in (*found.sentences(), *remarks(found, site)):
+    for line in (*found.sentences(), *remarks(found, site), *tuning):
         console.print(line, markup=False)
 
 
@@ -846,8 +860,8 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
-    if run.tuning is not None and run.tuning.cost is not None:
-        console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
+    for line in run.tuning.cost(run.recipe) if run.tuning is not None else ():
+        console.print(f"note: {line}", markup=False)
     if again or not (rows := run_rows(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):
@@ -1335,22 +1349,22 @@ def demo(
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
-    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
+    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP, DEMO_TUNED
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
     for task, (backbones, recipe) in DEMO.items():
         for backbone in backbones:
-            extract(backbone=backbone, task=task, data_dir=data_dir, cache_dir=cache_dir)
-            train_readout(
-                backbone=backbone,
-                task=task,
-                seed=seed,
-                set_=recipe,
-                test=True,
-                cache_dir=cache_dir,
-                results_dir=results_dir,
-            )
+            upper = DEMO_TUNED.get(task)
+            layers = "default" if upper is None else upper.stored
+            extract(backbone=backbone, task=task, layers=layers, data_dir=data_dir, cache_dir=cache_dir)
+            train = partial(
+                train_readout, backbone=backbone, task=task, layer=None if upper is None else upper.layer,
+                seed=seed, test=True, cache_dir=cache_dir, results_dir=results_dir,
+            )  # fmt: skip
+            train(set_=recipe)
+            if upper is not None:
+                train(set_=upper.settings, tune=upper.tune)
     sweep(grid=list(DEMO_SWEEP), name="demo", test=True, cache_dir=cache_dir, results_dir=results_dir)
     for task, (backbone, settings) in DEMO_CERTIFIED.items():
         certify(

@@ -74,6 +74,7 @@ KINDS: Mapping[str, tuple[Weight, str]] = {
     "unlisted": ("say", "a video that no file labels"),
     "not_video": ("say", "a file that is no video"),
     "outside": ("refuse", "points lie far outside the picture"),
+    "benchmark": ("say", "what is not public of how the benchmark's clips were made"),
     "empty_rows": ("say", "rows without a cell"),
     "table": ("say", "how a table was read"),
     "unreadable": ("refuse", "a file of the folder that cannot be read as what it looks like"),

@@ -73,6 +73,8 @@ class Measurements:
     needs: Literal["any", "first"]
     """A clip must show a known frame, or begin with one."""
     unit: str = ""
+    train: str = ""
+    """The benchmark's split, as `data set/split`, that readouts learn from where these can only be scored."""
     said: tuple[str, ...] = ()
     """Sentences on what was taken."""
     remarks: tuple[Remark, ...] = field(default=())

@@ -4,7 +4,7 @@ Values and tracked points go one way: a clip is made where something is known, a
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -23,30 +23,35 @@ from featcache.data.own_videos.splits import splits_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.data.readers.video.frame_values import FOLDER, write_values
 from featcache.errors import DataError
+from featcache.manifest import load_manifest
 from featcache.system.files import publish
 
 KINDS: Mapping[str, str] = {
+    "STIR": "featcache.data.own_videos.stir",
     "tracks": "featcache.data.own_videos.poses",
     "values": "featcache.data.own_videos.value_tables",
 }
 """What is measured -> the module that reads it, in the order in which a file is tried."""
 
 
-def find_measurements(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurements | None:
-    """What files measure of the videos; None where there is no such file.
-
-    Raises:
-        DataError: a file cannot be read, or files of two kinds were given.
-    """
+def measuring_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files, and those of folders, that measure something of videos, by what it is."""
     of_kind = dict[str, list[Path]]()
     for path in (file for given in paths for file in _files(given)):
         kind = next((kind for kind in KINDS if _module(kind).recognises(path, head_of(path))), None)
         if kind is not None:
             of_kind.setdefault(kind, []).append(path)
-    if not of_kind:
-        return None
-    kind, files = next(iter(of_kind.items()))
-    if len(of_kind) > 1:
+    return of_kind
+
+
+def read_measurements(of_kind: Mapping[str, list[Path]], videos: Videos, choices: Choices) -> Measurements:
+    """What files, as `measuring_files` found them, measure of the videos.
+
+    Raises:
+        DataError: a file cannot be read, or they are of two kinds.
+    """
+    (kind, files), *others = of_kind.items()
+    if others:
         raise DataError(f"there are files of {' and of '.join(of_kind)}: give those of one, --labels FILE.")
     return _module(kind).read(files, videos, choices)
 
@@ -107,6 +112,8 @@ def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishe
         measured={"features": found.features, **({"values": values} if values else {})},
         rule=rule,
         version="1",
+        train=found.train,
+        clips=_as_in_the_benchmark() if found.train else {},
     )
     publish(folder / MANIFEST, text.encode())
     return Setup(
@@ -164,6 +171,13 @@ def _listed(
             yield ListedClip(source=one.video.source, first_frame=start, labels=())
 
 
+def _as_in_the_benchmark() -> dict[str, object]:
+    """How clips of the benchmark's tracking task are cut, by the manifest's names."""
+    stir = load_manifest().task("stir")
+    keys = ("clip", "evaluation_clip", "starts")
+    return {key: asdict(entry) for key in keys if (entry := getattr(stir, key)) is not None}
+
+
 @dataclass(slots=True)
 class _Statistics:
     """Mean and deviation of values that come a video at a time (Chan et al., 1979)."""
@@ -207,7 +221,10 @@ def _assumed(
     n_left_out: int,
 ) -> list[str]:
     cut = str(rule).partition("; ")[0]
-    if found.kind == "tracking":
+    if found.train:
+        lines = [f"kind: tracking of marks, of which each end point may be any's; learns from {found.train}"]
+        why = "since they have no mark"
+    elif found.kind == "tracking":
         lines = ["kind: tracking of the points that are seen in a clip's first frame, in all of its frames"]
         why = "since no point is seen in their first frame"
     else:

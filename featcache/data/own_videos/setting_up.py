@@ -1,7 +1,7 @@
 """Look at a folder of videos and its labels, and write a manifest and clip lists that say what was found."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -13,7 +13,11 @@ from featcache.data.labels.remarks import Remark
 from featcache.data.own_videos.base import Setup, Wishes
 from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of
 from featcache.data.own_videos.counting import class_rows, folder_lines
-from featcache.data.own_videos.measuring import find_measurements, set_up_measurements
+from featcache.data.own_videos.measuring import (
+    measuring_files,
+    read_measurements,
+    set_up_measurements,
+)
 from featcache.data.own_videos.splits import splits_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.errors import CallError, DataError, few, listed
@@ -52,15 +56,35 @@ def set_up(
     if not folder.is_dir():
         raise CallError(f"{folder} is no folder: give the one that holds the videos.")
     videos = Videos.below(folder, progress=progress)
+    _refuse_typhoon(folder)
     if not videos.all:
         raise DataError(f"{folder} holds no video that can be read.{_why_none(videos)}")
-    measured = find_measurements(list(labels) or [folder], videos, choices)
-    if measured is not None:
+    measuring = measuring_files(labels or [folder])
+    if measuring and not (others := _label_files(folder, labels, measuring)):
+        measured = read_measurements(measuring, videos, choices)
         _require_taken(measured.remarks, wishes)
         return set_up_measurements(folder, videos, measured, wishes)
+    if measuring and labels:
+        names = few([path.name for path in others])
+        raise DataError(
+            f"there are files of {' and of '.join(measuring)} and others ({names}): give one kind."
+        )
     found = _labels(folder, labels, videos, choices)
     _require_taken(found.remarks, wishes)
-    return _write(folder, videos, found, wishes)
+    made = _write(folder, videos, found, wishes)
+    beside = [
+        f"{kind} of {few([path.name for path in files], 3)} are there too, and not taken: --labels takes them"
+        for kind, files in measuring.items()
+    ]
+    return replace(made, found=(*made.found, *beside))
+
+
+def _label_files(folder: Path, labels: Sequence[Path], measuring: Mapping[str, list[Path]]) -> list[Path]:
+    """Files of labels beside those that measure something; of a folder they come first."""
+    taken = {path for files in measuring.values() for path in files}
+    if labels:
+        return [path for path in labels if path.is_file() and path not in taken]
+    return [path for path, form in label_files(folder) if form != "folders" and path not in taken]
 
 
 def _require_taken(remarks: Sequence[Remark], wishes: Wishes) -> None:
@@ -71,6 +95,16 @@ def _require_taken(remarks: Sequence[Remark], wishes: Wishes) -> None:
             f"the labels cannot be taken as they are ({len(stopped)} asked or refused); nothing is written. "
             "Correct them, choose as they say, or go on without them by --leave-out:\n"
             f"{listed([f'{r.weight}: {r}' for r in stopped[:_MOST_SHOWN]])}"
+        )
+
+
+def _refuse_typhoon(folder: Path) -> None:
+    """Say of Digital Typhoon as published why it cannot become the benchmark's clips."""
+    if any(True for _ in folder.glob("**/image/[0-9]*/[0-9]*-[0-9]*.h5")):
+        raise DataError(
+            f"{folder} holds Digital Typhoon as published. How its images of 512 x 512 became 256 x 256, and "
+            "which sequence is in which split, is not public: what could be made of it is not the "
+            "benchmark's. Get the benchmark's own files: scivid data status --task typhoon."
         )
 
 

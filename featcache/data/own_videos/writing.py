@@ -4,33 +4,41 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from featcache.data.own_videos.clips import ClipRule, ListedClip
 from featcache.errors import DataError
-from featcache.system.files import publish
+from featcache.system.files import Staged, write_all
 
 MANIFEST = "scivid.yaml"
 LISTS = "clip_lists"
 """Folder of the clip lists, below that of the videos."""
+_ROWS = 4096
+"""Of a clip list, written at once."""
 
 
 def publish_list(path: Path, clips: Iterable[ListedClip]) -> None:
-    """Write a clip list.
+    """Write a clip list, some rows at a time: of ten hours no more is held than of one.
 
     Raises:
         DataError: a class's name has a semicolon, which joins labels there.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("video", "first_frame", "labels"))
-    for clip in clips:
-        wrong = next((label for label in clip.labels if ";" in label), None)
-        if wrong is not None:
-            raise DataError(f"class {wrong!r} has a semicolon, which joins labels in a clip list: rename it.")
-        rows.writerow((clip.source, clip.first_frame, ";".join(clip.labels)))
-    publish(path, text.getvalue().encode())
+    cells = chain([("video", "first_frame", "labels")], map(_cells, clips))
+    with Staged(path) as staged:
+        while block := list(islice(cells, _ROWS)):
+            text = io.StringIO()
+            csv.writer(text, lineterminator="\n").writerows(block)
+            write_all(staged.fd, [text.getvalue().encode()])
+        staged.publish()
+
+
+def _cells(clip: ListedClip) -> tuple[object, ...]:
+    wrong = next((label for label in clip.labels if ";" in label), None)
+    if wrong is not None:
+        raise DataError(f"class {wrong!r} has a semicolon, which joins labels in a clip list: rename it.")
+    return clip.source, clip.first_frame, ";".join(clip.labels)
 
 
 def pattern_of(sources: Sequence[str]) -> str:
@@ -57,6 +65,8 @@ def manifest_text(
     classes: Sequence[str] = (),
     background: str | None = None,
     measured: Mapping[str, object] = MappingProxyType({}),
+    train: str = "",
+    clips: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """The manifest of one data set and one task.
 
@@ -71,6 +81,8 @@ def manifest_text(
         classes: names, in the order of the targets.
         background: the class that stands for nothing, where there is one.
         measured: what else the data set says of its targets, by the manifest's names.
+        train: the split of another data set that the task learns from.
+        clips: how the task cuts clips, where it is not by `rule`.
     """
     lists = [*splits]
     sampling = "linspace_clip" if rule.every is None else "clip"
@@ -99,13 +111,15 @@ def manifest_text(
         lines += [f"    clip_every: {rule.every}"] if rule.every else []
     lines += ["    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
     lines += [f"      {split}: {flow_text(entry)}" for split, entry in entries.items()]
+    of_task = {"train": train} if train else {}
+    of_task |= {split: f"{name}/{split}" for split in entries}
     lines += [
         "tasks:",
         f"  {scalar_text(name)}:",
         f"    title: {scalar_text(name)}",
         f"    kind: {kind}",
-        f"    splits: {flow_text({split: f'{name}/{split}' for split in entries})}",
-        f"    clip: {flow_text(clip)}",
+        f"    splits: {flow_text(of_task)}",
+        *(f"    {key}: {flow_text(entry)}" for key, entry in (clips or {"clip": clip}).items()),
     ]
     return "\n".join([*lines, ""])
 

@@ -5,6 +5,7 @@ file has no rate: containers of the videos say 30, the cameras ran near 32, and 
 Source: CalMS21 (doi 10.22002/D1.1991), task 1 to 3.
 """
 
+import re
 from collections.abc import Mapping
 from json import JSONDecodeError, loads
 from pathlib import Path, PurePosixPath
@@ -21,6 +22,8 @@ from featcache.system.files import read_regular
 
 MOST_BYTES = 2**32
 BACKGROUND = "other"
+VAL = range(63, 71)
+"""Training videos of task 1 that are the benchmark's val."""
 _PARTS = {"annotations", "metadata"}
 
 
@@ -40,16 +43,32 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
         for _, sequence in found:
             classes.update(dict.fromkeys(_vocabulary(sequence).values()))
         chosen = _annotator(name, found, choices, drafts.remarks)
-        split = PurePosixPath(name).parent.name or None
+        split = _split_of(PurePosixPath(name))
         draft = drafts.of(PurePosixPath(name).name, name, split=split, by_stem=True)
         if draft is not None and chosen is not None:
             _take(draft, name, chosen)
         elif draft is not None:
             draft.add_unknown(0, draft.video.n_frames, "no annotator was chosen")
+    if any(name.startswith("task1/") for name in by_sequence):
+        drafts.remarks.add(
+            "benchmark",
+            "",
+            "training videos 063 to 070 are val, as in the benchmark, which has a clip a labelled frame, in "
+            "training of every sixteenth. Where in a clip that is, and which are kept, is not public: clips "
+            "made here are others.",
+        )
     drafts.remarks.add(
         "no_rate", "", "it holds no rate: frames are counted, seconds come from the videos' containers."
     )
     return drafts.annotations("calms21", list(classes), background=BACKGROUND)
+
+
+def _split_of(sequence: PurePosixPath) -> str | None:
+    """As its path says, but for the training videos that the benchmark holds out for val."""
+    split = sequence.parent.name or None
+    number = re.match(r"mouse(\d+)_task1", sequence.name)
+    held_out = split == "train" and number is not None and int(number[1]) in VAL
+    return "val" if held_out else split
 
 
 def _groups(path: Path) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:

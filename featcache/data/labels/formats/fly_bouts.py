@@ -49,6 +49,10 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
         drafts.remarks.add(
             "last_frame", "", "frames count from 1 and include the last, as Fly-vs-Fly has it."
         )
+        drafts.remarks.add(
+            "benchmark", "", "which movies were the benchmark's train, val and test is not public: splits "
+            "that are made here are others, and so are scores."
+        )  # fmt: skip
         _leave_out_untracked(path, draft)
     return drafts.annotations("fly_bouts", names)
 

@@ -62,7 +62,8 @@ def read_values(data_dir: Path, clip: Clip, names: Mapping[str, str]) -> dict[st
             n_frames = clip.record + clip.n_source
             if len(rows) not in (1, n_frames):
                 raise UnreadableError(f"it has {len(rows)} rows for the {n_frames} frames of {clip.source}")
-        found[target] = rows[clip.record :] if len(rows) == n_frames else rows
+        of_video = len(rows) == 1 < n_frames
+        found[target] = (rows[0] if rows.ndim > 1 else rows) if of_video else rows[clip.record :]
     return found
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from featcache.data.labels import Choices, Videos
+from featcache.data.labels import Videos
 from featcache.data.labels.videos import Video
 from featcache.data.own_videos.base import Measured, Measurements, Wishes
-from featcache.data.own_videos.measuring import find_measurements, set_up_measurements
+from featcache.data.own_videos.measuring import measuring_files, set_up_measurements
 from featcache.errors import DataError
 from featcache.manifest import load_manifest
 
@@ -82,4 +82,4 @@ def test_nothing_known_and_nothing_to_learn_are_refused(
 
 def test_no_file_of_measurements_is_none(tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("what,who\nx,y\n")
-    assert find_measurements([tmp_path], Videos(tmp_path, []), Choices()) is None
+    assert measuring_files([tmp_path]) == {}

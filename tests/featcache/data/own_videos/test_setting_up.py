@@ -130,3 +130,29 @@ def test_the_command_says_what_it_found_and_ends_with_the_next_one(folder: Any) 
     assert "clips train" in again.output
     wrong = CliRunner().invoke(app, [*call, "--unit", "hours"])
     assert (wrong.exit_code, "--unit 'hours' is none of seconds, frames" in wrong.output) == (2, True)
+
+
+def test_digital_typhoon_as_published_is_refused_in_words(tmp_path: Path) -> None:
+    image = tmp_path / "WP" / "image" / "200718" / "2007092006-200718-MTS1-1.h5"
+    image.parent.mkdir(parents=True)
+    image.touch()
+    with pytest.raises(
+        DataError, match=r"Typhoon as published\. .* is not public.*data status --task typhoon"
+    ):
+        set_up(tmp_path, [], Choices(), Wishes())
+
+
+def test_labels_come_before_what_is_measured_beside_them(folder: Any) -> None:
+    intervals = folder("intervals")
+    for name in ("clock.csv", "frames.csv"):
+        (intervals / name).unlink()
+    weights = intervals / "weights.csv"
+    weights.write_text("video,split,weight\ns1.mp4,train,20.5\ns2.mp4,train,21.5\nf1.avi,val,23.5\n")
+    made = set_up(intervals, [], Choices(), Wishes(leave_out=True))
+    assert any("values of weights.csv are there too, and not taken" in line for line in made.found)
+    assert load_manifest(made.manifest).task("intervals").kind == "classification"
+    made.manifest.unlink()
+    with pytest.raises(DataError, match=r"files of values and others \(seconds\.csv\): give one kind"):
+        set_up(intervals, [weights, intervals / "seconds.csv"], Choices(), Wishes())
+    alone = set_up(intervals, [weights], Choices(), Wishes())
+    assert load_manifest(alone.manifest).task("intervals").kind == "regression"
