@@ -126,6 +126,8 @@ class Run:
             "offset": getattr(task, "offset", 0.0),
             "score": task.score,
             "higher_is_better": task.higher_is_better,
+            # Of the videos it learned from, in frames a second, where all have one.
+            "rate": getattr(getattr(task, "dataset", None), "rate", None),
         }
 
     @property
