@@ -12,7 +12,7 @@ meets the same kernels in the same company as one that was not.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -103,8 +103,13 @@ class Batches(ABC, Generic[_Work, _Decoded]):
         threads: int,
         skip: Skip,
         pixels: PixelMaker[Any],
+        known: Collection[int] = (),
     ) -> None:
-        """`size` counts what a subclass decodes to, clip views or frames; `threads` decode."""
+        """`size` counts what a subclass decodes to, clip views or frames; `threads` decode.
+
+        Rows that are `known` are left out: their tokens come from elsewhere.
+        """
+        self.known = known
         self.views, self.index, self.size, self.threads, self.skip = views, index, size, threads, skip
         self.pixels = pixels
         self.strips: dict[int, bytes | None] = dict.fromkeys(preview_clips(len(index)))
@@ -178,6 +183,10 @@ class Batches(ABC, Generic[_Work, _Decoded]):
         """What is stored of the tokens that the model gave for a batch: an entry a slot, then padding."""
 
 
+ALL_KNOWN = -1
+"""Instead of a row: of a shard of which nothing is to be decoded, and which is to be written."""
+
+
 class ClipBatches(Batches[int, tuple[Slot, Any]]):
     """Batches of clip views, for a store whose rows are clips."""
 
@@ -195,10 +204,12 @@ class ClipBatches(Batches[int, tuple[Slot, Any]]):
     def _window(self) -> int:
         return self.size
 
-    def _works(self, rows: range) -> range:
-        return rows
+    def _works(self, rows: range) -> Sequence[int]:
+        return [row for row in rows if row not in self.known] or [ALL_KNOWN] if self.known else rows
 
     def _decode(self, work: int) -> Iterable[tuple[Slot, Any]]:
+        if work == ALL_KNOWN:
+            return ()
         clip = self.index.clip(work)
         n_views = self.views.job.views.views_of(clip.n_source)
         frames = self.views.read(clip, n_views)

@@ -22,6 +22,7 @@ from featcache.extract.pixels.clip_views import ClipViews
 from featcache.extract.pixels.device_pixels import DevicePixels
 from featcache.extract.pixels.host_pixels import HostPixels
 from featcache.extract.prepare import Prepared
+from featcache.extract.taken_over import TakenOver
 from featcache.extract.write_behind import WriteBehind
 from featcache.spec import Layer
 from featcache.store.spec import FeatureSpec
@@ -99,10 +100,11 @@ class Pipeline:
         device: torch.device,
         decode_threads: int,
         skip_bad: bool,
+        known: TakenOver | None = None,
     ) -> None:
         """`batch` clips go through the model at once, which `encoder` gives where there is anything to do."""
         self.job, self.index, self.device, self.writer = one.job, one.index, device, writer
-        self.batch, self.encoder = batch, encoder
+        self.batch, self.encoder, self.known = batch, encoder, known
         self.views = ClipViews(one.job, one.reader)
         self.apart = is_apart(device)
         self.batches = self._batches_of(one, decode_threads)
@@ -123,7 +125,10 @@ class Pipeline:
         size, skip = self.batch * one.chunks_per_pass, self._skip
         pixels = DevicePixels(self.views, self.device) if self.apart else HostPixels(self.views)
         if one.frames is None:
-            return ClipBatches(self.views, one.index, size=size, threads=threads, skip=skip, pixels=pixels)
+            known = () if self.known is None else self.known.clip_of
+            return ClipBatches(
+                self.views, one.index, size=size, threads=threads, skip=skip, pixels=pixels, known=known
+            )
         return FrameBatches(
             self.views, one.index, one.frames, size=size, threads=threads, skip=skip, pixels=pixels
         )
@@ -159,6 +164,8 @@ class Pipeline:
                 if batch.slots:
                     progress(what, done + batch.slots[-1][0] - batch.rows.start + 1, work.n_rows)
                 if batch.is_last:
+                    if self.known is not None:
+                        behind.take_over(batch.rows, self.known.clip_of, self.known.tokens)
                     done += len(batch.rows)
                     skipped = {row: self.skipped[row] for row in batch.rows if row in self.skipped}
                     with self._waiting("disk"):

@@ -20,6 +20,7 @@ from featcache.extract.batch_size import chosen_batch, useful_batch
 from featcache.extract.job import Extraction, cut_for
 from featcache.extract.pipeline import Pipeline
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
+from featcache.extract.taken_over import taken_over
 from featcache.extract.target_builders import write_split_targets
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
@@ -119,6 +120,8 @@ def _extracted(
         for note in (*writer.header.provenance["notes"], *writer.damaged):
             _LOG.warning(note)
         pipeline = pipeline_for(one, passes, machine, model, writer, skip_bad=skip_bad)
+        if pipeline.known is not None:
+            say(f"{one.job.role}: {pipeline.known}, of {len(one.index)}")
         bound = pipeline.run(progress)
         pipeline.write_previews()
         store = writer.finish()
@@ -193,6 +196,7 @@ def pipeline_for(
         device=machine.device,
         decode_threads=machine.decode_threads or threads_by_cores(),
         skip_bad=skip_bad,
+        known=taken_over(one) if writer.todo() else None,
     )
 
 

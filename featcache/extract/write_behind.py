@@ -1,7 +1,7 @@
 """Shards of tokens: filled a batch at a time, and written by other threads while the next are filled."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -19,6 +19,10 @@ memory where a writer keeps up, and three where it does not.
 
 _Room = Mapping[Layer, Arrays]
 """The tokens of a shard; used again for another when they are on disk, for fresh pages take long."""
+
+
+TokensOf = Callable[[int], Iterable[tuple[Layer, np.ndarray]]]
+"""Those of all views of a row, layer by layer."""
 
 
 class WriteBehind:
@@ -59,6 +63,15 @@ class WriteBehind:
                     room[row - batch.rows.start, views] = value
         for row, views in batch.slots:
             self._came[row - batch.rows.start, views] = True
+
+    def take_over(self, rows: range, known: Collection[int], tokens: TokensOf) -> None:
+        """Copy the `tokens` of those rows of the shard being filled that are `known`, in float16."""
+        assert self._filling is not None, "no batch came"
+        for row in rows:
+            if row in known:
+                for layer, values in tokens(row):
+                    self._filling[layer][0][row - rows.start] = values
+                self._came[row - rows.start] = True
 
     def write(self, shard: int, skipped: Mapping[int, str]) -> None:
         """Have the shard written that was filled, as soon as there is a writer.
