@@ -84,7 +84,7 @@ class TrainedRun(nn.Module):
         if self.gives["are_labels"]:
             return outputs.sigmoid()
         offset: float = self.gives["offset"]
-        return outputs + offset
+        return outputs * self.gives.get("scale", 1.0) + offset
 
 
 def load_run(path: Path | str) -> TrainedRun:
