@@ -10,6 +10,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.grid import Grid
+    from readouts.sweeps.plan import Folders, Plan
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
 
@@ -212,7 +214,7 @@ def list_(
     from featcache import listings as known
 
     listings: dict[str, Callable[[], list[dict[str, object]]]] = {
-        "backbones": lambda: known.backbone_rows(weights_dir),
+        "backbones": lambda: known.backbone_rows(weights_dir, _manifest(manifest)),
         "tasks": lambda: known.task_rows(_manifest(manifest)),
         "readouts": lambda: _readout_rows(_manifest(manifest)),
         "settings": lambda: _setting_rows(task, _manifest(manifest)),
@@ -409,6 +411,10 @@ def extract(
     shuffle_frames: Annotated[
         bool, typer.Option(help="Shuffle each clip's frames: does time matter?")
     ] = False,
+    corruption: Annotated[
+        str | None,
+        typer.Option(help="Of clips to be scored: blur:2, blur, several with commas, or all; a store each."),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, by memory on a GPU.")
     ] = None,
@@ -452,7 +458,7 @@ def extract(
     chosen = _device(device, where)
     jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, chosen,
-        weights_dir, _manifest(manifest),
+        weights_dir, _manifest(manifest), corruption,
     )  # fmt: skip
     machine = Machine(
         device=chosen if part is None else gpu_of_rank(chosen, os.environ),
@@ -515,11 +521,13 @@ def _jobs(
     device: "torch.device",
     weights_dir: Path | None,
     manifest: "Manifest",
+    corruption: str | None = None,
 ) -> "list[Extraction]":
-    """An extraction for every split that is asked for."""
+    """An extraction for every split that is asked for, and every corruption of its clips."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
     from featcache.extract.job import plan_extraction, split_roles
+    from featcache.spec import Corruption, parse_corruptions
     from featcache.store.spec import TokenDtype
     from featcache.system.device import choose_precision
 
@@ -527,6 +535,10 @@ def _jobs(
     if store_dtype not in dtypes:
         raise CallError(f"--store-dtype {store_dtype}: one of {', '.join(dtypes)}.")
     frozen = load_backbone(backbone, weights_dir)
+    corruptions: list[Corruption | None] = [None] if corruption is None else [*parse_corruptions(corruption)]
+    roles = split_roles(manifest, task, split)
+    if corruption is not None and split == "all":
+        roles = [role for role in roles if role != "train"]  # readouts learn from clips as filmed
     return [
         plan_extraction(
             manifest,
@@ -539,8 +551,10 @@ def _jobs(
             dtype=choose_precision(precision, device),
             shuffle_frames=shuffle_frames,
             store_dtype=dtypes[store_dtype],
+            corruption=one,
         )
-        for role in split_roles(manifest, task, split)
+        for role in roles
+        for one in corruptions
     ]
 
 
@@ -553,6 +567,10 @@ def plan(
     views: Annotated[int, typer.Option(min=1, help="As for extract.")] = 1,
     store_dtype: Annotated[str, typer.Option(help="As for extract.")] = "float16",
     shard_mb: Annotated[int, typer.Option(min=1, help="As for extract.")] = 256,
+    tune: Annotated[
+        str | None,
+        typer.Option(metavar="M|all", help="What train-readout --tune costs, at --layers, and its store."),
+    ] = None,
     clips: Annotated[
         list[str] | None, typer.Option(help="role=number, where neither data nor manifest know it.")
     ] = None,
@@ -578,15 +596,24 @@ def plan(
     from featcache.extract.at_scale import Site, remarks
     from featcache.extract.plan import Speed, Training, clip_numbers, count_clips, make_plan
     from readouts.tasks import load_task
+    from readouts.tuning.backbone import begins_at, layer_seen, load
+    from readouts.tuning.cost import TuningCost
+    from readouts.tuning.wish import parse_wish
 
     known, site = _manifest(manifest), Site(workers=workers, bucket=bucket, read_mb_s=read_mb_s)
+    recipe, tuning = load_task(task, known).recipe, list[str]()
+    if (wish := parse_wish(tune)) is not None:
+        tuned = load(backbone, weights_dir)
+        seen = layer_seen(tuned, None if layers == "default" else layers)
+        layers = begins_at(tuned, wish, seen).name
+        cost = TuningCost(info=tuned.info, layer=seen, wish=wish, recipe=recipe, tflops=tflops)
+        tuning = cost.sentences()
     jobs = _jobs(
         backbone, task, split, layers, views, 0, False, store_dtype, "auto", _device("auto"), weights_dir,
         known,
     )  # fmt: skip
     given = clip_numbers(clips or [], [job.role for job in jobs])
     counts = {job.role: given[job.role] if job.role in given else count_clips(job, data_dir) for job in jobs}
-    recipe = load_task(task, known).recipe
     found = make_plan(
         jobs,
         counts,
@@ -595,7 +622,7 @@ def plan(
         shard_bytes=shard_mb * 2**20,
     )
     show_table(console, found.rows(), empty="no splits")
-    for line in (*found.sentences(), *remarks(found, site)):
+    for line in (*found.sentences(), *remarks(found, site), *tuning):
         console.print(line, markup=False)
 
 
@@ -833,8 +860,8 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
-    if run.tuning is not None and run.tuning.cost is not None:
-        console.print(f"note: {run.tuning.cost(run.recipe)}", markup=False)
+    for line in run.tuning.cost(run.recipe) if run.tuning is not None else ():
+        console.print(f"note: {line}", markup=False)
     if again or not (rows := run_rows(results_dir, run.id)):
         return ""
     if recorded(results_dir, run.id, tested_on=run.tested_on):
@@ -854,7 +881,7 @@ def sweep(
         Path | None, typer.Option(help="Grids in YAML: names, each with a value or a list.")
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="A question of the paper: readout, depth, order, data, scale, views.")
+        str | None, typer.Option(help="A question: readout, depth, order, data, scale, views, robustness.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="Of the study.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Of the study.")] = None,
@@ -879,6 +906,7 @@ def sweep(
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
+    from readouts.sweeps.studies import ROBUSTNESS
 
     where, known = _where(scheduler, local_workers), _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
@@ -894,13 +922,7 @@ def sweep(
     paths: dict[str, Any] = {"manifest_file": manifest, "weights_dir": weights_dir, "data_dir": data_dir}
     folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, **paths)
     planned = plan_sweep(grids, folders, together=together, test=test)
-    show_table(
-        console,
-        planned.rows(),
-        empty="nothing can be trained yet" if planned.missing else "nothing is left to train",
-    )
-    for line in planned.sentences():
-        console.print(line, markup=False)
+    _show_plan(planned, folders, corrupted=study == ROBUSTNESS, test=test)
     if dry_run and planned.missing:
         raise StoreError(f"{planned.n_missing} of {planned.n_runs} runs have no store, see above.")
     if dry_run:
@@ -932,7 +954,35 @@ def sweep(
     show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
     for line in differences(outcome.rows):
         console.print(f"note: {line}", markup=False)
+    if study == ROBUSTNESS:
+        _score_corrupted(planned, outcome, folders, name or sweep_name(grids), test=test, on=device)
     _tell(outcome, planned.n_runs)
+
+
+def _show_plan(planned: "Plan", folders: "Folders", *, corrupted: bool, test: bool) -> None:
+    """What would be trained and what is missing; of corrupted clips too, where a study is of them."""
+    from readouts.sweeps.robustness import missing_stores
+
+    nothing = "nothing can be trained yet" if planned.missing else "nothing is left to train"
+    show_table(console, planned.rows(), empty=nothing)
+    more = missing_stores(planned.trials, "test" if test else "val", folders) if corrupted else []
+    for line in [*planned.sentences(), *more]:
+        console.print(line, markup=False)
+
+
+def _score_corrupted(
+    planned: "Plan", outcome: "Outcome", folders: "Folders", name: str, *, test: bool, on: str
+) -> None:
+    """Score what was trained on every corrupted store that is there; kept in the sweep's record."""
+    from readouts.sweeps.robustness import robustness, severities_in_words
+    from readouts.sweeps.run import add_to_record
+    from readouts.sweeps.studies import ROBUSTNESS
+
+    where: dict[str, Any] = {"role": "test" if test else "val", "device": _device(on)}
+    with reporter(console) as progress:
+        found = robustness(planned.trials, outcome.rows, folders, progress=progress, **where)
+    add_to_record(folders.results_dir, name, {ROBUSTNESS: found})
+    show_table(console, severities_in_words(found), empty="no corrupted store is there")
 
 
 def _of_study(
@@ -1299,22 +1349,22 @@ def demo(
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
-    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP
+    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP, DEMO_TUNED
 
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
     for task, (backbones, recipe) in DEMO.items():
         for backbone in backbones:
-            extract(backbone=backbone, task=task, data_dir=data_dir, cache_dir=cache_dir)
-            train_readout(
-                backbone=backbone,
-                task=task,
-                seed=seed,
-                set_=recipe,
-                test=True,
-                cache_dir=cache_dir,
-                results_dir=results_dir,
-            )
+            upper = DEMO_TUNED.get(task)
+            layers = "default" if upper is None else upper.stored
+            extract(backbone=backbone, task=task, layers=layers, data_dir=data_dir, cache_dir=cache_dir)
+            train = partial(
+                train_readout, backbone=backbone, task=task, layer=None if upper is None else upper.layer,
+                seed=seed, test=True, cache_dir=cache_dir, results_dir=results_dir,
+            )  # fmt: skip
+            train(set_=recipe)
+            if upper is not None:
+                train(set_=upper.settings, tune=upper.tune)
     sweep(grid=list(DEMO_SWEEP), name="demo", test=True, cache_dir=cache_dir, results_dir=results_dir)
     for task, (backbone, settings) in DEMO_CERTIFIED.items():
         certify(

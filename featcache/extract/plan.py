@@ -21,10 +21,8 @@ from featcache.extract.target_builders import Arrays, planned_targets
 from featcache.spec import Layer
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
 from featcache.store.target_writer import stored_bytes
+from featcache.system.device import SUSTAINED_TFLOPS
 from featcache.system.files import size
-
-SUSTAINED_TFLOPS = 200.0
-"""10^12 operations a second: a fifth of what an H100's data sheet gives for bfloat16."""
 
 STEPS_PER_SECOND = 10.0
 """Training steps of a readout, of which 40,000 take an hour and seven minutes so."""

@@ -25,6 +25,9 @@ _BACKENDS: dict[AttentionKernel, SDPBackend] = {
     "math": SDPBackend.MATH,
 }
 
+SUSTAINED_TFLOPS = 200.0
+"""10^12 operations a second that plans assume: a fifth of what an H100's data sheet gives for bfloat16."""
+
 M_MMAP_THRESHOLD = -3
 """The number of glibc's option (malloc.h)."""
 LARGE_BUFFER = 2**20

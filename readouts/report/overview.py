@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from featcache.manifest import ModelKind
 from readouts.results.configurations import Configuration, of_kind
-from readouts.results.formatting import counted, format_interval, format_mean, format_score
+from readouts.results.formatting import counted, format_interval, format_mean, format_score, format_tuned
 from readouts.results.published import KINDS, figures_of, models_of
 from readouts.results.task_results import TaskResults
 
@@ -99,7 +99,7 @@ def _score(task: TaskResults, ours: Sequence[Configuration], best: Configuration
     """The first of one backbone's configurations, which come the best on val first; `best` is the group's."""
     chosen = ours[0]
     ours = [one for one in ours if one.rank == chosen.rank]
-    readout = str(chosen.best["readout"])
+    readout = ", ".join(filter(None, (str(chosen.best["readout"]), format_tuned(chosen.best))))
     if chosen.rank != task.best.rank:
         readout += f", val data {chosen.marks['val data']}, not that of the best"
     role = task.role if chosen.scores(task.role) else "val"

@@ -12,7 +12,7 @@ from typing import Any
 from featcache.errors import CallError, did_you_mean
 from readouts.results.comparability import Row, settings_of
 from readouts.results.configurations import Configuration, configurations
-from readouts.results.formatting import counted, format_value
+from readouts.results.formatting import counted, format_tuned, format_value
 from readouts.results.table import is_named, short_name_of
 
 WORDS = ("task", "backbone", "layer", "readout", "sweep", "tuned")
@@ -32,8 +32,8 @@ class Choice:
 
     def __str__(self) -> str:
         row, seeds = self.configuration.best, self.configuration.rows
-        tuned = {"partial": f", {row['tuned_blocks']} blocks tuned", "whole": ", tuned whole"}
-        what = f"{row['backbone']}, layer {row['layer']}, {row['readout']}" + tuned.get(row["tuned"], "")
+        words = (row["backbone"], f"layer {row['layer']}", row["readout"], format_tuned(row))
+        what = ", ".join(filter(None, words))
         if len(seeds) == 1:
             return f"{what}, seed {row['seed']} ({short_name_of(row['run'])})"
         best = f", the best on val of {self.n_others + 1}" if self.n_others else ""

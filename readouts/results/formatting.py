@@ -1,5 +1,6 @@
 """How scores, settings and numbers are written: the digits, spreads and brackets of every table and page."""
 
+from readouts.results.comparability import Row, tuning_of
 from readouts.results.configurations import Configuration
 from readouts.results.significance.bootstrap import Interval
 
@@ -50,6 +51,14 @@ def format_published(value: float) -> str:
 def counted(n: int, what: str) -> str:
     """A number and what it counts: `1 seed`, `2 seeds`."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
+def format_tuned(row: Row) -> str:
+    """What a row's run trained of the backbone; empty where it was frozen."""
+    tuned = tuning_of(row).get("tune")
+    if tuned is None:
+        return ""
+    return "all of it tuned" if tuned == "all" else f"{counted(tuned, 'upper block')} tuned"
 
 
 def format_settings(one: Configuration) -> str:

@@ -1,8 +1,10 @@
 """What `scivid demo` trains: the backbones of each task, and settings that fit minutes on two cores."""
 
+from dataclasses import dataclass
+
 _BEHAVIOUR = ["steps=400", "lr=1e-2", "minival_every=100", "width=128", "dropout=0.3"]
-_TRACKING = ["steps=400", "warmup=60", "lr=1e-2", "batch=16", "minival_every=100", "width=128", "n_bases=5"]
-_TRACKING += ["temporal_tiles=1"]
+_TRACKER = ["warmup=60", "lr=1e-2", "minival_every=100", "width=128", "n_bases=5", "temporal_tiles=1"]
+_TRACKING = ["steps=400", "batch=16", *_TRACKER]
 _PRESSURE = ["steps=800", "lr=2e-2", "minival_every=200", "width=128"]
 _WEATHER = [
     "steps=100",
@@ -21,6 +23,26 @@ DEMO: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "weatherbench2": (("resize", "videomae_random_s"), _WEATHER),
 }
 """Task -> backbones, settings: a hundredth of the steps on few clips, hence larger learning rates."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UpperBlocks:
+    """A run that trains the upper blocks of a task's backbone with its readout."""
+
+    stored: str
+    """Layers: the one that it begins at, and that readouts see."""
+    layer: str
+    """The latter."""
+    tune: str
+    settings: list[str]
+
+
+DEMO_TUNED = {
+    "stir": UpperBlocks(
+        stored="1,2_normed", layer="2_normed", tune="1", settings=["steps=80", "batch=4", *_TRACKER]
+    )
+}
+"""Tasks of which a run shows the way, in seconds: too few steps for a score."""
 
 _WHICH_READOUT = (
     "task=calms21 backbone=resize,videomae_random readout=linear,attention,pooled_mlp,knn,logistic "

@@ -5,7 +5,7 @@ below the layer that readouts see, from tokens stored after the block under them
 who reads pixels, is said from outside (`readouts.tuning`): nothing here knows a backbone.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -43,8 +43,8 @@ class Tuning:
     build: Build = field(compare=False)
     feeds: Mapping[str, Feed] | None = field(default=None, compare=False)
     """Role -> batches of pixels; None where tokens are read from the stores."""
-    cost: Callable[[Recipe], str] | None = field(default=None, compare=False)
-    """What to know of its cost before it begins, in a sentence; None where that is little."""
+    cost: Callable[[Recipe], Sequence[str]] = field(default=lambda recipe: (), compare=False)
+    """What to know of its cost before it begins, a sentence each."""
     fresh_views: bool = False
     """Whether a training clip is shown in a new view each time, as no store can."""
     micro_batch: int = 0

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from featcache.backbones import load_backbone, store_name
-from featcache.backbones.base import Backbone, BackboneInfo, check_layer, resolve_layers
+from featcache.backbones.base import Backbone, check_layer, resolve_layers
 from featcache.backbones.trainable import TuningMode, refuse_untrainable, trainable
 from featcache.errors import CallError, StoreError, WeightsError, listed
 from featcache.fingerprint import differences
@@ -26,8 +26,8 @@ from readouts.certify.online import replanned
 from readouts.features.batches import Feed
 from readouts.features.find import open_task_splits
 from readouts.features.splits import FeatureSplit
-from readouts.tasks.base import Recipe
 from readouts.training.tuning import Tuning
+from readouts.tuning.cost import TuningCost
 from readouts.tuning.pixels import PixelFeed
 from readouts.tuning.wish import Wish
 
@@ -82,7 +82,7 @@ def open_tuned_splits(
     """
     refuse_untrainable(backbone)
     check_layer(layer, backbone.info)
-    begin = _begins_at(backbone, wish, layer)
+    begin = begins_at(backbone, wish, layer)
     digits = place.fingerprint or _only_one_with(place, begin)
     extract = f"{place.extract} --layers {begin.name}"
     try:
@@ -150,7 +150,7 @@ def tuning(
         layer=layer,
         build=build,
         feeds=feeds,
-        cost=partial(_cost, info=backbone.info, layer=layer) if feeds is not None else None,
+        cost=lambda recipe: TuningCost(info=backbone.info, layer=layer, wish=wish, recipe=recipe).sentences(),
         fresh_views=feeds is not None and not str(train.attrs["exactness"]).startswith("exact"),
         micro_batch=wish.micro_batch,
     )
@@ -162,15 +162,6 @@ def last_step(store: FeatureStore) -> Sequence[float] | None:
     steps = tokens.get("steps") if isinstance(tokens, Mapping) else None
     last: list[float] | None = steps.get("last") if isinstance(steps, Mapping) else None
     return last
-
-
-def _cost(recipe: Recipe, *, info: BackboneInfo, layer: Layer) -> str:
-    text = f"--tune all decodes {recipe.batch} clips and runs {info.name} at each of {recipe.steps:,} steps"
-    if info.gflop is not None:
-        # Backward is twice forward.
-        step = 3 * recipe.batch * info.gflop * layer.block / info.n_blocks / 1e3
-        text += f", about {step:,.3g} TFLOP a step and {step * recipe.steps / 1e6:,.3g} EFLOP in all"
-    return f"{text}, and val at each point of the curve; --tune M learns from stored tokens instead"
 
 
 def _built(
@@ -188,7 +179,12 @@ def _built(
     return trainable(backbone, layer, device, begin=begin, mode=mode, step_weights=weights)
 
 
-def _begins_at(backbone: Backbone, wish: Wish, layer: Layer) -> Layer:
+def begins_at(backbone: Backbone, wish: Wish, layer: Layer) -> Layer:
+    """The layer whose store a tuned run reads: of a whole backbone it says which clips there are.
+
+    Raises:
+        CallError: there are fewer blocks below the layer that readouts see.
+    """
     if wish.blocks is None:
         return layer
     if wish.blocks > layer.block:

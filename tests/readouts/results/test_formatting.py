@@ -10,6 +10,7 @@ from readouts.results.formatting import (
     format_mean,
     format_published,
     format_score,
+    format_tuned,
     metric_title,
 )
 from readouts.results.significance.bootstrap import Interval
@@ -45,3 +46,10 @@ def test_words() -> None:
 def test_brackets() -> None:
     interval = Interval(low=9.0, high=13.0, level=0.95, clusters="")
     assert (format_interval(None, 1.0), format_interval(interval, 11.0)) == ("", "[9.0, 13.0]")
+
+
+def test_what_was_tuned(make_row: MakeRow) -> None:
+    rows = [make_row(), *(make_row(tuned="partial", tuned_blocks=n) for n in (1, 2)), make_row(tuned="whole")]
+    assert [format_tuned(row) for row in rows] == [
+        "", "1 upper block tuned", "2 upper blocks tuned", "all of it tuned",
+    ]  # fmt: skip
