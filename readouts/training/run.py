@@ -128,6 +128,8 @@ class Run:
             "of_frames": getattr(task, "of_frames", False),
             "score": task.score,
             "higher_is_better": task.higher_is_better,
+            # Of the videos it learned from, in frames a second, where all have one.
+            "rate": getattr(getattr(task, "dataset", None), "rate", None),
         }
 
     @property
