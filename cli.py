@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from featcache.system.cluster.client import Cluster, Where
     from readouts.certify.certificate import Certificate
     from readouts.sweeps.grid import Grid
+    from readouts.sweeps.plan import Folders, Plan
     from readouts.sweeps.run import Outcome
     from readouts.training.run import Run
 
@@ -213,7 +214,7 @@ def list_(
     from featcache import listings as known
 
     listings: dict[str, Callable[[], list[dict[str, object]]]] = {
-        "backbones": lambda: known.backbone_rows(weights_dir),
+        "backbones": lambda: known.backbone_rows(weights_dir, _manifest(manifest)),
         "tasks": lambda: known.task_rows(_manifest(manifest)),
         "readouts": lambda: _readout_rows(_manifest(manifest)),
         "settings": lambda: _setting_rows(task, _manifest(manifest)),
@@ -410,6 +411,10 @@ def extract(
     shuffle_frames: Annotated[
         bool, typer.Option(help="Shuffle each clip's frames: does time matter?")
     ] = False,
+    corruption: Annotated[
+        str | None,
+        typer.Option(help="Of clips to be scored: blur:2, blur, several with commas, or all; a store each."),
+    ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, by memory on a GPU.")
     ] = None,
@@ -453,7 +458,7 @@ def extract(
     chosen = _device(device, where)
     jobs = _jobs(
         backbone, task, split, layers, views, seed, shuffle_frames, store_dtype, precision, chosen,
-        weights_dir, _manifest(manifest),
+        weights_dir, _manifest(manifest), corruption,
     )  # fmt: skip
     machine = Machine(
         device=chosen if part is None else gpu_of_rank(chosen, os.environ),
@@ -516,11 +521,13 @@ def _jobs(
     device: "torch.device",
     weights_dir: Path | None,
     manifest: "Manifest",
+    corruption: str | None = None,
 ) -> "list[Extraction]":
-    """An extraction for every split that is asked for."""
+    """An extraction for every split that is asked for, and every corruption of its clips."""
     from featcache.backbones import load_backbone
     from featcache.backbones.base import resolve_layers
     from featcache.extract.job import plan_extraction, split_roles
+    from featcache.spec import Corruption, parse_corruptions
     from featcache.store.spec import TokenDtype
     from featcache.system.device import choose_precision
 
@@ -528,6 +535,10 @@ def _jobs(
     if store_dtype not in dtypes:
         raise CallError(f"--store-dtype {store_dtype}: one of {', '.join(dtypes)}.")
     frozen = load_backbone(backbone, weights_dir)
+    corruptions: list[Corruption | None] = [None] if corruption is None else [*parse_corruptions(corruption)]
+    roles = split_roles(manifest, task, split)
+    if corruption is not None and split == "all":
+        roles = [role for role in roles if role != "train"]  # readouts learn from clips as filmed
     return [
         plan_extraction(
             manifest,
@@ -540,8 +551,10 @@ def _jobs(
             dtype=choose_precision(precision, device),
             shuffle_frames=shuffle_frames,
             store_dtype=dtypes[store_dtype],
+            corruption=one,
         )
-        for role in split_roles(manifest, task, split)
+        for role in roles
+        for one in corruptions
     ]
 
 
@@ -868,7 +881,7 @@ def sweep(
         Path | None, typer.Option(help="Grids in YAML: names, each with a value or a list.")
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="A question of the paper: readout, depth, order, data, scale, views.")
+        str | None, typer.Option(help="A question: readout, depth, order, data, scale, views, robustness.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="Of the study.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Of the study.")] = None,
@@ -893,6 +906,7 @@ def sweep(
     from readouts.sweeps.grid import parse_grid, read_grids
     from readouts.sweeps.plan import Folders, plan_sweep
     from readouts.sweeps.run import differences, run_sweep, summary, sweep_name
+    from readouts.sweeps.studies import ROBUSTNESS
 
     where, known = _where(scheduler, local_workers), _manifest(manifest)
     grids = [parse_grid(text) for text in grid or []] + (read_grids(file) if file else [])
@@ -908,13 +922,7 @@ def sweep(
     paths: dict[str, Any] = {"manifest_file": manifest, "weights_dir": weights_dir, "data_dir": data_dir}
     folders = Folders(cache_dir=cache_dir, results_dir=results_dir, manifest=known, **paths)
     planned = plan_sweep(grids, folders, together=together, test=test)
-    show_table(
-        console,
-        planned.rows(),
-        empty="nothing can be trained yet" if planned.missing else "nothing is left to train",
-    )
-    for line in planned.sentences():
-        console.print(line, markup=False)
+    _show_plan(planned, folders, corrupted=study == ROBUSTNESS, test=test)
     if dry_run and planned.missing:
         raise StoreError(f"{planned.n_missing} of {planned.n_runs} runs have no store, see above.")
     if dry_run:
@@ -946,7 +954,35 @@ def sweep(
     show_table(console, [*summary(outcome.rows), *beside], empty="no run ended")
     for line in differences(outcome.rows):
         console.print(f"note: {line}", markup=False)
+    if study == ROBUSTNESS:
+        _score_corrupted(planned, outcome, folders, name or sweep_name(grids), test=test, on=device)
     _tell(outcome, planned.n_runs)
+
+
+def _show_plan(planned: "Plan", folders: "Folders", *, corrupted: bool, test: bool) -> None:
+    """What would be trained and what is missing; of corrupted clips too, where a study is of them."""
+    from readouts.sweeps.robustness import missing_stores
+
+    nothing = "nothing can be trained yet" if planned.missing else "nothing is left to train"
+    show_table(console, planned.rows(), empty=nothing)
+    more = missing_stores(planned.trials, "test" if test else "val", folders) if corrupted else []
+    for line in [*planned.sentences(), *more]:
+        console.print(line, markup=False)
+
+
+def _score_corrupted(
+    planned: "Plan", outcome: "Outcome", folders: "Folders", name: str, *, test: bool, on: str
+) -> None:
+    """Score what was trained on every corrupted store that is there; kept in the sweep's record."""
+    from readouts.sweeps.robustness import robustness, severities_in_words
+    from readouts.sweeps.run import add_to_record
+    from readouts.sweeps.studies import ROBUSTNESS
+
+    where: dict[str, Any] = {"role": "test" if test else "val", "device": _device(on)}
+    with reporter(console) as progress:
+        found = robustness(planned.trials, outcome.rows, folders, progress=progress, **where)
+    add_to_record(folders.results_dir, name, {ROBUSTNESS: found})
+    show_table(console, severities_in_words(found), empty="no corrupted store is there")
 
 
 def _of_study(

@@ -4,6 +4,7 @@ Nothing heavy is imported and no weights or clips are opened, so `scivid list` a
 answer at once.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,9 +19,18 @@ from featcache.store.matching import misplaced
 
 Row = dict[str, object]
 
+PAPER = "SciVid, ICCV 2025"
+"""How the manifest cites the benchmark's paper, whose backbones are marked."""
 
-def backbone_rows(weights_dir: Path | None) -> list[Row]:
-    """Every backbone: what it is, what it costs, what its licence allows, whether its weights are here."""
+
+def backbone_rows(weights_dir: Path | None, manifest: Manifest) -> list[Row]:
+    """Every backbone: what it is and costs, what was measured, its licence, whether its weights are here."""
+    in_paper = {
+        _plain(row.backbone)
+        for task in manifest.tasks.values()
+        for row in task.published.rows
+        if PAPER in (row.source or task.published.source)
+    }
     return [
         {
             "backbone": row.info.name,
@@ -30,6 +40,8 @@ def backbone_rows(weights_dir: Path | None) -> list[Row]:
             "grid t,h,w,c": " ".join(map(str, row.info.grid.shape)),
             "MB/clip": f"{row.info.grid.nbytes / 1e6:.2f}",
             "bfloat16 off": None if row.bfloat16_off is None else f"{row.bfloat16_off:.1%}",
+            "clips/s, 2 cores": None if row.clips_a_second is None else f"{row.clips_a_second:.2f}",
+            "paper": "yes" if _plain(row.info.name) in in_paper else None,
             "layer": " ".join(layer.name for layer in row.info.default_layers),
             "licence": row.info.licence + ("" if row.info.commercial else " (non-commercial)"),
             "public": "yes" if row.info.public else "no",
@@ -37,6 +49,11 @@ def backbone_rows(weights_dir: Path | None) -> list[Row]:
         }
         for row in backbone_table(weights_dir)
     ]
+
+
+def _plain(name: str) -> str:
+    """A name as the paper and the registry both have it, were there no marks between words."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def task_rows(manifest: Manifest) -> list[Row]:

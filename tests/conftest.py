@@ -87,6 +87,7 @@ def make_split_in() -> MakeSplit:
         skipped: Mapping[int, str] = MappingProxyType({}),
         dtype: TokenDtype = "float16",
         deeper: Mapping[int | Layer, np.ndarray] = MappingProxyType({}),
+        model: str | None = None,
         **attrs: object,
     ) -> FeatureStore:
         of_layers = {Layer(1): tokens}
@@ -116,7 +117,11 @@ def make_split_in() -> MakeSplit:
         )
         folder = cache / task / role
         targets = write_targets(folder, index, {"labels": labels.astype(np.uint8)}, {"clips": index.digest})
-        parts = {"backbone": {"name": backbone, "seed": seed}, "clips": index.digest, "views": n_views}
+        parts = {
+            "backbone": {"name": model or backbone, "seed": seed},
+            "clips": index.digest,
+            "views": n_views,
+        }
         parts |= {} if dtype == "float16" else {"tokens": {"dtype": dtype}}
         about = {
             "task": task, "role": role, "backbone": backbone, "backbone_title": "a toy", "control": None,

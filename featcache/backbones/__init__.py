@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 
 from featcache.backbones.base import Backbone, BackboneInfo
 from featcache.backbones.catalogue import BACKBONES
-from featcache.backbones.model import BFLOAT16_OFF, Model
+from featcache.backbones.model import BFLOAT16_OFF, CLIPS_A_SECOND, Model
 from featcache.backbones.own import OwnBackbone, source_digest
 from featcache.backbones.weights.locate import find_weights, own_weights
 from featcache.buckets.path import absolute
@@ -44,6 +44,8 @@ class BackboneRow:
     info: BackboneInfo
     bfloat16_off: float | None
     """How far its family's tokens in bfloat16 are from those in float32, as a share of their spread."""
+    clips_a_second: float | None
+    """In bfloat16 on two cores of a CPU, where that was measured."""
     weights: Literal["here", "missing", "incomplete", "none needed"]
 
 
@@ -111,6 +113,7 @@ def backbone_table(weights_dir: Path | None = None) -> list[BackboneRow]:
         BackboneRow(
             info=model.info,
             bfloat16_off=BFLOAT16_OFF.get(model.family),
+            clips_a_second=CLIPS_A_SECOND.get(model.info.name),
             weights=_status(model, weights_dir),
         )
         for model in BACKBONES.values()

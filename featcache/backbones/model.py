@@ -23,6 +23,14 @@ BFLOAT16_OFF = {
 the smallest model from B up (`python -m tests.benchmarks.bfloat16_cost`, torch 2.13 on a CPU).
 """
 
+CLIPS_A_SECOND = {
+    "dinov2_b": 0.18, "dinov3_b": 0.22, "videomae_random_b": 0.29, "videomaev2_b": 0.30, "4ds_b_dist_e": 0.27,
+    "videoprism_b": 0.19,
+}  # fmt: skip
+"""Name -> clips a second in bfloat16 on two cores of a CPU, which other work shared (`python
+tests/benchmarks/backbone_speed.py`, the table of `LOG.md`): nothing is recorded of others, or of a GPU.
+"""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:

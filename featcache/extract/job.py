@@ -20,7 +20,7 @@ from featcache.errors import CallError
 from featcache.fingerprint import FEATURE_VERSION
 from featcache.manifest import Dataset, Manifest, Task
 from featcache.resampling import temporal_matrix
-from featcache.spec import SHUFFLED, ClipSpec, Layer, TokenGrid
+from featcache.spec import SHUFFLED, ClipSpec, Corruption, Layer, TokenGrid
 from featcache.store.frame_table import table_bytes
 from featcache.store.shards import shard_bytes as bytes_of_shard
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec, TokenDtype, rows_per_shard_for
@@ -48,11 +48,14 @@ class Extraction:
     shuffle_frames: bool = False
     """Frames in a random order, the same for every run: what does time matter to this model?"""
     store_dtype: TokenDtype = "float16"
+    corruption: Corruption | None = None
+    """What is done to every clip before the model sees it; None: they are as they were filmed."""
 
     @cached_property
     def name(self) -> str:
         """The backbone as it appears in paths and tables."""
-        return self.backbone.info.name + (SHUFFLED if self.shuffle_frames else "")
+        corrupted = "" if self.corruption is None else self.corruption.ending
+        return self.backbone.info.name + corrupted + (SHUFFLED if self.shuffle_frames else "")
 
     @cached_property
     def clip_spec(self) -> ClipSpec:
@@ -89,10 +92,11 @@ class Extraction:
     def frame_steps(self) -> tuple[int, ...] | None:
         """The native steps that are stored, where each is of one frame as it was filmed; else None.
 
-        So it is with an image model, unless a view is more than its start (drawn: resized, cropped, blurred).
+        So it is with an image model, unless a view is more than its start (drawn: resized, cropped, blurred),
+        or corrupted as its clip is.
         """
         drawn = self.views.n_views > 1 and self.views.starts is None
-        if drawn or not self.backbone.info.frame_level:
+        if drawn or self.corruption is not None or not self.backbone.info.frame_level:
             return None
         if self.step_weights is None:
             return tuple(range(self.backbone.info.grid.steps))
@@ -122,19 +126,30 @@ def plan_extraction(
     dtype: torch.dtype,
     shuffle_frames: bool = False,
     store_dtype: TokenDtype = "float16",
+    corruption: Corruption | None = None,
 ) -> Extraction:
     """Look everything up and refuse what cannot be; opens no data.
 
     Raises:
-        CallError: an unknown task or role, or views asked for that would all be alike.
+        CallError: an unknown task or role, views asked for that would all be alike, or clips to be corrupted
+            that readouts learn from, or that are no pictures.
     """
     entry = manifest.task(task)
     dataset, split = entry.source_of(role)
+    if corruption is not None:
+        _refuse_corrupted(role, manifest.dataset(dataset))
     return Extraction(
         task=entry, role=role, dataset=manifest.dataset(dataset), split=split, backbone=backbone,
         layers=layers, views=_view_plan(entry, role, n_views, seed), dtype=dtype,
-        shuffle_frames=shuffle_frames, store_dtype=store_dtype,
+        shuffle_frames=shuffle_frames, store_dtype=store_dtype, corruption=corruption,
     )  # fmt: skip
+
+
+def _refuse_corrupted(role: str, dataset: Dataset) -> None:
+    if role == "train":
+        raise CallError("--corruption is for clips that are scored: readouts learn from clips as filmed.")
+    if dataset.pixels.mean:
+        raise CallError(f"--corruption: {dataset.name} holds fields, not pictures of values from 0 to 1.")
 
 
 def _view_plan(task: Task, role: str, n_views: int, seed: int) -> ViewPlan:
@@ -192,8 +207,13 @@ def fingerprint_parts(job: Extraction, index: ClipIndex) -> dict[str, object]:
             # Here, for a readout is tested on clips that are cut in another way than those it learned from.
             **({} if job.clip_spec == job.task.clip else {"cut": asdict(job.clip_spec)}),
         },
-        "views": job.views.as_dict(),
+        # A split's own, as views are: a readout that learned from clips as filmed may be scored on them.
+        "views": job.views.as_dict() | _corruption_part(job),
     }
+
+
+def _corruption_part(job: Extraction) -> dict[str, object]:
+    return {} if job.corruption is None else {"corruption": job.corruption.as_dict()}
 
 
 def _token_part(job: Extraction) -> dict[str, object]:
@@ -263,14 +283,20 @@ def store_attributes(job: Extraction) -> dict[str, object]:
         "task": job.task.name,
         "role": job.role,
         "backbone": job.name,
-        "backbone_title": info.title + (", frames shuffled" if job.shuffle_frames else ""),
+        "backbone_title": _title(job),
         "control": info.control,
         "licence": info.licence,
         **weights,
+        **_corruption_part(job),
         "exactness": job.exactness,
         "upsampling": info.upsampling if job.task.tokens == "all" else None,
         "readout_steps": info.readout_steps if job.task.tokens == "all" else 1,
     }
+
+
+def _title(job: Extraction) -> str:
+    corrupted = "" if job.corruption is None else f", clips corrupted: {job.corruption.kind}"
+    return job.backbone.info.title + corrupted + (", frames shuffled" if job.shuffle_frames else "")
 
 
 def weights_in_words(backbone: Backbone) -> str:

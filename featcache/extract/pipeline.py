@@ -123,7 +123,9 @@ class Pipeline:
 
     def _batches_of(self, one: Prepared, threads: int) -> Batches[Any, Any]:
         size, skip = self.batch * one.chunks_per_pass, self._skip
-        pixels = DevicePixels(self.views, self.device) if self.apart else HostPixels(self.views)
+        # Corruptions are drawn and coded on the host.
+        apart = self.apart and self.job.corruption is None
+        pixels = DevicePixels(self.views, self.device) if apart else HostPixels(self.views)
         if one.frames is None:
             known = () if self.known is None else self.known.clip_of
             return ClipBatches(

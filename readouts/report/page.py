@@ -20,7 +20,7 @@ from readouts.report.figures import PageFigure
 from readouts.report.gaps import Gaps
 from readouts.report.overview import overview
 from readouts.report.stores import store_sections
-from readouts.report.sweeps import SweepSection, sweep_sections
+from readouts.report.sweeps.sections import SweepSection, sweep_sections
 from readouts.report.tables import WHERE, comparison_of, csv_of, markdown_of, put_in_place
 from readouts.report.task import TaskSection, task_section
 from readouts.results.configurations import grouped

@@ -51,7 +51,8 @@ class StoreSection:
 def store_sections(stores: Sequence[FeatureStore], results_dir: Path) -> tuple[list[StoreSection], list[str]]:
     """A section for each task and backbone, and the messages of stores that cannot be read."""
     groups: dict[tuple[str, str], list[FeatureStore]] = {}
-    for store in stores:
+    # Corrupted clips are scored, not trained from: the study of robustness shows what came of them.
+    for store in (store for store in stores if "corruption" not in store.attrs):
         groups.setdefault((store.attrs["task"], store.attrs["backbone"]), []).append(store)
     sections, gaps = [], Gaps()
     for (task, backbone), ours in groups.items():

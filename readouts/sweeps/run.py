@@ -125,6 +125,13 @@ def sweep_folder(results_dir: Path, name: str) -> Path:
     return results_dir / "sweeps" / name
 
 
+def add_to_record(results_dir: Path, name: str, more: Mapping[str, Any]) -> None:
+    """Write what else was found into `sweeps/NAME/sweep.json` of a sweep that was run."""
+    file = sweep_folder(results_dir, name) / FILE
+    about, _ = json_unsealed(read_regular(file, limit=LARGEST))
+    publish(file, json_sealed({**about, **more}, sort_keys=False))
+
+
 def known_sweeps(results_dir: Path) -> tuple[dict[str, dict[str, Any]], list[DamagedFileError]]:
     """Name -> what `sweep.json` says of every sweep that was run; and what is to be said of damaged ones."""
     found, damaged = dict[str, dict[str, Any]](), list[DamagedFileError]()

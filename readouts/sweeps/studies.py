@@ -18,6 +18,9 @@ from readouts.tasks import load_task
 from readouts.tasks.base import Task
 from readouts.training.settings import readouts_of
 
+ROBUSTNESS = "robustness"
+"""The study whose readouts are scored on corrupted clips as well (`readouts.sweeps.robustness`)."""
+
 SEEDS = ("0", "1", "2")
 """Three, for a spread: one seed is no result."""
 
@@ -32,9 +35,9 @@ class Study:
     title: str
     question: str
     along: str
-    """The axis of its curve: a name of the grid."""
+    """The axis of its curve: a name of the grid, or one that is no matter of training."""
     values: Callable[[Task, str, Sequence[str]], tuple[str, ...]]
-    """(task, backbone, known backbones) -> the values along that axis."""
+    """(task, backbone, known backbones) -> the values along that axis; none of what is not trained."""
     beside: Callable[[PublishedResult, str, Sequence[PublishedResult]], bool]
     """Which of the task's published rows belong beside it, given ours and all of them."""
 
@@ -97,6 +100,13 @@ STUDIES: Mapping[str, Study] = {
         values=lambda task, backbone, known: ("1", "2", "4", "8"),
         beside=_same_backbone,
     ),
+    ROBUSTNESS: Study(
+        title="Robustness",
+        question="What is left of a score where the scored clips, not those of the training, are corrupted?",
+        along="severity",
+        values=lambda task, backbone, known: (),
+        beside=_same_backbone,
+    ),
 }
 """Every study by the name that `scivid sweep --study` has for it."""
 
@@ -140,9 +150,10 @@ def study_grids(
             f"--study views: the training clips of {task} are never augmented, so one view is all."
         )
     values = study.values(load_task(task, manifest), backbone, known)
-    if len(values) == 1 and values != (EVERY_LAYER,):
+    if len(values) == 1 and name == "scale":
         raise CallError(f"--study {name}: {backbone} has no relatives, known are {', '.join(known)}.")
-    own: Grid = {"task": (task,), "backbone": (backbone,), "seed": SEEDS, study.along: values}
+    own: Grid = {"task": (task,), "backbone": (backbone,), "seed": SEEDS}
+    own = {**own, study.along: values} if values else own
     grids: list[Grid] = [{**own, **grid} for grid in over or ({},)]
     return grids + _of_all_layers(grids, load_task(task, manifest)) if name == "depth" else grids
 

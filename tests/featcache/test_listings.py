@@ -1,5 +1,6 @@
 """Rows of `scivid list` and `scivid data status`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,25 @@ from featcache.store.feature_store import FeatureStore
 
 
 def test_a_backbone_says_what_it_costs_and_allows() -> None:
-    rows = {row["backbone"]: row for row in backbone_rows(None)}
+    rows = {row["backbone"]: row for row in backbone_rows(None, load_manifest())}
     base = rows["videomae_b"]
     # 8 steps x 196 tokens x 768 channels x 2 bytes
     assert (base["MB/clip"], base["grid t,h,w,c"], base["layer"]) == ("2.41", "8 14 14 768", "12_normed")
     assert (base["bfloat16 off"], rows["resize"]["bfloat16 off"]) == ("0.9%", None)
     assert "non-commercial" in str(base["licence"])
     assert rows["resize"]["weights"] == "none needed"
+
+
+def test_a_backbone_says_what_was_measured_of_it_and_whether_the_paper_has_it() -> None:
+    rows = {str(row["backbone"]): row for row in backbone_rows(None, load_manifest())}
+    in_paper = {name for name, row in rows.items() if row["paper"]}
+    assert in_paper == {"resize", "dinov2_g", "videomaev2_g", "vjepa_h", "videoprism_g", "4ds_l", "4ds_e"}
+    # The table of LOG.md, in milliseconds a clip.
+    log = (Path(__file__).resolve().parents[2] / "LOG.md").read_text()
+    told = dict(re.findall(r"^\| (\w+) \| bfloat16 \| [\d,-]+ \| ([\d,]+) \|", log, flags=re.MULTILINE))
+    of = {name: str(row["clips/s, 2 cores"]) for name, row in rows.items() if row["clips/s, 2 cores"]}
+    assert of == {name: f"{1000 / int(ms.replace(',', '')):.2f}" for name, ms in told.items()}
+    assert (rows["vjepa21_b"]["bfloat16 off"], rows["vjepa21_b"]["paper"]) == ("0.6%", None)
 
 
 def test_a_task_names_its_data() -> None:

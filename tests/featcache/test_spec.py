@@ -5,7 +5,16 @@ from typing import get_args
 import pytest
 
 from featcache.errors import CallError, DataError
-from featcache.spec import ClipSpec, Layer, StartRule, Starts, TokenGrid
+from featcache.spec import (
+    SEVERITIES,
+    ClipSpec,
+    Corruption,
+    Layer,
+    StartRule,
+    Starts,
+    TokenGrid,
+    parse_corruptions,
+)
 from featcache.store.spec import FeatureSpec
 
 VIT_B = TokenGrid(steps=8, rows=14, columns=14, channels=768)
@@ -72,3 +81,29 @@ def test_windows_that_are_too_many_or_too_long_are_refused() -> None:
 def test_nothing_starts_in_an_empty_source(rule: StartRule) -> None:
     with pytest.raises(DataError, match="0 frames"):
         Starts(rule=rule, span=16, n_starts=9).choices(0)
+
+
+def test_words_name_kinds_and_severities() -> None:
+    assert parse_corruptions("blur:2") == (Corruption("blur", 2),)
+    assert parse_corruptions("noise, blur:3,noise:1") == (
+        Corruption("noise", 1), Corruption("noise", 2), Corruption("noise", 3), Corruption("blur", 3)
+    )  # fmt: skip
+    every = parse_corruptions("all")
+    assert len(every) == 18 and {one.kind for one in every} == SEVERITIES.keys()
+    assert (every[0].ending, every[0].amount) == ("_blur1", 1.0)
+    assert Corruption("dropped", 3).as_dict() == {"kind": "dropped", "severity": 3, "amount": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("blurr", "Did you mean 'blur'"),
+        ("blur:4", "severities are 1 to 3"),
+        ("blur:0", "severities are 1 to 3"),
+        ("blur:x", "write blur:2, blur, or all"),
+        ("", "no corruption is called ''"),
+    ],
+)
+def test_others_are_refused(text: str, why: str) -> None:
+    with pytest.raises(CallError, match=why):
+        parse_corruptions(text)

@@ -10,11 +10,13 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from featcache.clips import Clip
+from featcache.data.corruptions import corrupted
 from featcache.data.previews import STRIP_HEIGHT, TRACKED_HEIGHT, clip_strip
 from featcache.data.readers.base import Frames, Reader
 from featcache.data.sampling import frame_indices, repeat_frames
 from featcache.data.views import View, clip_pixels, draw_view, frame_pixels, stretched
 from featcache.extract.job import Extraction
+from featcache.resampling import resize_area
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +57,9 @@ class ClipViews:
         Of another `size` where one is given.
         """
         size = size or self.job.resized_to
+        if self.job.corruption is not None:
+            yield from self._corrupted(clip, frames, n_views, size)
+            return
         spec, plan, scaling = self.job.clip_spec, self.job.views, self.job.dataset.pixels
         chosen = self.frames(clip, n_views)
         read = torch.from_numpy(frames)
@@ -66,6 +71,19 @@ class ClipViews:
                 yield clip_pixels(_taken(read, indexes), spec, drawn, scaling, size)
             else:
                 yield stretched(_taken(shared, indexes))
+
+    def _corrupted(
+        self, clip: Clip, frames: Frames, n_views: int, size: tuple[int, int] | None
+    ) -> Iterator[Float[Tensor, "F rgb height width"]]:
+        """Each view at the clips' own size as it is corrupted, then at the one that is wanted."""
+        spec, corruption = self.job.clip_spec, self.job.corruption
+        assert corruption is not None
+        chosen, read = self.frames(clip, n_views), torch.from_numpy(frames)
+        for view, indexes in enumerate(np.searchsorted(np.unique(chosen), chosen)):
+            drawn = draw_view(self.job.views, clip.id, view, spec.height, spec.width)
+            pixels = clip_pixels(_taken(read, indexes), spec, drawn, self.job.dataset.pixels)
+            made = corrupted(pixels, corruption, clip.id)
+            yield made if size is None else resize_area(made, *size)
 
     def shown(self, clip: Clip, frames: Frames, n_views: int) -> list[Shown]:
         """What `pixels` makes its tensors of."""

@@ -22,7 +22,7 @@ from featcache.extract.workers.claims import Owner
 from featcache.extract.workers.shards import ShardWorker
 from featcache.fingerprint import fingerprint
 from featcache.manifest import load_manifest
-from featcache.spec import Layer
+from featcache.spec import Corruption, Layer
 from featcache.store.feature_store import FeatureStore, open_features
 from featcache.store.header import read_header
 from featcache.store.spec import TokenDtype
@@ -76,6 +76,7 @@ class StoreInWords:
     precision: str
     shuffle_frames: bool
     store_dtype: TokenDtype
+    corruption: Corruption | None
     skip_bad: bool
     model: str
     """What decides the model's numbers: a worker that has it loaded need not load it."""
@@ -228,7 +229,7 @@ class _Bench:
             load_manifest(words.source.manifest_file), task=words.task, role=words.role,
             backbone=self.backbone, layers=words.layers, n_views=words.n_views, seed=words.seed,
             dtype=PRECISIONS[words.precision], shuffle_frames=words.shuffle_frames,
-            store_dtype=words.store_dtype,
+            store_dtype=words.store_dtype, corruption=words.corruption,
         )  # fmt: skip
 
 
@@ -249,6 +250,7 @@ def _in_words(one: Prepared, machine: Machine, source: Source, skip_bad: bool, c
         precision=next(name for name, dtype in PRECISIONS.items() if dtype == job.dtype),
         shuffle_frames=job.shuffle_frames,
         store_dtype=job.store_dtype,
+        corruption=job.corruption,
         skip_bad=skip_bad,
         model=fingerprint({"backbone": one.parts["backbone"], "layers": one.parts["layers"]}),
         fingerprint=fingerprint(one.parts),

@@ -63,6 +63,7 @@ def sweep_curves(
     baselines: Mapping[str, float],
     logarithmic: bool = False,
     joined: bool = True,
+    banded: bool = True,
 ) -> tuple[str, list[Spot]]:
     """Scores against `axis`; points are seeds, the line is their mean, the band a standard deviation of them.
 
@@ -76,13 +77,15 @@ def sweep_curves(
         baselines: name -> score, drawn level.
         logarithmic: whether the axis is, which then holds positive numbers.
         joined: whether a point lies between its neighbours, so that a line says something.
+        banded: whether the spread over seeds is shown as a band about each line; of many lines it hides them.
     """
     figure, (axes,) = sheet(1, 1, height=3.3, width=5.2)
     known = list(dict.fromkeys(p.at for curve in curves for p in curve.points if p.at is not None))
     numeric = all(isinstance(at, int | float) for at in known)
     position = {at: float(at if numeric else i) for i, at in enumerate(known)}
     for curve, style in zip(curves, _styles(curves), strict=True):
-        _draw(axes, curve, position, style if joined else {**style, "linestyle": "none"}, banded=joined)
+        drawn = style if joined else {**style, "linestyle": "none"}
+        _draw(axes, curve, position, drawn, banded=joined and banded)
     for number, (name, value) in enumerate(baselines.items()):
         axes.axhline(value, **as_baseline(name, number))
     if logarithmic:
@@ -115,12 +118,16 @@ def _numbers(point: SweepPoint) -> str:
 
 
 def _styles(curves: Sequence[SweepCurve]) -> list[dict[str, Any]]:
-    """A colour a readout; curves of one readout differ in dashes, or in colour if all are of one."""
+    """A colour a readout; curves of one readout differ in dashes, or first in colour if all are of one."""
     colours = colours_of(curve.readout for curve in curves)
     if len(colours) == 1:
         spread = [next(iter(colours.values())), *SPARE_COLOURS]
         return [
-            {"color": spread[i % len(spread)], "marker": MARKERS[i % len(MARKERS)], "linestyle": "-"}
+            {
+                "color": spread[i % len(spread)],
+                "marker": MARKERS[i % len(MARKERS)],
+                "linestyle": DASHES[i // len(spread) % len(DASHES)],
+            }
             for i in range(len(curves))
         ]
     seen: dict[str, int] = {}

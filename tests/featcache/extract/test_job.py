@@ -23,7 +23,7 @@ from featcache.extract.job import (
 from featcache.fingerprint import FEATURE_VERSION, differences, fingerprint
 from featcache.manifest import Augmentation, Pixels, load_manifest
 from featcache.resampling import temporal_matrix
-from featcache.spec import Layer, Starts
+from featcache.spec import Corruption, Layer, Starts
 
 
 def job(
@@ -114,6 +114,24 @@ def test_what_a_store_says_of_itself() -> None:
     assert attributes["control"] == "random weights"
     assert (attributes["upsampling"], attributes["readout_steps"]) == ("linear", 16)
     assert store_attributes(job("test"))["exactness"] == "exact"
+
+
+def test_corrupted_clips_are_stores_of_their_own_that_clean_readouts_are_scored_on() -> None:
+    clean, blurred = job("val"), replace(job("val"), corruption=Corruption("blur", 2))
+    assert blurred.name == f"{clean.name}_blur2"
+    # Views may differ between what was learned from and what is scored.
+    assert found_otherwise(clean, blurred) == ["views.corruption"]
+    assert store_attributes(blurred)["corruption"] == {"kind": "blur", "severity": 2, "amount": 2.0}
+    assert "corruption" not in store_attributes(clean)
+    frames = replace(blurred, backbone=STATED, corruption=None)
+    assert replace(frames, corruption=Corruption("noise", 1)).frame_steps is None
+    for role, task, why in (("train", "calms21", "readouts learn from clips as filmed"),
+                            ("val", "weatherbench2", "holds fields, not pictures")):  # fmt: skip
+        with pytest.raises(CallError, match=why):
+            plan_extraction(
+                load_manifest(), task=task, role=role, backbone=STATED, layers=(Layer(1),), n_views=1, seed=0,
+                dtype=torch.float32, corruption=Corruption("blur", 1),
+            )  # fmt: skip
 
 
 def test_splits_by_name() -> None:

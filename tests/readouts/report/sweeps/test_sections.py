@@ -10,7 +10,7 @@ import pytest
 
 from featcache.manifest import load_manifest
 from readouts.report.gaps import Gaps
-from readouts.report.sweeps import CONFIGURATIONS_SHOWN, SweepSection, sweep_sections
+from readouts.report.sweeps.sections import CONFIGURATIONS_SHOWN, SweepSection, sweep_sections
 from readouts.results.table import add_run
 from readouts.results.task_results import load_task_results
 from readouts.sweeps.studies import STUDIES

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from readouts.report import figures
 from readouts.report.gaps import Gaps
-from readouts.report.sweep_curves import panel_of, varied
+from readouts.report.sweeps.curves import panel_of, varied
+from readouts.report.sweeps.robustness import RobustnessPanel, robustness_panels
 from readouts.results.comparability import Row
 from readouts.results.configurations import configurations
 from readouts.results.formatting import configuration_cells, counted, format_value
 from readouts.results.task_results import TaskResults
 from readouts.sweeps.run import known_sweeps
+from readouts.sweeps.studies import ROBUSTNESS
 
 CONFIGURATIONS_SHOWN = 12
 
@@ -45,6 +47,8 @@ class SweepSection:
     rows: str
     """How many rows it has."""
     tasks: Sequence[TaskSweep]
+    robustness: Sequence[RobustnessPanel] = ()
+    """Of a study of robustness, whose runs differ in nothing but their seeds."""
 
 
 def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path, gaps: Gaps) -> list[SweepSection]:
@@ -72,7 +76,14 @@ def sweep_sections(tasks: Sequence[TaskResults], results_dir: Path, gaps: Gaps) 
                         name=f"{about['title']} ({name})" if "title" in about else name,
                         question=about.get("question", ""),
                         rows=counted(n_rows, "row"),
-                        tasks=[_task_sweep(task, rows, along) for task, rows in ours if len(rows) > 1],
+                        tasks=[_task_sweep(task, rows, along) for task, rows in ours if len(rows) > 1]
+                        if ROBUSTNESS not in about
+                        else [],
+                        robustness=[
+                            panel
+                            for task, _ in ours
+                            for panel in robustness_panels(task, about.get(ROBUSTNESS, ()))
+                        ],
                     )
                 )
     return sections

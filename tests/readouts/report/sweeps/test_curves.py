@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
-from readouts.report.sweep_curves import panel_of, varied
+from readouts.report.sweeps.curves import panel_of, varied
 from readouts.results.comparability import Row
 
 MakeRow = Callable[..., dict[str, Any]]
