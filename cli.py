@@ -1121,6 +1121,8 @@ def predict_(
     show_table(console, found.rows, empty="values have no bouts: they are in the table")
     for path in found.written:
         console.print(path, markup=False)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)
     for problem in found.broken:
         console.print(f"left out: {problem}", markup=False)
     if found.broken:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from featcache.errors import CallError, DataError
+from featcache.errors import CallError, DataError, few
 from featcache.system.console import Progress
 from featcache.system.files import publish, remove, remove_leftovers
 from readouts.predict import label_files, tables
@@ -27,6 +27,9 @@ from readouts.predict.tables import bout_rows, write_csv, write_frames
 from readouts.predict.videos import Watcher, measured
 from readouts.results.decided import val_thresholds
 from readouts.training.loaded import TrainedRun
+
+SAME_RATE = 0.02
+"""By how much rates may differ without a word: 29.97 and 30 are one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +69,8 @@ class Predicted:
     """Of the summary: a row a video and class."""
     broken: list[str] = field(default_factory=list)
     """What is wrong with each video that could not be read."""
+    notes: list[str] = field(default_factory=list)
+    """What to know before the others are believed."""
 
 
 def thresholds_of(run: TrainedRun, readout: str, text: str) -> Float64[np.ndarray, " O"] | None:
@@ -106,10 +111,25 @@ def predict(watcher: Watcher, videos: Sequence[Path], wanted: Wanted, progress: 
             found.broken.append(str(problem))
     if not done:
         raise DataError("no video can be read:\n" + "\n".join(f"  {problem}" for problem in found.broken))
+    found.notes += _of_another_rate(done, watcher.run)
     _write(done, watcher, wanted, found)
     if not found.broken:
         remove(wanted.parts)
     return found
+
+
+def _of_another_rate(parts: Sequence[VideoPart], run: TrainedRun) -> list[str]:
+    """Frames are counted, not seconds: to a readout a faster camera shows a slower animal."""
+    learned = run.gives.get("rate")
+    others = [part for part in parts if learned and abs(float(part.rate) / learned - 1) > SAME_RATE]
+    if not others:
+        return []
+    rates = few(sorted({f"{float(part.rate):.4g}" for part in others}))
+    note = (
+        f"{few([part.video for part in others], 3)}: {rates} frames a second, and the run learned from "
+        f"{learned:.4g}: everything looks faster or slower to it by as much."
+    )
+    return [note]
 
 
 def _part(

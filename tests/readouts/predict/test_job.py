@@ -95,6 +95,15 @@ def test_a_broken_video_costs_itself(lab: Lab, videos: list[Path]) -> None:
         predict(lab.watcher(), videos[1:2], wanted, silent)
 
 
+def test_another_rate_is_said(lab: Lab, videos: list[Path]) -> None:
+    watcher, wanted = lab.watcher(), Wanted(outs=[Path("t.csv")], thresholds=HALF)
+    assert watcher.run.gives["rate"] == float(RATE)
+    assert not predict(watcher, videos[:1], wanted, silent).notes
+    watcher.run.gives = {**watcher.run.gives, "rate": 30.0}
+    (note,) = predict(watcher, videos[:1], wanted, silent).notes
+    assert "mouse3_a.mp4: 12.5 frames a second, and the run learned from 30" in note
+
+
 def test_values_have_a_table_and_no_bouts(lab: Lab, videos: list[Path]) -> None:
     watcher = lab.watcher()
     watcher.run.gives = {**watcher.run.gives, "are_labels": False, "offset": 1000.0}
