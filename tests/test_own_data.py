@@ -1,5 +1,6 @@
 """A lab's own data other than behaviour, from a folder to a page, by the commands that a user types."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_a_table_of_values_a_frame_becomes_a_readout(bright: Path, tmp_path: Pat
     (row,) = load_results(tmp_path / "results")
     assert (row["metric"], row["val"] < dataset.values.std) == ("glow/rmse", True)
     assert "Glow: predicted against true" in (tmp_path / "report.html").read_text()
+    # Predictions are in the table's unit: their errors are the score.
+    (store,) = (tmp_path / "features" / "bright" / "val").glob("resize-*.zarr")
+    (run,) = (tmp_path / "results" / "bright").glob("resize-*")
+    scivid("predict", "--store", store, "--run", run, "--out", tmp_path / "val.csv")
+    with (tmp_path / "val.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    found = np.array([[float(row[f"frame {frame}"]) for frame in range(8)] for row in rows])
+    (targets,) = store.parent.glob("targets-*")
+    errors = found - open_targets(targets).read("series")[:, 0]
+    assert np.sqrt((errors**2).mean()) == pytest.approx(row["val"], rel=1e-3)
+    refused = scivid("predict", bright, "--run", run, "--out", tmp_path / "x.csv", code=2)
+    assert "gives a value for each frame of a clip" in refused
 
 
 def test_a_value_a_video_is_that_of_all_its_clips(bright: Path, tmp_path: Path) -> None:

@@ -191,6 +191,11 @@ def _clip_spec(run: TrainedRun) -> ClipSpec:
             f"{run.folder.path} gives {gives['takes']}, which need more than a video: predict a split of a "
             "store (--store), where points or fields to begin with are."
         )
+    if gives.get("of_frames"):
+        raise CallError(
+            f"{run.folder.path} gives a value for each frame of a clip, and windows of a video overlap: "
+            "predict a split of a store (--store)."
+        )
     frames = dict(parts["frames"])
     if "pixels" in parts["decoding"] or frames.pop("order") != "as filmed":
         raise CallError(

@@ -64,6 +64,11 @@ class ShownValues(ManifestTask):
         )
 
     @property
+    def of_frames(self) -> bool:
+        """Whether each output is of a frame of the clip."""
+        return self.n_outputs > 1
+
+    @property
     def score(self) -> str:
         """The root mean squared error, in the values' unit."""
         return f"{self.quantity}/rmse"
@@ -71,7 +76,7 @@ class ShownValues(ManifestTask):
     @property
     def output_names(self) -> tuple[str, ...]:
         """The frames of a clip, or what is measured."""
-        if self.n_outputs == 1:
+        if not self.of_frames:
             return (self.quantity,)
         return tuple(f"frame {frame}" for frame in range(self.n_outputs))
 

@@ -84,7 +84,8 @@ class TrainedRun(nn.Module):
         if self.gives["are_labels"]:
             return outputs.sigmoid()
         offset: float = self.gives["offset"]
-        return outputs + offset
+        scale: float = self.gives.get("scale", 1.0)
+        return outputs * scale + offset
 
 
 def load_run(path: Path | str) -> TrainedRun:

@@ -124,6 +124,8 @@ class Run:
             "are_labels": labels,
             "background": task.identity().get("background"),
             "offset": getattr(task, "offset", 0.0),
+            "scale": getattr(task, "scale", 1.0),
+            "of_frames": getattr(task, "of_frames", False),
             "score": task.score,
             "higher_is_better": task.higher_is_better,
             # Of the videos it learned from, in frames a second, where all have one.

@@ -1,13 +1,14 @@
 """Files of tracked points: DeepLabCut and Lightning Pose tables, SLEAP's `.slp` and analysis files.
 
 The one module that opens them, with the libraries of `scivid[tracks]`, inside functions. `sleap-io` reads
-SLEAP's two forms and none of DeepLabCut's predictions, which are tables under three or four rows of headings:
-pandas reads them from HDF5. `movement` reads all of it, and brings 75 packages, a window system among them.
+`.slp`, and of analysis files only those of late; DeepLabCut's predictions, tables under three or four rows of
+headings, it does not: pandas does, from HDF5. `movement` reads all, and brings 75 packages, Qt among them.
 
 Coordinates are left as they are: pixels, x to the right and y down, 0 the first column and row.
 """
 
 import csv
+import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -79,8 +80,10 @@ def read_poses(path: Path, form: Form) -> Iterator[Poses]:
             yield _of_table(path)
         elif form == "pandas":
             yield _of_frame(path)
+        elif form == "analysis":
+            yield _of_analysis(path)
         else:
-            yield from _of_sleap(path, form)
+            yield from _of_sleap(path)
     except ImportError as problem:
         raise DataError(f"{path} needs {problem.name}: {_NEED}.") from None
     except (OSError, ValueError, KeyError, TypeError, IndexError, UnicodeError) as problem:
@@ -133,12 +136,37 @@ def _of_columns(table: Float32[np.ndarray, "F n"], columns: Sequence[tuple[str, 
     )
 
 
-def _of_sleap(path: Path, form: Form) -> Iterator[Poses]:
+def _of_analysis(path: Path) -> Poses:
+    """An analysis file of any age: in MATLAB's order of axes or one that it names, with scores or without."""
+    import h5py
+
+    def texts(values: Any) -> list[str]:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+
+    def in_order(values: Any, usual: str) -> np.ndarray:
+        named = values.attrs.get("dims")
+        axes = " ".join(json.loads(named)) if named is not None else usual
+        wanted = "frame (track node) xy" if "xy" in axes else "frame (track node)"
+        return rearrange(values[:].astype(np.float32), f"{axes} -> {wanted}")
+
+    with h5py.File(path, "r") as file:
+        xy = in_order(file["tracks"], "track xy node frame")
+        nodes = texts(file["node_names"][:])
+        animals = texts(file["track_names"][:]) if "track_names" in file else []
+        score = np.full(xy.shape[:2], np.nan, np.float32)
+        if "point_scores" in file:
+            score = in_order(file["point_scores"], "track node frame")
+    return Poses(
+        points=tuple(_named(animal, node) for animal in animals or [""] for node in nodes),
+        xy=xy,
+        confidence=np.where(np.isfinite(score), score, np.float32(1)),
+    )
+
+
+def _of_sleap(path: Path) -> Iterator[Poses]:
     import sleap_io as sio
 
-    labels: Any = (
-        sio.load_slp(str(path), open_videos=False) if form == "sleap" else sio.load_analysis_h5(str(path))
-    )
+    labels: Any = sio.load_slp(str(path), open_videos=False)
     for video in labels.videos:
         # [frame, animal, body part, (x, y, score)]
         found = labels.numpy(video=video, untracked=not labels.tracks, return_confidence=True)

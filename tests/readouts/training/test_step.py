@@ -28,7 +28,7 @@ from readouts.heads import (
 )
 from readouts.heads.layers import Dropout
 from readouts.tasks import load_task
-from readouts.tasks.base import Task
+from readouts.tasks.base import Recipe, Task
 from readouts.tasks.forecast import Forecast
 from readouts.tasks.tracking import Tracking
 from readouts.tokens.implicit import TemporalResize
@@ -344,6 +344,14 @@ def test_each_setting_of_the_recipe_changes_what_is_learned(
 
     ours, other = learned(run), learned(replace(run, recipe=replace(run.recipe, **changed)))
     assert all(not torch.equal(ours[name], other[name]) for name in ours if name.endswith("weight"))
+
+
+def test_a_long_run_has_the_benchmarks_warm_up_and_a_slower_fall() -> None:
+    usual, long = (schedule_of(Recipe(steps=steps)) for steps in (40_000, 400_000))
+    assert [long(step) for step in (0, 500, 1000)] == [usual(step) for step in (0, 500, 1000)]
+    assert long(399_999) == pytest.approx(1e-7, rel=1e-2)
+    # Half of the way down at half of what follows the warm-up.
+    assert long(1000 + 398_999 // 2) == pytest.approx(usual(1000 + 38_999 // 2), rel=1e-3)
 
 
 def test_a_short_run_has_a_short_warm_up(run: Run) -> None:

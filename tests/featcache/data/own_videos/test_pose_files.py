@@ -45,6 +45,15 @@ def test_one_animal_has_three_rows_of_headings(own_data: Path) -> None:
     assert (found.points, found.xy[0, 0].tolist()) == (("nose", "neck", "tail"), [25.0, 15.0])
 
 
+def test_analysis_files_of_any_age(shared: Path) -> None:
+    pytest.importorskip("h5py", reason="needs scivid[tracks]")
+    old = poses_of(shared / "real/flies/20190128_113421.120s.predictions.analysis.h5")
+    assert (old.xy.shape, old.confidence.min(), old.points[0]) == ((3000, 26, 2), 1, "track_0.head")
+    new = poses_of(shared / "real/flies/centered_pair_standard.analysis.h5")
+    assert new.xy.shape == (1100, 27 * 24, 2)
+    assert new.confidence.shape == (1100, 27 * 24)
+
+
 def test_other_files_are_none_of_these(own_data: Path, tmp_path: Path) -> None:
     assert not [
         path
