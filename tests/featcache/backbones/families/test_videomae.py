@@ -236,7 +236,7 @@ def test_configs_that_cannot_be_run(
 ) -> None:
     folder = save_model(tmp_path / "other", tiny_state, {**tiny_config, **change})
     with pytest.raises(WeightsError, match=r"config\.json is not the config of a VideoMAE"):
-        load_backbone(str(folder))
+        hf.open_folder(folder)
 
 
 def test_a_registered_name_takes_only_its_own_size(tiny_folder: Path, made_up: Callable[[str], None]) -> None:
