@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from featcache.data.readers.weather.fields import FieldStore
 
-BLOCK_BYTES = 2**25
+BLOCK_BYTES = 2**22
 
 
 @dataclass(slots=True)
