@@ -100,7 +100,7 @@ def test_the_command_tells_the_cost_first_and_repeats_itself(place: Any, tmp_pat
     ]  # fmt: skip
     code, said = place.scivid(*words)
     assert code == 0, said
-    assert "note: --tune all decodes 3 clips and runs small at each of 4 steps, about" in said
+    assert "note: --tune all decodes 3 clips and runs small up to layer 3 at each of 4 steps, about" in said
     (row,) = load_results(tmp_path)
     code, said = place.scivid(*row["command"].split()[1:])
     assert code == 0 and "nothing computed" in said
