@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.buckets.path import place
-from featcache.errors import StoreError
+from featcache.errors import StoreError, did_you_mean
 from featcache.fingerprint import differences
 from featcache.store.feature_store import (
     FeatureStore,
@@ -92,7 +92,9 @@ def _only_store(
         for path in store_paths(cache_dir, task, role, backbone):
             open_features(path)  # it is there and cannot be read: says why
         way_out = f": make one with `{extract}`" if extract else ""
-        raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.")
+        there = {path.name.rpartition("-")[0] for path in store_paths(cache_dir, task, role)} - {"targets"}
+        near = did_you_mean(backbone, there)
+        raise StoreError(f"no {role} store of {backbone} for {task} in {cache_dir}{way_out}.{near}")
     fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
     if fitting and all(_fits(store, fitting[0]) for store in fitting):
         return _todays(fitting, role)

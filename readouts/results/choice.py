@@ -73,14 +73,13 @@ def choose(rows: Sequence[Row], words: str, task: str | None = None) -> Choice:
 def apart(first: Configuration, second: Configuration) -> list[str]:
     """In what two configurations differ, a line each: `readout: linear, attention`."""
     both = [_described(one.best) for one in (first, second)]
-    names = dict.fromkeys([*both[0], *both[1]])
-    values = {name: [format_value(one.get(name, "-")) for one in both] for name in names}
+    names = [name for name in both[0] if name in both[1]]  # what one readout alone has follows from it
+    values = {name: [format_value(one[name]) for one in both] for name in names}
     return [f"{name}: {a}, {b}" for name, (a, b) in values.items() if a != b]
 
 
 def _described(row: Row) -> dict[str, Any]:
     shown = {name: row[name] for name in ("backbone", "layer", "readout", "exactness")}
-    # A setting that only one readout has says no more than the readout.
     return shown | {name: value for name, value in settings_of(row).items() if value is not None}
 
 

@@ -26,6 +26,9 @@ from readouts.training.tuning import Tuning
 READOUTS = (*HEADS, *LAYER_HEADS, *PROBES)
 """Every readout by the name it has on the command line and in the table."""
 
+POINTS = 10
+"""Of the curve of a short run, which would have one or two by the recipe."""
+
 MAX_SEED = 2**31
 """Seeds are below it: dropout draws from the seed shifted by 32 bits, a signed 64-bit number."""
 
@@ -184,11 +187,10 @@ def setting_rows(task: Task) -> list[dict[str, object]]:
 
 
 def _points_of_curve(base: Recipe, given: Mapping[str, Any]) -> dict[str, int]:
-    """Where fewer steps are asked for, and nothing is said of the curve: as many points as the recipe has."""
-    steps = given.get("steps", base.steps)
-    if not 0 < steps < base.steps or given.keys() & {"minival_every", "val_every"}:
+    """Ten points, where few steps are asked for, nothing is said of the curve, and the recipe has fewer."""
+    every = max(1, given.get("steps", base.steps) // POINTS)
+    if every >= base.minival_every or given.keys() & {"minival_every", "val_every"}:
         return {}
-    every = max(1, round(base.minival_every * steps / base.steps))
     return {"minival_every": every, "val_every": every * max(1, base.val_every // base.minival_every)}
 
 

@@ -190,7 +190,9 @@ class Trainer:
             + f"{score} {point['val/' + score] if point['whole'] else point[score]:.4g}"
             for point in self.curve.points[-len(self.run.readouts) :]
         ]
-        clips = "val" if self.last_scored else f"the first {self.run.recipe.minival_clips:,} clips of val"
+        n_clips = self.run.recipe.minival_clips
+        is_all = self.last_scored is not None or n_clips >= self.run.splits["val"].n_usable
+        clips = "val" if is_all else f"the first {n_clips:,} clips of val"
         return f"step {self.step:,} of {self.run.recipe.steps:,}: {'; '.join(heads)} on {clips}"
 
     def learned(self) -> dict[str, Learned]:
