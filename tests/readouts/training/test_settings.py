@@ -40,6 +40,18 @@ def test_a_seed_that_dropout_cannot_draw_from_is_refused(run: Run, seed: int) ->
         configure(run.task, run.splits, seed=seed)
 
 
+def test_the_curve_of_a_short_run_has_ten_points_unless_it_is_said_otherwise(run: Run) -> None:
+    def points(*settings: str) -> tuple[int, int]:
+        recipe = configure(run.task, run.splits, settings=settings).recipe
+        return recipe.minival_every, recipe.val_every
+
+    assert points() == points("lr=1e-3") == (1_000, 10_000)
+    assert points("steps=2000") == (200, 2_000)
+    assert points("steps=4") == (1, 10)
+    assert points("steps=20000") == (1_000, 10_000)
+    assert points("steps=40", "minival_every=20") == (20, 10_000)
+
+
 def test_the_intervals_are_judged_together(run: Run) -> None:
     settings = ["steps=40", "val_every=15", "minival_every=5"]
     assert configure(run.task, run.splits, settings=settings).recipe.val_every == 15
@@ -64,18 +76,6 @@ def test_the_intervals_are_judged_together(run: Run) -> None:
         ("dropout=nan", "dropout is a probability"),
     ],
 )
-def test_the_curve_of_a_short_run_has_ten_points_unless_it_is_said_otherwise(run: Run) -> None:
-    def points(*settings: str) -> tuple[int, int]:
-        recipe = configure(run.task, run.splits, settings=settings).recipe
-        return recipe.minival_every, recipe.val_every
-
-    assert points() == points("lr=1e-3") == (1_000, 10_000)
-    assert points("steps=2000") == (200, 2_000)
-    assert points("steps=4") == (1, 10)
-    assert points("steps=20000") == (1_000, 10_000)
-    assert points("steps=40", "minival_every=20") == (20, 10_000)
-
-
 def test_a_wrong_setting_is_named(run: Run, setting: str, message: str) -> None:
     with pytest.raises(CallError, match=message):
         configure(run.task, run.splits, settings=[setting])
