@@ -1,5 +1,6 @@
 """The stores of a task: the one that fits is opened, all else is refused with the way out."""
 
+import os
 import re
 import shlex
 import shutil
@@ -64,6 +65,30 @@ def test_several_stores_are_listed_and_a_fingerprint_chooses(make_split, tmp_pat
     chosen = stores[1].fingerprint[:6]
     splits = open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"), fingerprint=chosen)
     assert splits["train"].store.path == stores[1].path
+
+
+def test_of_stores_that_differ_in_their_clips_the_newest_is_read_and_the_other_named(
+    make_split, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a clip was added to a list: nobody has to move a store away."""
+    cache = tmp_path / "features"
+    trains = [make_split("train", numbered(n, 1), one_hot(n)) for n in (6, 5)]
+    vals = [make_split("val", numbered(n, 1), one_hot(n)) for n in (4, 6)]
+    for newest in (0, 1):
+        for stores in (trains, vals):
+            os.utime(stores[1 - newest].path / "zarr.json", (1e9, 1e9))
+            os.utime(stores[newest].path / "zarr.json", (2e9, 2e9))
+        caplog.clear()
+        splits = open_task_splits(cache, "flyvsfly", "toy", roles=("train", "val"))
+        assert splits["train"].store.path == trains[newest].path
+        assert splits["val"].store.path == vals[newest].path
+        first, second = vals[newest].path.name, vals[1 - newest].path.name
+        assert f"2 val stores fit: {first} is read, the newest, not {second}" in caplog.text
+        assert "which differs in clips: " in caplog.text
+    chosen = open_task_splits(
+        cache, "flyvsfly", "toy", roles=("train", "val"), fingerprint=trains[0].fingerprint[:8]
+    )
+    assert chosen["train"].store.path == trains[0].path
 
 
 def copied(store: Path, to: Path) -> None:
