@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int8
+from jaxtyping import Bool, Int8
 
 from featcache.data.labels.remarks import Remark
 from featcache.data.labels.videos import Video, Videos
@@ -126,6 +126,18 @@ class VideoLabels:
             if span.label is None and (subject is None or span.subject in (None, subject)):
                 fill(slice(None), span, UNKNOWN)
         return states
+
+    def pointed(
+        self, classes: Sequence[str], *, first: int = 0, stop: int | None = None
+    ) -> Bool[np.ndarray, "K F"]:
+        """For each of `classes` and each frame whether a point is there; arguments are those of `states`."""
+        stop = self.video.n_frames if stop is None else stop
+        pointed = np.zeros((len(classes), stop - first), np.bool_)
+        row_of = {name: row for row, name in enumerate(classes)}
+        for point in self.points:
+            if point.label in row_of and first <= point.frame < stop:
+                pointed[row_of[point.label], point.frame - first] = True
+        return pointed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -127,7 +127,7 @@ def _labels(folder: Path, labels: Sequence[Path], videos: Videos, choices: Choic
 def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> Setup:
     of_subject = [_of(labels, wishes.subject) for labels in found.videos]
     labelled = [labels for labels in of_subject if labels.is_labelled]
-    used = {bout.label for labels in labelled for bout in labels.bouts}
+    used = {event.label for labels in labelled for event in labels.events}
     classes = [name for name in found.classes if name in used]
     if wishes.subject is not None and not used:
         names = sorted({event.subject for labels in found.videos for event in labels.events})
@@ -180,12 +180,13 @@ _ALL = "\0all"
 
 
 def _of(labels: VideoLabels, subject: str | None) -> VideoLabels:
-    """With one subject's bouts and unknown spans alone, where one is named."""
+    """With one subject's bouts, points and unknown spans alone, where one is named."""
     if subject is None:
         return labels
     return replace(
         labels,
         bouts=tuple(bout for bout in labels.bouts if bout.subject == subject),
+        points=tuple(point for point in labels.points if point.subject == subject),
         unknown=tuple(span for span in labels.unknown if span.subject in (None, subject)),
     )
 
@@ -255,6 +256,11 @@ def _assumed(
         f"clips: {rule}; {n_left_out} left out, since some of their frames are unknown",
         f"splits: {', '.join(splits)}, {how}",
     ]
+    points = {point.label for labels in found.videos for point in labels.points}.intersection(classes)
+    if points:
+        lines.append(
+            f"points ({few(sorted(points), 8)}): a clip that holds one, wherever in it, has its label"
+        )
     if found.format == "folders":
         lines.append(f"classes are the names of folders, {few(classes, 3)}: give --labels where they are not")
     if wishes.subject is not None:
