@@ -305,6 +305,9 @@ def data_init(
     observation: Annotated[
         list[str] | None, typer.Option(help="BORIS: which of several of one video.")
     ] = None,
+    modifiers: Annotated[
+        bool, typer.Option(help="BORIS: a class of each behaviour and modifier: groom (head).")
+    ] = False,
     channel: Annotated[str | None, typer.Option(help="MARS, Bento, CalMS21: which annotator.")] = None,
     tier: Annotated[list[str] | None, typer.Option(help="ELAN: a tier that holds labels.")] = None,
     tier_is: Annotated[
@@ -354,6 +357,7 @@ def data_init(
         return
     choices = choices_of(
         observations=tuple(observation or ()),
+        modifiers=modifiers,
         channel=channel,
         tiers=tuple(tier or ()),
         tier_is=tier_is,

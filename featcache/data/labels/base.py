@@ -162,6 +162,8 @@ class Choices:
 
     observations: tuple[str, ...] = ()
     """BORIS: which to take where several code one video; several are added up."""
+    modifiers: bool = False
+    """BORIS: whether a behaviour with its modifiers is a class of its own, `groom (head)`."""
     channel: str | None = None
     """MARS and Bento, CalMS21: which annotator or view."""
     tiers: tuple[str, ...] = ()

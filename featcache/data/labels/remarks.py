@@ -46,7 +46,7 @@ KINDS: Mapping[str, tuple[Weight, str]] = {
     "tier_left": ("say", "a tier that is not taken"),
     "views": ("say", "several files of one time, of which one is taken"),
     "points": ("say", "events without a length: clips that hold one have its label"),
-    "modifiers": ("say", "modifiers are kept and are no classes"),
+    "modifiers": ("say", "modifiers are kept and make no classes of their own"),
     "numbers": ("say", "classes have numbers and no names"),
     "case": ("say", "a label was taken in another case"),
     "unknown_class": ("refuse", "a label that the file does not list"),
