@@ -11,14 +11,20 @@ BIN := $(VENV)/bin
 help:                         ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-install: $(VENV)/.installed   ## .venv with pinned packages and scivid in editable form
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+install: $(VENV)/.installed   ## .venv with pinned packages, scivid in editable form, and what its tests need
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.runs
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@
 
-demo: install                 ## the whole pipeline on generated data: a results table and demo/report.html
+$(VENV)/.runs: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+demo: $(VENV)/.runs           ## the whole pipeline on generated data: a results table and demo/report.html
 	$(BIN)/scivid demo --dir demo
 
 # A worker a core, of which each takes one thread and up to 2 GB.

@@ -8,6 +8,7 @@ It reads options, calls the library, shows progress, and turns errors into one m
 import logging
 import os
 import shlex
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -121,6 +122,7 @@ app = _App(
     help="Run a frozen video model once, then train SciVid readouts from its cached tokens.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose panels cut the names of options on narrow terminals
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = _App(help="Where the data are, what is missing, and a miniature to try.", no_args_is_help=True)
@@ -218,7 +220,7 @@ def list_(
         "tasks": lambda: known.task_rows(_manifest(manifest)),
         "readouts": lambda: _readout_rows(_manifest(manifest)),
         "settings": lambda: _setting_rows(task, _manifest(manifest)),
-        "stores": lambda: known.store_rows(cache_dir, task),
+        "stores": lambda: _below(cache_dir, known.store_rows(cache_dir, task)),
         "runs": lambda: _run_rows(results_dir, task),
     }
     if what == "results":
@@ -1144,6 +1146,9 @@ def certify(
         int | None, typer.Option(min=1, help="Runs each way; 1 for exact tasks, 3 where views are samples.")
     ] = None,
     val_clips: Annotated[int, typer.Option(min=1, help="Clips to score, evenly spaced over val.")] = 64,
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Share of the score by which frozen views may change it.")
+    ] = 0.05,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Clip views in one pass; 8 on a CPU, 32 on a GPU.")
     ] = None,
@@ -1194,6 +1199,7 @@ def certify(
         steps=steps,
         seeds=seeds,
         val_clips=val_clips,
+        margin=margin,
         readout=readout,
         seed=seed,
         set=set_,
@@ -1210,6 +1216,7 @@ def certify(
             device=chosen,
             seeds=seeds,
             val_clips=val_clips,
+            margin=margin,
             batch=batch or (32 if chosen.type == "cuda" else 8),
             command=command,
             progress=progress,
@@ -1352,42 +1359,68 @@ def report(
 def demo(
     folder: Annotated[Path, typer.Option("--dir", help="Everything goes below this folder.")] = Path("demo"),
     seed: Annotated[int, typer.Option()] = 0,
+    full: Annotated[bool, typer.Option("--full", help="Twice the backbones, steps and runs.")] = False,
 ) -> None:
     """All of it on generated data, in minutes on two cores: data, features, readouts, a sweep, a report."""
     from featcache.store.feature_store import find_stores
-    from readouts.sweeps.demo import DEMO, DEMO_CERTIFIED, DEMO_SWEEP, DEMO_TUNED
+    from readouts.sweeps.demo import FULL, SHORT
 
+    shown, started = FULL if full else SHORT, time.monotonic()
     data_dir, cache_dir, results_dir = folder / "data", folder / "features", folder / "results"
+    where: dict[str, Any] = {"cache_dir": cache_dir, "results_dir": results_dir}
+
+    def begin(number: int, what: str) -> None:
+        seconds = int(time.monotonic() - started)
+        console.print(f"\n[bold]{number} of 5: {what}[/bold] ({seconds // 60}:{seconds % 60:02})")
+
+    begin(1, "a miniature SciVid in the official layout; what is to be told depends on what moves")
     data_demo(data_dir=data_dir, profile="demo", seed=seed)
-    for task, (backbones, recipe) in DEMO.items():
+    begin(2, "each frozen backbone runs once over each task, and readouts train from its tokens")
+    for task, (backbones, recipe) in shown.trained.items():
         for backbone in backbones:
-            upper = DEMO_TUNED.get(task)
+            upper = shown.tuned.get(task)
             layers = "default" if upper is None else upper.stored
             extract(backbone=backbone, task=task, layers=layers, data_dir=data_dir, cache_dir=cache_dir)
-            train = partial(
-                train_readout, backbone=backbone, task=task, layer=None if upper is None else upper.layer,
-                seed=seed, test=True, cache_dir=cache_dir, results_dir=results_dir,
-            )  # fmt: skip
-            train(set_=recipe)
+            layer = None if upper is None else upper.layer
+            train = partial(train_readout, backbone=backbone, task=task, layer=layer, seed=seed, test=True)
+            train(set_=list(recipe), **where)
             if upper is not None:
-                train(set_=upper.settings, tune=upper.tune)
-    sweep(grid=list(DEMO_SWEEP), name="demo", test=True, cache_dir=cache_dir, results_dir=results_dir)
-    for task, (backbone, settings) in DEMO_CERTIFIED.items():
+                train(set_=list(upper.settings), tune=upper.tune, **where)
+    begin(3, "ablations from the cache: many readouts share one pass, test is scored for what val selects")
+    sweep(grid=list(shown.grids), name="demo", test=True, **where)
+    begin(4, "is a cache as good as its backbone? the same steps with it in the loop; every checksum")
+    for task, (backbone, settings) in shown.certified.items():
         certify(
-            backbone=backbone, task=task, steps=5, val_clips=16, set_=settings, data_dir=data_dir,
+            backbone=backbone, task=task, steps=5, val_clips=16, set_=list(settings), data_dir=data_dir,
             cache_dir=cache_dir,
         )  # fmt: skip
     stores = [store.path for store in find_stores(cache_dir)]
     n_broken = _broken(stores)
+    begin(5, "results beside baselines and published numbers, as tables and as a page")
     _show_results(results_dir, cache_dir, _manifest(None))
-    report(out=folder / "report.html", results_dir=results_dir, cache_dir=cache_dir)
+    report(out=folder / "report.html", **where)
     _refuse(n_broken, len(stores))
+    console.print(
+        f"\nTry next, with these (the folders of the demo):\n"
+        f"  export SCIVID_DATA_DIR={data_dir} SCIVID_CACHE_DIR={cache_dir} SCIVID_RESULTS_DIR={results_dir}\n"
+        "  scivid list runs\n"
+        "  scivid compare resize videomae_random --task calms21\n"
+        '  scivid sweep --grid "task=calms21 backbone=videomae_random lr=1e-2,3e-3 steps=200"',
+        markup=False,
+    )
 
 
 def _manifest(extra: Path | None) -> "Manifest":
     from featcache.manifest import load_manifest
 
     return load_manifest(extra)
+
+
+def _below(cache_dir: Path, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The stores by their places in the cache, which is said once."""
+    if rows:
+        console.print(f"below {cache_dir}:", markup=False)
+    return [row | {"store": str(row["store"]).removeprefix(f"{cache_dir}/")} for row in rows]
 
 
 def _run_rows(results_dir: Path, task: str | None) -> list[dict[str, object]]:

@@ -28,3 +28,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"featcache.{_HOMES.get(name, 'store.feature_store')}"), name)
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return list(__all__)

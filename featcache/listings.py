@@ -34,18 +34,18 @@ def backbone_rows(weights_dir: Path | None, manifest: Manifest) -> list[Row]:
     return [
         {
             "backbone": row.info.name,
-            "what": row.info.title,
+            "weights": row.weights,
             "params M": f"{row.info.params_m:,.1f}",
-            "GFLOP/clip": None if row.info.gflop is None else f"{row.info.gflop:,.0f}",
-            "grid t,h,w,c": " ".join(map(str, row.info.grid.shape)),
             "MB/clip": f"{row.info.grid.nbytes / 1e6:.2f}",
-            "bfloat16 off": None if row.bfloat16_off is None else f"{row.bfloat16_off:.1%}",
-            "clips/s, 2 cores": None if row.clips_a_second is None else f"{row.clips_a_second:.2f}",
+            "grid t,h,w,c": " ".join(map(str, row.info.grid.shape)),
             "paper": "yes" if _plain(row.info.name) in in_paper else None,
             "layer": " ".join(layer.name for layer in row.info.default_layers),
+            "GFLOP/clip": None if row.info.gflop is None else f"{row.info.gflop:,.0f}",
+            "bfloat16 off": None if row.bfloat16_off is None else f"{row.bfloat16_off:.1%}",
+            "clips/s, 2 cores": None if row.clips_a_second is None else f"{row.clips_a_second:.2f}",
             "licence": row.info.licence + ("" if row.info.commercial else " (non-commercial)"),
             "public": "yes" if row.info.public else "no",
-            "weights": row.weights,
+            "what": row.info.title,
         }
         for row in backbone_table(weights_dir)
     ]

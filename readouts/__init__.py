@@ -49,3 +49,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"readouts.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return list(__all__)

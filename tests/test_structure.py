@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,24 @@ def test_every_folder_says_what_it_is() -> None:
 def test_nothing_is_called_utils() -> None:
     names = Counter(path.stem for path in SOURCES)
     assert not {"utils", "helpers", "common", "misc"} & names.keys()
+
+
+@pytest.mark.parametrize("package", ["featcache", "readouts"])
+def test_completion_offers_what_there_is_and_all_of_it_can_be_had(package: str) -> None:
+    module = import_module(package)
+    assert dir(module) == sorted(module.__all__)
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_a_script_that_keeps_a_store_ends_without_a_word(tmp_path: Path) -> None:
+    """Modules may be gone before objects are: torch, imported first, keeps some of them longer."""
+    code = f"""
+import torch, os
+from featcache.store.reading.shard_file import ShardFile
+from featcache.system.locks import Lock
+held = Lock(__import__("pathlib").Path({str(tmp_path / "lock")!r}), wait=False, busy="")
+shard = ShardFile.__new__(ShardFile)
+shard.fd = os.open({__file__!r}, os.O_RDONLY)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")

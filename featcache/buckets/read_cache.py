@@ -14,6 +14,7 @@ import errno
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -130,10 +131,11 @@ class Mirror:
     def _say(self, problem: OSError) -> None:
         _say_once(f"what is read from buckets is not kept in {self._cache.folder} ({problem.strerror})")
 
-    def _close(self) -> None:
+    def _close(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when the interpreter ends, modules may be gone before objects.
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
     def __del__(self) -> None:
         self._close()

@@ -33,7 +33,7 @@ def shipped_manifest() -> Path:
     return Path(__file__).parents[2] / "data_manifest.yaml"
 
 
-def load_manifest(extra: Path | None = None) -> Manifest:
+def load_manifest(extra: Path | str | None = None) -> Manifest:
     """Read the shipped manifest and lay `extra` over it, key by key; what is named there comes first.
 
     Raises:
@@ -42,7 +42,7 @@ def load_manifest(extra: Path | None = None) -> Manifest:
     entries = read_entries(shipped_manifest())
     origin = str(shipped_manifest())
     if extra is not None:
-        entries = _without_official_copies(overlay(entries, over := read_entries(extra)), entries, over)
+        entries = _without_official_copies(overlay(entries, over := read_entries(Path(extra))), entries, over)
         origin = str(extra)
         entries |= {kind: _named_first(entries[kind], over.get(kind)) for kind in ("datasets", "tasks")}
     root = Node(entries, origin)

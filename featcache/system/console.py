@@ -91,7 +91,7 @@ def reporter(console: "Console") -> Iterator[Reporter]:
 
 
 def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empty: str) -> None:
-    """Rows as a table whose columns are their keys; `empty` where there are none.
+    """Rows as a table whose columns are those of their keys that have values; `empty` without rows.
 
     The columns that matter most come first: where the console is too narrow the last are left out, and named.
     No word or number is cut.
@@ -103,6 +103,7 @@ def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empt
         return
     names = dict.fromkeys(key for row in rows for key in row)
     columns = {name: ["" if row.get(name) is None else str(row[name]) for row in rows] for name in names}
+    columns = {name: cells for name, cells in columns.items() if any(cells)}
     shown, width = list[str](), console.width
     for name, cells in columns.items():
         width -= _narrowest([name, *cells]) + _GAP * bool(shown)

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,11 +63,12 @@ class Lock:
         finally:
             self.close()
 
-    def close(self) -> None:
+    def close(self, close: Callable[[int], None] = os.close) -> None:
         """Let go of the lock and leave the file: what a kill does."""
+        # `close` is bound above: when the interpreter ends, modules may be gone before objects.
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            close(fd)
 
     def __del__(self) -> None:
         self.close()

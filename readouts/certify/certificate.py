@@ -6,7 +6,7 @@ Reports read it without knowing a backbone; `readouts.certify.compare` makes it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from math import isnan, nan, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -57,8 +57,12 @@ rounding moves them 3 to 6.5 times as far as that rounding."""
 SCORE_TOLERANCE = 0.01
 """Share of a score by which it may move before the rounding is said to show."""
 
+NOISE_MARGIN = 0.05
+"""Share of the score online within which the whole interval of a gap must lie for frozen views to be as good
+as fresh ones: an interval that holds 0 may only say that too little was seen."""
+
 Record = TypeVar("Record", "Certificate", "Findings", "ReadoutComparison", "TokenAgreement")
-Verdict = Literal["exact", "within rounding", "within noise", "differs"]
+Verdict = Literal["exact", "within rounding", "within noise", "undecided", "differs"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +118,8 @@ class Findings:
     metric: str
     steps: int
     seeds: int
+    margin: float | None = None
+    """Share of the score by which frozen views may change it; None where an older version did not say."""
 
     @property
     def exact(self) -> bool:
@@ -177,9 +183,10 @@ def judge(found: Findings) -> tuple[Verdict, str]:
 
     Stored tokens must be those of the backbone, whatever the task. Early losses of exact tasks must agree
     too, or be no further apart than rounding alone takes them (`ROUNDING_MARGIN`); where views are frozen
-    samples, the gap to fresh ones is within noise if its interval holds 0. The scores of an exact task do not
-    fail it: equal heads on equal tokens can only drift apart (`EARLY_STEPS`), and an average precision of few
-    clips jumps when two near outputs swap ranks. Where losses or scores show rounding, it is not exact.
+    samples, the gap to fresh ones is within noise if its whole interval lies within the margin; else it
+    differs if the interval leaves out 0, and is undecided if not. The scores of an exact task do not fail it:
+    equal heads on equal tokens can only drift apart (`EARLY_STEPS`), and an average precision of few clips
+    jumps when two near outputs swap ranks. Where losses or scores show rounding, it is not exact.
     """
     reasons = [*_token_reasons(found), *(_loss_reasons(found) if found.exact else _gap_reasons(found))]
     if reasons:
@@ -202,9 +209,15 @@ def judge(found: Findings) -> tuple[Verdict, str]:
             f"exact: {tokens}, early losses to {worst:.0e}; after {found.steps} steps {found.metric} "
             f"{head.metric_online:.4f} online, {head.metric_cached:.4f} cached ({head.readout})"
         )
-    return "within noise", (
-        f"within noise: {tokens}; {found.exactness} instead of fresh ones: {found.metric} {head.gap:+.4f} "
+    said = (
+        f"{tokens}; {found.exactness} instead of fresh ones: {found.metric} {head.gap:+.4f} "
         f"{_interval(head)} after {found.steps} steps, {found.seeds} seeds ({head.readout})"
+    )
+    if all(_is_within(found, one) for one in found.readouts):
+        return "within noise", f"within noise, {_margin(found):.0%} of the score: {said}"
+    return "undecided", (
+        f"undecided: {said}, where {_margin(found):.0%} of the score would be noise: give more --seeds, or "
+        "--val-clips"
     )
 
 
@@ -253,8 +266,20 @@ def _gap_reasons(found: Findings) -> list[str]:
         f"{found.exactness} instead of fresh ones change {found.metric} of {head.readout} by {head.gap:+.4f} "
         f"{_interval(head)} after {found.steps} steps of {found.seeds} seeds"
         for head in found.readouts
-        if head.gap_low is None or head.gap_high is None or not head.gap_low <= 0 <= head.gap_high
+        if head.gap_low is None
+        or head.gap_high is None
+        or not (head.gap_low <= 0 <= head.gap_high or _is_within(found, head))
     ]
+
+
+def _margin(found: Findings) -> float:
+    return NOISE_MARGIN if found.margin is None else found.margin
+
+
+def _is_within(found: Findings, head: ReadoutComparison) -> bool:
+    """Whether no gap that the interval of a head holds is beyond the margin."""
+    most = _margin(found) * abs(head.metric_online)
+    return all(end is not None and abs(end) <= most for end in (head.gap_low, head.gap_high))
 
 
 def _interval(head: ReadoutComparison) -> str:
@@ -347,5 +372,6 @@ def _certificate(entry: Mapping[str, Any]) -> Certificate:
 
 
 def _of(kind: type[Record], entry: Mapping[str, Any]) -> Record:
-    """A record from its entry in the file, which may have fields that are no longer kept."""
-    return kind(**{field.name: entry[field.name] for field in fields(kind)})
+    """A record from its entry in the file, which may have fields of before, and lack those with a default."""
+    known = [field.name for field in fields(kind) if field.name in entry or field.default is MISSING]
+    return kind(**{name: entry[name] for name in known})

@@ -22,6 +22,7 @@ from featcache.manifest import Manifest
 from featcache.system.console import Progress, silent
 from featcache.system.device import device_name
 from readouts.certify.certificate import (
+    NOISE_MARGIN,
     Certificate,
     Findings,
     ReadoutComparison,
@@ -64,6 +65,7 @@ def certify(
     device: torch.device,
     seeds: int | None = None,
     val_clips: int = VAL_CLIPS,
+    margin: float = NOISE_MARGIN,
     batch: int = 8,
     command: str = "",
     progress: Progress = silent,
@@ -78,6 +80,7 @@ def certify(
         device: of backbone and heads.
         seeds: runs each way, from the run's own seed on; None: 1 for exact tasks, 3 where views are samples.
         val_clips: evaluated clips at the most, evenly spaced over the split.
+        margin: share of the score by which frozen views may change it and still be noise.
         batch: clip views in one forward pass of the backbone.
         command: the call that repeats it.
         progress: told what is being done.
@@ -118,6 +121,7 @@ def certify(
         metric=run.task.score,
         steps=run.recipe.steps,
         seeds=n_seeds,
+        margin=margin,
     )
     certificate = _certificate(run, found, n_val_clips=len(clips), device=device, command=command)
     write_certificate(run.training.store.path, certificate)

@@ -188,7 +188,7 @@ def encoded(
     encoder: Encoder,
     pixels: Float[Tensor, "B F rgb height width"],
     layers: Sequence[Layer],
-    step_weights: Float[Tensor, " T"] | None,
+    step_weights: Float[Tensor, " encoded"] | None,
 ) -> dict[Layer, Float[Tensor, "B T H W C"]]:
     """The tokens of some clips by layer: all steps, or the one that a store keeps of them."""
     with torch.inference_mode():

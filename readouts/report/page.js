@@ -17,6 +17,8 @@ class Task {
     this.input.addEventListener("input", () => this.set({ filter: this.input.value }));
     this.all.addEventListener("click", () => this.set({ all: !this.state.all }));
     for (const button of table.querySelectorAll("[data-sort]")) button.addEventListener("click", () => this.sortBy(button.dataset.sort));
+    // What belongs to a configuration stands in the row below it, and goes where it goes.
+    this.below = new Map(this.rows.map((row) => [row, row.nextElementSibling?.matches(".runs") ? row.nextElementSibling : null]));
     for (const button of table.querySelectorAll("[data-choose]")) button.addEventListener("click", () => this.choose(Number(button.dataset.choose)));
   }
 
@@ -55,7 +57,7 @@ class Task {
     };
     for (const body of this.table.tBodies) {
       const rows = this.rows.filter((row) => row.parentNode === body);
-      body.append(...(sort ? [...rows].sort(compare) : rows));
+      for (const row of sort ? [...rows].sort(compare) : rows) body.append(...[row, this.below.get(row)].filter(Boolean));
     }
     for (const button of this.table.querySelectorAll("[data-sort]")) {
       if (button.dataset.sort === by) button.setAttribute("aria-sort", up > 0 ? "ascending" : "descending");
@@ -66,12 +68,13 @@ class Task {
   filter() {
     const words = this.state.filter.toLowerCase().split(/\s+/).filter(Boolean);
     const kept = [this.state.chosen, this.state.versus].map(String);
-    let folded = 0, left = 0;
+    let left = 0;
     for (const row of this.rows) {
-      const fits = words.every((word) => row.textContent.toLowerCase().includes(word));
+      const below = this.below.get(row), text = (row.textContent + (below?.textContent ?? "")).toLowerCase();
+      const fits = words.every((word) => text.includes(word));
       const folds = !words.length && !this.state.all && row.classList.contains("more") && !kept.includes(row.dataset.place);
       row.hidden = !fits || folds;
-      folded += fits && folds;
+      if (below) below.hidden = row.hidden;
       left += !row.hidden;
     }
     if (this.input.value !== this.state.filter) this.input.value = this.state.filter;
@@ -89,12 +92,12 @@ class Task {
       const cell = row.querySelector("td.against"), place = Number(row.dataset.place);
       cell.hidden = chosen === null;
       row.classList.toggle("chosen", chosen !== null && place === chosen);
-      const button = row.querySelector("[data-choose]");
+      const button = this.below.get(row)?.querySelector("[data-choose]");
       if (button) button.textContent = chosen === null ? "compare" : place === chosen ? "let go" : "versus";
       cell.replaceChildren();
       if (chosen === null || !button || place === chosen) continue;
       const found = this.difference(place, chosen);
-      if (!found) cell.append(small("not on the same clips"));
+      if (!found) cell.append(small(this.data.role in row.dataset ? "not on the same clips" : `no ${this.data.role} score`));
       else {
         const value = document.createElement("span");
         value.textContent = signed(found.value);
@@ -137,7 +140,7 @@ class Task {
     const said = document.createElement("p");
     said.textContent = found
       ? `${signed(found.value)} [${signed(found.low)}, ${signed(found.high)}] on ${this.data.role}, ${this.data.better > 0 ? "higher" : "lower"} is better: ${found.verdict}. ${this.data.meaning[found.verdict]} (${this.data.clusters} ${this.data.kind}, 95 %).`
-      : "They were not scored on the same clips, or kept no statistics of single clips: no difference.";
+      : `No difference: not both were scored on the same clips of ${this.data.role}, or one kept no statistics of single clips.`;
     const table = document.createElement("table"), words = [a, b].map((place) => this.data.words[place] || {});
     const line = (cells, tag = "td") => {
       const row = document.createElement("tr");

@@ -142,7 +142,8 @@ def _words(one: Configuration) -> dict[str, str]:
     """What a configuration is, for two to be held against each other: a name -> a value in words."""
     row = one.best
     about = {name: row[name] for name in ("backbone", "layer", "readout", "exactness", "parameters", "steps")}
-    about |= {"seconds of training": row["seconds"] and row["seconds"] / (row.get("together") or 1)}
+    seconds = (row["seconds"] or 0) / (row.get("together") or 1)
+    about |= {"seconds of training": f"{seconds:.2g}"}
     every = {**about, **settings_of(row), **one.marks}
     return {name: format_value(value) for name, value in every.items() if value is not None}
 

@@ -85,10 +85,10 @@ def configuration_cells(one: Configuration) -> dict[str, object]:
     best = one.best
     return {
         "backbone": best["backbone"],
-        "layer": best["layer"],
         "readout": best["readout"],
-        "settings": format_settings(one) or None,
-        "seeds": len(one.rows),
-        "exactness": best["exactness"],
         **{role: format_mean(one, role) for role in ("val", "test")},
+        "seeds": len(one.rows),
+        "settings": format_settings(one) or None,
+        "layer": best["layer"],
+        "exactness": best["exactness"],
     }

@@ -128,13 +128,13 @@ def add_run(results_dir: Path, run: str, rows: Sequence[Mapping[str, Any]]) -> P
     return path
 
 
-def load_results(results_dir: Path) -> list[dict[str, Any]]:
+def load_results(results_dir: Path | str) -> list[dict[str, Any]]:
     """All rows, the oldest first; an empty list where nothing has run.
 
     Raises:
         DamagedFileError: a file is not one of ours, or is damaged; names it.
     """
-    rows, damaged = readable_results(results_dir)
+    rows, damaged = readable_results(Path(results_dir))
     if damaged:
         raise damaged[0]
     return rows

@@ -187,11 +187,11 @@ def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Ite
 
 
 def _seeds(grid: Grid, readout: str, notes: dict[str, None]) -> tuple[str, ...]:
-    """Those of the grid; of a probe the first, as it is fitted and no seed changes what it finds."""
+    """Those of the grid; of a probe 0, as it is fitted and no seed changes what it finds."""
     seeds = grid.get("seed", ("0",))
-    if readout in PROBES and len(seeds) > 1:
-        notes[f"{readout} is fitted, and the same for every seed: it is run for seed {seeds[0]} only"] = None
-        return seeds[:1]
+    if readout in PROBES and seeds != ("0",):
+        notes[f"{readout} is fitted, and the same for every seed: it is run once, for seed 0"] = None
+        return ("0",)
     return seeds
 
 

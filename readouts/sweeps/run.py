@@ -165,9 +165,9 @@ def summary(rows: Sequence[Row]) -> list[dict[str, object]]:
             settings = " ".join(f"{name}={value}" for name, value in sorted(one.settings.items()))
             lines.append(
                 {
-                    "task": row["task"], "backbone": row["backbone"], "layer": row["layer"],
-                    "readout": row["readout"], "settings": settings, "seeds": len(one.rows),
-                    "metric": row["metric"], **{role: format_mean(one, role) for role in ("val", "test")},
+                    "task": row["task"], "backbone": row["backbone"], "readout": row["readout"],
+                    "settings": settings, **{role: format_mean(one, role) for role in ("val", "test")},
+                    "seeds": len(one.rows), "layer": row["layer"], "metric": row["metric"],
                     "selected": f"best on val of {n_competing} runs" if chosen else None,
                 }
             )  # fmt: skip

@@ -26,7 +26,7 @@ from featcache import synthetic
 from featcache.data.readers.sequence_example.records import find_shards
 from featcache.manifest import Dataset, Manifest, Split, load_manifest
 from featcache.store.feature_store import find_stores
-from readouts.sweeps.demo import DEMO
+from readouts.sweeps.demo import FULL
 
 BACKBONE = "resize"
 STEPS = 30
@@ -136,7 +136,7 @@ def commands(
     """The two stages: extraction but for split and data, training with the demo's settings."""
     scivid, on_cpu = [sys.executable, "-m", "cli"], ["--device", "cpu"]
     common: list[str | Path] = ["--backbone", BACKBONE, "--task", task, *on_cpu, "--cache-dir", cache]
-    settings = [*DEMO[task][1], f"steps={STEPS}", f"minival_every={STEPS}"]
+    settings = [*FULL.trained[task][1], f"steps={STEPS}", f"minival_every={STEPS}"]
     chosen = [word for setting in settings for word in ("--set", setting)]
     return (
         [*scivid, "extract", *common, "--shard-mb", str(shard_mb)],
@@ -164,7 +164,7 @@ def table(measurements: Sequence[Measurement]) -> str:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print the table, write every number to `peak_memory.json`."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--tasks", default=",".join(DEMO), help="with commas; default: %(default)s")
+    parser.add_argument("--tasks", default=",".join(FULL.trained), help="with commas; default: %(default)s")
     parser.add_argument("--factors", default="1,2,10", help="sizes, in the demo's; default: %(default)s")
     parser.add_argument("--data", type=Path, default=Path("demo/data"), help="the demo's; made if not there")
     parser.add_argument("--dir", type=Path, default=Path("demo/memory"), help="for what is made meanwhile")

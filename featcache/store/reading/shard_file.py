@@ -3,7 +3,7 @@
 import mmap
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from math import ceil
 from pathlib import Path
 from threading import Lock
@@ -140,9 +140,10 @@ class ShardFile:
             # The order matters to other threads: who sees the map finds the bytes.
             self._bytes, self._map = np.frombuffer(mapped, np.uint8), mapped
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # `close` is bound above: when the interpreter ends, modules may be gone before objects.
         if self.fd >= 0:
-            os.close(self.fd)
+            close(self.fd)
 
 
 class OpenShards:

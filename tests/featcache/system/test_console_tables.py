@@ -18,7 +18,25 @@ def printed(rows: list[dict[str, object]]) -> str:
 
 def test_a_table_has_the_columns_of_all_rows() -> None:
     lines = printed([{"name": "a", "val": 0.5}, {"name": "b", "test": None, "more": "x"}]).splitlines()
-    assert [line.split() for line in lines] == [["name", "val", "test", "more"], ["a", "0.5"], ["b", "x"]]
+    assert [line.split() for line in lines] == [["name", "val", "more"], ["a", "0.5"], ["b", "x"]]
+
+
+def test_on_a_narrow_console_the_last_columns_are_named_and_nothing_is_cut() -> None:
+    row = {"run": "nipig-tarog", "val": "0.5123 ± 0.0012", "what": "words that are folded at blanks only"}
+    wide = row | {"path": "a/very/long/path/that/cannot/be/folded.zarr", "more": 1}
+    lines = printed([wide]).splitlines()
+    assert lines[0].split() == ["run", "val", "what"]
+    assert "0.5123 ± 0.0012" in lines[1]
+    assert lines[-1] == "Too narrow for: path, more (COLUMNS=200 shows more)."
+    # All of the text, in words.
+    assert " ".join(" ".join(line[30:].split()) for line in lines[1:-1]) == row["what"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_numbers_stand_at_the_right() -> None:
+    lines = printed([{"name": "a", "MB": "1,200.5"}, {"name": "b", "MB": "3.0"}]).splitlines()
+    assert [line.rstrip()[-3:] for line in lines[1:]] == ["0.5", "3.0"]
+    assert len({len(line.rstrip()) for line in lines}) == 1
 
 
 def test_no_rows_are_said_to_be_none() -> None:

@@ -32,7 +32,7 @@ HEAD = ReadoutComparison(
 LIKE = replace(HEAD, metric_cached=0.5, gap=0.0, metric_rounded=0.5)
 EXACT = Findings(
     exactness="exact, 8 views", precision="float32", dtype="float16", train_tokens=SAME, val_tokens=SAME,
-    readouts=(LIKE,), metric="mean_AP", steps=20, seeds=1,
+    readouts=(LIKE,), metric="mean_AP", steps=20, seeds=1, margin=0.1,
 )  # fmt: skip
 OF_SAMPLES = replace(HEAD, metric_rounded=None, loss_difference_rounded=None)
 SAMPLED = replace(EXACT, exactness="4 frozen views", seeds=3, readouts=(OF_SAMPLES,))
@@ -77,6 +77,20 @@ def test_what_differs_as_rounding_does_is_within_rounding() -> None:
     assert "linear" not in text
 
 
+def test_an_interval_is_noise_within_the_margin_and_else_undecided_or_apart() -> None:
+    """Of a score of 0.5 from -0.05 to 0.01: a tenth of it, and no less."""
+    assert "within noise, 10% of the score: " in judge(SAMPLED)[1]
+    verdict, text = judge(replace(SAMPLED, margin=0.09))
+    assert verdict == "undecided"
+    assert text.endswith("where 9% of the score would be noise: give more --seeds, or --val-clips")
+    assert judge(replace(SAMPLED, margin=None))[0] == "undecided"  # an older one, by today's margin
+    small = with_head(SAMPLED, gap=0.02, gap_low=0.01, gap_high=0.03)
+    assert judge(small)[0] == "within noise"
+    assert judge(replace(small, margin=0.05))[0] == "differs"
+    # One head that is undecided is enough.
+    assert judge(with_head(SAMPLED, gap_high=0.2))[0] == "undecided"
+
+
 def test_rounding_explains_no_more_than_it_does() -> None:
     further = with_head(EXACT, worst_loss_difference=9e-3, loss_difference_rounded=3e-3)
     verdict, text = judge(further)
@@ -112,7 +126,7 @@ def test_tokens_that_differ_fail_every_task(found: Findings, name: str, role: st
     [
         (with_head(EXACT, worst_loss_difference=2e-3), "early losses of attention differ by 0.002"),
         (with_head(EXACT, worst_loss_difference=nan), "early losses of attention differ by nan"),
-        (with_head(SAMPLED, gap_low=0.001), "instead of fresh ones change mean_AP of attention"),
+        (with_head(SAMPLED, gap_low=1e-3, gap_high=0.2), "instead of fresh ones change mean_AP of attention"),
         (with_head(SAMPLED, gap_high=nan), "instead of fresh ones change mean_AP of attention"),
     ],
 )  # fmt: skip
@@ -188,6 +202,12 @@ def test_fields_of_an_older_certificate_are_skipped(certificate: Certificate, tm
     entry = json.loads((tmp_path / FILE).read_text())["0"] | {"metric": "mean_AP", "gap": -0.02}
     (tmp_path / FILE).write_text(json.dumps({"0": entry}))
     assert read_certificate(tmp_path) == certificate
+    # And one that it had no name for is as if nothing had been said.
+    del entry["findings"]["margin"]
+    (tmp_path / FILE).write_text(json.dumps({"0": entry}))
+    found = read_certificate(tmp_path)
+    assert found is not None
+    assert found.findings == replace(certificate.findings, margin=None)
 
 
 def test_one_flipped_bit_of_a_certificate_is_noticed(

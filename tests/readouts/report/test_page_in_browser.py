@@ -91,7 +91,7 @@ def browser() -> Iterator[Tab]:
         os.dup2(low, 3)
         os.dup2(high, 4)
 
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [BROWSER, *FLAGS, f"--user-data-dir={profile}"],
             preexec_fn=as_three_and_four, close_fds=False,
@@ -175,9 +175,11 @@ def test_words_filter_and_a_row_unfolds_into_its_runs(page: Path) -> None:
             " box.dispatchEvent(new Event('input')); }"
         )
         assert tab.ask(f"{SHOWN}.map(row => row.dataset.name)") == ["toy linear"] * 5
-        tab.ask(f"{SHOWN}[0].querySelector('summary').click()")
-        assert tab.ask(f"{SHOWN}[0].querySelector('code').checkVisibility()")
-        assert "scivid ... lr=" in tab.ask(f"{SHOWN}[0].textContent")
+        below = f"{SHOWN}[0].nextElementSibling"
+        tab.ask(f"{below}.querySelector('summary').click()")
+        assert tab.ask(f"{below}.querySelector('code').checkVisibility()")
+        assert "scivid ... lr=" in tab.ask(f"{below}.textContent")
+        assert tab.ask("document.querySelectorAll('tr.runs:not([hidden])').length") == 5
 
 
 @pytest.mark.parametrize("width", [1300, 400])

@@ -57,9 +57,9 @@ def test_markdown_has_configurations_and_published_rows(tasks: list[TaskResults]
     text = markdown_of(tasks)
     assert "## Fly behaviour" in text
     assert "mAP, higher is better; 2 rows tried" in text
-    assert "| a\\|b | 1 | linear | 2 | exact | 0.300 ± 0.141 |  |" in text
+    assert "| a\\|b | linear | 0.300 ± 0.141 |  | 2 | 1 | exact |" in text
     source = tasks[0].published.source
-    assert f"| Resize (published) |  | attention |  |  |  | 0.095 |  | {source} |" in text
+    assert f"| Resize (published) | attention |  | 0.095 |  |  |  |  | {source} |" in text
     # A table for each group of what was trained.
     _, frozen, domain = text.split("### ")
     assert (frozen.splitlines()[0], domain.splitlines()[0]) == (

@@ -80,7 +80,7 @@ def test_a_command_repeats_one_run(folders: Folders) -> None:
     assert "scivid train-readout --backbone toy --task flyvsfly --layer 1" in commands[0]
     assert "--seed 5 --readout linear --set steps=4 --set batch=8" in commands[0]
     assert commands[1].startswith("scivid sweep --grid 'backbone=toy task=flyvsfly layer=1 fingerprint=")
-    assert "seed=5 readout=knn k=3'" in commands[1]
+    assert "seed=0 readout=knn k=3'" in commands[1]  # fitted, whatever the seed
 
 
 def test_a_missing_store_comes_with_its_command(folders: Folders) -> None:
