@@ -352,7 +352,8 @@ def data_init(
     from featcache.data.own_videos import check as check_again
 
     if check:
-        rows, lines = check_again(folder)
+        with reporter(console) as progress:
+            rows, lines = check_again(folder, progress=progress.of("measuring videos"))
         show_table(console, rows, empty="no clip list")
         for line in lines:
             console.print(line, markup=False)

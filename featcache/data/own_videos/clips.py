@@ -6,7 +6,7 @@ negative of what nobody looked at.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import median
 
@@ -85,6 +85,18 @@ class ListedClip:
     labels: tuple[str, ...]
 
 
+def of_subject(labels: VideoLabels, subject: str | None) -> VideoLabels:
+    """With one subject's bouts, points and unknown spans alone, where one is named."""
+    if subject is None:
+        return labels
+    return replace(
+        labels,
+        bouts=tuple(bout for bout in labels.bouts if bout.subject == subject),
+        points=tuple(point for point in labels.points if point.subject == subject),
+        unknown=tuple(span for span in labels.unknown if span.subject in (None, subject)),
+    )
+
+
 def clips_of(
     labels: VideoLabels, classes: Sequence[str], rule: ClipRule, *, starts: Iterable[int] | None = None
 ) -> Iterator[ListedClip]:
@@ -110,7 +122,8 @@ def clips_of(
             if (clip == UNKNOWN).any():
                 continue
             yes = clip == YES
-            has = yes[:, span // 2] if rule.share is None else yes.mean(axis=1) >= rule.share
+            middle = min(span // 2, clip.shape[1] - 1)
+            has = yes[:, middle] if rule.share is None else yes.mean(axis=1) >= rule.share
             has |= pointed[:, shown].any(axis=1)
             yield ListedClip(
                 source=labels.video.source,
