@@ -307,6 +307,9 @@ def data_init(
     observation: Annotated[
         list[str] | None, typer.Option(help="BORIS: which of several of one video.")
     ] = None,
+    modifiers: Annotated[
+        bool, typer.Option(help="BORIS: a class of each behaviour and modifier: groom (head).")
+    ] = False,
     channel: Annotated[str | None, typer.Option(help="MARS, Bento, CalMS21: which annotator.")] = None,
     tier: Annotated[list[str] | None, typer.Option(help="ELAN: a tier that holds labels.")] = None,
     tier_is: Annotated[
@@ -349,13 +352,15 @@ def data_init(
     from featcache.data.own_videos import check as check_again
 
     if check:
-        rows, lines = check_again(folder)
+        with reporter(console) as progress:
+            rows, lines = check_again(folder, progress=progress.of("measuring videos"))
         show_table(console, rows, empty="no clip list")
         for line in lines:
             console.print(line, markup=False)
         return
     choices = choices_of(
         observations=tuple(observation or ()),
+        modifiers=modifiers,
         channel=channel,
         tiers=tuple(tier or ()),
         tier_is=tier_is,

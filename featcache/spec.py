@@ -17,6 +17,9 @@ from featcache.errors import CallError, DataError, did_you_mean
 SHUFFLED = "_shuffled"
 """Ending of a backbone, in paths and tables, whose clips had their frames shuffled."""
 
+TRACKS_AT_ONCE = 64
+"""Tracks of a clip that a training step draws, and that are scored (PROTOCOL: tissue)."""
+
 Sampling = Literal["clip", "middle_clip", "linspace_clip"]
 
 

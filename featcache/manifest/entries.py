@@ -131,6 +131,8 @@ class Node:
         return self.child(key)._entry(kind) if is_dataclass(kind) else self.value(key, kind)
 
     def _entry(self, kind: Any, **given: Any) -> Any:
+        if kind is object:
+            return self.entries
         is_entry = isinstance(kind, type) and is_dataclass(kind)
         return self.build(kind, **given) if is_entry else self.scalar(kind)
 

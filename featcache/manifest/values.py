@@ -145,6 +145,8 @@ class Dataset:
     """Videos without a `clips` file: frames from one clip's first to the next's; absent, one clip a video."""
     values: Values | None = None
     """Videos: what is to be read from a clip's frames, where `features` has a `series` of them."""
+    labels: Mapping[str, object] = field(default_factory=dict)
+    """Videos: the label files that clip lists were made of, and what `scivid data init` was told of them."""
     classes: tuple[str, ...] = ()
     background: str | None = None
     rare: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from featcache.errors import StoreError
 from featcache.manifest import Manifest
+from featcache.spec import TRACKS_AT_ONCE
 from featcache.store.targets import Targets
 from readouts.heads.tracking import as_tracks
 from readouts.metrics import tracking
@@ -41,8 +42,8 @@ class Tracking(ManifestTask):
     """Frames of a clip, and of a prediction."""
     rows: int
     """Rows of a frame, in pixels: the losses' unit."""
-    n_tracks: int = 64
-    """Drawn of a clip's tracks in each training step."""
+    n_tracks: int = TRACKS_AT_ONCE
+    """Drawn of a clip's tracks in each training step; the first ones are scored."""
     readouts: tuple[str, ...] = ("tracking",)
     takes: str = "tracks"
     n_outputs: int = 4

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int8
+from jaxtyping import Bool, Int8
 
 from featcache.data.labels.remarks import Remark
 from featcache.data.labels.videos import Video, Videos
@@ -127,6 +127,18 @@ class VideoLabels:
                 fill(slice(None), span, UNKNOWN)
         return states
 
+    def pointed(
+        self, classes: Sequence[str], *, first: int = 0, stop: int | None = None
+    ) -> Bool[np.ndarray, "K F"]:
+        """For each of `classes` and each frame whether a point is there; arguments are those of `states`."""
+        stop = self.video.n_frames if stop is None else stop
+        pointed = np.zeros((len(classes), stop - first), np.bool_)
+        row_of = {name: row for row, name in enumerate(classes)}
+        for point in self.points:
+            if point.label in row_of and first <= point.frame < stop:
+                pointed[row_of[point.label], point.frame - first] = True
+        return pointed
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotations:
@@ -150,6 +162,8 @@ class Choices:
 
     observations: tuple[str, ...] = ()
     """BORIS: which to take where several code one video; several are added up."""
+    modifiers: bool = False
+    """BORIS: whether a behaviour with its modifiers is a class of its own, `groom (head)`."""
     channel: str | None = None
     """MARS and Bento, CalMS21: which annotator or view."""
     tiers: tuple[str, ...] = ()

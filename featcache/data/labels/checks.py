@@ -45,7 +45,9 @@ def _classes(annotations: Annotations, remarks: Remarks) -> None:
     used = {event.label for labels in annotations.videos for event in labels.events}
     empty = [name for name in annotations.classes if name not in used]
     if empty:
-        remarks.add("empty_class", "", f"{few(map(repr, empty))}: a class without a bout in a video at hand.")
+        remarks.add(
+            "empty_class", "", f"{few(map(repr, empty))}: a class without a bout or point in a video at hand."
+        )
     if annotations.classes and all(name.isdigit() for name in annotations.classes):
         numbers = {int(name) for name in annotations.classes}
         gaps = sorted(set(range(max(numbers))) - numbers)
@@ -59,7 +61,7 @@ def _splits(annotations: Annotations, remarks: Remarks) -> None:
     for labels in annotations.videos:
         if labels.split is not None:
             if labels.is_labelled:
-                of_split.setdefault(labels.split, set()).update(bout.label for bout in labels.bouts)
+                of_split.setdefault(labels.split, set()).update(event.label for event in labels.events)
             if labels.group:
                 groups.setdefault(labels.group, set()).add(labels.split)
     everywhere = set().union(*of_split.values()) if of_split else set()
@@ -115,7 +117,9 @@ def _events(annotations: Annotations, remarks: Remarks) -> None:
     if points:
         which = few([f"{label!r} ({n})" for label, n in points.items()], 8)
         remarks.add(
-            "points", "", f"events without a length, kept as points, which make no clip positive: {which}."
+            "points",
+            "",
+            f"events without a length, kept as points; a clip that holds one has its label: {which}.",
         )
     several = [labels for labels in annotations.videos if len(_subjects(labels)) > 1]
     if several:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 
 from featcache.data.labels.base import YES, Annotations, VideoLabels
 from featcache.data.labels.remarks import Remark, Remarks
@@ -122,9 +123,11 @@ def _order(split: str) -> int:
 
 def _difference(one: VideoLabels, other: VideoLabels) -> str:
     """In how many frames two files have other labels, a class; nothing where they say the same."""
-    names = sorted({bout.label for labels in (one, other) for bout in labels.bouts})
-    counts = {
-        name: int(np.count_nonzero((one.states([name]) == YES) != (other.states([name]) == YES)))
-        for name in names
-    }
+    names = sorted({event.label for labels in (one, other) for event in labels.events})
+    counts = {name: int(np.count_nonzero(_shown(one, name) != _shown(other, name))) for name in names}
     return few([f"{name} in {n} frames" for name, n in counts.items() if n], 4)
+
+
+def _shown(labels: VideoLabels, name: str) -> Bool[np.ndarray, "1 F"]:
+    shown: np.ndarray = (labels.states([name]) == YES) | labels.pointed([name])
+    return shown

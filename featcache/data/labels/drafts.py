@@ -60,14 +60,23 @@ class Draft:
             self.remarks.add(
                 "zero_length",
                 where,
-                f"{times} of {self.video.source} has no length: it is kept as a point, which makes no clip "
-                "positive.",
+                f"{times} of {self.video.source} has no length: it is kept as a point; a clip that holds it "
+                "has its label.",
             )
             self.add_point(where, label, start, subject=subject, modifiers=modifiers)
         elif not self._begins_after_end(where, times, frame_at(start, rate)):
             if stop * rate - end >= Fraction(1, 2):
                 self._say_cut(where, times)
             first, after = frame_at(start, rate), min(end, frame_at(stop, rate))
+            if first == after:
+                self.remarks.add(
+                    "zero_length",
+                    where,
+                    f"{times} of {self.video.source} lies between two frames: it is kept as a point; a clip "
+                    "that holds it has its label.",
+                )
+                self.add_point(where, label, start, subject=subject, modifiers=modifiers)
+                return
             self.bouts.append(
                 Bout(
                     label=label,

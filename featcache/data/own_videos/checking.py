@@ -1,19 +1,22 @@
-"""Look again at a manifest of own videos that was edited: what its clip lists hold, and if splits leak."""
+"""Look again at a manifest of own videos that was edited: what its lists hold, leaks, other labels."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from featcache.data.own_videos.relabelling import differences
 from featcache.data.own_videos.writing import MANIFEST
 from featcache.data.readers import data_status
 from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
 from featcache.data.readers.video.frame_values import path_of
 from featcache.data.readers.video.reader import find_videos
 from featcache.errors import DataError, few, listed
-from featcache.manifest import OWN_FIELDS, OWN_VIDEOS, Dataset, load_manifest
+from featcache.manifest import OWN_FIELDS, OWN_VIDEOS, Dataset, Manifest, Task, load_manifest
 
 
-def check(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
+def check(
+    folder: Path, *, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[dict[str, object]], list[str]]:
     """Rows of clips a class and split, and sentences on what should be known, of `folder/scivid.yaml`.
 
     Raises:
@@ -25,7 +28,10 @@ def check(folder: Path) -> tuple[list[dict[str, object]], list[str]]:
     rows, said = list[dict[str, object]](), list[str]()
     for name, dataset in manifest.datasets.items():
         if dataset.reader == OWN_VIDEOS and name not in shipped:
-            rows += _of_dataset(dataset, folder, said)
+            found, clips = _of_dataset(dataset, folder, said)
+            rows += found
+            if task := _task_of(dataset, manifest):
+                said += differences(dataset, task, clips, folder, progress=progress)
         elif dataset.reader == OWN_FIELDS and name not in shipped:
             rows += _of_fields(dataset, folder, said)
     return rows, said
@@ -40,7 +46,14 @@ def _of_fields(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[str
     return [{"split": name, "windows": status.n_clips} for name, status in found.items()]
 
 
-def _of_dataset(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[str, object]]:
+def _task_of(dataset: Dataset, manifest: Manifest) -> Task | None:
+    of_it = (t for t in manifest.tasks.values() if dataset.name in {name for name, _ in t.splits.values()})
+    return next(of_it, None)
+
+
+def _of_dataset(
+    dataset: Dataset, folder: Path, said: list[str]
+) -> tuple[list[dict[str, object]], dict[str, tuple[ClipStart, ...]]]:
     clips, problems = dict[str, tuple[ClipStart, ...]](), list[str]()
     for name, split in dataset.splits.items():
         sources = find_videos(split, folder)
@@ -78,10 +91,10 @@ def _of_dataset(dataset: Dataset, folder: Path, said: list[str]) -> list[dict[st
             "away and run `scivid data init` again, which makes it anew."
         )
     if not dataset.classes:
-        return [{"split": name, "clips": len(found)} for name, found in clips.items()]
+        return [{"split": name, "clips": len(found)} for name, found in clips.items()], clips
     empty = {name: sum(not clip.labels for clip in found) for name, found in clips.items()}
     rows.append({"class": "(none of them)"} | {f"clips {name}": n for name, n in empty.items()})
-    return rows
+    return rows, clips
 
 
 def _without_values(clips: Sequence[ClipStart], dataset: Dataset, folder: Path) -> list[Path]:

@@ -1,11 +1,13 @@
 """Which clips a labelled video gives, and which labels each has.
 
-A clip has the labels of its middle frame, or those that cover a share of its frames. A clip that touches a
-frame of which anything is unknown is none: it would be a negative of what nobody looked at.
+A clip has the labels of its middle frame, or those that cover a share of its frames, and those of the points
+that it holds, wherever in it. A clip that touches a frame of which anything is unknown is none: it would be a
+negative of what nobody looked at.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import median
 
 import numpy as np
@@ -16,7 +18,7 @@ from featcache.errors import CallError
 
 _LONGEST_STRIDE = 8
 _BLOCK = 1 << 16
-"""Frames whose states are held at a time."""
+"""Frames whose clips are labelled at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +85,20 @@ class ListedClip:
     labels: tuple[str, ...]
 
 
+def of_subject(labels: VideoLabels, subject: str | None) -> VideoLabels:
+    """With one subject's bouts, points and unknown spans alone, where one is named."""
+    if subject is None:
+        return labels
+    return replace(
+        labels,
+        bouts=tuple(bout for bout in labels.bouts if bout.subject == subject),
+        points=tuple(point for point in labels.points if point.subject == subject),
+        unknown=tuple(span for span in labels.unknown if span.subject in (None, subject)),
+    )
+
+
 def clips_of(
-    labels: VideoLabels, classes: Sequence[str], rule: ClipRule, *, subject: str | None = None
+    labels: VideoLabels, classes: Sequence[str], rule: ClipRule, *, starts: Iterable[int] | None = None
 ) -> Iterator[ListedClip]:
     """The clips of a video of which all is known, in order; ten hours take the memory of a minute.
 
@@ -92,22 +106,25 @@ def clips_of(
         labels: what is known of the video.
         classes: names of labels that count.
         rule: how to cut and label.
-        subject: whose labels count; None for those of all.
+        starts: their first frames, in order; None for those that the rule gives.
     """
     n_frames = labels.video.n_frames
-    starts = rule.starts(n_frames)
     span = n_frames if rule.every is None else min(rule.span, n_frames)
-    per_block = max(1, _BLOCK // (rule.every or n_frames))
-    for begin in range(0, len(starts), per_block):
-        block = starts[begin : begin + per_block]
-        first, stop = block[0], min(n_frames, block[-1] + span)
-        states = labels.states(classes, subject=subject, first=first, stop=stop)
-        for start in block:
-            clip = states[:, start - first : start - first + span]
+    of_rule = rule.starts(n_frames) if starts is None else starts
+    for _, block in groupby(of_rule, lambda start: start // _BLOCK):
+        begins = [*block]
+        first, stop = begins[0], min(n_frames, begins[-1] + span)
+        states = labels.states(classes, first=first, stop=stop)
+        pointed = labels.pointed(classes, first=first, stop=stop)
+        for start in begins:
+            shown = slice(start - first, start - first + span)
+            clip = states[:, shown]
             if (clip == UNKNOWN).any():
                 continue
             yes = clip == YES
-            has = yes[:, span // 2] if rule.share is None else yes.mean(axis=1) >= rule.share
+            middle = min(span // 2, clip.shape[1] - 1)
+            has = yes[:, middle] if rule.share is None else yes.mean(axis=1) >= rule.share
+            has |= pointed[:, shown].any(axis=1)
             yield ListedClip(
                 source=labels.video.source,
                 first_frame=start,

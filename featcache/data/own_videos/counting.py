@@ -17,7 +17,7 @@ def class_rows(
     clips: Mapping[str, Counter[str]],
     classes: Sequence[str],
 ) -> list[dict[str, object]]:
-    """A row a class, with bouts, seconds and the clips of each split, and one for clips without any.
+    """A row a class, with bouts, seconds, points and the clips of each split, and one for clips without any.
 
     Args:
         videos: their labels.
@@ -25,12 +25,13 @@ def class_rows(
         clips: split -> clips of each class; of none under the empty name.
         classes: names, in their order.
     """
-    bouts, seconds = Counter[str](), dict[str, Fraction]()
+    bouts, points, seconds = Counter[str](), Counter[str](), dict[str, Fraction]()
     for labels in (v for v in videos if v.video.source in split_of):
         for bout in labels.bouts:
             bouts[bout.label] += 1
             length = (bout.stop - bout.first) / labels.video.rate
             seconds[bout.label] = seconds.get(bout.label, Fraction(0)) + length
+        points.update(point.label for point in labels.points)
     rows = list[dict[str, object]]()
     for name in (*classes, ""):
         row: dict[str, object] = {"class": name or _NONE}
@@ -39,6 +40,8 @@ def class_rows(
                 "bouts": bouts[name] if name else None,
                 "seconds": f"{float(seconds.get(name, 0)):,.1f}" if name else None,
             }
+        if points:
+            row["points"] = points[name] if name else None
         rows.append(row | {f"clips {split}": counts[name] for split, counts in clips.items()})
     return rows
 

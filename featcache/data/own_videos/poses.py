@@ -16,6 +16,7 @@ from featcache.data.labels.videos import Video
 from featcache.data.own_videos.base import Measured, Measurements
 from featcache.data.own_videos.pose_files import Form, Poses, form_of, read_poses
 from featcache.errors import few
+from featcache.spec import TRACKS_AT_ONCE
 
 _RANKS = {"sleap": 0, "analysis": 1, "pandas": 2, "table": 3}
 _FAR = 1.5
@@ -64,6 +65,12 @@ def read(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurement
         f"{len(points)} points ({few(points, 8)}), x to the right and y down from the first pixel, over "
         f"width and height; one is seen where its confidence is {choices.confidence:g} or more (--confidence)"
     )
+    if len(points) > TRACKS_AT_ONCE:
+        unscored = few([*points][TRACKS_AT_ONCE:], 8)
+        said.append(
+            f"{len(points)} points are more than a readout is asked for at once: a training step draws "
+            f"{TRACKS_AT_ONCE} of them, and scores are of the first {TRACKS_AT_ONCE}, without {unscored}"
+        )
     return Measurements(
         format="tracks",
         kind="tracking",

@@ -11,13 +11,14 @@ from featcache.data.labels.base import VideoLabels
 from featcache.data.labels.reading import label_files
 from featcache.data.labels.remarks import Remark
 from featcache.data.own_videos.base import Setup, Wishes
-from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of
+from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of, of_subject
 from featcache.data.own_videos.counting import class_rows, folder_lines
 from featcache.data.own_videos.measuring import (
     measuring_files,
     read_measurements,
     set_up_measurements,
 )
+from featcache.data.own_videos.relabelling import remembered
 from featcache.data.own_videos.splits import splits_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.errors import CallError, DataError, few, listed
@@ -71,7 +72,7 @@ def set_up(
         )
     found = _labels(folder, labels, videos, choices)
     _require_taken(found.remarks, wishes)
-    made = _write(folder, videos, found, wishes)
+    made = _write(folder, videos, found, wishes, remembered(folder, labels, choices, wishes))
     beside = [
         f"{kind} of {few([path.name for path in files], 3)} are there too, and not taken: --labels takes them"
         for kind, files in measuring.items()
@@ -124,10 +125,12 @@ def _labels(folder: Path, labels: Sequence[Path], videos: Videos, choices: Choic
         return Annotations(format="", classes=(), videos=())
 
 
-def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> Setup:
-    of_subject = [_of(labels, wishes.subject) for labels in found.videos]
-    labelled = [labels for labels in of_subject if labels.is_labelled]
-    used = {bout.label for labels in labelled for bout in labels.bouts}
+def _write(
+    folder: Path, videos: Videos, found: Annotations, wishes: Wishes, sources: Mapping[str, object]
+) -> Setup:
+    of_one = [of_subject(labels, wishes.subject) for labels in found.videos]
+    labelled = [labels for labels in of_one if labels.is_labelled]
+    used = {event.label for labels in labelled for event in labels.events}
     classes = [name for name in found.classes if name in used]
     if wishes.subject is not None and not used:
         names = sorted({event.subject for labels in found.videos for event in labels.events})
@@ -155,7 +158,7 @@ def _write(folder: Path, videos: Videos, found: Annotations, wishes: Wishes) -> 
         background=found.background,
         rule=rule,
         version="1",
-        measured=_rate(taken, videos),
+        measured={**_rate(taken, videos), **({"labels": sources} if classes else {})},
     )
     publish(folder / MANIFEST, text.encode())
     return Setup(
@@ -177,17 +180,6 @@ def _rate(taken: Sequence[str], videos: Videos) -> dict[str, object]:
 
 _ALL = "\0all"
 """Under which clips are counted whatever they show."""
-
-
-def _of(labels: VideoLabels, subject: str | None) -> VideoLabels:
-    """With one subject's bouts and unknown spans alone, where one is named."""
-    if subject is None:
-        return labels
-    return replace(
-        labels,
-        bouts=tuple(bout for bout in labels.bouts if bout.subject == subject),
-        unknown=tuple(span for span in labels.unknown if span.subject in (None, subject)),
-    )
 
 
 def _counted(
@@ -255,6 +247,11 @@ def _assumed(
         f"clips: {rule}; {n_left_out} left out, since some of their frames are unknown",
         f"splits: {', '.join(splits)}, {how}",
     ]
+    points = {point.label for labels in found.videos for point in labels.points}.intersection(classes)
+    if points:
+        lines.append(
+            f"points ({few(sorted(points), 8)}): a clip that holds one, wherever in it, has its label"
+        )
     if found.format == "folders":
         lines.append(f"classes are the names of folders, {few(classes, 3)}: give --labels where they are not")
     if wishes.subject is not None:

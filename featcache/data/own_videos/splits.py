@@ -68,6 +68,7 @@ def split_videos(videos: Sequence[VideoLabels], groups: Mapping[str, str]) -> di
         counts[""] += labels.video.n_frames
         for bout in labels.bouts:
             counts[bout.label] += bout.stop - bout.first
+        counts.update(point.label for point in labels.points)
     shares = _shares(len(frames))
     total = sum(frames.values(), Counter[str]())
     wanted = {split: {label: share * n for label, n in total.items()} for split, share in shares.items()}

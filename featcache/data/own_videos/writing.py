@@ -135,4 +135,4 @@ def flow_text(value: object) -> str:
         return "{" + ", ".join(f"{key}: {flow_text(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(map(flow_text, value)) + "]"
-    return scalar_text(value) if isinstance(value, str) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)

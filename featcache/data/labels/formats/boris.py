@@ -7,7 +7,6 @@ Source: https://www.boris.unito.it, project format 7.0; programs 7.13.9 and 9.15
 """
 
 import gzip
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -53,7 +52,6 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
             f"{few([o.name for o in observations], 20)}.",
         )
     place(observations, drafts, choices)
-    _say_modifiers(observations, drafts.remarks)
     return drafts.annotations("boris", list(kinds))
 
 
@@ -241,16 +239,3 @@ def _closed(event: Event, stop: Fraction | None, *, is_point: bool = False, comm
 def modifiers_of(text: str) -> tuple[str, ...]:
     """The modifiers of `head|left`, with nothing for one that was left open, as in `tail|None`."""
     return tuple("" if part in ("None", "") else part for part in text.split("|")) if text else ()
-
-
-def _say_modifiers(observations: list[Observation], remarks: Remarks) -> None:
-    sets = Counter(
-        f"{event.label} ({', '.join(part or '-' for part in event.modifiers)})"
-        for observation in observations
-        for event in observation.events
-        if any(event.modifiers)
-    )
-    if sets:
-        remarks.add(
-            "modifiers", "", f"modifiers do not make classes of their own: {few(sets, 8)} are taken together."
-        )

@@ -4,11 +4,12 @@ Times of an observation run over all files of its first player, one after the ot
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from featcache.data.labels.base import Choices
 from featcache.data.labels.drafts import Draft, Drafts
+from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.timing import frame_at, shown
 from featcache.errors import few
 
@@ -39,6 +40,13 @@ class Event:
     modifiers: tuple[str, ...] = ()
     comment: str = ""
 
+    @property
+    def modified(self) -> str:
+        """The label with its modifiers, `groom (head, left)`; the label alone where there is none."""
+        n_said = max((n for n, part in enumerate(self.modifiers, 1) if part), default=0)
+        parts = ", ".join(part or "-" for part in self.modifiers[:n_said])
+        return f"{self.label} ({parts})" if n_said else self.label
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Observation:
@@ -54,8 +62,32 @@ class Observation:
 
 def place(observations: Sequence[Observation], drafts: Drafts, choices: Choices) -> None:
     """Put observations on their videos. Where several code one video, `choices.observations` tells which."""
-    for observation in _chosen(observations, drafts, choices):
+    chosen = _chosen(observations, drafts, choices)
+    if choices.modifiers:
+        chosen = [_with_modified(observation) for observation in chosen]
+    else:
+        _say_modifiers(chosen, drafts.remarks)
+    for observation in chosen:
         _place(observation, drafts, choices)
+
+
+def _with_modified(observation: Observation) -> Observation:
+    """A class of each behaviour and its modifiers."""
+    events = tuple(replace(event, label=event.modified) for event in observation.events)
+    return replace(observation, events=events)
+
+
+def _say_modifiers(observations: Sequence[Observation], remarks: Remarks) -> None:
+    modified = dict.fromkeys(
+        event.modified for observation in observations for event in observation.events if any(event.modifiers)
+    )
+    if modified:
+        remarks.add(
+            "modifiers",
+            "",
+            f"modifiers are left out, and {few(modified, 8)} stand for their behaviours: --modifiers makes a "
+            "class of each.",
+        )
 
 
 def _chosen(observations: Sequence[Observation], drafts: Drafts, choices: Choices) -> list[Observation]:

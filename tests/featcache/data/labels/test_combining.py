@@ -41,6 +41,14 @@ def test_files_of_one_rank_that_differ_are_asked_and_none_counts(tmp_path: Path,
     assert found.videos == ()
 
 
+def test_points_that_differ_are_a_difference(tmp_path: Path, videos: Any) -> None:
+    found = read_labels(write(tmp_path, x="0.5", y="0.52"), videos(a=(10, 100)), Choices())
+    assert len(found.videos) == 1
+    found = read_labels(write(tmp_path, x="0.5", y="0.7"), videos(a=(10, 100)), Choices())
+    (asked,) = [remark for remark in found.remarks if remark.weight == "ask"]
+    assert "run in 1 frames" in asked.text
+
+
 def test_a_video_in_two_splits_stays_where_it_is_learned(read: Any, of: Any) -> None:
     found = read("vjepa/val.csv", "vjepa/train.csv")
     assert of(found, "p2.mp4").split == "train"

@@ -47,6 +47,17 @@ def test_a_point_at_the_very_end_is_on_the_last_frame(draft: Draft) -> None:
     assert said(draft) == [("after_end", "refuse")]
 
 
+def test_a_bout_that_shows_no_frame_is_a_point_and_said(draft: Draft) -> None:
+    draft.add_seconds("row 2", "hop", Fraction("1.32"), Fraction("1.38"))
+    draft.add_seconds("row 3", "hop", Fraction(2), Fraction(2))
+    assert said(draft) == [("zero_length", "say")] * 2
+    assert [point.frame for point in draft.points] == [14, 20]
+    labels = draft.done()
+    assert not labels.bouts
+    assert np.flatnonzero(labels.pointed(["hop"])[0]).tolist() == [14, 20]
+    assert not labels.pointed(["run"]).any()
+
+
 def test_rows_become_runs_and_unknown_spans(draft: Draft) -> None:
     states = np.full((100, 2), NO, np.int8)
     states[10:20, 0] = YES

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from featcache.data.labels.base import Bout, Unknown, VideoLabels
+from featcache.data.labels.base import Bout, Point, Unknown, VideoLabels
 from featcache.data.labels.videos import Video
 from featcache.data.own_videos.clips import ClipRule, clips_of
 from featcache.errors import CallError
@@ -34,6 +34,23 @@ def test_or_those_that_cover_a_share_of_it() -> None:
         (0, ("run",)),
         (8, ("sit",)),
     ]
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_a_clip_has_the_labels_of_the_points_that_it_holds(share: Any) -> None:
+    rule = ClipRule(n_frames=4, stride=2, every=8, share=share)
+    # The first clip shows frames 0 to 6, the second 8 to 14.
+    at = {0: [0], 6: [0], 7: [], 8: [8], 14: [8], 15: []}
+    for frame, firsts in at.items():
+        of = labels(points=(Point(label="run", frame=frame), Point(label="hop", frame=3)))
+        assert [first for first, names in listed(of, rule) if names == ("run",)] == firsts
+
+
+def test_clips_at_frames_of_ones_own_are_labelled_by_the_same_rule() -> None:
+    of = labels(("run", 3, 4), ("sit", 12, 20))
+    assert [clip.labels for clip in clips_of(of, ("run", "sit"), EIGHTS, starts=[0, 1, 10])] == [
+        ("run",), (), ("sit",)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("span", [(6, 7, None), (6, 7, "run")])

@@ -2,7 +2,7 @@ from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
-from featcache.data.labels.base import Bout, VideoLabels
+from featcache.data.labels.base import Bout, Point, VideoLabels
 from featcache.data.labels.videos import Video, Videos
 from featcache.data.own_videos.counting import class_rows, folder_lines
 
@@ -17,6 +17,11 @@ def test_bouts_seconds_and_clips_of_each_class() -> None:
         {"class": "sit", "bouts": 0, "seconds": "0.0", "clips train": 0, "clips val": 0},
         {"class": "(none of them)", "bouts": None, "seconds": None, "clips train": 2, "clips val": 1},
     ]
+    hop = (Point(label="sit", frame=3),)
+    (_, sat, _) = class_rows(
+        [VideoLabels(video=video, points=hop)], {"a.mp4": "train"}, {"train": Counter(sit=1)}, ["run", "sit"]
+    )
+    assert sat == {"class": "sit", "points": 1, "clips train": 1}
 
 
 def test_sizes_rates_and_what_cannot_be_read(tmp_path: Path) -> None:

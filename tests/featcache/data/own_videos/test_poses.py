@@ -76,3 +76,14 @@ def test_which_video_a_file_is_of(points: Callable[..., Measurements]) -> None:
     assert (asked.kind, asked.weight) == ("which_video", "ask")
     twice = points(rat=dlc(nose=NOSE), rat_copy=dlc(nose=NOSE))
     assert [(remark.kind, len(twice.videos)) for remark in twice.remarks] == [("left_out", 1)]
+
+
+def test_points_that_no_score_will_hold_are_said(points: Callable[..., Measurements]) -> None:
+    def said(n_points: int) -> list[str]:
+        found = points(("rat.mp4",), rat=dlc(**{f"p{n}": NOSE for n in range(n_points)}))
+        return [line for line in found.said if "more than a readout is asked for" in line]
+
+    assert said(64) == []
+    (line,) = said(66)
+    assert line.startswith("66 points")
+    assert line.endswith("scores are of the first 64, without p64, p65")

@@ -34,16 +34,19 @@ def test_a_folder_of_boris_becomes_clips_that_the_reader_takes(folder: Any, trut
     boris = folder("boris")
     made = set_up(boris, [], Choices(observations=("pair_obs1",)), Wishes(every=8, n_frames=8, stride=1))
     dataset = load_manifest(made.manifest).dataset("boris")
-    assert dataset.classes == ("rest", "walk", "chase", "groom")
+    assert dataset.classes == ("rest", "walk", "chase", "groom", "rear", "jump", "light on")
     clips = {split: scanned(dataset, split, boris) for split in made.splits}
     every = [clip for found in clips.values() for clip in found]
     expected = [label for label, n in truth("boris")["observations"]["rate_obs"]
                 ["per_frame_rle_by_subject"]["resident"] for _ in range(n)]  # fmt: skip
     of_video = {clip.record: clip.labels for clip in every if clip.source == "rig/arena_02.mp4"}
     assert len(of_video) == len(range(0, 250 - 7, 8))
+    assert any("points (jump, light on, rear): a clip that holds one" in line for line in made.assumed)
     for first, found in of_video.items():
         names = [dataset.classes[k] for k in found]
-        assert names == [name for name in [expected[first + 4]] if name != "(none)"]
+        # Its one point, a jump at 9.5 s, is first shown by frame 238.
+        jumps = ["jump"] if first <= 238 < first + 8 else []
+        assert names == [name for name in [expected[first + 4]] if name != "(none)"] + jumps
     # Nothing was coded there, and from frame 255 on nobody closed `walk`.
     assert not [clip for clip in every if clip.source == "rig/arena_05.mp4"]
     assert max(clip.record for clip in every if clip.source == "rig/arena_03.mp4") + 8 <= 255
@@ -89,7 +92,7 @@ def test_one_subject_alone(folder: Any) -> None:
     boris = folder("boris")
     wishes = Wishes(subject="intruder")
     made = set_up(boris, [], Choices(observations=("pair_obs1",)), wishes)
-    assert set(load_manifest(made.manifest).dataset("boris").classes) == {"rest", "walk", "groom"}
+    assert set(load_manifest(made.manifest).dataset("boris").classes) == {"rest", "walk", "groom", "jump"}
     made.manifest.unlink()
     with pytest.raises(CallError, match="no label is of subject 'nobody': there are"):
         set_up(boris, [], Choices(observations=("pair_obs1",)), Wishes(subject="nobody"))

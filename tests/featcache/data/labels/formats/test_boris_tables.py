@@ -44,6 +44,9 @@ def test_modifiers_are_read_from_one_column_and_from_several(read: Any, of: Any)
             b.modifiers for b in of(read(f"boris/{table}"), "arena_01.mp4").bouts if b.label == "groom"
         ]
         assert groomed == [("head", "left"), ("tail", "")], table
+        apart = of(read(f"boris/{table}", modifiers=True), "arena_01.mp4").bouts
+        names = [bout.label for bout in apart if bout.label.startswith("groom")]
+        assert names == ["groom (head, left)", "groom (tail)"], table
 
 
 def test_a_start_without_a_stop_is_unknown_from_there_on(read: Any, of: Any, kinds: Any) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,26 @@ def test_an_event_after_the_end_is_refused(videos: Any) -> None:
     )
     found = put(observation, videos(a=(10, 100)))
     assert [(remark.kind, remark.weight) for remark in found.remarks] == [("after_end", "refuse")]
+
+
+def test_modifiers_make_classes_on_request_and_are_said_where_they_do_not(videos: Any) -> None:
+    start, stop = seconds("1", "2")
+    whole = Event(where="1", label="groom", start=start, stop=stop, modifiers=("head", ""))
+    observation = Observation(
+        name="o",
+        media=(Media(name="a.mp4"),),
+        events=(
+            whole,
+            replace(whole, modifiers=()),
+            replace(whole, modifiers=("", "left"), stop=None, start=Fraction(4)),
+        ),
+    )
+    together = put(observation, videos(a=(10, 100)))
+    assert together.classes == ("groom",)
+    (said,) = [remark for remark in together.remarks if remark.kind == "modifiers"]
+    assert "groom (head), groom (-, left) stand for their behaviours: --modifiers" in said.text
+    apart = put(observation, videos(a=(10, 100)), modifiers=True)
+    assert apart.classes == ("groom (head)", "groom")
+    # A state that was never closed leaves the class unknown that it would have been of.
+    assert [span.label for span in apart.videos[0].unknown] == ["groom (-, left)"]
+    assert "modifiers" not in {remark.kind for remark in apart.remarks}
