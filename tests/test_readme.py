@@ -49,7 +49,7 @@ def test_the_table_of_commands_is_complete() -> None:
 
 
 def test_the_manifest_of_ones_own_videos_loads(tmp_path: Path) -> None:
-    (block,) = blocks("own-data.md", "yaml")
+    (block,) = blocks("own-manifest.md", "yaml")
     (tmp_path / "cages.yaml").write_text(block)
     assert load_manifest(tmp_path / "cages.yaml").task("cages").splits["val"] == ("cages", "val")
 
@@ -101,8 +101,8 @@ def test_the_model_of_ones_own_is_extracted_from(tiny_data: Path, tmp_path: Path
 
 
 def test_rows_of_a_clip_list_are_read(tmp_path: Path) -> None:
-    (header,) = re.findall(r"`(video,\S+)` in its first line", PAGES["own-data.md"])
-    (row,) = re.findall(r"first line: `(\S+)`", PAGES["own-data.md"])
+    (header,) = re.findall(r"`(video,\S+)` in its first line", PAGES["own-manifest.md"])
+    (row,) = re.findall(r"first line: `(\S+)`", PAGES["own-manifest.md"])
     (tmp_path / "train.csv").write_text(f"{header}\n{row}\n")
     (clip,) = read_clip_list(tmp_path / "train.csv", ["cages/a.mp4"], ["resting", "digging"]).clips
     assert (clip.source, clip.first_frame, clip.labels) == ("cages/a.mp4", 250, (1,))
