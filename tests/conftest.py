@@ -35,6 +35,8 @@ from tests.loopback import ObjectStore
 # Many small tensors, a worker a core: one thread is faster and makes sums repeatable. Children inherit it.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tables are as wide as in a file, whatever a terminal, or who starts the workers, says.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from cli import app
 from featcache.store.feature_store import find_stores
 
 ROOT = Path(__file__).resolve().parents[1]
-N_KILLS = 20
+N_KILLS = 10
 IMPORTED = [
     "cli",
     "featcache.extract.run",
