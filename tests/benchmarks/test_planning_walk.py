@@ -23,8 +23,8 @@ def walks() -> dict[str, dict[str, object]]:
 
 
 def test_the_job_stays_on_few_stops_until_the_first_pixel(walks: dict[str, dict[str, object]]) -> None:
-    # Where every step looked again there were 26 and 18. Of eleven two are the pipeline: it, and its views; one
-    # asks whether an older store has clips to be taken over.
+    # Where every step looked again there were 26 and 18. Of eleven two are the pipeline: it, and its views;
+    # one asks whether an older store has clips to be taken over.
     assert 1 <= walks["fresh"]["stays with the job"] <= 11  # type: ignore[operator]
     assert 1 <= walks["finished"]["stays with the job"] <= 6  # type: ignore[operator]
     assert walks["fresh"]["all entries"] > walks["fresh"]["stays with the job"]  # type: ignore[operator]
