@@ -12,7 +12,7 @@ import numpy as np
 
 from readouts.results.significance.bootstrap import Clusters, Interval, Resampled, WeightedScore, resampled
 
-CLEAR, LUCK, ONE_SEED, SELECTED = "clear", "could be luck", "one seed each", "val selected"
+CLEAR, LUCK, ONE_SEED, SELECTED = "clear", "could be luck", "too few seeds", "val selected"
 """Verdicts, in a word or two; what each means stands in `MEANING`."""
 
 MEANING = {
