@@ -277,6 +277,7 @@ def data_demo(
             )
         what = f"{made.n_written} files written" if made.n_written else "there already"
         console.print(f"{name}: {what}, {made.n_bytes / 1e6:,.1f} MB below {data_dir}", markup=False)
+    console.print(f"next: export SCIVID_DATA_DIR={data_dir}", markup=False)
 
 
 @data_app.command("init")
@@ -843,7 +844,7 @@ def train_readout(
         result = f"{row['task']} {row['backbone']} {row['readout']}: {row['metric']} {scores}"
         console.print(f"{result}{there}", markup=False)
     folder = run.folder(results_dir).path
-    console.print(f"run {short_name_of(run.id)} in {folder}", markup=False)
+    console.print(f"run {short_name_of(run.id)} in {folder}; next: scivid report", markup=False)
 
 
 @contextmanager
@@ -882,7 +883,10 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
 def sweep(
     grid: Annotated[
         list[str] | None,
-        typer.Option(help='"task=flyvsfly backbone=a,b lr=1e-4,3e-4 seed=0,1,2"; may be given again.'),
+        typer.Option(
+            help='"task=flyvsfly backbone=a,b lr=1e-4,3e-4 seed=0,1,2"; may be given again. With --study: '
+            'settings laid over it, "steps=2000 seed=0".'
+        ),
     ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Grids in YAML: names, each with a value or a list.")
