@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,12 @@ def test_a_broken_video_costs_itself(lab: Lab, videos: list[Path]) -> None:
     assert "mouse3_b.mp4" in found.broken[0]
     assert set(pq.read_table("t.parquet")["video"].to_pylist()) == {"new/mouse3_a.mp4", "new/mouse2_a.mp4"}
     assert len(list(Path("t.parquet.parts").iterdir())) == 2, "kept, for when it was mended"
+    many = [Path(shutil.copy2(videos[0], f"new/{number}.mp4")) for number in range(9)]
+    found = predict(
+        lab.watcher(), [*many[:4], videos[1], *many[4:]], replace(wanted, outs=[Path("m.csv")]), silent
+    )
+    assert len(found.broken) == 1 and "mouse3_b.mp4" in found.broken[0]
+    assert {row["video"] for row in found.rows} == {str(path) for path in many}
     with pytest.raises(DataError, match="no video can be read"):
         predict(lab.watcher(), videos[1:2], wanted, silent)
 
