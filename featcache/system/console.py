@@ -104,16 +104,16 @@ def show_table(console: "Console", rows: Sequence[Mapping[str, object]], *, empt
     names = dict.fromkeys(key for row in rows for key in row)
     columns = {name: ["" if row.get(name) is None else str(row[name]) for row in rows] for name in names}
     columns = {name: cells for name, cells in columns.items() if any(cells)}
-    shown, width = list[str](), console.width
+    shown, width = dict[str, int](), console.width
     for name, cells in columns.items():
-        width -= _narrowest([name, *cells]) + _GAP * bool(shown)
+        least = _narrowest([name, *cells])
+        width -= least + _GAP * bool(shown)
         if shown and width < 0:
             break
-        shown.append(name)
+        shown[name] = least
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
-    for name in shown:
+    for name, least in shown.items():
         numbers = all(map(_NUMBER.fullmatch, columns[name]))
-        least = _narrowest([name, *columns[name]])
         table.add_column(name, min_width=least, overflow="fold", justify="right" if numbers else "left")
     for row in zip(*(columns[name] for name in shown), strict=True):
         table.add_row(*row)

@@ -7,15 +7,16 @@ Reports read it without knowing a backbone; `readouts.certify.compare` makes it.
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields
-from math import isnan, nan, sqrt
+from math import isnan, nan
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, variance
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from featcache.errors import DamagedFileError
 from featcache.system.files import publish, read_regular
 from featcache.system.sealed import json_sealed, json_unsealed
+from readouts.results.significance.bootstrap import reach_of
 
 FILE = "certificate.json"
 """The name of the file, in the folder of the train store: sealed JSON, an entry a layer."""
@@ -299,16 +300,13 @@ def gap_interval(
         cluster_deviation: standard deviation of the mean gap when evaluation clusters are drawn again.
         n_clusters: how many clusters there are; below 2 their part is unknown and skipped.
     """
-    # Here and not above: a report reads certificates and needs no quantiles.
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
     if len(gaps) < 2:
         return None, None
-    half = float(stdtrit(len(gaps) - 1, 0.975)) * stdev(gaps) / sqrt(len(gaps))
+    errors = [(variance(gaps) / len(gaps), len(gaps) - 1)]
     if n_clusters > 1:
         # A resample of n clusters varies too little, by n - 1 in n.
-        error = cluster_deviation * sqrt(n_clusters / (n_clusters - 1))
-        half = sqrt(half**2 + (float(stdtrit(n_clusters - 1, 0.975)) * error) ** 2)
+        errors.append((cluster_deviation**2 * n_clusters / (n_clusters - 1), n_clusters - 1))
+    half = reach_of(*errors)
     return fmean(gaps) - half, fmean(gaps) + half
 
 

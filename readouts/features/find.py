@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +99,12 @@ def _only_store(
     fitting = [store for store in found if store.fingerprint.startswith(fingerprint or "")]
     if fitting and all(_fits(store, fitting[0]) for store in fitting):
         return _todays(fitting, role)
-    if len(fitting) != 1:
-        listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
-        wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
-        raise StoreError(
-            f"{len(found)} {role} stores of {backbone} for {task} are in {cache_dir}; {wanted} by the first "
-            f"digits of its fingerprint (--fingerprint, in a grid fingerprint=):{listed}"
-        )
-    return fitting[0]
+    listed = "".join(f"\n  {store.path.name}: {_about(store)}" for store in found)
+    wanted = f"{len(fitting)} of them begin with {fingerprint}" if fingerprint else "say which"
+    raise StoreError(
+        f"{len(found)} {role} stores of {backbone} for {task} are in {cache_dir}; {wanted} by the first "
+        f"digits of its fingerprint (--fingerprint, in a grid fingerprint=):{listed}"
+    )
 
 
 def _fitting_store(
@@ -141,17 +140,24 @@ def _todays(stores: Sequence[FeatureStore], role: str) -> FeatureStore:
 
     A line says which others there are, and in what they differ.
     """
-    chosen, *others = sorted(stores, key=_recency, reverse=True)
-    for other in others:
+    if len(stores) == 1:
+        return stores[0]  # whose list of clips need not be looked at
+    ranked = sorted(((_recency(store), store) for store in stores), key=itemgetter(0), reverse=True)
+    (recency, chosen), *others = ranked
+    for of_other, other in others:
         unlike = "; ".join(differences(other.parts, chosen.parts)) or "nothing that they say"
         logging.getLogger(__name__).warning(
-            f"{len(stores)} {role} stores fit: {chosen.path.name} is read, {_why(chosen, other)}, not "
+            f"{len(stores)} {role} stores fit: {chosen.path.name} is read, {_why(recency, of_other)}, not "
             f"{other.path.name}, which differs in {unlike}"
         )
     return chosen
 
 
-def _recency(store: FeatureStore) -> tuple[bool, bool, int]:
+Recency = tuple[bool, bool, int]
+"""Whether a store is complete, and of today's list of clips; when its header was written."""
+
+
+def _recency(store: FeatureStore) -> Recency:
     return store.complete, _is_todays(store), (store.path / "zarr.json").stat().st_mtime_ns
 
 
@@ -161,9 +167,9 @@ def _is_todays(store: FeatureStore) -> bool:
     return isinstance(before, Mapping) and changed_since(before) is None
 
 
-def _why(chosen: FeatureStore, other: FeatureStore) -> str:
+def _why(chosen: Recency, other: Recency) -> str:
     reasons = ("the one that is complete", "of the clip list as it is now", "the newest")
-    unlike = zip(reasons, _recency(chosen), _recency(other), strict=True)
+    unlike = zip(reasons, chosen, other, strict=True)
     return next((reason for reason, ours, theirs in unlike if ours != theirs), reasons[-1])
 
 

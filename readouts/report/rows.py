@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from readouts.results.comparability import Row, identity_text, is_fitted, settings_of
-from readouts.results.configurations import Configuration, of_kind
+from readouts.results.configurations import Configuration
 from readouts.results.formatting import configuration_cells, format_interval, format_score, format_value
 from readouts.results.published import KINDS, Figure, by_kind, figure_of
 from readouts.results.run_folder import RunFolder
@@ -86,7 +86,7 @@ def row_groups(results: TaskResults) -> list[RowGroup]:
     groups = [
         RowGroup(
             title=title,
-            ours=[rows[every.index(one)] for one in of_kind(kind, every)],
+            ours=[row for one, row in zip(every, rows, strict=True) if one.kind == kind],
             published=[figure_of(row, results.published) for row in found.get(kind, ())],
         )
         for kind, title in KINDS.items()
@@ -107,7 +107,7 @@ def comparison_data(results: TaskResults) -> dict[str, Any]:
     role, every = results.role, results.configurations[:RESAMPLED]
     what = {name: _words(one) for name, one in enumerate(every)}
     data: dict[str, Any] = {"role": role, "better": 1 if results.higher_is_better else -1, "words": what}
-    scored = [[row for row in one.rows if row[role] is not None] for one in every]
+    scored = [one.scored(role) for one in every]
     with_scores = [place for place, rows in enumerate(scored) if rows]
     if results.intervals is None or not with_scores:
         return data
@@ -142,8 +142,7 @@ def _words(one: Configuration) -> dict[str, str]:
     """What a configuration is, for two to be held against each other: a name -> a value in words."""
     row = one.best
     about = {name: row[name] for name in ("backbone", "layer", "readout", "exactness", "parameters", "steps")}
-    seconds = (row["seconds"] or 0) / (row.get("together") or 1)
-    about |= {"seconds of training": f"{seconds:.2g}"}
+    about |= {"seconds of training": f"{_seconds(row):.2g}"}
     every = {**about, **settings_of(row), **one.marks}
     return {name: format_value(value) for name, value in every.items() if value is not None}
 
@@ -185,10 +184,15 @@ def _line(results: TaskResults, row: Row, marks: Mapping[str, str]) -> RunLine:
         val=format_score(row["val"]),
         test=format_score(row["test"]),
         command=str(row["command"]),
-        seconds=f"{(row['seconds'] or 0) / (row.get('together') or 1):.0f}",
+        seconds=f"{_seconds(row):.0f}",
         about=_not_again(results, row, marks),
         predictions=[str(path.relative_to(results.results_dir)) for path in kept],
     )
+
+
+def _seconds(row: Row) -> float:
+    """Of a run's training, its share of those that runs of one pass took together."""
+    return (row["seconds"] or 0) / (row.get("together") or 1)
 
 
 def _scores(row: Row) -> list[tuple[str, str, str]]:

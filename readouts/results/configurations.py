@@ -47,9 +47,13 @@ class Configuration:
         """What was trained: only those of one kind make a ranking."""
         return kind_of(self.best)
 
+    def scored(self, role: str) -> list[Row]:
+        """The rows of the seeds that were scored on `role` (val or test)."""
+        return [row for row in self.rows if row[role] is not None]
+
     def scores(self, role: str) -> list[float]:
-        """The score of every seed that was scored on `role` (val or test)."""
-        return [row[role] for row in self.rows if row[role] is not None]
+        """The score of each of them."""
+        return [row[role] for row in self.scored(role)]
 
     def mean(self, role: str) -> float | None:
         """The mean score over seeds; None where none was scored on `role`."""

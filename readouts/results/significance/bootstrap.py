@@ -20,6 +20,7 @@ average precision and errors are no such shares.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from statistics import fmean
 
 import numpy as np
@@ -161,6 +162,20 @@ class Interval:
         return self.low <= value <= self.high
 
 
+def reach_of(*errors: tuple[float, int | float], level: float = 0.95) -> float:
+    """How far Student's interval reaches, where independent errors add up in quadrature.
+
+    Args:
+        errors: of each its variance, and the degrees of freedom that it was estimated with.
+        level: share of such intervals that hold the true value.
+    """
+    # Here and not above: loading it takes longer than all else that a table of results needs.
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    squares = (float(stdtrit(freedom, (1 + level) / 2)) ** 2 * variance for variance, freedom in errors)
+    return sqrt(sum(squares))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resampled:
     """A score, or the difference of two, and what it was in every resample of the clusters."""
@@ -193,9 +208,6 @@ class Resampled:
             NoIntervalError: all resamples agree.
             CallError: a level out of range.
         """
-        # Here and not above: loading it takes longer than all else that a table of results needs.
-        from scipy.special import stdtrit  # type: ignore[import-untyped]
-
         if not 0 < level < 1:
             raise CallError(f"level={level} must be between 0 and 1, such as 0.95.")
         if np.ptp(self.drawn) <= SAME * max(1.0, abs(self.value)):
@@ -203,8 +215,7 @@ class Resampled:
                 f"no interval: all resamples agree on {self.value:.4g}, so {self.n_clusters} {self.kind} do "
                 "not tell how far off it is. Evaluate on more of them, or on harder ones."
             )
-        quantiles = (float(stdtrit(of, (1 + level) / 2)) for of in (self.n_clusters - 1, freedom))
-        reach = sum(t**2 * v for t, v in zip(quantiles, (self.variance, more), strict=True)) ** 0.5
+        reach = reach_of((self.variance, self.n_clusters - 1), (more, freedom), level=level)
         return Interval(
             low=self.value - reach,
             high=self.value + reach,

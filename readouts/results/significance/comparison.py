@@ -55,7 +55,7 @@ def compared(
             )
     if targets is None:
         raise CallError(f"{task.name} has no targets: nothing to resample.")
-    rows = [[row for row in one.rows if row[role] is not None] for one in (a, b)]
+    rows = [one.scored(role) for one in (a, b)]
     first = rows[0][0]
     pairs = [[paired_per_clip(results_dir, first, row, role) for row in of_one] for of_one in rows]
     clusters = clusters_of(targets, pairs[0][0][0])
