@@ -1264,7 +1264,7 @@ def compare(
     """Is A better than B: paired bootstrap over the videos, sequences or forecasts of a split, and seeds."""
     from readouts.features.find import evaluated_store
     from readouts.results.choice import apart, choose
-    from readouts.results.significance.comparison import compared
+    from readouts.results.significance.comparison import common_role, compared
     from readouts.results.table import load_results
     from readouts.tasks import load_task
 
@@ -1272,7 +1272,7 @@ def compare(
     a = choose(table, first, task)
     b = choose(table, second, task or a.configuration.best["task"])
     best = a.configuration.best
-    chosen = role or ("test" if all(one.configuration.scores("test") for one in (a, b)) else "val")
+    chosen = common_role(a.configuration, b.configuration, role)
     found = compared(
         a.configuration,
         b.configuration,

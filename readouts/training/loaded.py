@@ -103,7 +103,10 @@ def load_run(path: Path | str) -> TrainedRun:
     """
     folder = RunFolder(Path(path).parent if Path(path).is_file() else Path(path))
     if not folder.state.exists():
-        why = "is a probe's, which is fitted anew each time" if folder.path.is_dir() else "is not there"
+        # A curve is what only a run that was trained has.
+        gone = "has lost its weights (`scivid clean --weights`), and is trained anew with --again"
+        fitted = "is a probe's, which is fitted anew each time"
+        why = "is not there" if not folder.path.is_dir() else gone if folder.curve.exists() else fitted
         raise CallError(
             f"{folder.path} holds no checkpoint: it {why}. Name the folder of a run of train-readout, "
             "results/<task>/<backbone>-<run>."

@@ -8,7 +8,7 @@ from featcache.errors import CallError
 from featcache.store.targets import Targets
 from readouts.results.configurations import Configuration
 from readouts.results.formatting import counted, format_mean
-from readouts.results.per_clip import paired_per_clip
+from readouts.results.per_clip import EVALUATED, paired_per_clip
 from readouts.results.significance.bootstrap import MeanScore, NoIntervalError, clusters_of, resampled
 from readouts.results.significance.differences import MEANING, difference
 from readouts.results.significance.kept import trainings_of
@@ -30,6 +30,24 @@ class Comparison:
     higher_is_better: bool
 
 
+def common_role(a: Configuration, b: Configuration, asked: str | None = None) -> str:
+    """The split that two configurations are compared on: what is asked for, else test where both have it.
+
+    Raises:
+        CallError: it is none that runs are scored on, or one of the two was not.
+    """
+    role = asked or ("test" if a.scores("test") and b.scores("test") else "val")
+    if role not in EVALUATED:
+        raise CallError(f"--role {role}: runs are scored on {' or '.join(EVALUATED)}, name one of them.")
+    for one in (a, b):
+        if not one.scores(role):
+            raise CallError(
+                f"{one.best['backbone']} {one.best['readout']} was not scored on {role}: run its command "
+                "with --test, or compare on val (--role val)."
+            )
+    return role
+
+
 def compared(
     a: Configuration,
     b: Configuration,
@@ -44,15 +62,10 @@ def compared(
     """The mean scores of two configurations on the clips of `role`, and their paired difference.
 
     Raises:
-        CallError: a run was not scored on that split, the task has no targets, an argument is out of range.
+        CallError: as `common_role`; or the task has no targets, or an argument is out of range.
         StoreError: a run kept no statistics, or they were scored on other clips or labels.
     """
-    for one in (a, b):
-        if not one.scores(role):
-            raise CallError(
-                f"{one.best['backbone']} {one.best['readout']} was not scored on {role}: run its command "
-                "with --test, or compare on val (--role val)."
-            )
+    role = common_role(a, b, role)
     if targets is None:
         raise CallError(f"{task.name} has no targets: nothing to resample.")
     rows = [one.scored(role) for one in (a, b)]

@@ -70,6 +70,15 @@ def test_what_cannot_predict_is_refused(
         load_run(folder.path)
 
 
+def test_a_run_whose_weights_were_removed_is_told_from_a_probe(folder: RunFolder) -> None:
+    folder.state.unlink()
+    with pytest.raises(CallError, match=r"it has lost its weights .*, and is trained anew with --again"):
+        load_run(folder.path)
+    folder.curve.unlink()
+    with pytest.raises(CallError, match="it is a probe's, which is fitted anew each time"):
+        load_run(folder.path)
+
+
 def test_a_checkpoint_of_another_run_is_refused(folder: RunFolder) -> None:
     other = folder.path.rename(folder.path.with_name("toy-0123456789ab"))
     with pytest.raises(StoreError, match="and its folder is that of 0123456789ab"):

@@ -14,7 +14,7 @@ from featcache.store.targets import Targets
 from readouts.results.configurations import configurations
 from readouts.results.per_clip import write_per_clip
 from readouts.results.run_folder import RunFolder
-from readouts.results.significance.comparison import UNKNOWN, Comparison, compared
+from readouts.results.significance.comparison import UNKNOWN, Comparison, common_role, compared
 from readouts.results.significance.differences import SELECTED
 from readouts.tasks import load_task
 
@@ -70,3 +70,14 @@ def test_a_split_that_was_not_scored_is_refused(
 ) -> None:
     with pytest.raises(CallError, match=r"toy linear was not scored on test: .*--test"):
         compare(make_row, make_targets, tmp_path, videos=8, role="test")
+
+
+def test_the_split_is_test_where_both_have_it_and_one_that_runs_are_scored_on(make_row: MakeRow) -> None:
+    both = configurations([make_row(run=readout, readout=readout, test=0.5) for readout in "ab"])
+    (alone,) = configurations([make_row(run="c", readout="c")])
+    assert common_role(*both) == "test"
+    assert common_role(both[0], alone) == common_role(*both, "val") == "val"
+    with pytest.raises(CallError, match="--role train: runs are scored on val or test, name one of them"):
+        common_role(*both, "train")
+    with pytest.raises(CallError, match="toy c was not scored on test"):
+        common_role(both[0], alone, "test")
