@@ -1095,12 +1095,13 @@ def predict_(
 ) -> None:
     """What a trained readout says of new videos, frame by frame. Goes on where it was killed."""
     from readouts.results.table import find_run
-    from readouts.training.loaded import load_run
+    from readouts.tuning.loaded import load_run
 
     if not run or not out or bool(videos) == (store is not None):
         raise CallError("predict takes --run, --out, and either videos or --store.")
     folder, named = find_run(results_dir, run)
-    trained, chosen = load_run(folder.path), _device(device)
+    chosen = _device(device)
+    trained = load_run(folder.path, backbone=backbone, device=chosen)
     readout = readout or named or trained.readouts[0]
     if readout not in trained.heads:
         raise CallError(f"--readout {readout}: the run has {', '.join(trained.readouts)}.")
