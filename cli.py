@@ -1065,9 +1065,7 @@ def _tell(outcome: "Outcome", n_runs: int) -> None:
 @app.command("predict")
 def predict_(
     videos: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of them.")] = None,
-    run: Annotated[
-        str, typer.Option(help="A run, or run/readout, or its folder; of a task the best on val.")
-    ] = "",
+    run: Annotated[str, typer.Option(help="A run or its folder, or words; of a task the best on val.")] = "",
     out: Annotated[
         list[Path] | None,
         typer.Option(help="table.parquet or .csv, bouts for .boris or .annot; may be given again."),
@@ -1094,7 +1092,7 @@ def predict_(
     weights_dir: WeightsDir = None,
 ) -> None:
     """What a trained readout says of new videos, frame by frame. Goes on where it was killed."""
-    from readouts.results.table import find_run
+    from readouts.results.choice import find_run
     from readouts.tuning.loaded import load_run
 
     if not run or not out or bool(videos) == (store is not None):
