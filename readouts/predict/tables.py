@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from featcache.data.labels.writing import BOUT_COLUMNS as BOUT_COLUMNS
 from featcache.system.files import Staged, publish
 from readouts.predict.bouts import Bout
 from readouts.predict.frames import FrameScores
@@ -90,5 +91,4 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     publish(path, text.getvalue().encode())
 
 
-BOUT_COLUMNS = ("video", "class", "first frame", "last frame", "start", "stop", "mean score")
 SUMMARY_COLUMNS = ("video", "class", "bouts", "seconds", "mean bout")

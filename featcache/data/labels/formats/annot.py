@@ -86,7 +86,7 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
         "Bento annotation file", f"Movie file(s): {video.source}", "", "Stimulus name: ",
         "Annotation start frame: 1", f"Annotation stop frame: {video.n_frames}",
         f"Annotation framerate: {float(video.rate):.6f}", "",
-        "List of channels:", _WRITTEN, "", "List of annotations:", *classes, "", f"{_WRITTEN}----------",
+        *MARK.splitlines(), "", "List of annotations:", *classes, "", f"{_WRITTEN}----------",
     ]  # fmt: skip
     for label in classes:
         bouts = [bout for bout in of_video.bouts if bout.label == label]
@@ -97,6 +97,9 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
 
 _WRITTEN = "scivid"
 """The channel of a file that is written."""
+
+MARK = f"List of channels:\n{_WRITTEN}\n"
+"""At the head of such a file."""
 
 
 def _parse(path: Path, remarks: Remarks) -> _File:

@@ -61,7 +61,7 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
     project = {
         "time_format": "hh:mm:ss",
         "project_date": _DATE,
-        "project_name": "written by scivid",
+        "project_name": MARK,
         "project_description": "",
         "project_format_version": "7.0",
         "subjects_conf": {
@@ -78,6 +78,9 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
     }
     return dumps(project, indent=1, ensure_ascii=False).encode()
 
+
+MARK = "written by scivid"
+"""At the head of a project that is written; BORIS keeps it."""
 
 _DATE = "2000-01-01T00:00:00.000"
 """The same always: the same bouts are the same bytes."""
