@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from featcache.data.labels.writing import BOUT_COLUMNS as BOUT_COLUMNS
 from featcache.system.files import Staged, publish
 from readouts.predict.bouts import Bout
 from readouts.predict.frames import FrameScores
