@@ -8,10 +8,9 @@ from typing import cast
 from featcache.data.labels.base import Annotations, Choices, Importer
 from featcache.data.labels.checks import checked
 from featcache.data.labels.combining import combined
-from featcache.data.labels.formats import IMPORTERS
+from featcache.data.labels.formats import IMPORTERS, MARKS
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.videos import ENDINGS, Videos
-from featcache.data.labels.writing import MARKS
 from featcache.errors import DataError, ScividError
 from featcache.system.files import open_regular
 
@@ -125,7 +124,7 @@ def is_prediction(path: Path) -> bool:
     """Whether `scivid predict` wrote a file, or somebody saved again what it wrote."""
     bouts = path.with_name(f"{path.stem}_bouts.csv")  # beside the table of scores
     heads = [head_of(file) for file in (path, bouts) if file.is_file()]
-    return any(mark in head for head in heads for mark in MARKS)
+    return any(mark in head for head in heads for mark in MARKS.values())
 
 
 def head_of(path: Path) -> str:

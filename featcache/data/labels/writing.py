@@ -6,14 +6,8 @@ from pathlib import Path
 from typing import cast
 
 from featcache.data.labels.base import VideoLabels, Writer
-from featcache.data.labels.formats import IMPORTERS, WRITERS, annot, boris
+from featcache.data.labels.formats import IMPORTERS, WRITERS
 from featcache.system.files import publish
-
-BOUT_COLUMNS = ("video", "class", "first frame", "last frame", "start", "stop", "mean score")
-"""Of a table of predicted bouts."""
-
-MARKS = (boris.MARK, annot.MARK, ",".join(BOUT_COLUMNS))
-"""What stands at the head of predictions, a mark a format."""
 
 
 def write_labels(path: Path, labels: Sequence[VideoLabels], classes: Sequence[str]) -> list[Path]:

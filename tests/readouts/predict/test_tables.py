@@ -8,7 +8,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from featcache.data.labels.writing import BOUT_COLUMNS
+from featcache.data.labels.formats import BOUT_COLUMNS
 from readouts.predict.bouts import Bout
 from readouts.predict.frames import FrameScores
 from readouts.predict.parts import VideoPart, write_part

@@ -8,8 +8,9 @@ from typer.testing import CliRunner
 from cli import app
 from featcache.clips import Clip
 from featcache.data.labels.base import Bout, Choices, VideoLabels
+from featcache.data.labels.formats import BOUT_COLUMNS
 from featcache.data.labels.videos import Video
-from featcache.data.labels.writing import BOUT_COLUMNS, write_labels
+from featcache.data.labels.writing import write_labels
 from featcache.data.own_videos import Wishes, set_up
 from featcache.data.readers import open_reader
 from featcache.errors import CallError, DataError
