@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import CallError, did_you_mean
-from readouts.results.comparability import Row, settings_of
+from readouts.results.comparability import Row, is_fitted, settings_of
 from readouts.results.configurations import Configuration, configurations
 from readouts.results.formatting import counted, format_tuned, format_value
 from readouts.results.run_folder import RunFolder
@@ -79,7 +79,7 @@ def find_run(results_dir: Path, words: str) -> tuple[RunFolder, str]:
     Raises:
         CallError: see `choose`; probes are fitted anew each time, and are not meant.
     """
-    trained = [row for row in readable_results(results_dir)[0] if row["steps"]]
+    trained = [row for row in readable_results(results_dir)[0] if not is_fitted(row)]
     try:
         best = choose(trained, words).configuration.best
     except CallError:
