@@ -88,6 +88,7 @@ class Task {
     const chosen = this.state.chosen, head = this.table.querySelector("th.against");
     head.hidden = chosen === null;
     if (chosen !== null) head.textContent = `less ${this.name(chosen)}, ${this.data.role}`;
+    const verdicts = [];
     for (const row of this.rows) {
       const cell = row.querySelector("td.against"), place = Number(row.dataset.place);
       cell.hidden = chosen === null;
@@ -103,8 +104,11 @@ class Task {
         value.textContent = signed(found.value);
         value.className = found.verdict === "clear" ? "clear" : "";
         cell.append(value, small(`[${signed(found.low)}, ${signed(found.high)}]`), small(found.verdict));
+        verdicts.push(found.verdict);
       }
     }
+    const n = verdicts.filter((verdict) => verdict === "clear").length;
+    if (n) head.append(small(`${n} of ${verdicts.length} clear: by chance 1 in 20 equal ones`));
   }
 
   // As readouts.results.significance: the reaches of clips and of seeds, added in quadrature.

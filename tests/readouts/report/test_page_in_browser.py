@@ -167,6 +167,17 @@ def test_rows_sort_filter_fold_compare_and_the_link_keeps_it(page: Path) -> None
         assert tab.ask("document.querySelector('[data-sort=val]').getAttribute('aria-sort')") == "ascending"
 
 
+def test_of_many_differences_it_is_told_how_many_would_be_clear_by_chance(page: Path) -> None:
+    with browser() as tab:
+        tab.open(page.as_uri())
+        tab.ask("document.querySelector('[data-choose=\"0\"]').click()")
+        head = "document.querySelector('th.against').textContent"
+        assert "by chance" not in tab.ask(head)  # val judges nothing
+        of_test = "for (const one of tasks.values()) { one.data.role = 'test'; one.data.rows.forEach(%s); one.show(); }"
+        tab.ask(of_test % "(row, i) => Object.assign(row, { n: 3, squares: 0, mean: i < 2 ? 0 : 9 })")
+        assert "8 of 9 clear: by chance 1 in 20 equal ones" in tab.ask(head)
+
+
 def test_words_filter_and_a_row_unfolds_into_its_runs(page: Path) -> None:
     with browser() as tab:
         tab.open(page.as_uri())
