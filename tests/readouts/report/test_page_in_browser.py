@@ -173,8 +173,10 @@ def test_of_many_differences_it_is_told_how_many_would_be_clear_by_chance(page: 
         tab.ask("document.querySelector('[data-choose=\"0\"]').click()")
         head = "document.querySelector('th.against').textContent"
         assert "by chance" not in tab.ask(head)  # val judges nothing
-        of_test = "for (const one of tasks.values()) { one.data.role = 'test'; one.data.rows.forEach(%s); one.show(); }"
-        tab.ask(of_test % "(row, i) => Object.assign(row, { n: 3, squares: 0, mean: i < 2 ? 0 : 9 })")
+        tab.ask(
+            "for (const one of tasks.values()) { one.data.role = 'test'; one.data.rows.forEach("
+            "(row, i) => Object.assign(row, { n: 3, squares: 0, mean: i < 2 ? 0 : 9 })); one.show(); }"
+        )
         assert "8 of 9 clear: by chance 1 in 20 equal ones" in tab.ask(head)
 
 
