@@ -147,6 +147,8 @@ class Dataset:
     """Videos: what is to be read from a clip's frames, where `features` has a `series` of them."""
     labels: Mapping[str, object] = field(default_factory=dict)
     """Videos: the label files that clip lists were made of, and what `scivid data init` was told of them."""
+    subjects: Mapping[str, str] = field(default_factory=dict)
+    """Videos: video -> whose it is. Clips of one subject are drawn together in intervals."""
     classes: tuple[str, ...] = ()
     background: str | None = None
     rare: tuple[str, ...] = ()

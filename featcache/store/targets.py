@@ -41,6 +41,9 @@ CLIP_UNITS = ("sequence", "video")
 is independent of what, and a name for people.
 """
 
+SUBJECT = "subject"
+"""A target [clip]: a number of the animal or person that a clip is of, where the manifest tells it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetArray:

@@ -73,6 +73,11 @@ def _of_dataset(
         for other in names[n + 1 :]:
             if both := sorted(of_split[one] & of_split[other]):
                 problems.append(f"{few(both)} stands in {one} and {other}: keep a video in one split.")
+            whose = [{dataset.subjects.get(source, "") for source in of_split[name]} for name in (one, other)]
+            if same := sorted(set.intersection(*whose) - {""}):
+                said.append(
+                    f"{few(same)} is in {one} and {other}: a score there is not of animals it never saw."
+                )
     if problems:
         raise DataError(f"{folder / MANIFEST} cannot be used as it is:\n{listed(problems)}")
     counts = {

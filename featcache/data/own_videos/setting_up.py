@@ -19,7 +19,7 @@ from featcache.data.own_videos.measuring import (
     set_up_measurements,
 )
 from featcache.data.own_videos.relabelling import remembered
-from featcache.data.own_videos.splits import splits_of
+from featcache.data.own_videos.splits import splits_of, subjects_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.errors import CallError, DataError, few, listed
 from featcache.system.files import publish
@@ -160,6 +160,7 @@ def _write(
         classes=classes,
         background=found.background,
         rule=rule,
+        subjects=subjects_of(labelled) if splits else {},
         version="1",
         measured={**_rate(taken, videos), **({"labels": sources} if classes else {})},
     )

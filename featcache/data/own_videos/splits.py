@@ -56,6 +56,12 @@ def groups_of(videos: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
     return {labels.video.source: labels.video.source for labels in videos}, "by video"
 
 
+def subjects_of(videos: Sequence[VideoLabels]) -> dict[str, str]:
+    """Video -> whose it is, where several are of one; else nothing."""
+    groups, _ = groups_of(videos)
+    return groups if len(set(groups.values())) < len(groups) else {}
+
+
 def split_videos(videos: Sequence[VideoLabels], groups: Mapping[str, str]) -> dict[str, str]:
     """Video -> split, with each class in each split as far as the groups allow, the same each time.
 

@@ -65,6 +65,7 @@ def manifest_text(
     classes: Sequence[str] = (),
     background: str | None = None,
     measured: Mapping[str, object] = MappingProxyType({}),
+    subjects: Mapping[str, str] = MappingProxyType({}),
     train: str = "",
     clips: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
@@ -81,6 +82,7 @@ def manifest_text(
         classes: names, in the order of the targets.
         background: the class that stands for nothing, where there is one.
         measured: what else the data set says of its targets, by the manifest's names.
+        subjects: whose each video is, where that is known.
         train: the split of another data set that the task learns from.
         clips: how the task cuts clips, where it is not by `rule`.
     """
@@ -109,6 +111,11 @@ def manifest_text(
     if not lists:
         entries = {"train": {"files": files}}
         lines += [f"    clip_every: {rule.every}"] if rule.every else []
+    if subjects:
+        lines.append(
+            "    subjects:    # whose each video is: one unit in intervals, never parted between splits"
+        )
+    lines += [f"      {scalar_text(source)}: {scalar_text(whose)}" for source, whose in subjects.items()]
     lines += ["    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
     lines += [f"      {split}: {flow_text(entry)}" for split, entry in entries.items()]
     of_task = {"train": train} if train else {}

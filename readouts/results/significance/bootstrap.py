@@ -29,7 +29,7 @@ from jaxtyping import Float64, Int64
 from featcache.errors import CallError, DamagedFileError, StoreError
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.feature_store import find_stores
-from featcache.store.targets import CLIP_UNITS, Targets
+from featcache.store.targets import CLIP_UNITS, SUBJECT, Targets
 from readouts.metrics.base import PerClip, Weights
 from readouts.tasks.base import ScoresDraws, Task
 
@@ -68,9 +68,10 @@ class Clusters:
 
 
 def clusters_of(targets: Targets, clips: Int64[np.ndarray, " n"]) -> Clusters:
-    """What is independent in a split: sequences, videos, stretches of time, or else single clips.
+    """What is independent in a split: subjects, sequences, videos, stretches of time, or else single clips.
 
-    Clips of a user's own videos belong to the file that they were cut from. Forecasts of the same days share
+    Clips of a user's own videos belong to whom the manifest says the video is of, or else to the file that
+    they were cut from. Forecasts of the same days share
     fields: their cluster is a stretch as long as a forecast. Two initial times of one stretch overlap, those
     of stretches with another between them do not.
 
@@ -78,7 +79,7 @@ def clusters_of(targets: Targets, clips: Int64[np.ndarray, " n"]) -> Clusters:
         StoreError: the targets are damaged.
         DamagedFileError: so are the lists of clips of all stores that have them.
     """
-    for kind in CLIP_UNITS:
+    for kind in (SUBJECT, *CLIP_UNITS):
         if kind in targets:
             return Clusters(of_clip=targets.rows(kind, clips).astype(np.int64), kind=f"{kind}s")
     if "places" in targets:

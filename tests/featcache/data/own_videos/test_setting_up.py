@@ -12,6 +12,7 @@ from featcache.data.labels.formats import BOUT_COLUMNS
 from featcache.data.labels.videos import Video
 from featcache.data.labels.writing import write_labels
 from featcache.data.own_videos import Wishes, set_up
+from featcache.data.own_videos.checking import check
 from featcache.data.readers import open_reader
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, load_manifest
@@ -70,6 +71,21 @@ def test_what_is_refused_stops_and_writes_nothing_until_it_is_left_out(folder: A
     assert "mouse_e.mp4" in listed
     assert any("left out" in line for line in made.assumed)
     assert 'background: "background"' in made.manifest.read_text()
+
+
+def test_whose_the_videos_are_is_written_and_a_subject_in_two_splits_is_said(tmp_path: Path) -> None:
+    mice = write_lab(tmp_path / "mice")
+    made = set_up(mice, [], Choices(), Wishes())
+    dataset = load_manifest(made.manifest).dataset("mice")
+    assert dict(dataset.subjects) == {f"mouse{n}_{s}.mp4": f"mouse{n}" for n in (1, 2, 3) for s in "ab"}
+    assert not [line for line in check(mice)[1] if "never saw" in line]
+    train, val = (mice / "clip_lists" / f"{split}.csv" for split in ("train", "val"))
+    head, *rows = train.read_text().splitlines()
+    moved = [row for row in rows if "_a" in row]
+    train.write_text("\n".join([head, *(row for row in rows if row not in moved)]))
+    val.write_text("\n".join([val.read_text().strip(), *moved]))
+    (said,) = [line for line in check(mice)[1] if "never saw" in line]
+    assert said == f"{moved[0][:6]} is in train and val: a score there is not of animals it never saw."
 
 
 def test_predictions_in_the_folder_are_no_labels(tmp_path: Path) -> None:

@@ -231,11 +231,13 @@ def test_mistakes_are_told() -> None:
 MakeTargets = Callable[..., Targets]
 
 
-def test_clusters_are_sequences_videos_or_clips(make_targets: MakeTargets) -> None:
+def test_clusters_are_subjects_sequences_videos_or_clips(make_targets: MakeTargets) -> None:
     clips = np.array([0, 2, 3])
-    for name in ("sequence", "video"):
+    for name in ("subject", "sequence", "video"):
         found = clusters_of(make_targets(4, name, **{name: np.array([9, 8, 9, 5])}), clips)
         assert (found.of_clip.tolist(), found.kind, len(found)) == ([9, 9, 5], f"{name}s", 2)
+    both = make_targets(4, "both", video=np.arange(4), subject=np.array([1, 1, 2, 2]))
+    assert clusters_of(both, clips).of_clip.tolist() == [1, 2, 2]
     found = clusters_of(make_targets(4, "none", labels=np.eye(4, dtype=np.uint8)), clips)
     assert (found.of_clip.tolist(), found.kind) == ([0, 2, 3], "clips")
 
