@@ -1065,9 +1065,7 @@ def _tell(outcome: "Outcome", n_runs: int) -> None:
 @app.command("predict")
 def predict_(
     videos: Annotated[list[Path] | None, typer.Argument(help="Videos, or folders of them.")] = None,
-    run: Annotated[
-        str, typer.Option(help="A run, or run/readout, or its folder; of a task the best on val.")
-    ] = "",
+    run: Annotated[str, typer.Option(help="A run or its folder, or words; of a task the best on val.")] = "",
     out: Annotated[
         list[Path] | None,
         typer.Option(help="table.parquet or .csv, bouts for .boris or .annot; may be given again."),
@@ -1094,13 +1092,14 @@ def predict_(
     weights_dir: WeightsDir = None,
 ) -> None:
     """What a trained readout says of new videos, frame by frame. Goes on where it was killed."""
-    from readouts.results.table import find_run
-    from readouts.training.loaded import load_run
+    from readouts.results.choice import find_run
+    from readouts.tuning.loaded import load_run
 
     if not run or not out or bool(videos) == (store is not None):
         raise CallError("predict takes --run, --out, and either videos or --store.")
     folder, named = find_run(results_dir, run)
-    trained, chosen = load_run(folder.path), _device(device)
+    chosen = _device(device)
+    trained = load_run(folder.path, backbone=backbone, device=chosen)
     readout = readout or named or trained.readouts[0]
     if readout not in trained.heads:
         raise CallError(f"--readout {readout}: the run has {', '.join(trained.readouts)}.")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from readouts.features.find import open_task_splits
     from readouts.results.table import load_results
     from readouts.tasks import load_task
-    from readouts.training.loaded import load_run
     from readouts.training.loop import train, train_together
     from readouts.training.settings import configure
+    from readouts.tuning.loaded import load_run
 
 __all__ = [
     "configure",
@@ -34,7 +34,7 @@ __all__ = [
 _HOMES = {
     "configure": "training.settings",
     "load_results": "results.table",
-    "load_run": "training.loaded",
+    "load_run": "tuning.loaded",
     "load_task": "tasks",
     "open_task_splits": "features.find",
     "train": "training.loop",

@@ -5,7 +5,7 @@ moves them by nothing but the decay, which at its own settings is less than floa
 begins at stored tokens the lower blocks and the embedding are neither made nor read.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -107,6 +107,7 @@ def trainable(
     begin: int | None = None,
     mode: TuningMode | None = None,
     step_weights: Float[Tensor, "T"] | None = None,
+    learned: Mapping[str, Tensor] | None = None,
 ) -> TrainableBackbone:
     """The part of a backbone that is trained with a readout at `layer`, with its weights, in float32.
 
@@ -118,10 +119,12 @@ def trainable(
             everything up to the layer is trained.
         mode: how it is run.
         step_weights: share of each step in the only one that is given out; None: all are.
+        learned: parameters of one that was trained, by their names in it; None: those of the release.
 
     Raises:
         CallError: the model cannot be trained here (says why), or has no such layer or block below it.
         WeightsError: as `PretrainedBackbone.load`.
+        RuntimeError: what was learned is of another model.
     """
     info = backbone.info
     own = refuse_untrainable(backbone)
@@ -133,11 +136,13 @@ def trainable(
         )
     model = meta(own.model, *deepest((layer,)))
     _without_lower(model, begin)
-    state = own.read(model.state_dict(), device, torch.float32)
-    model.load_state_dict(state, assign=True)
+    found = TrainableBackbone(model.eval(), info, layer, begin, mode or TuningMode(), step_weights)
+    if learned is None:
+        model.load_state_dict(own.read(model.state_dict(), device, torch.float32), assign=True)
+    else:
+        found.load_state_dict(learned, assign=True)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name not in own.computed)
-    found = TrainableBackbone(model.eval(), info, layer, begin, mode or TuningMode(), step_weights)
     return found.to(device)
 
 

@@ -180,7 +180,7 @@ def _write(parts: Sequence[VideoPart], watcher: Watcher, wanted: Wanted, found: 
     if wanted.thresholds is not None:
         rows = [row for part in parts for row in bout_rows(part, bouts[part], names)]
         for what, of, columns in (
-            ("bouts", rows, tables.BOUT_COLUMNS), ("summary", found.rows, tables.SUMMARY_COLUMNS),
+            ("bouts", rows, label_files.BOUT_COLUMNS), ("summary", found.rows, tables.SUMMARY_COLUMNS),
         ):  # fmt: skip
             found.written.append(first.with_name(f"{first.stem}_{what}.csv"))
             write_csv(found.written[-1], of, columns)

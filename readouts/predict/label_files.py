@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featcache.data.labels.base import Bout as LabelledBout
 from featcache.data.labels.base import VideoLabels
+from featcache.data.labels.formats import BOUT_COLUMNS as BOUT_COLUMNS
 from featcache.data.labels.formats import WRITERS
 from featcache.data.labels.videos import Video
 from featcache.data.labels.writing import distinct_stems as distinct_stems

@@ -42,6 +42,11 @@ def predict_split(
         raise CallError(
             f"--out {out}: of a store there is a row a clip, in {' or '.join(ENDINGS)}; bouts need videos."
         )
+    if run.takes_pixels:
+        raise CallError(
+            f"{run.folder.path} tuned its whole backbone, which takes pixels, and a store has none: name the "
+            "videos instead of --store."
+        )
     if run.gives["takes"] != "vector":
         raise CallError(f"{run.folder.path} gives {run.gives['takes']}, which are no row of numbers a clip.")
     _refuse_other(run, store)

@@ -90,5 +90,4 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
     publish(path, text.getvalue().encode())
 
 
-BOUT_COLUMNS = ("video", "class", "first frame", "last frame", "start", "stop", "mean score")
 SUMMARY_COLUMNS = ("video", "class", "bouts", "seconds", "mean bout")

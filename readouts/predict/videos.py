@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,11 +116,14 @@ class Watcher:
         span = WindowRule(spec=self.spec, every=1).span
         self.rule = WindowRule(spec=self.spec, every=max(1, span // 2) if every is None else every)
         model = load_backbone(backbone or str(parts["backbone"]["name"]), weights_dir)
-        _refuse_other(model, run)
+        if not run.takes_pixels:  # its weights are its own
+            _refuse_other(model, run)
         self.channels = int(parts["decoding"]["channels"])
-        self.size = model.info.input_size if model.info.resize_once else None
+        # A whole backbone trains on clips at their own size, as it resizes them itself.
+        once = model.info.resize_once and not run.takes_pixels
+        self.size = model.info.input_size if once else None
         self.precision = PRECISIONS[parts["backbone"]["precision"]]
-        self.encoder = model.load(run.reads.layers, device, self.precision)
+        self.encoder = None if run.takes_pixels else model.load(run.reads.layers, device, self.precision)
         last = parts["tokens"]["steps"]
         self.step_weights = None if last == "all" else torch.tensor(last["last"], device=device)
 
@@ -167,12 +171,18 @@ class Watcher:
 
     def _scored(self, windows: Sequence[Window]) -> Iterator[WindowScores]:
         pixels = torch.stack([window.pixels for window in windows]).to(self.device)
-        tokens = encoded(self.encoder, pixels, self.run.reads.layers, self.step_weights)
-        stored = {layer: self._as_stored(of_layer) for layer, of_layer in tokens.items()}
-        outputs = self.run(stored if len(stored) > 1 else next(iter(stored.values())))[self.readout]
+        outputs = self.run(self._taken(pixels))[self.readout]
         answers = self.run.answers(outputs).cpu().numpy()
         for window, scores in zip(windows, answers, strict=True):
             yield WindowScores(first=window.first, stop=window.stop, scores=scores)
+
+    def _taken(self, pixels: Float[Tensor, "B F rgb Y X"]) -> Any:
+        """What the run takes of some windows: their pixels, or tokens, by layer where it reads several."""
+        if self.encoder is None:
+            return pixels
+        tokens = encoded(self.encoder, pixels, self.run.reads.layers, self.step_weights)
+        stored = {layer: self._as_stored(of_layer) for layer, of_layer in tokens.items()}
+        return stored if len(stored) > 1 else next(iter(stored.values()))
 
     def _as_stored(self, tokens: Float[Tensor, "B T H W C"]) -> Float[Tensor, "B T N C"]:
         flat = rearrange(tokens, "b t h w c -> b t (h w) c")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from featcache.store.feature_store import FeatureStore
 from readouts.report import figures
+from readouts.results.comparability import seconds_of
 from readouts.results.configurations import Configuration
 from readouts.results.costs import cost_of
 from readouts.results.task_results import TaskResults, stores_of
@@ -47,11 +48,9 @@ def _point(
     if score is None or "train" not in stores:
         return None
     cost = cost_of(stores.values())
-    # A pass over the data that trained several runs is shared by them.
-    seconds = row["seconds"] / (row.get("together") or 1) if row["seconds"] else None
     return figures.CostPoint(
         backbone=row["backbone"],
         readout=row["readout"],
         score=score,
-        spent=(cost.n_bytes / 1e6, cost.seconds, seconds, cost.joules),
+        spent=(cost.n_bytes / 1e6, cost.seconds, seconds_of(row) or None, cost.joules),
     )

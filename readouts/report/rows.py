@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from readouts.results.comparability import Row, identity_text, is_fitted, settings_of
+from readouts.results.comparability import Row, identity_text, is_fitted, seconds_of, settings_of
 from readouts.results.configurations import Configuration
 from readouts.results.formatting import configuration_cells, format_interval, format_score, format_value
 from readouts.results.published import KINDS, Figure, by_kind, figure_of
@@ -142,7 +142,7 @@ def _words(one: Configuration) -> dict[str, str]:
     """What a configuration is, for two to be held against each other: a name -> a value in words."""
     row = one.best
     about = {name: row[name] for name in ("backbone", "layer", "readout", "exactness", "parameters", "steps")}
-    about |= {"seconds of training": f"{_seconds(row):.2g}"}
+    about |= {"seconds of training": f"{seconds_of(row):.2g}"}
     every = {**about, **settings_of(row), **one.marks}
     return {name: format_value(value) for name, value in every.items() if value is not None}
 
@@ -184,15 +184,10 @@ def _line(results: TaskResults, row: Row, marks: Mapping[str, str]) -> RunLine:
         val=format_score(row["val"]),
         test=format_score(row["test"]),
         command=str(row["command"]),
-        seconds=f"{_seconds(row):.0f}",
+        seconds=f"{seconds_of(row):.0f}",
         about=_not_again(results, row, marks),
         predictions=[str(path.relative_to(results.results_dir)) for path in kept],
     )
-
-
-def _seconds(row: Row) -> float:
-    """Of a run's training, its share of those that runs of one pass took together."""
-    return (row["seconds"] or 0) / (row.get("together") or 1)
 
 
 def _scores(row: Row) -> list[tuple[str, str, str]]:

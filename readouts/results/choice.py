@@ -7,13 +7,15 @@ true, and of several configurations the best on val is meant, as it is on the pa
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from featcache.errors import CallError, did_you_mean
-from readouts.results.comparability import Row, settings_of
+from readouts.results.comparability import Row, is_fitted, settings_of
 from readouts.results.configurations import Configuration, configurations
 from readouts.results.formatting import counted, format_tuned, format_value
-from readouts.results.table import is_named, short_name_of
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import is_named, readable_results, short_name_of
 
 WORDS = ("task", "backbone", "layer", "readout", "sweep", "tuned")
 """Columns whose values may be given without the column's name."""
@@ -49,7 +51,8 @@ def choose(rows: Sequence[Row], words: str, task: str | None = None) -> Choice:
         task: whose rows are meant; None: the words fit rows of one task only.
 
     Raises:
-        CallError: no row fits, or rows of several tasks do; says what there is.
+        CallError: no row fits, rows of several tasks do, or a word begins the names of several runs; says
+            what there is.
     """
     fitting = [row for row in rows if task in (None, row["task"])]
     if task is not None and not fitting:
@@ -60,7 +63,7 @@ def choose(rows: Sequence[Row], words: str, task: str | None = None) -> Choice:
         found = [row for row in fitting if _fits(row, word)]
         if not found:
             raise CallError(_nothing(fitting, words, word))
-        fitting = found
+        fitting = _of_one_run(found, word)
     if not fitting:
         raise CallError("there are no runs yet: `scivid train-readout` makes some.")
     tasks = sorted({str(row["task"]) for row in fitting})
@@ -68,6 +71,23 @@ def choose(rows: Sequence[Row], words: str, task: str | None = None) -> Choice:
         raise CallError(f"{words!r} fits runs of {_listed(tasks)}: say which with --task.")
     every = configurations(fitting, among=[row for row in of_task if row["task"] == tasks[0]])
     return Choice(configuration=every[0], n_others=len(every) - 1)
+
+
+def find_run(results_dir: Path, words: str) -> tuple[RunFolder, str]:
+    """The folder of the run that `words` mean, or that they are the path of, and its readout ("" of a path).
+
+    Raises:
+        CallError: see `choose`; probes are fitted anew each time, and are not meant.
+    """
+    trained = [row for row in readable_results(results_dir)[0] if not is_fitted(row)]
+    try:
+        best = choose(trained, words).configuration.best
+    except CallError:
+        # Last: the folder of videos often has the task's name.
+        if Path(words).is_dir():
+            return RunFolder(Path(words)), ""
+        raise
+    return RunFolder.of(results_dir, best), str(best["readout"])
 
 
 def apart(first: Configuration, second: Configuration) -> list[str]:
@@ -93,6 +113,26 @@ def _fits(row: Row, word: str) -> bool:
         return is_named(str(row["run"]), value)
     found = row[name] if name in COLUMNS else settings_of(row).get(name)
     return str(found) == value or _as_number(found) == _as_number(value) is not None
+
+
+def _of_one_run(found: list[Row], word: str) -> list[Row]:
+    """Of rows that fit a word those of the run that is so called, where it is a run's name or begins one.
+
+    Raises:
+        CallError: it begins the names of several.
+    """
+    name, given, value = word.partition("=")
+    begun = value if given else word.partition("/")[0]
+    if name != "run" and (given or any(str(row[column]) == word for row in found for column in WORDS)):
+        return found
+    runs = {str(row["run"]): short_name_of(str(row["run"])) for row in found}
+    if begun in runs:
+        return [row for row in found if row["run"] == begun]
+    if len(runs) > 1:
+        raise CallError(
+            f"{begun!r} begins the names of several runs: write one of {_listed([*runs.values()])}."
+        )
+    return found
 
 
 def _as_number(value: object) -> float | None:

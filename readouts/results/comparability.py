@@ -50,6 +50,11 @@ def tuning_of(row: Row) -> dict[str, Any]:
     return {"tune": blocks, "backbone_lr": row["backbone_lr"]}
 
 
+def seconds_of(row: Row) -> float:
+    """Seconds of training: runs that were trained in one pass share them; 0 where they are not known."""
+    return (row["seconds"] or 0.0) / (row.get("together") or 1)
+
+
 def is_fitted(row: Row) -> bool:
     """Whether a row's readout was fitted at once (a probe), so that no seed would change it."""
     return not row["steps"]

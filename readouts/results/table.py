@@ -17,10 +17,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from featcache.errors import CallError, DamagedFileError
+from featcache.errors import DamagedFileError
 from featcache.system.files import publish
 from featcache.system.sealed import parquet_sealed, read_parquet
-from readouts.results.run_folder import RunFolder
 
 SCHEMA = pa.schema(
     [
@@ -184,36 +183,6 @@ def _is_tested_on(row: Mapping[str, Any], split: Mapping[str, Any]) -> bool:
         "targets": targets.get("test"),
     }
     return row["test"] is not None and all(found[name] in (None, value) for name, value in split.items())
-
-
-def find_run(results_dir: Path, name: str) -> tuple[RunFolder, str | None]:
-    """The folder of a run, and the readout that is named: of `run`, `run/readout`, or the folder's own path.
-
-    `run` is a beginning of its name or of its digits.
-
-    The name of a task stands for the readout that is best on its val, of those that were trained on a frozen
-    backbone.
-
-    Raises:
-        CallError: there is no such run or readout, or several runs begin so; says which there are.
-    """
-    of_task = [row for row in readable_results(results_dir)[0] if row["task"] == name]
-    if trained := [row for row in of_task if row["steps"] and row["tuned"] in (None, "frozen")]:
-        choose = min if trained[0]["higher_is_better"] is False else max
-        best = choose(trained, key=lambda row: float(row["val"]))
-        return RunFolder.of(results_dir, best), str(best["readout"])
-    begun, _, readout = name.partition("/")
-    runs = sorted(file.stem for file in table_path(results_dir).glob("*.parquet"))
-    fitting = [run for run in runs if run == begun] or [run for run in runs if is_named(run, begun)]
-    rows = run_rows(results_dir, fitting[0]) if len(fitting) == 1 else []
-    if any(readout in ("", row["readout"]) for row in rows):
-        return RunFolder.of(results_dir, rows[0]), readout or None
-    # Last: the folder of videos often has the task's name.
-    if Path(name).is_dir():
-        return RunFolder(Path(name)), None
-    near = [f"{begun}/{row['readout']}" for row in rows] or [short_name_of(run) for run in fitting or runs]
-    what = "several runs" if len(fitting) > 1 else "no run"
-    raise CallError(f"{results_dir} has {what} {name}: write one of {', '.join(near[:20]) or 'none'}.")
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from readouts.results.comparability import Row, tuning_of
+from readouts.results.comparability import Row, seconds_of, tuning_of
 from readouts.results.configurations import grouped
 from readouts.training.run import Run
 
@@ -15,7 +15,7 @@ def estimate(passes: Sequence[Sequence[Run]], rows: Sequence[Row]) -> tuple[floa
     """
     timed = [row for row in rows if row["seconds"] is not None]
     per_step = {
-        key: median(row["seconds"] / max(1, row["steps"]) / (row["together"] or 1) for row in alike)
+        key: median(seconds_of(row) / max(1, row["steps"]) for row in alike)
         for key, alike in grouped(timed, _of_row).items()
     }
     seconds, n_unknown = 0.0, 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from featcache.errors import StoreError
+from featcache.errors import CallError, StoreError
 from featcache.spec import Corruption, parse_corruptions
 from featcache.store.feature_store import FeatureStore, find_stores
 from featcache.store.matching import refuse_incompatible
@@ -21,7 +21,7 @@ from readouts.features.splits import FeatureSplit
 from readouts.results.comparability import Row
 from readouts.sweeps.plan import Folders, Trial, open_splits
 from readouts.training.evaluate import score
-from readouts.training.loaded import load_run
+from readouts.tuning.loaded import load_run
 
 EVERY = parse_corruptions("all")
 
@@ -119,6 +119,11 @@ def _of_run(
     stores = corrupted_stores(trial, role, folders)
     if not stores:
         return
+    if trial.run.tuning is not None:
+        raise CallError(
+            f"{trial.run.id} tuned its backbone, and corrupted clips are scored of frozen ones: leave tune "
+            "out."
+        )
     run, splits = trial.run, open_splits(trial.cell, trial.run.task, folders, test=role == "test")
     trained = load_run(run.folder(folders.results_dir).path).to(device)
     heads: Any = {run.id: dict(trained.heads.items())}

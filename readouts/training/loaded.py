@@ -1,10 +1,11 @@
 """A trained run from its folder alone: a module that takes tokens and gives what its evaluation gave.
 
 Neither the store it was trained from nor its task need be there: a checkpoint says what tokens its heads read
-and what their outputs are.
+and what their outputs are. What a run tuned of its backbone is built by whom it is asked of
+(`readouts.tuning.loaded`): nothing here knows a backbone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ from featcache.spec import Layer
 from readouts.features.splits import TokensRead
 from readouts.heads.base import Readout, forward_together
 from readouts.results.run_folder import RunFolder, read_whole_curve
-from readouts.tokens.prepared import Native, prepare_batch
+from readouts.tokens.prepared import Native, dense_tokens, prepare_batch
 from readouts.training.arithmetic import training_arithmetic
 from readouts.training.run import run_id
 from readouts.training.step import heads_of, preparation_of
@@ -26,6 +27,12 @@ from readouts.training.trainer import load_state
 
 Tokens = Native | Num[Tensor, "B T H W C"]
 """As stage two reads them, or as `FeatureStore.read` gives them."""
+
+BuildTuned = Callable[[Mapping[str, Any], TokensRead, Mapping[str, Tensor]], nn.Module]
+"""(decisions of the run, what it reads, what it learned of its backbone by name) -> the tuned module."""
+
+BACKBONE = "backbone."
+"""What the names of a tuned backbone's weights begin with in a checkpoint."""
 
 
 class TrainedRun(nn.Module):
@@ -35,15 +42,27 @@ class TrainedRun(nn.Module):
     """
 
     def __init__(
-        self, folder: RunFolder, decisions: Mapping[str, Any], reads: TokensRead, gives: Mapping[str, Any]
+        self,
+        folder: RunFolder,
+        decisions: Mapping[str, Any],
+        reads: TokensRead,
+        gives: Mapping[str, Any],
+        tuned: nn.Module | None = None,
     ) -> None:
-        """Heads of a run that decided so, without its weights."""
+        """Heads of a run that decided so, without their weights; `tuned` is what it trained below them."""
         super().__init__()
+        self.tuned = tuned
         self.folder, self.decisions, self.reads, self.gives = folder, decisions, reads, gives
         self.prepare = preparation_of(reads)
         self.heads = heads_of(
             decisions["readouts"], reads, n_outputs=gives["n_outputs"], seed=decisions["seed"]
         )
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether it trained its whole backbone, and takes pixels instead of tokens."""
+        tuning = self.decisions.get("tuning")
+        return tuning is not None and tuning["blocks"] == "all"
 
     @property
     def output_names(self) -> tuple[str, ...]:
@@ -66,18 +85,21 @@ class TrainedRun(nn.Module):
         """The outputs of every readout, by kind, as the run's evaluation gives them: logits of labels.
 
         Args:
-            tokens: of a batch, native steps, of any float dtype; by layer where the run reads several.
-            inputs: what heads need beside them (tracking: `queries` and `query_mask`).
+            tokens: of a batch, native steps, of any float dtype; by layer where the run reads several. Of a
+                run that tuned upper blocks those behind the block below them, as its stores hold them; of
+                one that tuned its whole backbone pixels [B F rgb Y X] in [0, 1].
+            inputs: what heads need beside them (tracking: `queries`).
         """
-        seen: Native | dict[Layer, Native]
-        if isinstance(tokens, Mapping):
-            seen = {layer: _by_step(of_layer) for layer, of_layer in tokens.items()}
-        else:
-            seen = _by_step(tokens)
         heads = {kind: cast("Readout", head.eval()) for kind, head in self.heads.items()}
         with training_arithmetic(self.decisions["recipe"].get("precision", "float32")):
-            found = forward_together(heads, prepare_batch(self.prepare, seen), inputs)
+            native = _native(tokens) if self.tuned is None else self._tuned_tokens(tokens)
+            found = forward_together(heads, prepare_batch(self.prepare, native), inputs)
             return {kind: outputs.float() for kind, outputs in found.items()}
+
+    def _tuned_tokens(self, given: Any) -> Float[Tensor, "B T N C"]:
+        assert self.tuned is not None
+        found: Tensor = self.tuned(given if self.takes_pixels else dense_tokens(_by_step(given)))
+        return found
 
     def answers(self, outputs: Float[Tensor, "B *outputs"]) -> Float[Tensor, "B *outputs"]:
         """Of outputs the probabilities of labels, or values in their unit."""
@@ -88,17 +110,11 @@ class TrainedRun(nn.Module):
         return outputs * scale + offset
 
 
-def load_run(path: Path | str) -> TrainedRun:
-    """The trained run whose folder this is, on the CPU, ready to predict.
-
-        run = readouts.load_run("results/mice/videomae_b-0d3f8a1c92e7")
-        probabilities = run.answers(run(torch.from_numpy(store.read([0, 5, 7])))["attention"])
-
-    Args:
-        path: `results/<task>/<backbone>-<run>`, or the checkpoint in it.
+def run_in_folder(path: Path | str, build: BuildTuned) -> TrainedRun:
+    """The trained run whose folder this is, on the CPU; `build` makes what it tuned of its backbone.
 
     Raises:
-        CallError: there is no run, or one that keeps no weights of its own: a probe, a backbone that learned.
+        CallError: there is no run, or one that keeps no weights of its own, as a probe.
         StoreError: it has not ended yet, is damaged, or was trained by a version that did not say enough.
     """
     folder = RunFolder(Path(path).parent if Path(path).is_file() else Path(path))
@@ -124,11 +140,6 @@ def load_run(path: Path | str) -> TrainedRun:
             f"{folder.state} is the checkpoint of run {whose}, and its folder is that of {folder.run}: a "
             "run's folder keeps its name, <backbone>-<run>, wherever it is copied."
         )
-    if decisions.get("tuning") is not None:
-        raise CallError(
-            f"{folder.path}: the run tuned its backbone, whose tokens are in no store: only readouts of "
-            "frozen backbones predict."
-        )
     if step != steps:
         raise StoreError(f"{folder.path} is at step {step} of {steps}: give its command again, to end it.")
     if "reads" not in about:
@@ -136,16 +147,26 @@ def load_run(path: Path | str) -> TrainedRun:
             f"{folder.state} is of an earlier version, which did not note what tokens its heads read: give "
             "its command again with --again, which trains it anew."
         )
-    run = TrainedRun(folder, decisions, TokensRead.from_json(about["reads"]), about["gives"])
+    reads = TokensRead.from_json(about["reads"])
     weights = {name.removeprefix("weight/"): tensor for name, tensor in tensors.items()}
+    of_backbone = {name: weights.pop(name) for name in list(weights) if name.startswith(BACKBONE)}
+    learned = {name.removeprefix(BACKBONE): tensor for name, tensor in of_backbone.items()}
     try:
+        tuned = None if decisions.get("tuning") is None else build(decisions, reads, learned)
+        run = TrainedRun(folder, decisions, reads, about["gives"], tuned)
         run.heads.load_state_dict(weights)
     except RuntimeError:
         raise StoreError(
-            f"{folder.state} is of heads of other weights, of another version of scivid perhaps: train with "
-            "--again."
+            f"{folder.state} is of heads or a backbone of other weights, of another version of scivid "
+            "perhaps: train with --again."
         ) from None
     return run.requires_grad_(False).eval()
+
+
+def _native(tokens: Tokens | Mapping[Layer, Tokens]) -> Native | dict[Layer, Native]:
+    if isinstance(tokens, Mapping):
+        return {layer: _by_step(of_layer) for layer, of_layer in tokens.items()}
+    return _by_step(tokens)
 
 
 def _by_step(tokens: Tokens) -> Native:

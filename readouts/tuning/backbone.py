@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featcache.backbones import load_backbone, store_name
 from featcache.backbones.base import Backbone, check_layer, resolve_layers
@@ -25,11 +26,11 @@ from featcache.system.console import Progress
 from readouts.certify.online import replanned
 from readouts.features.batches import Feed
 from readouts.features.find import open_task_splits
-from readouts.features.splits import FeatureSplit
+from readouts.features.splits import FeatureSplit, TokensRead
 from readouts.training.tuning import Tuning
 from readouts.tuning.cost import TuningCost
 from readouts.tuning.pixels import PixelFeed
-from readouts.tuning.wish import Wish
+from readouts.tuning.wish import WHOLE, Wish
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +100,7 @@ def open_tuned_splits(
         ) from None
     for split in splits.values():
         _refuse_other_weights(backbone, split.store)
-        if wish.blocks and last_step(split.store) is not None:
+        if wish.blocks and last_step(split.store.parts) is not None:
             raise StoreError(
                 f"{split.store.path} holds the last step of each clip alone, and blocks attend to all of "
                 f"them: train with --tune all, or extract task {place.task} with `tokens: all` in a manifest."
@@ -142,7 +143,7 @@ def tuning(
         layer=layer,
         begin=begin,
         checkpointing=wish.checkpointing,
-        step_weights=last_step(train) if begin is None else None,
+        step_weights=last_step(train.parts) if begin is None else None,
     )
     return Tuning(
         blocks=wish.blocks,
@@ -156,9 +157,50 @@ def tuning(
     )
 
 
-def last_step(store: FeatureStore) -> Sequence[float] | None:
-    """The share of each step in the only one that a store keeps; None where it keeps all."""
-    tokens = store.parts.get("tokens")
+def rebuilt(
+    backbone: Backbone,
+    decided: Mapping[str, Any],
+    reads: TokensRead,
+    learned: Mapping[str, Tensor],
+    *,
+    device: torch.device,
+    bfloat16: bool,
+) -> nn.Module:
+    """What a run trained of its backbone, as it was after the last step; weight files are not needed.
+
+    Args:
+        backbone: that the run tuned.
+        decided: `Tuning.decisions`.
+        reads: of the run's stores.
+        learned: parameters by their names in the module.
+        device: that computes.
+        bfloat16: whether products were rounded by the module there.
+
+    Raises:
+        CallError: the backbone cannot be tuned.
+        WeightsError: it is not the one that the run tuned.
+        RuntimeError: what was learned is of another one of the same name.
+    """
+    theirs = {"architecture": reads.parts["backbone"]["architecture"], "pixels": reads.parts["preprocessing"]}
+    ours = {"architecture": backbone.architecture(), "pixels": backbone.preprocessing()}
+    if unlike := differences(theirs, ours):
+        raise WeightsError(
+            f"the run did not tune this {backbone.info.name}:\n{listed(unlike)}\n(here: the run; asked for: "
+            "the model.) Name the one that it tuned: --backbone my_model.py:BACKBONE."
+        )
+    layer, blocks = Layer.parse(decided["layer"]), decided["blocks"]
+    whole = blocks == WHOLE
+    weights = last_step(reads.parts) if whole else None
+    return trainable(
+        backbone, layer, device, begin=None if whole else layer.block - blocks,
+        mode=TuningMode(bfloat16=bfloat16), learned=learned,
+        step_weights=None if weights is None else torch.tensor(weights),
+    )  # fmt: skip
+
+
+def last_step(parts: Mapping[str, Any]) -> Sequence[float] | None:
+    """The share of each step in the only one that stores of such `parts` keep; None where they keep all."""
+    tokens = parts.get("tokens")
     steps = tokens.get("steps") if isinstance(tokens, Mapping) else None
     last: list[float] | None = steps.get("last") if isinstance(steps, Mapping) else None
     return last

@@ -1,6 +1,6 @@
 """A lab's recordings, and a readout that was trained on them: made once, by the ways a user has."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -12,13 +12,16 @@ from featcache.data.own_videos import Wishes, set_up
 from featcache.extract.job import plan_extraction
 from featcache.extract.run import Machine, extract_all
 from featcache.manifest import load_manifest
-from readouts.features.find import open_task_splits
+from featcache.system.console import silent
 from readouts.predict.videos import Watcher
 from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
-from readouts.training.loaded import TrainedRun, load_run
+from readouts.training.loaded import TrainedRun
 from readouts.training.loop import train
 from readouts.training.settings import configure
+from readouts.tuning.loaded import load_run
+from readouts.tuning.opening import Asked, open_run_splits
+from readouts.tuning.wish import Wish
 from tests.own_recordings import write_lab
 
 CPU = torch.device("cpu")
@@ -32,32 +35,56 @@ class Lab:
     cache: Path
     results: Path
     folder: RunFolder
+    backbone: str
 
     def load(self) -> TrainedRun:
-        return load_run(self.folder.path)
+        return load_run(self.folder.path, backbone=self.backbone)
 
     def watcher(self, every: int | None = None, readout: str = "attention", batch: int = 8) -> Watcher:
         return Watcher(
-            self.load(), readout, backbone=None, weights_dir=None, every=every, device=CPU, batch=batch
+            self.load(),
+            readout,
+            backbone=self.backbone,
+            weights_dir=None,
+            every=every,
+            device=CPU,
+            batch=batch,
         )
+
+    def trained(self, wish: Wish | None, layer: str | None, steps: int) -> "Lab":
+        """The same with a run of its own."""
+        manifest = load_manifest(self.videos / "scivid.yaml")
+        task = load_task("mice", manifest)
+        asked = Asked(
+            backbone=self.backbone, layer=layer, fingerprint=None, roles=("train", "val", "test"),
+            cache_dir=self.cache, weights_dir=None, data_dir=self.videos, extract="scivid extract ...",
+        )  # fmt: skip
+        splits, tuning = open_run_splits(asked, task, manifest, wish, silent)
+        settings = [
+            f"steps={steps}", f"minival_every={steps // 2}", "batch=8", "width=16", "heads=2", "lr=0.003",
+            "warmup=5",
+        ]  # fmt: skip
+        run = configure(task, splits, settings=settings, tuning=tuning)
+        train(run, results_dir=self.results, device=CPU)
+        return replace(self, folder=run.folder(self.results))
 
 
 def make_lab(root: Path) -> Lab:
-    """In a folder of its own."""
+    """In a folder of its own, with a run on a frozen backbone."""
+    return make_stores(root, "resize", "default").trained(None, None, steps=80)
+
+
+def make_stores(root: Path, backbone: str, layers: str) -> Lab:
+    """The same without a run: stores of some layers."""
     videos, cache, results = write_lab(root / "mice", n_frames=160), root / "features", root / "results"
     manifest = load_manifest(set_up(videos, [], Choices(), Wishes()).manifest)
-    model = load_backbone("resize")
+    model = load_backbone(backbone)
     jobs = [
         plan_extraction(
-            manifest, task="mice", role=role, backbone=model, layers=resolve_layers("default", model.info),
+            manifest, task="mice", role=role, backbone=model, layers=resolve_layers(layers, model.info),
             n_views=1, seed=0, dtype=torch.float32,
         )
         for role in ("train", "val", "test")
     ]  # fmt: skip
     list(extract_all(jobs, Machine(device=CPU), data_dir=videos, cache_dir=cache))
-    task = load_task("mice", manifest)
-    splits = open_task_splits(cache, "mice", "resize", roles=("train", "val", "test"))
-    settings = ["steps=80", "batch=8", "width=16", "heads=2", "minival_every=40", "lr=0.003", "warmup=5"]
-    run = configure(task, splits, settings=settings)
-    train(run, results_dir=results, device=CPU)
-    return Lab(videos=videos, cache=cache, results=results, folder=run.folder(results))
+    return Lab(videos=videos, cache=cache, results=results, folder=RunFolder(results), backbone=backbone)

@@ -1,6 +1,6 @@
 """From files and folders of labels to what they say together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -8,7 +8,7 @@ from typing import cast
 from featcache.data.labels.base import Annotations, Choices, Importer
 from featcache.data.labels.checks import checked
 from featcache.data.labels.combining import combined
-from featcache.data.labels.formats import IMPORTERS
+from featcache.data.labels.formats import IMPORTERS, MARKS
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.videos import ENDINGS, Videos
 from featcache.errors import DataError, ScividError
@@ -22,7 +22,8 @@ _MARKS = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 def read_labels(paths: Sequence[Path], videos: Videos, choices: Choices | None = None) -> Annotations:
     """What label files say of the videos, with all that has to be said, asked or refused.
 
-    Of a folder all files of a known format are read, or, where it has none, its folders are classes.
+    Of a folder all files of a known format are read, but for predictions; where it has none, its folders are
+    classes.
 
     Args:
         paths: files and folders.
@@ -98,15 +99,32 @@ def label_files(path: Path) -> list[tuple[Path, str]]:
                 "columns video, start, stop and label."
             )
         return [(path, form)]
-    inside = [
-        entry
-        for entry in sorted(path.rglob("*"))
-        if entry.is_file()
-        and entry.suffix.lower() not in ENDINGS
-        and not any(part.startswith(".") for part in entry.relative_to(path).parts)
+    known = [
+        (entry, form)
+        for entry in _files_below(path)
+        if not is_prediction(entry) and (form := format_of(entry)) is not None
     ]
-    known = [(entry, form) for entry in inside if (form := format_of(entry)) is not None]
     return known or [(path, "folders")]
+
+
+def predictions_below(folder: Path) -> list[Path]:
+    """Files in a folder that say what a readout took for true: no labels until somebody looked at them."""
+    return [entry for entry in _files_below(folder) if is_prediction(entry)]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files that are neither hidden nor videos, in order."""
+    for entry in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in entry.relative_to(folder).parts)
+        if entry.is_file() and entry.suffix.lower() not in ENDINGS and not hidden:
+            yield entry
+
+
+def is_prediction(path: Path) -> bool:
+    """Whether `scivid predict` wrote a file, or somebody saved again what it wrote."""
+    bouts = path.with_name(f"{path.stem}_bouts.csv")  # beside the table of scores
+    heads = [head_of(file) for file in (path, bouts) if file.is_file()]
+    return any(mark in head for head in heads for mark in MARKS.values())
 
 
 def head_of(path: Path) -> str:

@@ -13,7 +13,7 @@ from featcache.data.own_videos.writing import MANIFEST, flow_text, scalar_text
 from featcache.data.readers.base import UnreadableError
 from featcache.data.readers.weather.containers import container_of, open_field_files
 from featcache.data.readers.weather.fields import FieldStore
-from featcache.data.readers.weather.grid import region_of
+from featcache.data.readers.weather.grid import NotGlobalError, region_of
 from featcache.data.readers.weather.windows import even_step, hour
 from featcache.errors import CallError, DataError, few
 from featcache.manifest import Dataset
@@ -84,10 +84,7 @@ def _opened(name: str, containers: Sequence[Path], proposal: Proposal) -> tuple[
     )  # fmt: skip
     try:
         return dataset, open_field_files(containers, dataset)
-    except UnreadableError as problem:
-        if "the whole globe" not in str(problem):
-            raise
-        # Another grid than that of the benchmark: the region that it covers.
+    except NotGlobalError:
         latitude, longitude = region_of(proposal.latitude, proposal.longitude)
         regional = replace(dataset, latitude=latitude, longitude=longitude)
         return regional, open_field_files(containers, regional)

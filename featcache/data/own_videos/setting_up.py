@@ -8,7 +8,7 @@ from statistics import median
 
 from featcache.data.labels import Annotations, Choices, Videos, read_labels
 from featcache.data.labels.base import VideoLabels
-from featcache.data.labels.reading import label_files
+from featcache.data.labels.reading import label_files, predictions_below
 from featcache.data.labels.remarks import Remark
 from featcache.data.own_videos.base import Setup, Wishes
 from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of, of_subject
@@ -77,6 +77,9 @@ def set_up(
         f"{kind} of {few([path.name for path in files], 3)} are there too, and not taken: --labels takes them"
         for kind, files in measuring.items()
     ]
+    if not labels and (predicted := predictions_below(folder)):
+        names = few([path.name for path in predicted], 3)
+        beside.append(f"predictions are there too, and not taken: {names}; corrected, --labels takes them")
     return replace(made, found=(*made.found, *beside))
 
 

@@ -35,7 +35,7 @@ def splits_of(labelled: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
 def groups_of(videos: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
     """Video -> what a split keeps together with it, and by what that is known.
 
-    A column of the label file tells it, else the first word of the files' names where several share each.
+    A column of the label file tells it, else the first word of the files' names where several share one.
     """
     if any(labels.group for labels in videos):
         named = {labels.video.source: labels.group or labels.video.source for labels in videos}
@@ -50,7 +50,7 @@ def groups_of(videos: Sequence[VideoLabels]) -> tuple[dict[str, str], str]:
         for labels in videos
     }
     counts = Counter(words.values())
-    if len(counts) >= _FEWEST and min(counts.values()) > 1:
+    if _FEWEST <= len(counts) < len(words):
         which = ", ".join(sorted(counts)[:4])
         return words, f"by the first word of the files' names ({which}, ...), taken for the animal's"
     return {labels.video.source: labels.video.source for labels in videos}, "by video"

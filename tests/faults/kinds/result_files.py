@@ -45,7 +45,7 @@ def _folder(world: World, results: str) -> Path:
 
 def loaded(_: World, damaged: Path) -> Numbers:
     """As `predict` and `readouts.load_run` take a run that has ended."""
-    from readouts.training.loaded import load_run
+    from readouts.tuning.loaded import load_run
 
     run = load_run(damaged.parent)
     weights = {name: tensor.numpy() for name, tensor in run.heads.state_dict().items()}

@@ -8,10 +8,11 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from featcache.data.labels.formats import BOUT_COLUMNS
 from readouts.predict.bouts import Bout
 from readouts.predict.frames import FrameScores
 from readouts.predict.parts import VideoPart, write_part
-from readouts.predict.tables import BOUT_COLUMNS, bout_rows, columns_named, write_csv, write_frames
+from readouts.predict.tables import bout_rows, columns_named, write_csv, write_frames
 
 
 @pytest.fixture

@@ -1,13 +1,16 @@
 """Words choose runs: a name, a value, name=value; of several configurations the best on val."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from featcache.errors import CallError
-from readouts.results.choice import apart, choose, listed_runs
-from readouts.results.table import name_of
+from readouts.results.choice import apart, choose, find_run, listed_runs
+from readouts.results.run_folder import RunFolder
+from readouts.results.table import add_run, name_of
 
 MakeRow = Callable[..., dict[str, Any]]
 
@@ -43,6 +46,30 @@ def test_a_name_or_digits_choose_a_run(rows: list[dict[str, Any]]) -> None:
     for words in (name, name[:5], "cccc", "run=cccc", f"{name}/linear"):
         assert choose(rows, words).configuration.best["run"] == "cccc00000000"
     assert str(choose(rows, name)) == f"videomae, layer 1, linear, seed 0 ({name[:11]})"
+
+
+def test_all_of_a_name_comes_before_its_beginning_and_a_beginning_is_of_one_run(make_row: MakeRow) -> None:
+    rows = [make_row(run=run, val=val) for run, val in (("abc", 0.1), ("abcd", 0.2), ("abce", 0.3))]
+    assert choose(rows, "abc").configuration.best["run"] == "abc"
+    for words in ("poza", "run=poza"):
+        with pytest.raises(
+            CallError, match="'poza' begins the names of several runs: write one of pozat, pozav"
+        ):
+            choose(rows[1:], words)
+
+
+def test_the_folder_of_a_run_that_was_trained_is_found(tmp_path: Path, make_row: MakeRow) -> None:
+    trained = {"finished": datetime(2026, 1, 1, tzinfo=UTC), "steps": 10}
+    both = [make_row(run="abc", readout=kind, val=val, **trained) for kind, val in (("x", 0.3), ("y", 0.4))]
+    add_run(tmp_path, "abc", both)
+    add_run(tmp_path, "probe", [make_row(**{**trained, "run": "probe", "val": 0.9, "steps": 0})])
+    folder = tmp_path / "flyvsfly" / "toy-abc"
+    for words, readout in (("abc", "y"), ("abc/x", "x"), ("flyvsfly", "y"), ("toy steps=10", "y")):
+        assert find_run(tmp_path, words) == (RunFolder(folder), readout)
+    with pytest.raises(CallError, match="no run is, or is of"):
+        find_run(tmp_path, str(folder))
+    folder.mkdir(parents=True)
+    assert find_run(tmp_path / "elsewhere", str(folder)) == (RunFolder(folder), "")
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,15 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from featcache.errors import CallError, StoreError
-from readouts.results.run_folder import RunFolder
+from featcache.errors import StoreError
 from readouts.results.table import (
     SCHEMA,
     add_run,
-    find_run,
     is_named,
     load_results,
     name_of,
@@ -124,34 +121,6 @@ def test_a_row_that_no_version_wrote_is_refused(tmp_path: Path, damage: dict[str
     pq.write_table(pa.Table.from_pylist([row("a", 1) | damage], schema=SCHEMA), file)
     with pytest.raises(StoreError, match=r"a\.parquet cannot be read as results"):
         load_results(tmp_path)
-
-
-def test_a_run_is_found_by_its_name_or_folder(
-    tmp_path: Path, make_row: Callable[..., dict[str, Any]]
-) -> None:
-    rows = [make_row(run="abc", readout=kind, finished=datetime(2026, 1, 1, tzinfo=UTC)) for kind in "xy"]
-    add_run(tmp_path, "abc", rows)
-    folder = tmp_path / "flyvsfly" / "toy-abc"
-    assert find_run(tmp_path, "abc") == (RunFolder(folder), None)
-    assert find_run(tmp_path, "abc/y") == (RunFolder(folder), "y")
-    folder.mkdir(parents=True)
-    assert find_run(tmp_path / "elsewhere", str(folder)) == (RunFolder(folder), None)
-    worse = {"run": "tuned", "readout": "x", "val": 0.9, "steps": 10, "tuned": "whole"}
-    add_run(tmp_path, "tuned", [make_row(**worse)])
-    both = [
-        {"run": "best", "steps": 10, "readout": kind, "val": val} for kind, val in (("x", 0.3), ("y", 0.4))
-    ]
-    add_run(tmp_path, "best", [make_row(**row) for row in both])
-    assert find_run(tmp_path, "flyvsfly") == (RunFolder(folder.with_name("toy-best")), "y")
-    for wrong, there in (("abc/z", "no run abc/z: write one of abc/x, abc/y"), ("abd", "write one of abc")):
-        with pytest.raises(CallError, match=there):
-            find_run(tmp_path, wrong)
-    add_run(tmp_path, "abcd", [make_row(run="abcd", finished=datetime(2026, 1, 1, tzinfo=UTC))])
-    assert find_run(tmp_path, name_of("abcd"))[0].run == "abcd"
-    add_run(tmp_path, "abce", [make_row(run="abce", finished=datetime(2026, 1, 1, tzinfo=UTC))])
-    assert find_run(tmp_path, "abc")[0] == RunFolder(folder)  # all of a name comes before its beginning
-    with pytest.raises(CallError, match="several runs poza: write one of pozat, pozav"):
-        find_run(tmp_path, "poza")
 
 
 def test_the_scheme_is_the_published_one() -> None:

@@ -11,9 +11,9 @@ import readouts
 from featcache.errors import CallError, StoreError
 from readouts.results.per_clip import read_predictions
 from readouts.results.run_folder import RunFolder
-from readouts.training.loaded import load_run
 from readouts.training.run import run_id
 from readouts.training.trainer import load_state, save_state
+from readouts.tuning.loaded import load_run
 from tests.readouts.conftest import Trained
 
 
@@ -53,7 +53,6 @@ def test_it_says_what_its_outputs_are(trained: Trained, folder: RunFolder) -> No
         ({"step": 30}, StoreError, "at step 30 of 40"),
         ({"reads": None}, StoreError, "of an earlier version"),
         ({"decisions": None}, StoreError, "of which run"),
-        ({"tuning": {"blocks": "all"}}, CallError, "tuned its backbone"),
     ],
 )
 def test_what_cannot_predict_is_refused(

@@ -48,6 +48,6 @@ def test_a_store_of_the_last_step_alone_serves_no_blocks(place: Any, make_split:
     from readouts.tuning.backbone import last_step
 
     store = make_split("train", np.zeros((3, 1, 2, 2, 2, 4)), np.eye(3, 7))
-    assert last_step(store) is None
+    assert last_step(store.parts) is None
     store.header.parts["tokens"] = {"dtype": "float16", "steps": {"last": [0.25, 0.75]}}
-    assert last_step(store) == [0.25, 0.75]
+    assert last_step(store.parts) == [0.25, 0.75]

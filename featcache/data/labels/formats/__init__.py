@@ -22,3 +22,16 @@ IMPORTERS: dict[str, str] = {
 
 WRITERS = {".boris": "boris", ".annot": "annot"}
 """Ending of a file -> the format that is written, by `write` of `base.Writer`."""
+
+BOUT_COLUMNS = ("video", "class", "first frame", "last frame", "start", "stop", "mean score")
+"""Of a table of predicted bouts."""
+
+CHANNEL = "scivid"
+"""Of an `.annot` file that is written."""
+
+MARKS = {
+    "boris": "written by scivid",  # the project's name, which BORIS keeps
+    "annot": f"List of channels:\n{CHANNEL}\n",
+    "bouts": ",".join(BOUT_COLUMNS),
+}
+"""What stands at the head of predictions, in each format."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from featcache.data.labels.base import Annotations, Choices, VideoLabels
 from featcache.data.labels.drafts import Draft, Drafts
+from featcache.data.labels.formats import CHANNEL
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.tables import read_text
 from featcache.data.labels.timing import is_whole, parse_number
@@ -86,17 +87,13 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
         "Bento annotation file", f"Movie file(s): {video.source}", "", "Stimulus name: ",
         "Annotation start frame: 1", f"Annotation stop frame: {video.n_frames}",
         f"Annotation framerate: {float(video.rate):.6f}", "",
-        "List of channels:", _WRITTEN, "", "List of annotations:", *classes, "", f"{_WRITTEN}----------",
+        "List of channels:", CHANNEL, "", "List of annotations:", *classes, "", f"{CHANNEL}----------",
     ]  # fmt: skip
     for label in classes:
         bouts = [bout for bout in of_video.bouts if bout.label == label]
         rows = (f"{bout.first}\t{bout.stop - 1}\t{bout.stop - bout.first}" for bout in bouts)
         lines += [f">{label}", "Start\tStop\tDuration", *rows, ""]
     return "\n".join(lines).encode()
-
-
-_WRITTEN = "scivid"
-"""The channel of a file that is written."""
 
 
 def _parse(path: Path, remarks: Remarks) -> _File:

@@ -18,6 +18,7 @@ from typing import Any
 
 from featcache.data.labels.base import Annotations, Bout, Choices, VideoLabels
 from featcache.data.labels.drafts import Drafts
+from featcache.data.labels.formats import MARKS
 from featcache.data.labels.formats.timeline import Event, Media, Observation, place
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.timing import parse_number, shown
@@ -63,7 +64,7 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
     project = {
         "time_format": "hh:mm:ss",
         "project_date": _DATE,
-        "project_name": "written by scivid",
+        "project_name": MARKS["boris"],
         "project_description": "",
         "project_format_version": "7.0",
         "subjects_conf": {

@@ -30,6 +30,10 @@ class Axis:
     """Where each lies in the store; None: as here."""
 
 
+class NotGlobalError(UnreadableError):
+    """A grid of a region, where the manifest means the whole globe."""
+
+
 def grid_of(latitude: np.ndarray, longitude: np.ndarray, dataset: Dataset) -> tuple[Axis, Axis]:
     """Rows and columns of a store whose coordinates are these, in degrees.
 
@@ -37,7 +41,8 @@ def grid_of(latitude: np.ndarray, longitude: np.ndarray, dataset: Dataset) -> tu
     and even columns all around from 0 degrees (WeatherBench 2).
 
     Raises:
-        UnreadableError: they are other places than the manifest means, or not even; says how to mean them.
+        NotGlobalError: the whole globe is meant, and they are places of a region; says how to mean them.
+        UnreadableError: they are other places than the manifest means, or not even.
     """
     rows, columns = latitude.astype(np.float64), longitude.astype(np.float64)
     for name, values in (("latitudes", rows), ("longitudes", columns)):
@@ -78,7 +83,8 @@ def _axis(
             "of them once"
         )
     if not ends:
-        raise UnreadableError(
+        kind = UnreadableError if stated else NotGlobalError
+        raise kind(
             f"its {n} {name} go from {ascending[0]:g} to {ascending[-1]:g} degrees, expected {first:g} to "
             f"{last:g}{'' if stated else ', the whole globe'}. {region}"
         )

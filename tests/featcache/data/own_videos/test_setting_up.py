@@ -7,11 +7,15 @@ from typer.testing import CliRunner
 
 from cli import app
 from featcache.clips import Clip
-from featcache.data.labels.base import Choices
+from featcache.data.labels.base import Bout, Choices, VideoLabels
+from featcache.data.labels.formats import BOUT_COLUMNS
+from featcache.data.labels.videos import Video
+from featcache.data.labels.writing import write_labels
 from featcache.data.own_videos import Wishes, set_up
 from featcache.data.readers import open_reader
 from featcache.errors import CallError, DataError
 from featcache.manifest import Dataset, load_manifest
+from tests.own_recordings import RATE, write_lab, write_recording
 
 
 @pytest.fixture
@@ -66,6 +70,31 @@ def test_what_is_refused_stops_and_writes_nothing_until_it_is_left_out(folder: A
     assert "mouse_e.mp4" in listed
     assert any("left out" in line for line in made.assumed)
     assert 'background: "background"' in made.manifest.read_text()
+
+
+def test_predictions_in_the_folder_are_no_labels(tmp_path: Path) -> None:
+    mice = write_lab(tmp_path / "mice", n_videos=4)
+    for name in ("new1.mp4", "new2.mp4"):
+        write_recording(mice / name, [], 100)
+        labels = VideoLabels(
+            video=Video(source=name, n_frames=100, rate=RATE), bouts=(Bout(label="dig", first=3, stop=90),)
+        )
+        write_labels(mice / f"predictions_{name}.annot", [labels], ["dig"])
+    write_labels(mice / "predictions.boris", [labels], ["dig"])
+    (mice / "predictions_bouts.csv").write_text(
+        f"{','.join(BOUT_COLUMNS)}\nnew1.mp4,dig,3,90,0.24,7.28,0.5\n"
+    )
+    (mice / "predictions.csv").write_text("video,frame,time,dig\nnew1.mp4,0,0.0,0.5\n")
+    made = set_up(mice, [], Choices(), Wishes())
+    assert any(
+        line.startswith("predictions are there too, and not taken: predictions.boris") for line in made.found
+    )
+    lists = "".join(file.read_text() for file in (mice / "clip_lists").iterdir())
+    assert ("new" in lists, "mouse" in lists) == (False, True)
+    made.manifest.unlink()
+    set_up(mice, [mice / "predictions.boris"], Choices(), Wishes())
+    train = (mice / "clip_lists" / "train.csv").read_text()
+    assert ("new2" in train, "mouse" in train) == (True, False)
 
 
 def test_a_folder_a_class_is_one_clip_a_video_in_the_splits_of_its_folders(folder: Any) -> None:

@@ -36,7 +36,10 @@ def test_names_tell_animals_where_several_videos_share_a_first_word() -> None:
     groups, how = groups_of([video(name) for name in names])
     assert set(groups.values()) == {"mouse1", "mouse2", "mouse3"}
     assert "first word" in how
-    # Of two kinds of names, or names of one video each, nothing is known.
+    # An animal with one video does not part the videos of the others.
+    some = groups_of([video(name) for name in [*names[:4], "new_day1.mp4"]])[0]
+    assert list(some.values()) == ["mouse1", "mouse1", "mouse2", "mouse2", "new"]
+    # Of two animals, or of names of one video each, nothing can be held out or is known.
     assert groups_of([video(name) for name in names[:4]])[1] == "by video"
     assert groups_of([video(f"{n}.mp4") for n in range(9)])[1] == "by video"
 
