@@ -22,8 +22,9 @@ from featcache.data.readers.video.frame_values import tracks_of_clip
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
+from featcache.extract.subjects import subject_arrays, subjects_of
 from featcache.store.target_writer import write_targets
-from featcache.store.targets import CLIP_UNITS, SUBJECT, TargetArray
+from featcache.store.targets import CLIP_UNITS, TargetArray
 from featcache.system.ahead import map_ahead
 from featcache.system.console import Progress
 
@@ -73,7 +74,7 @@ def planned_targets(job: Extraction, n_clips: int) -> Arrays:
     """
     if job.task.kind == "features":
         return {}
-    return BUILDERS[job.task.kind].arrays(job, n_clips) | _subject_arrays(job, n_clips)
+    return BUILDERS[job.task.kind].arrays(job, n_clips) | subject_arrays(job.dataset.subjects, n_clips)
 
 
 def targets_of(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets | None:
@@ -86,17 +87,10 @@ def targets_of(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTarget
     if job.task.kind == "features":
         return None
     targets = BUILDERS[job.task.kind].build(job, index, reader)
-    arrays = {
-        name: replace(array, blocks=_Subjects(index, job.dataset.subjects))
-        for name, array in _subject_arrays(job, len(index)).items()
-    }
-    if not arrays:
+    if not job.dataset.subjects:
         return targets
-    # Of this split alone: a new video of another one changes nothing here.
-    named = {
-        source: job.dataset.subjects.get(source) for source in index.column("source").unique().to_pylist()
-    }
-    return replace(targets, arrays=targets.arrays | arrays, parts={**targets.parts, "subjects": named})
+    arrays, parts = subjects_of(index, job.dataset.subjects)
+    return replace(targets, arrays=targets.arrays | arrays, parts={**targets.parts, **parts})
 
 
 def write_split_targets(
@@ -109,28 +103,6 @@ def write_split_targets(
     """
     blocks = _counted(targets, partial(progress, f"writing the targets of {role}"))
     return write_targets(folder, index, targets.arrays, targets.parts, blocks).name
-
-
-def _subject_arrays(job: Extraction, n_clips: int) -> Arrays:
-    """`subject` [clip], where the manifest tells whose videos are."""
-    if not job.dataset.subjects:
-        return {}
-    return {SUBJECT: TargetArray(shape=(n_clips,), dtype=np.dtype("<i8"), axes=("clip",))}
-
-
-@dataclass(frozen=True, slots=True)
-class _Subjects:
-    """The rows of `subject`, made as they are written; a video that the manifest does not name is its own."""
-
-    index: ClipIndex
-    of_video: Mapping[str, str]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        numbers = dict[tuple[bool, str], int]()
-        for block in self.index.blocks("source"):
-            sources = block.column(0).to_pylist()
-            whose = [(source in self.of_video, self.of_video.get(source, source)) for source in sources]
-            yield np.array([numbers.setdefault(one, len(numbers)) for one in whose], "<i8")
 
 
 def _label_arrays(job: Extraction, n_clips: int) -> Arrays:
