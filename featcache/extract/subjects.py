@@ -21,23 +21,27 @@ def subject_arrays(of_video: Mapping[str, str], n_clips: int) -> dict[str, Targe
 def subjects_of(
     index: ClipIndex, of_video: Mapping[str, str]
 ) -> tuple[dict[str, TargetArray], dict[str, Any]]:
-    """The array with its rows, and what it depends on: the names of this split's videos alone."""
+    """The array with its rows, and what it depends on: numbers of this split's videos, and no name.
+
+    A video that the manifest does not name is its own.
+    """
     (array,) = subject_arrays(of_video, len(index)).values()
-    sources = index.column("source").unique().to_pylist()
-    parts = {"subjects": {source: of_video.get(source) for source in sources}}
-    return {SUBJECT: replace(array, blocks=_Subjects(index, of_video))}, parts
+    numbers = dict[tuple[bool, str], int]()
+    of_source = {
+        source: numbers.setdefault((source in of_video, of_video.get(source, source)), len(numbers))
+        for source in index.column("source").unique().to_pylist()
+    }
+    blocks = _Subjects(index, of_source)
+    return {SUBJECT: replace(array, blocks=blocks)}, {"subjects": [*of_source.values()]}
 
 
 @dataclass(frozen=True, slots=True)
 class _Subjects:
-    """The rows, made as they are written; a video that the manifest does not name is its own."""
+    """The rows, made as they are written."""
 
     index: ClipIndex
-    of_video: Mapping[str, str]
+    of_source: Mapping[str, int]
 
     def __iter__(self) -> Iterator[Int64[np.ndarray, " b"]]:
-        numbers = dict[tuple[bool, str], int]()
         for block in self.index.blocks("source"):
-            sources = block.column(0).to_pylist()
-            whose = [(source in self.of_video, self.of_video.get(source, source)) for source in sources]
-            yield np.array([numbers.setdefault(one, len(numbers)) for one in whose], np.int64)
+            yield np.array([self.of_source[source] for source in block.column(0).to_pylist()], np.int64)
