@@ -84,27 +84,6 @@ def test_tracks_are_those_of_the_records(shared: Path, write: Write) -> None:
         np.testing.assert_array_equal(visible, expected[f"{clip}/target_vis"])
 
 
-def test_clips_of_one_subject_have_one_number(tmp_path: Path, write: Write) -> None:
-    class Listed(ByHand):
-        def scan(self, **_: object) -> Scan:
-            sources = ["b.mp4", "a.mp4", "m1", "c.mp4", "b.mp4"]
-            clips = (
-                Clip(id=str(i), source=source, record=i, n_source=24, digest="0" * 16)
-                for i, source in enumerate(sources)
-            )
-            return Scan(index=ClipIndex.from_clips(clips))
-
-    def of(entry: str) -> Targets:
-        (tmp_path / "own.yaml").write_text(f"datasets: {{flyvsfly: {entry}}}")
-        return write("flyvsfly", "val", Listed(), load_manifest(tmp_path / "own.yaml"))
-
-    named = of("{subjects: {a.mp4: m1, b.mp4: m1, of_train.mp4: m2}}")
-    # A video that nobody names is its own, also where it is called as a subject.
-    assert named.read("subject").tolist() == [0, 0, 1, 2, 0]
-    assert of("{subjects: {a.mp4: m1, b.mp4: m1, of_train.mp4: m3}}").path == named.path
-    assert "subject" not in of("{rate: 30.0}")
-
-
 @pytest.mark.parametrize("role", ["val", "test"])
 def test_points_are_padded_as_the_reference_pads_them(shared: Path, write: Write, role: str) -> None:
     folder, expected = golden(shared, "stir_eval")
