@@ -23,7 +23,7 @@ from featcache.data.labels.formats.metadata import FILE, GROUP, LABEL, SPLIT
 from featcache.data.labels.remarks import Remark
 from featcache.data.labels.tables import Columns, separator_of
 from featcache.data.own_videos.base import Measured, Measurements
-from featcache.data.readers.video.table_text import ENCODINGS, decode_text
+from featcache.data.readers.video.table_text import ENCODINGS, SAID, decode_text
 from featcache.errors import DataError, few
 from featcache.system.files import open_regular
 
@@ -244,13 +244,14 @@ def _head(path: Path) -> tuple[str, str]:
 
 def _lines(path: Path, head: str, encoding: str, drafts: Drafts) -> Iterator[tuple[int, list[str]]]:
     """Rows that have a cell, by their number; the file is not held."""
-    separator = separator_of(head)
+    said = SAID.match(head)
+    separator = said[1] if said else separator_of(head)
     if encoding not in ("utf-8", "utf-8-sig"):
         drafts.remarks.add("table", "", f"read as {ENCODINGS[encoding]}.")
     try:
         with path.open(encoding="utf-16" if encoding.startswith("utf-16") else encoding, newline="") as file:
             for number, cells in enumerate(csv.reader(file, delimiter=separator, strict=True), 1):
-                if any(cell.strip() for cell in cells):
+                if any(cell.strip() for cell in cells) and not (said and number == 1):
                     yield number, [cell.strip().lstrip("\ufeff") for cell in cells]
     except (csv.Error, UnicodeError) as problem:
         raise DataError(f"{path} is not a table ({problem}): save it as CSV UTF-8.") from None
