@@ -188,8 +188,8 @@ class Draft:
         self.remarks.add(
             "backwards",
             where,
-            f"{what} begins before {self.video.source} does: is there a time offset? Correct the row, or leave "
-            "it out.",
+            f"{what} begins before {self.video.source} does: is there a time offset? Correct the row, or "
+            "leave it out.",
         )
         return True
 
