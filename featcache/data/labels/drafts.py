@@ -4,7 +4,7 @@ An importer knows its format's words. Which video a name means, where a time fal
 what rows a frame add up to is the same for all, and stands here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ from jaxtyping import Int8
 from featcache.data.labels.base import UNKNOWN, YES, Annotations, Bout, Point, Unknown, VideoLabels
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.timing import frame_at, same_rate, shown
-from featcache.data.labels.videos import Video, Videos
+from featcache.data.labels.videos import Video, Videos, meant_by
 from featcache.errors import did_you_mean, few
 
 
@@ -222,6 +222,30 @@ class Drafts:
         self._path, self._videos, self._beside = path, videos, videos.beside(path)
         self._drafts = dict[tuple[str, str | None], Draft]()
         self._missing = dict[str, None]()
+        self._others = dict[str, tuple[str, tuple[str, ...]]]()
+
+    def video_of(self, name: str, *, by_stem: bool = False) -> Video | None:
+        """The one video that a name leads to, without a word; None where there is none, or several."""
+        return self._videos.find(name, beside=self._beside, by_stem=by_stem).video
+
+    def expect(self, names: Iterable[str], *, by_stem: bool = False, one_each: bool = False) -> None:
+        """Look at names together, before `of`: two paths may lead to one video, and mean two.
+
+        Args:
+            names: those of a file, or of a part of it that does not name one video by two paths.
+            by_stem: see `of`.
+            one_each: whether it may be one video after all, where no path tells which is meant.
+        """
+        leading = dict[str, list[str]]()
+        for name in dict.fromkeys(names):
+            if (video := self.video_of(name, by_stem=by_stem)) is not None:
+                leading.setdefault(video.source, []).append(name)
+        for source, found in leading.items():
+            meant, others = meant_by(source, found)
+            rivals = () if meant else tuple(others)
+            if rivals and one_each:
+                continue
+            self._others.update(dict.fromkeys(others, (source, rivals)))
 
     def of(
         self, name: str, where: str = "", *, split: str | None = None, by_stem: bool = False
@@ -230,6 +254,9 @@ class Drafts:
 
         A video that stands in two splits has two drafts.
         """
+        if name in self._others:
+            self._say_other(name, where)
+            return None
         match = self._videos.find(name, beside=self._beside, by_stem=by_stem)
         if match.how == "several":
             self.remarks.add(
@@ -254,6 +281,21 @@ class Drafts:
                 "See that it has the same frames.",
             )
         return self.of_video(match.video, split)
+
+    def _say_other(self, name: str, where: str) -> None:
+        source, rivals = self._others[name]
+        if rivals:
+            self.remarks.add(
+                "several_videos",
+                "",
+                f"{few([repr(rival) for rival in rivals])} are several videos, and {source} is the only one "
+                "with such a name: put it into a folder as the file has it.",
+            )
+        else:
+            self._missing[name] = None
+            self.remarks.add(
+                "no_video", where, f"no video {name!r} is at hand ({source} is another one): left out."
+            )
 
     def of_video(self, video: Video, split: str | None = None) -> Draft:
         """The draft of a video at hand."""

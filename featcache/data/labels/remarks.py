@@ -103,14 +103,12 @@ class Remarks:
 
     def __init__(self, path: Path) -> None:
         self._file = path.name
-        self._all = list[Remark]()
+        self._all = dict[Remark, None]()
 
     def add(self, kind: str, where: str, text: str, *, weight: Weight | None = None) -> None:
         """Note something at a place, once; it weighs as its kind does, unless said otherwise."""
         weight = weight or KINDS[kind][0]
-        remark = Remark(kind=kind, weight=weight, file=self._file, where=where, text=text)
-        if remark not in self._all:
-            self._all.append(remark)
+        self._all[Remark(kind=kind, weight=weight, file=self._file, where=where, text=text)] = None
 
     @property
     def all(self) -> tuple[Remark, ...]:

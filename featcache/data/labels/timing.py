@@ -9,8 +9,8 @@ from fractions import Fraction
 
 _SLACK = Fraction(1, 10_000)
 """Of a frame: what the arithmetic of another program may have added to a time that falls on a frame."""
-_MOST = 10**9
-"""Seconds, or frames."""
+_MOST = 10**11
+"""Seconds, or frames: a time may count from 1970."""
 _SAME_RATE = Fraction(1, 2000)
 """29.97 and 30000/1001 are one rate, 29.97 and 30 are two."""
 

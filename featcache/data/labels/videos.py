@@ -5,7 +5,7 @@ Label files name videos as the machine did on which they were made: `D:\\rig2\\a
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -111,9 +111,11 @@ class Videos:
         self.all = tuple(sorted(videos, key=lambda video: video.source))
         self.broken = tuple(sorted(broken))
         self.others = tuple(sorted(others))
+        self._sources: dict[str, list[Video]] = {}
         self._names: dict[str, list[Video]] = {}
         self._stems: dict[str, list[Video]] = {}
         for video in self.all:
+            self._sources.setdefault(_key(video.source), []).append(video)
             self._names.setdefault(_key(PurePosixPath(video.source).name), []).append(video)
             self._stems.setdefault(_key(PurePosixPath(video.source).stem), []).append(video)
 
@@ -158,7 +160,7 @@ class Videos:
         """
         path = _plain(name)
         for whole in (f"{beside}/{path}" if beside else path, path):
-            same = [video for video in self.all if _key(video.source) == _key(whole)]
+            same = self._sources.get(_key(whole), [])
             if len(same) == 1:
                 return Match(video=same[0], how="same")
         named = PurePosixPath(path)
@@ -184,6 +186,41 @@ def _plain(name: str) -> str:
 def _key(name: str) -> str:
     """The same for one name in any Unicode form and case."""
     return normalize("NFC", name).casefold()
+
+
+def meant_by(source: str, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of the names that lead to one video those that mean it, and those that mean others, not at hand.
+
+    `day1/cam.mp4` and `D:/day2/cam.mp4` are two videos, `cam.mp4` is either. Which of two is at hand is told
+    where one of them ends as the whole of `source`; where none does, no name is among those that mean it.
+
+    Args:
+        source: the video's path below the folder of videos.
+        names: of any machine, as a label file has them.
+    """
+    paths = {name: _plain(name) for name in names}
+    longest = max(paths.values(), key=lambda path: path.count("/"), default="")
+    if all(_agree(path, longest) for path in paths.values()):
+        return list(names), []
+    whole = [
+        path
+        for path in paths.values()
+        if _key(path) == _key(source) or ("/" in source and _key(path).endswith("/" + _key(source)))
+    ]
+    meant = [name for name, path in paths.items() if whole and all(_agree(path, one) for one in whole)]
+    return meant, [name for name in names if name not in meant]
+
+
+def _agree(one: str, other: str) -> bool:
+    """Whether two paths are the same as far as both go, upwards from the file; an ending may lack."""
+    ones, others = (_key(path).split("/")[::-1] for path in (one, other))
+    first, second = PurePosixPath(ones[0]), PurePosixPath(others[0])
+    if {first.suffix, second.suffix} <= ENDINGS:
+        same = first == second
+    else:
+        stems = (path.stem if path.suffix in ENDINGS else path.name for path in (first, second))
+        same = next(stems) == next(stems)
+    return same and all(a == b for a, b in zip(ones[1:], others[1:], strict=False))
 
 
 def _closest(path: str, videos: list[Video]) -> list[Video]:

@@ -3,7 +3,8 @@
 An event is [time, subject, code, modifiers, comment, frame]. No event says whether it starts or stops: of a
 state the 1st, 3rd, ... event of a subject, code and set of modifiers starts it, the 2nd, 4th, ... stops it.
 The number of the frame follows the project's rate and may be another one than the video's: times count.
-Source: https://www.boris.unito.it, project format 7.0; programs 7.13.9 and 9.15.0 were run.
+Source: https://www.boris.unito.it, project format 7.0; programs 7.9.8 to 10.0.2 were run. They round times to
+milliseconds when they open a project, and open it in the machine's own encoding.
 """
 
 import gzip
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from json import JSONDecodeError, dumps, loads
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,7 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
         "behaviors_coding_map": [],
         "converters": {},
     }
-    return dumps(project, indent=1, ensure_ascii=False).encode()
+    return dumps(project, indent=1).encode()
 
 
 _DATE = "2000-01-01T00:00:00.000"
@@ -107,7 +109,7 @@ def _written(labels: VideoLabels, classes: Sequence[str]) -> dict[str, Any]:
         "description": "",
         "time offset": 0.0,
         "events": [
-            [round(float(time), 9), bout.subject, bout.label, "|".join(bout.modifiers), "", frame]
+            [_in_milliseconds(time), bout.subject, bout.label, "|".join(bout.modifiers), "", frame]
             for time, _, bout, frame in events
         ],
         "observation time interval": [0, 0],
@@ -126,6 +128,11 @@ def _written(labels: VideoLabels, classes: Sequence[str]) -> dict[str, Any]:
             "offset": {"1": 0.0},
         },
     }
+
+
+def _in_milliseconds(time: Fraction) -> float:
+    """A frame's time cut down to what the program keeps: rounded up it would be of the next frame."""
+    return float(floor(time * 1000) / Fraction(1000))
 
 
 def _project(path: Path) -> Mapping[str, Any]:
@@ -150,7 +157,14 @@ def _media(name: str, entry: Mapping[str, Any], remarks: Remarks) -> tuple[Media
     """The files of the first player; None of what was not coded from videos."""
     players = entry.get("file")
     kind = str(entry.get("type", "MEDIA"))
-    if kind.upper() != "MEDIA" or not isinstance(players, dict) or not any(players.values()):
+    if isinstance(players, list):
+        # Before format 2: a file a player.
+        players = {str(number): [file] for number, file in enumerate(players, 1)}
+    if (
+        kind.upper() not in ("MEDIA", "VIDEO", "AUDIO")
+        or not isinstance(players, dict)
+        or not any(players.values())
+    ):
         remarks.add("live", name, f"of type {kind} without a video: left out.")
         return None
     used = [number for number, files in sorted(players.items()) if files]
@@ -163,8 +177,14 @@ def _media(name: str, entry: Mapping[str, Any], remarks: Remarks) -> tuple[Media
         )
     info = entry.get("media_info") or {}
     lengths, rates = info.get("length") or {}, info.get("fps") or {}
+    filmed = info.get("media_creation_time") or {} if entry.get("media_creation_date_as_offset") else {}
     return tuple(
-        Media(name=file, seconds=_positive(lengths.get(file)), rate=_positive(rates.get(file)))
+        Media(
+            name=file,
+            seconds=_positive(lengths.get(file)),
+            rate=_positive(rates.get(file)),
+            filmed=parse_number(filmed.get(file)),
+        )
         for file in players[used[0]]
     )
 

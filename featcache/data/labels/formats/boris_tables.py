@@ -7,7 +7,7 @@ is one beside, it is preferred. Source: exports of BORIS 7.13.9 and 9.15.0.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from featcache.data.labels.formats.boris import modifiers_of
 from featcache.data.labels.formats.timeline import Event, Media, Observation, place
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.tables import Columns, Row, read_rows
-from featcache.data.labels.timing import parse_number, parse_time
+from featcache.data.labels.timing import parse_number, parse_time, shown
 from featcache.data.labels.videos import Videos
 from featcache.errors import DataError
 
@@ -26,7 +26,9 @@ _LABEL, _TYPE = "Behavior", ("Behavior type", "Status")
 _START, _STOP, _TIME = "Start (s)", "Stop (s)", "Time"
 _MEDIA = ("Media file name", "Media file path", "Media file")
 _RATE = ("FPS (frame/s)", "FPS")
-_LENGTH = ("Media duration (s)", "Total length")
+_LENGTH, _FORMER = "Media duration (s)", "Total length"
+"""Of each file; former tables have that of all together."""
+_OFFSET = "Time offset (s)"
 _NOBODY = ("no focal subject", "")
 
 
@@ -58,11 +60,24 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
     if form:
         drafts.remarks.add("table", "", form)
     columns = Columns(rows[heading][1])
-    above = {cells[0].casefold(): cells[1] for _, cells in rows[:heading] if len(cells) > 1}
+    above = [(cells[0].casefold(), cells[1]) for _, cells in rows[:heading] if len(cells) > 1]
     rest = rows[heading + 1 :]
-    tables = _by_observation(rest, columns, above)
+    if columns.find(_OFFSET) is None and _OFFSET.casefold() not in dict(above):
+        drafts.remarks.add(
+            "offset",
+            "",
+            "no column tells a time offset: where an observation has one its times are off by it, and the "
+            "project (.boris) tells it.",
+        )
+    tables = [
+        table
+        for table in _by_observation(rest, columns, above)
+        if _is_of_media(table, columns, drafts.remarks)
+    ]
     for table in tables:
         table.take(columns, drafts.remarks)
+        if _FORMER in columns.names:
+            _check_total(table, columns, drafts)
     place([table.observation() for table in tables], drafts, choices)
     return drafts.annotations("boris_tables", [])
 
@@ -81,7 +96,8 @@ class _Table:
     """The rows of one observation."""
 
     name: str
-    above: Mapping[str, str]
+    above: Sequence[tuple[str, str]]
+    """Lines before the heading."""
     rows: list[Row]
     media: list[Media] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -90,10 +106,9 @@ class _Table:
     def take(self, columns: Columns, remarks: Remarks) -> None:
         """Read the rows."""
         first = self.rows[0][1]
-        offset = columns.cell(first, "Time offset (s)") or self.above.get("time offset (s)", "")
+        offset = columns.cell(first, _OFFSET) or dict(self.above).get(_OFFSET.casefold(), "")
         self.offset = parse_time(offset) or Fraction(0)
-        self.media = _media(self.rows, columns)
-        # A former table counts up to its last event, and calls that the total length.
+        self.media = _media(self.rows, columns, self.above)
         one_row_each = columns.find(_START) is not None
         for number, cells in self.rows:
             self._take_row(f"row {number}", cells, columns, remarks, one_row_each=one_row_each)
@@ -132,28 +147,46 @@ class _Table:
     def observation(self) -> Observation:
         """All of it."""
         return Observation(
-            name=self.name, media=tuple(self.media), events=tuple(self.events), offset=self.offset
+            name=self.name,
+            media=tuple(self.media),
+            events=tuple(self.events),
+            offset=self.offset,
+            joint=Fraction(1, 1000),
         )
 
 
-def _by_observation(rows: Iterable[Row], columns: Columns, above: Mapping[str, str]) -> list[_Table]:
+def _by_observation(rows: Iterable[Row], columns: Columns, above: Sequence[tuple[str, str]]) -> list[_Table]:
     tables = dict[str, _Table]()
     for row in rows:
-        name = columns.cell(row[1], "Observation id") or above.get("observation id", "") or "the observation"
-        tables.setdefault(name, _Table(name, above, [])).rows.append(row)
+        name = columns.cell(row[1], "Observation id") or dict(above).get("observation id", "")
+        tables.setdefault(name, _Table(name or "the observation", above, [])).rows.append(row)
     return list(tables.values())
 
 
-def _media(rows: list[Row], columns: Columns) -> list[Media]:
-    """The files of an observation in their order: by the source, or by the rows."""
+def _is_of_media(table: _Table, columns: Columns, remarks: Remarks) -> bool:
+    """Whether it was coded from videos, not live or from pictures."""
+    kind = columns.cell(table.rows[0][1], "Observation type") or columns.cell(table.rows[0][1], *_MEDIA)
+    if kind.casefold().startswith(("live", "from ")):
+        remarks.add("live", table.name, f"of type {kind!r} without a video: left out.")
+        return False
+    return True
+
+
+def _media(rows: list[Row], columns: Columns, above: Sequence[tuple[str, str]]) -> list[Media]:
+    """The files of an observation in their order: by the source, lines before the heading, or the rows."""
     cells = rows[0][1]
     source = columns.cell(cells, "Source")
     if source:
         first_player = re.split(r"[;|, ]*player #[2-9]:", re.sub(r"^player #\d+:", "", source))[0]
         names = [name.strip() for name in first_player.split(";")]
     else:
-        names = list(dict.fromkeys(n for _, row in rows for n in columns.cell(row, *_MEDIA).split(";") if n))
-    lengths, rates = (columns.cell(cells, *which).split(";") for which in (_LENGTH, _RATE))
+        names = [value for key, value in above if key == "player #1"]
+        in_time = sorted(rows, key=lambda row: parse_time(columns.cell(row[1], _START, _TIME)) or 0)
+        names = names or list(
+            dict.fromkeys(n for _, row in in_time for n in columns.cell(row, *_MEDIA).split(";") if n)
+        )
+    length = columns.cell(cells, _LENGTH) or (columns.cell(cells, _FORMER) if len(names) == 1 else "")
+    lengths, rates = (text.split("|")[0].split(";") for text in (length, columns.cell(cells, *_RATE)))
     return [
         Media(
             name=name,
@@ -162,6 +195,24 @@ def _media(rows: list[Row], columns: Columns) -> list[Media]:
         )
         for n, name in enumerate(names)
     ]
+
+
+def _check_total(table: _Table, columns: Columns, drafts: Drafts) -> None:
+    """Refuse a former table of several files that names not all: which began when is not in it."""
+    total = parse_number(columns.cell(table.rows[0][1], _FORMER))
+    # A former tabular file counts up to its last event, and calls that the total length.
+    if len(table.media) < 2 or total is None or columns.find(_START) is None:
+        return
+    videos = [drafts.video_of(media.name) for media in table.media]
+    known = sum((video.seconds for video in videos if video is not None), Fraction(0))
+    if all(videos) and abs(total - known) > 1:
+        drafts.remarks.add(
+            "no_time",
+            table.name,
+            f"its files are {shown(total)} s long together, and those that its rows name {shown(known)} s: "
+            "which began when cannot be told. Give the project (.boris).",
+        )
+        table.media, table.events = [], []
 
 
 def _modifiers(cells: tuple[str, ...], columns: Columns) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
             "frame at "
             "a stop into the bout, and loses observations with a time offset. Prefer the project (.boris).",
         )
+    drafts.expect([*labels, *split_of])
     for video, rows in labels.items():
         draft = drafts.of(video, video, split=_role(split_of.get(video)))
         if draft is not None:

@@ -192,6 +192,7 @@ def _place(rows: Sequence[_Row], unit: Unit, times: _Times, drafts: Drafts, choi
         if found is None:
             return
         included, zero = int(found), _first_frame(rows, drafts.remarks, choices)
+    drafts.expect((row.video for row in rows), by_stem=True)
     for row in rows:
         draft = drafts.of(row.video, row.where, split=row.split, by_stem=True)
         if draft is None:

@@ -34,10 +34,10 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
     drafts, classes = Drafts(path, videos), set[int]()
     stem = re.split(r"[_.-]", path.stem.casefold())
     split = next((SPLITS[word] for word in stem if word in SPLITS), None)
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        match = _LINE.match(line)
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    matches = [(number, line, _LINE.match(line)) for number, line in lines]
+    drafts.expect(match[1].strip("\"'") for _, _, match in matches if match)
+    for number, line, match in matches:
         if match is None:
             raise DataError(
                 f"{path}, row {number}: {line[:80]!r} is not a path, a space and a number: correct it."

@@ -36,6 +36,7 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
     rows = _rows(path)
     drafts, classes, named = Drafts(path, videos), dict[str, None](), set[str]()
     of_folder = SPLITS.get(path.parent.name.casefold())
+    drafts.expect(str(_first(row, FILE) or "") for _, row in rows)
     for number, row in rows:
         where = f"row {number}"
         name = str(_first(row, FILE) or "")

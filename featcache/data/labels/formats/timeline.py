@@ -1,6 +1,7 @@
 """An observation of BORIS, from its project or one of its tables, put on the videos it was coded from.
 
-Times of an observation run over all files of its first player, one after the other, and hold its time offset.
+Times of an observation run over all files of its first player, one after the other, and hold its time offset;
+or each file begins when it was filmed. Files are as long as whole milliseconds of theirs, as BORIS adds them.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from featcache.data.labels.base import Choices
 from featcache.data.labels.drafts import Draft, Drafts
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.timing import frame_at, shown
+from featcache.data.labels.videos import meant_by
 from featcache.errors import few
 
 _REPAIRED = "automatically added"
@@ -24,6 +26,8 @@ class Media:
     name: str
     seconds: Fraction | None = None
     rate: Fraction | None = None
+    filmed: Fraction | None = None
+    """When it was filmed, where the observation's times count from there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +62,8 @@ class Observation:
     offset: Fraction = Fraction(0)
     interval: tuple[Fraction, Fraction] | None = None
     """What of the media was coded, in their time; None for all."""
+    joint: Fraction = Fraction(0)
+    """Seconds by which the file may have rounded up the length of each medium."""
 
 
 def place(observations: Sequence[Observation], drafts: Drafts, choices: Choices) -> None:
@@ -67,6 +73,7 @@ def place(observations: Sequence[Observation], drafts: Drafts, choices: Choices)
         chosen = [_with_modified(observation) for observation in chosen]
     else:
         _say_modifiers(chosen, drafts.remarks)
+    drafts.expect((media.name for one in observations for media in one.media), one_each=True)
     for observation in chosen:
         _place(observation, drafts, choices)
 
@@ -93,9 +100,8 @@ def _say_modifiers(observations: Sequence[Observation], remarks: Remarks) -> Non
 def _chosen(observations: Sequence[Observation], drafts: Drafts, choices: Choices) -> list[Observation]:
     """Without those that code a video which another one codes, unless they are named."""
     of_video = dict[str, list[str]]()
-    for observation in observations:
-        for media in observation.media:
-            of_video.setdefault(media.name, []).append(observation.name)
+    for video, names in _coding(observations, drafts).items():
+        of_video[video] = list(dict.fromkeys(names))
     left_out = dict[str, None]()
     for video, names in of_video.items():
         taken = [name for name in names if name in choices.observations]
@@ -115,35 +121,80 @@ def _chosen(observations: Sequence[Observation], drafts: Drafts, choices: Choice
     return [observation for observation in observations if observation.name not in left_out]
 
 
+def _coding(observations: Sequence[Observation], drafts: Drafts) -> dict[str, list[str]]:
+    """Names of the observations of each video at hand, whatever path each has for it."""
+    named = dict[str, list[tuple[str, str]]]()
+    for observation in observations:
+        for media in observation.media:
+            at_hand = drafts.video_of(media.name)
+            video = media.name if at_hand is None else at_hand.source
+            named.setdefault(video, []).append((media.name, observation.name))
+    coding = dict[str, list[str]]()
+    for video, found in named.items():
+        meant, _ = meant_by(video, [path for path, _ in found])
+        coding[video] = [name for path, name in found if path in meant or not meant]
+    return coding
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A file in the time of its observation."""
+
+    draft: Draft | None
+    begin: Fraction
+    end: Fraction | None
+    """None of the last file."""
+    played: Fraction
+    """What was shown before it, in seconds."""
+    number: int
+    """Of its place, from 0: so many lengths may have been rounded up before."""
+
+
 def _place(observation: Observation, drafts: Drafts, choices: Choices) -> None:
-    where, remarks = observation.name, drafts.remarks
     offset = _offset(observation)
     if offset:
-        remarks.add("offset", where, f"times hold an offset of {shown(offset)} s, which was subtracted.")
-    parts = list[tuple[Draft | None, Fraction, Fraction | None]]()
-    begin = Fraction(0)
-    for number, media in enumerate(observation.media):
-        draft = drafts.of(media.name, where)
+        drafts.remarks.add(
+            "offset",
+            observation.name,
+            f"times hold an offset of {shown(offset)} s, which was subtracted.",
+        )
+    drafts.expect(media.name for media in observation.media)
+    for part in _parts(observation, drafts):
+        if part.draft is not None:
+            shifted = replace(
+                part, begin=part.begin + offset, end=None if part.end is None else part.end + offset
+            )
+            _fill(part.draft, observation, shifted, choices)
+
+
+def _parts(observation: Observation, drafts: Drafts) -> list[_Part]:
+    """Where each file begins and ends."""
+    parts, played = list[_Part](), Fraction(0)
+    in_order = sorted(observation.media, key=lambda media: media.filmed or 0)
+    for number, media in enumerate(in_order):
+        draft = drafts.of(media.name, observation.name)
         if draft is not None:
             if media.rate:
                 draft.check_rate(media.rate)
             if media.seconds:
                 draft.check_length(media.seconds)
+        begin = played if media.filmed is None else media.filmed
         length = media.seconds or (draft.video.seconds if draft is not None else None)
-        is_last = number == len(observation.media) - 1
-        parts.append((draft, begin, None if is_last or length is None else begin + length))
-        if length is None and not is_last:
-            remarks.add(
+        is_last = number == len(in_order) - 1
+        # As the program cuts it: a product of floats.
+        shown_for = None if length is None else Fraction(int(float(length) * 1000), 1000)
+        end = None if is_last or shown_for is None else begin + shown_for
+        parts.append(_Part(draft, begin, end, played, number))
+        if shown_for is None and not is_last:
+            drafts.remarks.add(
                 "no_time",
-                where,
+                observation.name,
                 f"the length of {media.name!r} is not known, and so not when the next file begins: put that "
                 "video into the folder.",
             )
             break
-        begin += length or 0
-    for draft, begin, end in parts:
-        if draft is not None:
-            _fill(draft, observation, begin + offset, None if end is None else end + offset, choices)
+        played += shown_for or 0
+    return parts
 
 
 def _offset(observation: Observation) -> Fraction:
@@ -152,10 +203,9 @@ def _offset(observation: Observation) -> Fraction:
     return observation.offset if not times or min(times) >= observation.offset else Fraction(0)
 
 
-def _fill(
-    draft: Draft, observation: Observation, begin: Fraction, end: Fraction | None, choices: Choices
-) -> None:
-    """The events between two times of an observation, on the file that was shown then."""
+def _fill(draft: Draft, observation: Observation, part: _Part, choices: Choices) -> None:
+    """The events of an observation on the file that was shown then."""
+    begin, end = part.begin, part.end
     if not observation.events:
         if choices.uncoded == "unknown":
             draft.add_unknown(0, draft.video.n_frames, "nothing was coded")
@@ -172,7 +222,7 @@ def _fill(
         )
     if observation.interval is not None:
         rate = draft.video.rate
-        first, stop = (frame_at(time - begin + _offset(observation), rate) for time in observation.interval)
+        first, stop = (frame_at(time - part.played, rate) for time in observation.interval)
         draft.add_unknown(0, first, "before the observation's time interval")
         draft.add_unknown(stop, draft.video.n_frames, "after the observation's time interval")
         draft.remarks.add(
@@ -182,14 +232,14 @@ def _fill(
             "outside the observation's time interval, they make no clip.",
         )
     for event in observation.events:
-        if end is not None and event.start >= end:
+        if end is not None and event.start >= end - (part.number + 1) * observation.joint:
             continue
         if event.is_point:
-            if event.start >= begin:
+            if event.start >= begin - part.number * observation.joint:
                 draft.add_point(
                     event.where,
                     event.label,
-                    event.start - begin,
+                    max(event.start, begin) - begin,
                     subject=event.subject,
                     modifiers=event.modifiers,
                 )

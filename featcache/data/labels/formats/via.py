@@ -47,6 +47,7 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
     except (JSONDecodeError, csv.Error, KeyError, TypeError, ValueError, AttributeError) as problem:
         raise DataError(f"{path} is no project or export of VIA 3 ({problem!r}): export it again.") from None
     drafts = Drafts(path, videos)
+    drafts.expect(segment.files[0] for segment in segments if segment.files)
     for segment in segments:
         if len(segment.files) > 1:
             drafts.remarks.add(

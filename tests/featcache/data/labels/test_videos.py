@@ -77,3 +77,20 @@ def test_a_label_file_means_the_video_beside_it(videos: Any, tmp_path: Path) -> 
     assert at_hand.find("b.mp4", beside=beside).video.source == "y/b.mp4"
     assert at_hand.find("b", beside=beside, by_stem=True).video.source == "y/b.mp4"
     assert at_hand.beside(Path("/elsewhere/labels.csv")) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [
+        (["day1/cam.mp4", "cam.mp4", "cam"], ["day1/cam.mp4", "cam.mp4", "cam"]),
+        (["day1/cam.mp4", "day2/cam.mp4"], ["day1/cam.mp4"]),
+        (["D:\\rig\\day2\\cam.mp4", "D:\\rig\\Day1\\cam.mp4", "cam.avi"], ["D:\\rig\\Day1\\cam.mp4"]),
+        (["x/cam.mp4", "y/cam.mp4"], []),
+        (["cam.avi", "cam.mov"], []),
+        (["day1/cam.2.mp4", "day1/cam.2"], ["day1/cam.2.mp4", "day1/cam.2"]),
+    ],
+)
+def test_which_of_the_names_that_lead_to_a_video_mean_it(names: list[str], meant: list[str]) -> None:
+    from featcache.data.labels.videos import meant_by
+
+    assert meant_by("day1/cam.mp4", names) == (meant, [name for name in names if name not in meant])

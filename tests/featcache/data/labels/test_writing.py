@@ -1,5 +1,7 @@
 """What is written is read back by our own importers: the same bouts, to the frame."""
 
+import json
+from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,6 +46,21 @@ def test_boris_comes_back_to_the_frame(tmp_path: Path, rate: str) -> None:
     }
     assert not any(of.unknown for of in found.videos)
     assert {remark.weight for remark in found.remarks} <= {"say"}
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_boris_comes_back_to_the_frame_from_the_program(tmp_path: Path, rate: str) -> None:
+    """The program keeps milliseconds, opens files in the machine's own encoding, and sorts events."""
+    of = labels_of("a.mp4", rate, 2)
+    (file,) = write_labels(tmp_path / "out.boris", [of], CLASSES)
+    project = json.loads(file.read_text("ascii"))
+    events = project["observations"]["a.mp4"]["events"]
+    for event in events:
+        event[0] = float(Decimal(event[0]).quantize(Decimal("0.001")))
+    events.sort(key=lambda event: event[:3])
+    file.write_text(json.dumps(project))
+    (found,) = read_labels([file], Videos(tmp_path, [of.video])).videos
+    assert plain(found) == plain(of)
 
 
 @pytest.mark.parametrize("rate", RATES)

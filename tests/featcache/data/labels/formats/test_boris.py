@@ -131,6 +131,90 @@ def test_times_that_do_not_hold_the_offset_are_taken_as_they_are(videos: Any, re
     assert labels.points[0].frame == 30
 
 
+@pytest.mark.parametrize("theirs", ["D:\\bob\\a.mp4", "/home/bob/a.mp4"])
+def test_two_observers_are_asked_whatever_path_each_has(
+    theirs: str, videos: Any, read_text: Any, kinds: Any
+) -> None:
+    events = [1.0, "", "run", "", ""], [2.0, "", "run", "", ""]
+    mine = observation(*events, files={"1": ["/home/ann/a.mp4"]})
+    other = observation([5.0, "", "run", "", ""], [6.0, "", "run", "", ""], files={"1": [theirs]})
+    text, at_hand = project(mine=mine, other=other), videos(a=(10, 100))
+    found = read_text("p.boris", text, at_hand)
+    assert not found.videos
+    assert [r.kind for r in found.remarks if r.weight == "ask"] == ["observers"]
+    (labels,) = read_text("p.boris", text, at_hand, observations=("other",)).videos
+    assert [(bout.first, bout.stop) for bout in labels.bouts] == [(50, 60)]
+    (both,) = read_text("p.boris", text, at_hand, observations=("mine", "other")).videos
+    assert [(bout.first, bout.stop) for bout in both.bouts] == [(10, 20), (50, 60)]
+
+
+def test_of_two_folders_with_the_same_names_the_one_at_hand_is_taken(videos: Any, read_text: Any) -> None:
+    first = observation([1.0, "", "hop", "", ""], files={"1": ["D:/rig/day1/cam.mp4"]})
+    second = observation([2.0, "", "hop", "", ""], files={"1": ["D:/rig/day2/cam.mp4"]})
+    found = read_text(
+        "p.boris", project(first=first, second=second), videos(names={"day2/cam.mp4": (10, 100)})
+    )
+    (labels,) = found.videos
+    assert [point.frame for point in labels.points] == [20]
+    assert found.missing == ("D:/rig/day1/cam.mp4",)
+
+
+def test_two_cards_with_one_file_name_in_an_observation_are_asked(videos: Any, read_text: Any) -> None:
+    files = {"1": ["/c/100GOPRO/GH01.mp4", "/c/101GOPRO/GH01.mp4"]}
+    info = {"length": dict.fromkeys(files["1"], 10.0)}
+    entry = observation([11.0, "", "hop", "", ""], files=files, media_info=info)
+    found = read_text("p.boris", project(o=entry), videos(names={"GH01.mp4": (10, 100)}))
+    assert not found.videos
+    assert ("several_videos", "ask") in {(r.kind, r.weight) for r in found.remarks}
+    both = videos(names={"100GOPRO/GH01.mp4": (10, 100), "101GOPRO/GH01.mp4": (10, 100)})
+    found = read_text("p.boris", project(o=entry), both)
+    assert [[p.frame for p in labels.points] for labels in found.videos] == [[], [10]]
+
+
+def test_times_from_the_files_dates_count_from_each_file(videos: Any, read_text: Any) -> None:
+    # Filmed at 1,767,323,045 and an hour later, and coded with an offset of two seconds.
+    begin = {"a.mp4": 1767326645, "b.mp4": 1767323045}
+    info = {"length": {"a.mp4": 10.0, "b.mp4": 10.0}, "media_creation_time": begin}
+    events = [
+        [begin["b.mp4"] + 2 + 0.5, "", "run", "", ""],
+        [begin["b.mp4"] + 2 + 1.5, "", "run", "", ""],
+        [begin["a.mp4"] + 2 + 3.0, "", "hop", "", ""],
+    ]
+    more = {"media_creation_date_as_offset": True, "time offset": 2.0, "media_info": info}
+    entry = observation(*events, files={"1": ["a.mp4", "b.mp4"]}, **more)
+    b, a = read_text("p.boris", project(o=entry), videos(a=(10, 100), b=(10, 100))).videos
+    assert ([point.frame for point in a.points], a.bouts) == ([30], ())
+    assert ([(bout.first, bout.stop) for bout in b.bouts], b.points) == ([(5, 15)], ())
+
+
+def test_the_second_file_begins_where_whole_milliseconds_of_the_first_end(
+    videos: Any, read_text: Any
+) -> None:
+    # The program's clock is 10.043 s there, not 10.0436.
+    info = {"length": {"a.mp4": 10.0436, "b.mp4": 8.0}}
+    events = [10.043, "", "run", "", ""], [10.143, "", "run", "", ""], [10.043, "", "hop", "", ""]
+    entry = observation(*events, files={"1": ["a.mp4", "b.mp4"]}, media_info=info)
+    a, b = read_text("p.boris", project(o=entry), videos(a=(25, 251), b=(25, 200))).videos
+    assert (a.bouts, a.points) == ((), ())
+    assert [(bout.first, bout.stop) for bout in b.bouts] == [(0, 3)]
+    assert [point.frame for point in b.points] == [0]
+
+
+def test_a_file_that_is_queued_twice_is_one_observer(videos: Any, read_text: Any) -> None:
+    info = {"length": {"a.mp4": 10.0}}
+    events = [1.0, "", "hop", "", ""], [12.0, "", "hop", "", ""]
+    entry = observation(*events, files={"1": ["a.mp4", "a.mp4"]}, media_info=info)
+    (labels,) = read_text("p.boris", project(o=entry), videos(a=(10, 100))).videos
+    assert [point.frame for point in labels.points] == [10, 20]
+
+
+def test_a_project_of_the_first_format_is_read(videos: Any, read_text: Any) -> None:
+    events = [1.0, "", "run", "", ""], [2.0, "", "run", "", ""]
+    entry = observation(*events, files=["C:\\films\\a.mp4"]) | {"type": "VIDEO"}
+    (labels,) = read_text("p.boris", project(o=entry), videos(a=(10, 100))).videos
+    assert [(bout.first, bout.stop) for bout in labels.bouts] == [(10, 20)]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"observations": {}}', "\x00\x01"])
 def test_what_is_no_project_is_one_message(text: str, videos: Any, read_text: Any) -> None:
     with pytest.raises(DataError, match=r"p\.boris is no BORIS project"):

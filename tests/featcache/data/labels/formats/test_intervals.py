@@ -111,3 +111,24 @@ def test_a_table_that_names_no_video_asks_for_it(videos: Any, read_text: Any) ->
     with pytest.raises(DataError, match="--video NAME"):
         read_text("t.csv", text, at_hand)
     assert bouts_of(read_text("t.csv", text, at_hand, video="a.mp4")) == [("run", 15, 25)]
+
+
+def test_bouts_of_two_videos_with_one_name_are_never_mixed(videos: Any, read_text: Any) -> None:
+    text = (
+        "video,start,stop,label\nday1/cam.mp4,1.0,2.0,dig\nday2/cam.mp4,3.0,4.0,dig\nother.avi,5.5,6.0,dig\n"
+        "other.mp4,7.0,8.0,dig\n"
+    )
+    at_hand = videos(names={"day2/cam.mp4": (10, 100), "other.mp4": (10, 100)})
+    found = read_text("t.csv", text, at_hand)
+    bouts = {of.video.source: [(b.first, b.stop) for b in of.bouts] for of in found.videos}
+    assert bouts == {"day2/cam.mp4": [(30, 40)], "other.mp4": [(70, 80)]}
+    assert found.missing == ("day1/cam.mp4", "other.avi")
+    assert not [r for r in found.remarks if r.weight != "say"]
+
+
+def test_one_video_may_be_named_in_several_ways(videos: Any, read_text: Any) -> None:
+    names = "D:\\x\\day2\\cam.mp4", "cam", "./cam.MP4"
+    rows = (f"{name},{n}.0,{n}.5,dig\n" for n, name in enumerate(names, 1))
+    text = "video,start,stop,label\n" + "".join(rows)
+    (labels,) = read_text("t.csv", text, videos(names={"day2/cam.mp4": (10, 100)})).videos
+    assert [(b.first, b.stop) for b in labels.bouts] == [(10, 15), (20, 25), (30, 35)]

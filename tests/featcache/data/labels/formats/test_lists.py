@@ -36,3 +36,13 @@ def test_a_line_that_is_no_row_is_one_message(videos: Any, read_text: Any) -> No
 def test_two_labels_of_one_video_are_refused(videos: Any, read_text: Any) -> None:
     found = read_text("t.txt", "a.mp4 3\na.mp4 4\n", videos(a=(1, 5)))
     assert [(r.kind, r.where) for r in found.remarks if r.weight == "refuse"] == [("bad_value", "row 2")]
+
+
+def test_two_folders_with_the_same_names_are_never_mixed(videos: Any, read_text: Any) -> None:
+    text = "/data/day1/cam.mp4 1\n/data/day2/cam.mp4 2\n"
+    found = read_text("t.csv", text, videos(names={"day2/cam.mp4": (1, 5)}))
+    assert [(v.video.source, [b.label for b in v.bouts]) for v in found.videos] == [("day2/cam.mp4", ["2"])]
+    assert found.missing == ("/data/day1/cam.mp4",)
+    found = read_text("t.csv", text, videos(names={"cam.mp4": (1, 5)}))
+    assert not any(v.video.source == "cam.mp4" for v in found.videos)
+    assert [r.kind for r in found.remarks if r.weight == "ask"] == ["several_videos"]
