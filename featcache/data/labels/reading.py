@@ -123,8 +123,9 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def is_prediction(path: Path) -> bool:
     """Whether `scivid predict` wrote a file, or somebody saved again what it wrote."""
-    bouts = path.with_name(f"{path.stem}_bouts.csv")  # beside the table of scores
-    heads = [head_of(file) for file in (path, bouts) if file.is_file()]
+    # What is written beside a table of frames.
+    beside = (path.with_name(f"{path.stem}_{what}.csv") for what in ("bouts", "summary"))
+    heads = [head_of(file) for file in (path, *beside) if file.is_file()]
     return any(mark in head for head in heads for mark in MARKS.values())
 
 
