@@ -17,7 +17,8 @@ from featcache.data.readers import split_status
 from featcache.errors import CallError
 from featcache.extract.job import Extraction, feature_spec, store_bytes
 from featcache.extract.shared_frames import fewest_known
-from featcache.extract.target_builders import Arrays, planned_targets
+from featcache.extract.targets.base import Arrays
+from featcache.extract.targets.builders import planned_targets
 from featcache.spec import Layer
 from featcache.store.spec import TARGET_SHARD_BYTES, FeatureSpec
 from featcache.store.target_writer import stored_bytes

@@ -29,7 +29,8 @@ from featcache.extract.job import (
     store_bytes,
 )
 from featcache.extract.shared_frames import shared_frames
-from featcache.extract.target_builders import SplitTargets, targets_of
+from featcache.extract.targets.base import SplitTargets
+from featcache.extract.targets.builders import targets_of
 from featcache.fingerprint import fingerprint
 from featcache.manifest import OWN_VIDEOS
 from featcache.store.header import StoreHeader, header_if_begun

@@ -21,7 +21,7 @@ from featcache.extract.job import Extraction, cut_for
 from featcache.extract.pipeline import Pipeline
 from featcache.extract.prepare import Prepared, prepare, refuse_full_disk
 from featcache.extract.taken_over import taken_over
-from featcache.extract.target_builders import write_split_targets
+from featcache.extract.targets.builders import write_split_targets
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 from featcache.store.header import StoreHeader

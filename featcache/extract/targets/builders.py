@@ -5,65 +5,39 @@ belong to a view, are settled here; a window of tracks is cut by stage two, whos
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Int64
 
 from featcache.clips import Clip, ClipIndex, label_blocks
-from featcache.data.readers.base import SCAN_THREADS, FieldReader, KeepsTargets, Reader
-from featcache.data.readers.video.frame_values import tracks_of_clip
+from featcache.data.readers.base import SCAN_THREADS, FieldReader, Reader
 from featcache.data.sampling import frame_indices
 from featcache.errors import CallError, DataError
 from featcache.extract.job import Extraction
-from featcache.extract.subjects import subject_arrays, subjects_of
+from featcache.extract.targets.base import (
+    Arrays,
+    Block,
+    SplitTargets,
+    TargetBuilder,
+    about,
+    clips_of,
+    cluster_arrays,
+    clusters,
+)
+from featcache.extract.targets.subjects import subject_arrays, subjects_of
+from featcache.extract.targets.tracking import tracking, tracking_arrays
 from featcache.store.target_writer import write_targets
-from featcache.store.targets import CLIP_UNITS, TargetArray
+from featcache.store.targets import TargetArray
 from featcache.system.ahead import map_ahead
 from featcache.system.console import Progress
 
-RENDERED_TRACKS = 2_048
-"""Tracks of a rendered video of MOVi-E, the one data set with tracks: what is planned with."""
-
-MOST_POINTS = 34
-"""Rows of points a video; the reference pads to it, and fails beyond."""
-
-PADDING = -1.0
-"""Coordinates of rows without a point."""
-
 FIELDS_AT_ONCE = 8
-
-Block = Mapping[str, np.ndarray]
-"""Rows of some target arrays, by name."""
-
-Arrays = dict[str, TargetArray]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SplitTargets:
-    """The targets of one split, as `write_targets` takes them."""
-
-    arrays: Arrays
-    parts: Mapping[str, Any]
-    """What they depend on beside clips and shapes."""
-    blocks: Iterable[Block] = field(default=())
-    """The rows of those arrays that have no blocks of their own, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetBuilder:
-    """What one kind of task needs of each clip."""
-
-    arrays: Callable[[Extraction, int], Arrays]
-    """The arrays' shapes for so many clips, as far as the manifest tells them: files are not opened."""
-    build: Callable[[Extraction, ClipIndex, Reader], SplitTargets]
-    """The targets of clips that a reader has; what is large is read when it is written."""
 
 
 def planned_targets(job: Extraction, n_clips: int) -> Arrays:
@@ -134,113 +108,6 @@ class _Labels:
         return label_blocks(self.index, self.n_classes)
 
 
-def _tracking_arrays(job: Extraction, n_clips: int) -> Arrays:
-    if not _has_tracks(job):
-        return _point_arrays(job, n_clips)
-    starts = job.task.starts
-    n_frames = job.clip_spec.n_frames if starts is None else starts.span + starts.n_starts - 1
-    return _track_arrays(n_clips, n_frames, RENDERED_TRACKS)
-
-
-def _tracking(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
-    """Whole tracks of a rendered video, or marked points of a real one, by what the data set holds."""
-    return (_tracks if _has_tracks(job) else _points)(job, index, reader)
-
-
-def _has_tracks(job: Extraction) -> bool:
-    if "tracks" in job.dataset.features:
-        return True
-    if {"start_x", "start_y", "end_x", "end_y"} <= set(job.dataset.features):
-        return False
-    raise CallError(
-        f"manifest, datasets.{job.dataset.name}.features: a tracking task needs {{tracks, visibility}} or "
-        "{start_x, start_y, end_x, end_y}."
-    )
-
-
-def _track_arrays(n_clips: int, n_frames: int, n_tracks: int) -> Arrays:
-    """`tracks` [clip, frame, track, xy] (x over width, y over height), `visibility` [clip, frame, track]."""
-    shape, axes = (n_clips, n_frames, n_tracks), ("clip", "frame", "track")
-    return {
-        "tracks": TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy")),
-        "visibility": TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes),
-    }
-
-
-def _tracks(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
-    first = _tracks_of(job, index.clip(0), reader)["visibility"].shape
-
-    def row(clip: Clip) -> Block:
-        found = _tracks_of(job, clip, reader)
-        if found["visibility"].shape != first:
-            raise DataError(
-                f"{clip.location}: tracks {list(found['tracks'].shape)}, those "
-                f"before it {[*first, 2]}: all clips of a split have as many frames and tracks."
-            )
-        return {name: values[None] for name, values in found.items()}
-
-    arrays = _track_arrays(len(index), *first)
-    return SplitTargets(arrays=arrays, parts=_about(job, index, reader), blocks=map(row, _clips(index)))
-
-
-def _tracks_of(job: Extraction, clip: Clip, reader: Reader) -> Block:
-    found = reader.targets(clip)
-    if job.task.starts is None:
-        found = tracks_of_clip(found, frame_indices(job.clip_spec, clip.n_source))
-    tracks, visibility = found["tracks"], found["visibility"]
-    if tracks.shape != (*visibility.shape, 2):
-        raise DataError(
-            f"{clip.location}: tracks {list(tracks.shape)} and visibility "
-            f"{list(visibility.shape)} do not belong together: copy the file again."
-        )
-    return {"tracks": tracks.astype("<f4", copy=False), "visibility": visibility > 0.5}
-
-
-_POINTS = (("queries", "query_mask", "start"), ("ends", "end_mask", "end"))
-"""Name of points, name of their mask, and how the manifest's names of them begin."""
-
-
-def _point_arrays(job: Extraction, n_clips: int) -> Arrays:
-    """`queries` and `ends` [clip, point, xy] padded with -1, `query_mask` and `end_mask` [clip, point]."""
-    shape, axes = (n_clips, MOST_POINTS), ("clip", "point")
-    arrays: Arrays = {}
-    for points, mask, _ in _POINTS:
-        arrays[points] = TargetArray(shape=(*shape, 2), dtype=np.dtype("<f4"), axes=(*axes, "xy"))
-        arrays[mask] = TargetArray(shape=shape, dtype=np.dtype("?"), axes=axes)
-    return arrays | _cluster_arrays(job, n_clips)
-
-
-def _points(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
-    def row(clip: Clip) -> Block:
-        found = reader.targets(clip)
-        block: dict[str, np.ndarray] = {}
-        for points, mask, side in _POINTS:
-            xy = _joined(clip, found[f"{side}_x"], found[f"{side}_y"])
-            block[points], block[mask] = padded_points(xy)
-        return {name: values[None] for name, values in block.items()} | _clusters(job, clip, found)
-
-    arrays = _point_arrays(job, len(index))
-    return SplitTargets(arrays=arrays, parts=_about(job, index, reader), blocks=map(row, _clips(index)))
-
-
-def _joined(clip: Clip, x: np.ndarray, y: np.ndarray) -> Float32[np.ndarray, "n 2"]:
-    if len(x) != len(y) or len(x) > MOST_POINTS:
-        raise DataError(
-            f"{clip.location}: {len(x)} x and {len(y)} y coordinates of points; as many "
-            f"of both, and at most {MOST_POINTS}, can be used."
-        )
-    return np.stack([x, y], axis=-1).astype("<f4")
-
-
-def padded_points(
-    points: Float32[np.ndarray, "n 2"],
-) -> tuple[Float32[np.ndarray, "Q 2"], Bool[np.ndarray, " Q"]]:
-    """Points and a mask of `MOST_POINTS` rows, padded with -1 (`_process_points` of the reference)."""
-    rows = np.full((MOST_POINTS, 2), PADDING, np.float32)
-    rows[: len(points)] = points
-    return rows, np.arange(MOST_POINTS) < len(points)
-
-
 def _series_arrays(job: Extraction, n_clips: int) -> Arrays:
     """`series` [clip, view, hour]: the values of a view's input frames, then of its target frames.
 
@@ -259,7 +126,7 @@ def _series_arrays(job: Extraction, n_clips: int) -> Arrays:
         )
     shape = (n_clips, job.views.n_views, starts.span)
     array = TargetArray(shape=shape, dtype=np.dtype("<f4"), axes=("clip", "view", "hour"))
-    return {"series": array} | _cluster_arrays(job, n_clips)
+    return {"series": array} | cluster_arrays(job, n_clips)
 
 
 def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
@@ -279,28 +146,10 @@ def _series(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets:
             )
         n_starts = job.views.views_of(clip.n_source)
         frames = [frame_indices(spec, clip.n_source, view % n_starts) for view in range(n_views)]
-        return {"series": series[np.stack(frames)].astype("<f4")[None]} | _clusters(job, clip, found)
+        return {"series": series[np.stack(frames)].astype("<f4")[None]} | clusters(job, clip, found)
 
-    parts = _about(job, index, reader) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
-    return SplitTargets(arrays=arrays, parts=parts, blocks=map(row, _clips(index)))
-
-
-def _cluster_arrays(job: Extraction, n_clips: int) -> dict[str, TargetArray]:
-    """An array [clip] of each of `CLIP_UNITS` that the data set has."""
-    axes, dtype = ("clip",), np.dtype("<i8")
-    names = [name for name in CLIP_UNITS if name in job.dataset.features]
-    return {name: TargetArray(shape=(n_clips,), dtype=dtype, axes=axes) for name in names}
-
-
-def _clusters(job: Extraction, clip: Clip, found: Block) -> dict[str, np.ndarray]:
-    clusters = {name: found[name] for name in CLIP_UNITS if name in job.dataset.features}
-    for name, values in clusters.items():
-        if values.shape != (1,) or values.dtype.kind != "i":
-            raise DataError(
-                f"{clip.location}: {name} is {values.tolist()}, not one whole number: "
-                "correct `features` in the manifest."
-            )
-    return {name: values.astype("<i8") for name, values in clusters.items()}
+    parts = about(job, index, reader) | {"clip": job.clip_spec.n_frames, "views": job.views.as_dict()}
+    return SplitTargets(arrays=arrays, parts=parts, blocks=map(row, clips_of(index)))
 
 
 def _forecast_arrays(job: Extraction, n_clips: int) -> Arrays:
@@ -320,7 +169,7 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets
             f"manifest, tasks.{job.task.name}: a forecast needs a data set of fields, not {job.dataset.name}."
         )
     first_used = job.clip_spec.n_frames - 1
-    used = np.stack([reader.time_steps(clip, range(first_used, clip.n_source)) for clip in _clips(index)])
+    used = np.stack([reader.time_steps(clip, range(first_used, clip.n_source)) for clip in clips_of(index)])
     steps = np.unique(used)
     grid = (len(reader.latitude), len(reader.longitude), job.dataset.channels)
     known = {
@@ -332,7 +181,7 @@ def _forecast(job: Extraction, index: ClipIndex, reader: Reader) -> SplitTargets
     arrays = _field_arrays(len(index), used.shape[1], len(steps), grid)
     filled = arrays | {name: replace(arrays[name], blocks=[values]) for name, values in known.items()}
     region = {key: list(ends) for key in ("latitude", "longitude") if (ends := getattr(job.dataset, key))}
-    parts = _about(job, index, reader) | ({"region": region} if region else {})
+    parts = about(job, index, reader) | ({"region": region} if region else {})
     return SplitTargets(arrays=filled, parts=parts, blocks=_fields(reader, steps))
 
 
@@ -364,20 +213,6 @@ def _fields(reader: FieldReader, steps: Int64[np.ndarray, " n"]) -> Iterator[Blo
             yield {"fields": fields.result().astype("<f4", copy=False)}
 
 
-def _about(job: Extraction, index: ClipIndex, reader: Reader) -> dict[str, Any]:
-    """What targets of any kind depend on beside the clips: which of the records' features they are."""
-    dataset = job.dataset
-    about = {"kind": job.task.kind, "data_version": dataset.version, "features": dict(dataset.features)}
-    if isinstance(reader, KeepsTargets):
-        sources = index.column("source").unique().to_pylist()
-        about |= {"frames": asdict(job.clip_spec), "values": reader.targets_digest(sources)}
-    return about
-
-
-def _clips(index: ClipIndex) -> Iterator[Clip]:
-    return (index.clip(number) for number in range(len(index)))
-
-
 def _counted(targets: SplitTargets, progress: Callable[[int, int], None]) -> Iterator[Block]:
     done, total = 0, max((array.shape[0] for array in targets.arrays.values() if not array.blocks), default=0)
     for block in targets.blocks:
@@ -388,7 +223,7 @@ def _counted(targets: SplitTargets, progress: Callable[[int, int], None]) -> Ite
 
 BUILDERS: Mapping[str, TargetBuilder] = {
     "classification": TargetBuilder(_label_arrays, _labels),
-    "tracking": TargetBuilder(_tracking_arrays, _tracking),
+    "tracking": TargetBuilder(tracking_arrays, tracking),
     "regression": TargetBuilder(_series_arrays, _series),
     "forecast": TargetBuilder(_forecast_arrays, _forecast),
 }

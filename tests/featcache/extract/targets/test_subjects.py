@@ -9,7 +9,7 @@ from featcache.backbones import load_backbone
 from featcache.clips import Clip, ClipIndex
 from featcache.data.readers import open_reader
 from featcache.extract.job import Extraction, plan_extraction
-from featcache.extract.target_builders import planned_targets, targets_of, write_split_targets
+from featcache.extract.targets.builders import planned_targets, targets_of, write_split_targets
 from featcache.manifest import load_manifest
 from featcache.store.targets import Targets, open_targets
 
