@@ -11,6 +11,7 @@ from featcache.data.labels.combining import combined
 from featcache.data.labels.formats import IMPORTERS, MARKS
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.videos import ENDINGS, Videos
+from featcache.data.readers.video.table_text import SAID
 from featcache.errors import DataError, ScividError
 from featcache.system.files import open_regular
 
@@ -135,4 +136,5 @@ def head_of(path: Path) -> str:
             content = file.read(_HEAD)
     except OSError as problem:
         raise DataError(f"{path} cannot be read ({problem.strerror}): give a label file.") from None
-    return content.decode(_MARKS.get(content[:2], "utf-8-sig"), errors="replace").lstrip("\ufeff")
+    head = content.decode(_MARKS.get(content[:2], "utf-8-sig"), errors="replace").lstrip("\ufeff")
+    return SAID.sub("", head, count=1) if SAID.match(head) else head
