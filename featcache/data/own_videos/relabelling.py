@@ -19,8 +19,8 @@ from featcache.manifest import Dataset, Task
 
 _WISHES = ("subject", "share", "leave_out")
 _WAY_OUT = (
-    "Where the files are right, move the manifest away and run `scivid data init` again; where the list was "
-    "corrected by hand, all is well."
+    "Where the files are right, move the manifest away and run `scivid data init` again: every video keeps "
+    "its split. Where the list was corrected by hand, all is well."
 )
 
 
