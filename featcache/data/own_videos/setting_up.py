@@ -227,7 +227,7 @@ def _found(found: Annotations) -> list[str]:
     for labels in found.videos:
         if labels.rows is not None:
             lines.append(f"{labels.video.source}: {labels.rows} rows for {labels.video.n_frames} frames")
-        if labels.rate is not None:
+        if labels.rate is not None and f"{float(labels.rate):.4g}" != f"{float(labels.video.rate):.4g}":
             lines.append(
                 f"{labels.video.source}: {float(labels.rate):.4g} frames a second in the file, "
                 f"{float(labels.video.rate):.4g} in the video"
