@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -131,7 +131,7 @@ def _deal_few(
     """The way to deal that leaves the fewest classes out of a split, and of those the nearest to `shares`."""
     total = sum(frames.values(), Counter[str]())
 
-    def cost(splits: Sequence[str]) -> tuple[int, int, float]:
+    def cost(splits: Iterable[str]) -> tuple[int, int, float]:
         has = {split: Counter[str]() for split in shares}
         for group, split in [*dealt.items(), *zip(new, splits, strict=True)]:
             has.setdefault(split, Counter()).update(frames[group])
