@@ -1078,6 +1078,10 @@ def predict_(
         str, typer.Option(help="A class is there from this score on; val: that of the best F1 there, each.")
     ] = "val",
     smooth: Annotated[float, typer.Option(help="Average scores over so many seconds.")] = 0.0,
+    points: Annotated[
+        Path | None,
+        typer.Option(help="Where points to follow begin: a table of video, frame, name, x, y, or poses."),
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Instead of videos: the clips of this store, a row a clip.")
     ] = None,
@@ -1115,20 +1119,22 @@ def predict_(
                 )
                 console.print(f"{path}: {n} clips", markup=False)
         return
-    from readouts.predict.job import Wanted, predict, thresholds_of
+    from readouts.predict.job import Wanted, predict
+    from readouts.predict.kinds import kind_of
     from readouts.predict.videos import Watcher, find_videos
 
-    thresholds = thresholds_of(trained, readout, threshold)
-    wanted, files = Wanted(outs=out, thresholds=thresholds, smooth=smooth), find_videos(videos or [])
+    files = find_videos(videos or [])
+    kind = kind_of(trained, readout, files, threshold=threshold, points=points)
+    wanted = Wanted(kind=kind, outs=out, smooth=smooth)
     watcher = Watcher(
-        trained, readout, backbone=backbone, weights_dir=weights_dir, every=every, device=chosen,
-        batch=batch or (32 if chosen.type == "cuda" else 8),
+        trained, readout, backbone=backbone, weights_dir=weights_dir, every=every, follows=kind.follows,
+        device=chosen, batch=batch or (32 if chosen.type == "cuda" else 8),
     )  # fmt: skip
-    for line in watcher.sentences(thresholds):
+    for line in kind.sentences(watcher):
         console.print(line, markup=False)
     with reporter(console) as progress:
         found = predict(watcher, files, wanted, progress)
-    show_table(console, found.rows, empty="values have no bouts: they are in the table")
+    show_table(console, found.rows, empty="no video")
     for path in found.written:
         console.print(path, markup=False)
     for note in found.notes:

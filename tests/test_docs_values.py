@@ -40,11 +40,13 @@ def test_every_line_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SCIVID_DATA_DIR", "flies")
     write_bright(Path("bright"))
     write_glow(Path("glow.csv"))
+    shutil.copytree("bright", "new")
+    Path("begin.csv").write_text("frame,name,x,y\n3,nose,10,8\n")
     write_points(write_dots(Path("dots")), "dlc.csv")
     write_fields(Path("sky"), "GRIB")
     synthetic.generate("flyvsfly", Path("flies"), profile="tiny", seed=0)
     shutil.copytree(ROOT / "docs/examples", "docs/examples")
-    assert len(CALLS) == 13
+    assert len(CALLS) == 15
     for line in CALLS:
         scivid(as_it_stands(line))
     metrics = {(row["task"], row["metric"]) for row in load_results(Path("results"))}

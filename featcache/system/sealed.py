@@ -99,7 +99,7 @@ def seal_file(fd: int) -> None:
     os.pwrite(fd, digest.hexdigest().encode(), behind + start)
 
 
-def check_file(path: Path) -> bool:
+def check_file(path: Path, *, required: bool = False) -> bool:
     """As `check_seal`, of a file that may be larger than memory.
 
     Raises:
@@ -110,7 +110,7 @@ def check_file(path: Path) -> bool:
         if not os.fstat(file.fileno()).st_size:
             return False
         with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
-            return check_seal(content)
+            return check_seal(content, required=required)
 
 
 def json_sealed(document: Mapping[str, Any], **options: Any) -> bytes:

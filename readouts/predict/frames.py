@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from einops import repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 ROWS = 65_536
 """Frames that are handed on at a time, at the most."""
@@ -21,8 +21,8 @@ class WindowScores:
     first: int
     stop: int
     """The frame after the last."""
-    scores: Float[np.ndarray, " O"]
-    """Probabilities of labels, or values."""
+    scores: Float[np.ndarray, "*F O"]
+    """Probabilities of labels, or values: of the window as a whole, or a row for each of its frames."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,7 @@ def frame_scores(windows: Iterable[WindowScores]) -> Iterator[FrameScores]:
                 yield FrameScores(first=first - n_ready, scores=np.concatenate(ready))
                 ready, n_ready = [], 0
         more = window.stop - first - (len(counts) - final)
-        blank = np.zeros((max(0, more), len(window.scores)))
+        blank = np.zeros((max(0, more), window.scores.shape[-1]))
         sums = np.concatenate([sums[final:], blank]) if sums.size else blank
         counts = np.concatenate([counts[final:], np.zeros(len(blank))])
         shown = slice(window.first - first, window.stop - first)
@@ -56,6 +56,21 @@ def frame_scores(windows: Iterable[WindowScores]) -> Iterator[FrameScores]:
     if len(counts):
         last = [*ready, _means_of(sums, counts)]
         yield FrameScores(first=first - n_ready, scores=np.concatenate(last))
+
+
+def of_every_frame(
+    shown: Int[np.ndarray, " n"], values: Float[np.ndarray, "n O"], n_frames: int
+) -> Float[np.ndarray, "F O"]:
+    """Values of all frames of a window: those between two that it shows lie on a straight line.
+
+    Args:
+        shown: those frames, from 0, in order; behind a video's end the last one again, which counts once.
+        values: of them.
+        n_frames: of the window.
+    """
+    places, first = np.unique(shown, return_index=True)
+    lines = [np.interp(np.arange(n_frames), places, column) for column in values[first].T]
+    return np.stack(lines, axis=1)
 
 
 def _means_of(sums: np.ndarray, counts: np.ndarray) -> Float[np.ndarray, "F O"]:

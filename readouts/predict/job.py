@@ -11,21 +11,13 @@ from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float64
-
 from featcache.errors import CallError, DataError, few
 from featcache.system.console import Progress
-from featcache.system.files import publish, remove, remove_leftovers
-from readouts.predict import label_files, tables
-from readouts.predict.bouts import Bout, Summary, bouts_of
+from featcache.system.files import remove, remove_leftovers
 from readouts.predict.frames import FrameScores, WindowScores, frame_scores, smoothed
-from readouts.predict.label_files import distinct_stems, write_label_file
+from readouts.predict.kinds.base import Asked, Kind
 from readouts.predict.parts import VideoPart, part_name, write_part
-from readouts.predict.pictures import picture
-from readouts.predict.tables import bout_rows, write_csv, write_frames
 from readouts.predict.videos import Watcher, measured
-from readouts.results.decided import val_thresholds
 from readouts.training.loaded import TrainedRun
 
 SAME_RATE = 0.02
@@ -36,20 +28,19 @@ SAME_RATE = 0.02
 class Wanted:
     """What is to be made of the scores."""
 
+    kind: Kind
     outs: Sequence[Path]
     """Files, each in the form of its ending."""
-    thresholds: Float64[np.ndarray, " O"] | None
-    """From which on a class counts as there; None of values, which have no bouts."""
     smooth: float = 0.0
     """Seconds over which scores are averaged; 0 for not at all."""
 
     def __post_init__(self) -> None:
-        known = (*tables.ENDINGS, *label_files.ENDINGS)
         for out in self.outs:
-            if out.suffix not in known:
-                raise CallError(f"--out {out}: ends as none of {', '.join(known)}.")
-            if self.thresholds is None and out.suffix in label_files.ENDINGS:
-                raise CallError(f"--out {out}: the run predicts values, which make no bouts: {known[0]}.")
+            if out.suffix not in self.kind.endings:
+                raise CallError(
+                    f"--out {out}: the run predicts {self.kind.gives}: name a file that ends in one of "
+                    f"{', '.join(self.kind.endings)}."
+                )
         if not self.smooth >= 0:
             raise CallError(f"--smooth {self.smooth} must be seconds, 0 or more.")
 
@@ -66,31 +57,11 @@ class Predicted:
 
     written: list[Path] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of the summary: a row a video and class."""
+    """Of the summary."""
     broken: list[str] = field(default_factory=list)
     """What is wrong with each video that could not be read."""
     notes: list[str] = field(default_factory=list)
     """What to know before the others are believed."""
-
-
-def thresholds_of(run: TrainedRun, readout: str, text: str) -> Float64[np.ndarray, " O"] | None:
-    """What `--threshold` says: a number for all classes, or `val`; None of a run that predicts values.
-
-    Raises:
-        CallError: it is neither.
-        StoreError: val was not scored clip by clip.
-    """
-    if not run.gives["are_labels"]:
-        return None
-    if text == "val":
-        return val_thresholds(run.folder, readout)
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.nan
-    if not 0 <= value <= 1:
-        raise CallError(f"--threshold {text}: write a score from 0 to 1, or val.")
-    return np.full(len(run.output_names), value)
 
 
 def predict(watcher: Watcher, videos: Sequence[Path], wanted: Wanted, progress: Progress) -> Predicted:
@@ -105,14 +76,16 @@ def predict(watcher: Watcher, videos: Sequence[Path], wanted: Wanted, progress: 
     weights = _digest(watcher.run.folder.state)
     for number, video in enumerate(videos, 1):
         try:
-            what = f"{video.name}, {number} of {len(videos)}"
-            done.append(_part(watcher, video, weights, wanted.parts, partial(progress, what)))
+            told = partial(progress, f"{video.name}, {number} of {len(videos)}")
+            asked = wanted.kind.asked(video, measured(video))
+            done += [_part(watcher, wanted, one, weights, told) for one in asked]
         except DataError as problem:
             found.broken.append(str(problem))
     if not done:
         raise DataError("no video can be read:\n" + "\n".join(f"  {problem}" for problem in found.broken))
     found.notes += _of_another_rate(done, watcher.run)
-    _write(done, watcher, wanted, found)
+    written = wanted.kind.write(done, wanted.outs, partial(_rows, wanted=wanted))
+    found.written, found.rows = written.files, written.rows
     if not found.broken:
         remove(wanted.parts)
     return found
@@ -133,23 +106,26 @@ def _of_another_rate(parts: Sequence[VideoPart], run: TrainedRun) -> list[str]:
 
 
 def _part(
-    watcher: Watcher, video: Path, weights: str, folder: Path, progress: Callable[[int, int], None]
+    watcher: Watcher, wanted: Wanted, asked: Asked, weights: str, progress: Callable[[int, int], None]
 ) -> VideoPart:
     """The part of a video, made unless it is there.
 
     Raises:
         DataError: the video is broken.
     """
-    length = measured(video)
-    run, state = watcher.run, video.stat()
+    run, state = watcher.run, asked.video.stat()
     about = {
         "run": run.folder.run, "weights": weights, "readout": watcher.readout, "every": watcher.rule.every,
-        "video": str(video), "bytes": state.st_size, "changed": state.st_mtime_ns,
+        "video": str(asked.video), "bytes": state.st_size, "changed": state.st_mtime_ns, **asked.about,
     }  # fmt: skip
-    path = folder / part_name(about)
+    path = wanted.parts / part_name(about)
     if not path.exists():
-        windows = _followed(watcher.scores(video), length.n_frames, progress)
-        write_part(path, frame_scores(windows), run.output_names, video=str(video), rate=length.rate)
+        windows = wanted.kind.windows(watcher, asked)
+        followed = _followed(windows, asked.length.n_frames - asked.first, progress)
+        write_part(
+            path, frame_scores(followed), asked.names, numbers=asked.numbers, video=str(asked.video),
+            rate=asked.length.rate, begins=asked.first,
+        )  # fmt: skip
     return VideoPart(path)
 
 
@@ -161,37 +137,7 @@ def _followed(
         progress(min(window.stop, n_frames), n_frames)
 
 
-def _write(parts: Sequence[VideoPart], watcher: Watcher, wanted: Wanted, found: Predicted) -> None:
-    names, gives = watcher.run.output_names, watcher.run.gives
-    left_out = [number for number, name in enumerate(names) if name == gives["background"]]
-    bouts: dict[VideoPart, list[Bout]] = {}
-    if wanted.thresholds is not None:
-        for part in parts:
-            bouts[part] = list(bouts_of(_scores(part, wanted), wanted.thresholds))
-            summary = Summary.of(bouts[part], len(names))
-            found.rows += summary.rows(part.video, names, float(part.rate))
-    for out in wanted.outs:
-        if out.suffix in label_files.ENDINGS:
-            found.written += write_label_file(out, bouts, names, left_out)
-        else:
-            write_frames(out, parts, names, partial(_scores, wanted=wanted))
-            found.written.append(out)
-    first = wanted.outs[0]
-    if wanted.thresholds is not None:
-        rows = [row for part in parts for row in bout_rows(part, bouts[part], names)]
-        for what, of, columns in (
-            ("bouts", rows, label_files.BOUT_COLUMNS), ("summary", found.rows, tables.SUMMARY_COLUMNS),
-        ):  # fmt: skip
-            found.written.append(first.with_name(f"{first.stem}_{what}.csv"))
-            write_csv(found.written[-1], of, columns)
-    pictures = first.with_name(f"{first.stem}_pictures")
-    for part, stem in zip(parts, distinct_stems([part.video for part in parts]), strict=True):
-        drawn = picture(part, _scores(part, wanted), bouts.get(part), names)
-        publish(pictures / f"{stem}.png", drawn)
-    found.written.append(pictures)
-
-
-def _scores(part: VideoPart, wanted: Wanted) -> Iterator[FrameScores]:
+def _rows(part: VideoPart, wanted: Wanted) -> Iterator[FrameScores]:
     """What all that is written of a video is made from."""
     return smoothed(part.blocks(), round(wanted.smooth * float(part.rate)))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from featcache.data.labels.base import Bout as LabelledBout
 from featcache.data.labels.base import VideoLabels
 from featcache.data.labels.formats import BOUT_COLUMNS as BOUT_COLUMNS
+from featcache.data.labels.formats import POINT_COLUMNS as POINT_COLUMNS
+from featcache.data.labels.formats import VALUE_COLUMNS as VALUE_COLUMNS
 from featcache.data.labels.formats import WRITERS
 from featcache.data.labels.videos import Video
 from featcache.data.labels.writing import distinct_stems as distinct_stems

@@ -22,7 +22,7 @@ from featcache.system.files import Staged
 from featcache.system.sealed import KEY, UNSEALED, check_file, seal_file
 from readouts.predict.frames import FrameScores
 
-FORM = 1
+FORM = 2
 """Raised when a part of the same video would be another one."""
 
 
@@ -33,24 +33,36 @@ def part_name(about: Mapping[str, Any]) -> str:
 
 
 def write_part(
-    path: Path, blocks: Iterable[FrameScores], names: Sequence[str], *, video: str, rate: Fraction
+    path: Path,
+    blocks: Iterable[FrameScores],
+    names: Sequence[str],
+    *,
+    video: str,
+    rate: Fraction,
+    begins: int = 0,
+    numbers: int = 1,
 ) -> None:
     """Write the scores of a video's frames as they come.
 
     Args:
         path: of the part.
         blocks: consecutive frames, from 0.
-        names: of the scores.
+        names: of the scores, or of points that have several.
         video: as tables are to name it.
         rate: frames a second.
+        begins: which frame of the video the first one is.
+        numbers: of each of them in a frame.
     """
-    about = {"part": path.name, "video": video, "rate": str(rate), KEY: UNSEALED}
-    schema = pa.schema([(str(i), pa.float32()) for i in range(len(names))], metadata=about)
+    about = {
+        "part": path.name, "video": video, "rate": str(rate), "names": json.dumps(list(names)),
+        "begins": str(begins), KEY: UNSEALED,
+    }  # fmt: skip
+    schema = pa.schema([(str(i), pa.float32()) for i in range(numbers * len(names))], metadata=about)
     with Staged(path) as staged:
         with os.fdopen(os.dup(staged.fd), "wb") as sink, pq.ParquetWriter(sink, schema) as file:
             for block in blocks:
-                columns = [pa.array(np.ascontiguousarray(column)) for column in block.scores.T]
-                file.write_table(pa.Table.from_arrays(columns, schema=schema))
+                arrays = [pa.array(np.ascontiguousarray(column)) for column in block.scores.T]
+                file.write_table(pa.Table.from_arrays(arrays, schema=schema))
         seal_file(staged.fd)
         staged.publish()
 
@@ -66,10 +78,11 @@ class VideoPart:
         """
         self.path = path
         try:
-            check_file(path)
+            check_file(path, required=True)
             self._file = pq.ParquetFile(path)
             about = {name.decode(): value.decode() for name, value in self._file.metadata.metadata.items()}
             self.video, self.rate = about["video"], Fraction(about["rate"])
+            self.names, self.begins = tuple(json.loads(about["names"])), int(about["begins"])
             if about["part"] != path.name:
                 raise ValueError(f"is of {about['part']}")
         except (OSError, ValueError, KeyError, pa.ArrowException) as problem:
@@ -80,7 +93,7 @@ class VideoPart:
 
     @property
     def n_frames(self) -> int:
-        """Frames of the video, as they were decoded."""
+        """Frames of the video from there on, as they were decoded."""
         return int(self._file.metadata.num_rows)
 
     def blocks(self) -> Iterator[FrameScores]:

@@ -1,17 +1,30 @@
-"""A picture a video: strips of scores and bouts, as wide for ten hours as for a minute."""
+"""A picture a video: strips of scores and bouts, as wide for ten hours as for a minute; paths of points."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
+from featcache.system.files import publish
 from readouts.predict.bouts import Bout
 from readouts.predict.frames import FrameScores
+from readouts.predict.label_files import distinct_stems
 from readouts.predict.parts import VideoPart
+from readouts.predict.track_tables import of_points
 from readouts.report.figures.ethogram import ethogram, value_lines
+from readouts.report.figures.tracking import paths_on_frame
 
 BINS = 900
 """Stretches that a video is cut into, at the most."""
+
+
+def publish_pictures(out: Path, parts: Sequence[VideoPart], draw: Callable[[VideoPart], bytes]) -> Path:
+    """Write the picture of each part into a folder beside `out`, which is returned."""
+    folder = out.with_name(f"{out.stem}_pictures")
+    for part, stem in zip(parts, distinct_stems([part.video for part in parts]), strict=True):
+        publish(folder / f"{stem}.png", draw(part))
+    return folder
 
 
 def picture(
@@ -28,6 +41,20 @@ def picture(
         for number in range(len(names))
     ]
     return ethogram(means, bars, names, seconds, title=part.video)
+
+
+def tracks_picture(
+    part: VideoPart, blocks: Iterable[FrameScores], frame: UInt8[np.ndarray, "Y X 3"]
+) -> bytes:
+    """The PNG of points on the frame in which they begin: where they begin, where they go, where they end."""
+    every, kept, last = -(-part.n_frames // BINS), list[np.ndarray](), None
+    for block in blocks:
+        kept.append(of_points(block)[-block.first % every :: every, :, :2])
+        last = of_points(block)[-1:, :, :2]
+    assert last is not None, "a part has a frame"
+    first, rate = part.begins, float(part.rate)
+    title = f"{part.video}, {part.n_frames} frames from frame {first} on ({first / rate:.2f} s)"
+    return paths_on_frame(frame, np.concatenate([*kept, last]), part.names, title=title)
 
 
 def binned(blocks: Iterable[FrameScores], n_frames: int) -> Float[np.ndarray, "bins O"]:

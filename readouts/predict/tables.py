@@ -81,6 +81,29 @@ def bout_rows(part: VideoPart, bouts: Iterable[Bout], names: Sequence[str]) -> l
     ]
 
 
+def value_rows(part: VideoPart, blocks: Iterable[FrameScores], names: Sequence[str]) -> list[dict[str, Any]]:
+    """A row a value: its mean over the frames of a video, the least and the greatest."""
+    n, total = 0, np.zeros(len(names))
+    least, most = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for block in blocks:
+        n += len(block.scores)
+        total += block.scores.sum(axis=0, dtype=np.float64)
+        least, most = np.minimum(least, block.scores.min(axis=0)), np.maximum(most, block.scores.max(axis=0))
+    numbers = np.stack([total / n, least, most], axis=1).tolist()
+    return [
+        {
+            "video": part.video,
+            "value": name,
+            **dict(zip(("mean", "min", "max"), map(_short, of), strict=True)),
+        }
+        for name, of in zip(names, numbers, strict=True)
+    ]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Rows as CSV, with their heading even where there is none."""
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""The scores of a video's windows: stage one and a readout, one after the other, nothing written between.
+"""What a readout is given of a video's windows: stage one and stage two together, nothing written between.
 
 A run says what made the tokens that it learned from. The same is made here of other videos: weights,
 preprocessing, size, precision and rounding are the run's own, and other ones are refused.
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from featcache.backbones import load_backbone
@@ -24,6 +24,7 @@ from featcache.data.labels.videos import ENDINGS, measure
 from featcache.data.readers.base import named
 from featcache.data.readers.video.in_order import frames_in_order
 from featcache.data.readers.video.survey import survey
+from featcache.data.sampling import frame_indices
 from featcache.data.views import View, frame_pixels
 from featcache.errors import CallError, DataError, WeightsError, listed
 from featcache.extract.pixels.windows import Frame, Window, WindowRule, sliding_windows, whole_video
@@ -33,7 +34,6 @@ from featcache.spec import SHUFFLED, ClipSpec
 from featcache.system.ahead import map_ahead
 from featcache.system.device import PRECISIONS
 from readouts.certify.online import as_stored, encoded
-from readouts.predict.frames import WindowScores
 from readouts.training.loaded import TrainedRun
 
 _WAY_OUT = "Copy it again from where it was recorded, or leave it out."
@@ -49,6 +49,8 @@ class Measured:
     n_frames: int
     rate: Fraction
     """Frames a second."""
+    width: int = 0
+    height: int = 0
 
 
 def measured(path: Path) -> Measured:
@@ -62,7 +64,21 @@ def measured(path: Path) -> Measured:
             found = measure(path, path.name)
     except OSError as problem:
         raise DataError(f"{path}: {problem.strerror}. {_WAY_OUT}") from None
-    return Measured(n_frames=found.n_frames, rate=found.rate)
+    return Measured(
+        n_frames=found.n_frames, rate=found.rate, width=found.width, height=found.height
+    )  # fmt: skip
+
+
+def frame_at(path: Path, number: int) -> Frame:
+    """One frame of a video, RGB.
+
+    Raises:
+        DataError: the video is damaged, or ends before it.
+    """
+    with named(str(path), _WAY_OUT):
+        for frame in islice(frames_in_order(path, 3), number, None):
+            return frame
+    raise DataError(f"{path} has no frame {number}. {_WAY_OUT}")
 
 
 def find_videos(paths: Sequence[Path]) -> list[Path]:
@@ -82,7 +98,7 @@ def find_videos(paths: Sequence[Path]) -> list[Path]:
 
 
 class Watcher:
-    """A run and its backbone, which look at videos."""
+    """A readout of a run and its backbone, which look at videos."""
 
     def __init__(
         self,
@@ -92,6 +108,7 @@ class Watcher:
         backbone: str | None,
         weights_dir: Path | None,
         every: int | None,
+        follows: bool = False,
         device: torch.device,
         batch: int,
     ) -> None:
@@ -103,6 +120,7 @@ class Watcher:
             backbone: as a command names it; None for a registered one, which the run knows.
             weights_dir: where weights are looked for.
             every: frames from window to window; None for half a window.
+            follows: whether a window begins in the last frame of the one before, as it needs its end.
             device: that computes.
             batch: windows in one pass.
 
@@ -113,8 +131,7 @@ class Watcher:
         parts = run.reads.parts
         self.spec = _clip_spec(run)
         self.run, self.readout, self.device, self.batch = run.to(device), readout, device, batch
-        span = WindowRule(spec=self.spec, every=1).span
-        self.rule = WindowRule(spec=self.spec, every=max(1, span // 2) if every is None else every)
+        self.rule = _rule(self.spec, every, follows=follows)
         model = load_backbone(backbone or str(parts["backbone"]["name"]), weights_dir)
         if not run.takes_pixels:  # its weights are its own
             _refuse_other(model, run)
@@ -127,54 +144,50 @@ class Watcher:
         last = parts["tokens"]["steps"]
         self.step_weights = None if last == "all" else torch.tensor(last["last"], device=device)
 
-    def sentences(self, thresholds: Float64[np.ndarray, " O"] | None) -> list[str]:
-        """What is done to each video, in words."""
+    def windows_in_words(self) -> str:
+        """Which windows there are."""
         rule, spec = self.rule, self.spec
         cut = f"a window every {rule.every} frames" if rule.slides else "one window a video"
-        lines = [
-            f"{spec.n_frames} frames with stride {spec.stride}, {cut}; a frame has the mean of its windows"
-        ]
-        if thresholds is not None:
-            names = self.run.output_names
-            each = (f"{name} {at:.2f}" for name, at in zip(names, thresholds, strict=True) if at == at)
-            lines.append(f"there from a score on of: {', '.join(each)}")
-            if never := [name for name, at in zip(names, thresholds, strict=True) if at != at]:
-                lines.append(f"never, since val has no clip of it: {', '.join(never)}")
-        return lines
+        return f"{spec.n_frames} frames with stride {spec.stride}, {cut}"
 
-    def scores(self, path: Path) -> Iterator[WindowScores]:
-        """The scores of a video's windows in order, decoded ahead of the model by a thread.
+    def frames_shown(self, window: Window) -> Int32[np.ndarray, " n"]:
+        """The frames that the model sees of a window, counted from its first."""
+        return frame_indices(self.spec, window.stop - window.first)
+
+    def outputs(self, given: Any, **inputs: Tensor) -> Float[Tensor, "B *outputs"]:
+        """What the readout says of windows that `seen` gave, and of what it needs beside them."""
+        found: Tensor = self.run(given, **inputs)[self.readout]
+        return found
+
+    def seen(self, path: Path, first: int = 0) -> Iterator[tuple[Sequence[Window], Any]]:
+        """Some windows of a video at a time, in order, and what the run takes of them.
+
+        They are decoded ahead of the model by a thread. Frames are counted from `first` on.
 
         Raises:
             DataError: the video is damaged, or cannot be read.
         """
-        windows = self._windows(path)
+        windows = self._windows(path, first)
         with named(str(path), _WAY_OUT), ThreadPoolExecutor(1, "decode") as pool:
             try:
                 sizes = repeat(self.batch)
                 for _, future in map_ahead(pool, lambda n: list(islice(windows, n)), sizes, window=AHEAD):
                     if not (some := future.result()):
                         return
-                    yield from self._scored(some)
+                    pixels = torch.stack([window.pixels for window in some]).to(self.device)
+                    yield some, self._taken(pixels)
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _windows(self, path: Path) -> Iterator[Window]:
-        frames = frames_in_order(path, self.channels)
+    def _windows(self, path: Path, first: int) -> Iterator[Window]:
+        frames = islice(frames_in_order(path, self.channels), first, None)
         if self.rule.slides:
             yield from sliding_windows(frames, self.rule, self._pixels)
         else:
-            yield whole_video(frames, self.rule, self._pixels, survey(path).n_frames)
+            yield whole_video(frames, self.rule, self._pixels, survey(path).n_frames - first)
 
     def _pixels(self, frame: Frame) -> Float[Tensor, "C height width"]:
         return frame_pixels(torch.from_numpy(frame)[None], self.spec, View(), Pixels(), self.size)[0]
-
-    def _scored(self, windows: Sequence[Window]) -> Iterator[WindowScores]:
-        pixels = torch.stack([window.pixels for window in windows]).to(self.device)
-        outputs = self.run(self._taken(pixels))[self.readout]
-        answers = self.run.answers(outputs).cpu().numpy()
-        for window, scores in zip(windows, answers, strict=True):
-            yield WindowScores(first=window.first, stop=window.stop, scores=scores)
 
     def _taken(self, pixels: Float[Tensor, "B F rgb Y X"]) -> Any:
         """What the run takes of some windows: their pixels, or tokens, by layer where it reads several."""
@@ -189,23 +202,23 @@ class Watcher:
         return as_stored(flat, precision=self.precision, dtype=self.run.reads.parts["tokens"]["dtype"])
 
 
+def _rule(spec: ClipSpec, every: int | None, *, follows: bool) -> WindowRule:
+    span = WindowRule(spec=spec, every=1).span
+    if follows and every is not None:
+        raise CallError(
+            f"--every {every}: a window of points begins in the last frame of the one before: leave it out."
+        )
+    usual = span - 1 if follows else span // 2
+    return WindowRule(spec=spec, every=max(1, usual) if every is None else every)
+
+
 def _clip_spec(run: TrainedRun) -> ClipSpec:
     """How the run's clips were cut.
 
     Raises:
-        CallError: they were no videos as they were filmed, or its outputs are no row of numbers a clip.
+        CallError: they were no videos as they were filmed.
     """
-    parts, gives = run.reads.parts, run.gives
-    if gives["takes"] != "vector":
-        raise CallError(
-            f"{run.folder.path} gives {gives['takes']}, which need more than a video: predict a split of a "
-            "store (--store), where points or fields to begin with are."
-        )
-    if gives.get("of_frames"):
-        raise CallError(
-            f"{run.folder.path} gives a value for each frame of a clip, and windows of a video overlap: "
-            "predict a split of a store (--store)."
-        )
+    parts = run.reads.parts
     frames = dict(parts["frames"])
     if "pixels" in parts["decoding"] or frames.pop("order") != "as filmed":
         raise CallError(

@@ -18,6 +18,7 @@ from readouts.tasks import load_task
 from readouts.training.loop import train
 from readouts.training.run import Run
 from readouts.training.settings import configure
+from tests.readouts.own_dots import Dots, make_dots
 from tests.readouts.own_lab import Lab, make_lab
 
 SETTINGS = ["steps=40", "minival_every=10", "batch=16", "lr=0.05", "width=16", "heads=2", "dropout=0.1"]
@@ -80,6 +81,12 @@ def _run(make_split_in, cache: Path) -> Run:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
     """A readout of a lab's own videos, trained once for all tests; for reading only."""
     return make_lab(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(scope="session")
+def dots(tmp_path_factory: pytest.TempPathFactory) -> Dots:
+    """Videos of dots and a tracker, for reading only."""
+    return make_dots(tmp_path_factory.mktemp("tracked"))
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """A lab's recordings, and a readout that was trained on them: made once, by the ways a user has."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Float64
 
 from featcache.backbones import load_backbone
 from featcache.backbones.base import resolve_layers
@@ -13,7 +16,9 @@ from featcache.extract.job import plan_extraction
 from featcache.extract.run import Machine, extract_all
 from featcache.manifest import load_manifest
 from featcache.system.console import silent
-from readouts.predict.videos import Watcher
+from readouts.predict.frames import WindowScores
+from readouts.predict.kinds.labels import Labels
+from readouts.predict.videos import Watcher, measured
 from readouts.results.run_folder import RunFolder
 from readouts.tasks import load_task
 from readouts.training.loaded import TrainedRun
@@ -50,6 +55,15 @@ class Lab:
             device=CPU,
             batch=batch,
         )
+
+    def labels(self, thresholds: Float64[np.ndarray, " O"]) -> Labels:
+        return Labels(names=self.load().output_names, background=None, thresholds=thresholds)
+
+    def scores(self, watcher: Watcher, video: Path) -> Iterator[WindowScores]:
+        """Of a video's windows."""
+        labels = self.labels(np.full(2, 0.5))
+        (asked,) = labels.asked(video, measured(video))
+        return labels.windows(watcher, asked)
 
     def trained(self, wish: Wish | None, layer: str | None, steps: int) -> "Lab":
         """The same with a run of its own."""

@@ -56,6 +56,8 @@ class Draft:
             self.add_unknown(
                 frame_at(stop, rate), frame_at(start, rate) + 1, "a row goes backwards", label=label
             )
+        elif self._begins_before(where, times, start):
+            self.add_unknown(0, frame_at(stop, rate), "a row begins before the video", label=label)
         elif stop == start:
             self.remarks.add(
                 "zero_length",
@@ -117,6 +119,8 @@ class Draft:
         modifiers: tuple[str, ...] = (),
     ) -> None:
         """An event at one time."""
+        if self._begins_before(where, f"{label!r} at {shown(seconds)} s", seconds):
+            return
         frame = frame_at(seconds, self.video.rate)
         # A key that is pressed on the last frame is noted when that ends.
         frame = min(frame, self.video.n_frames - 1) if frame <= self.video.n_frames else frame
@@ -177,6 +181,17 @@ class Draft:
                 f"the file says that it is {shown(seconds)} s long, and it is {shown(self.video.seconds)} s: "
                 "see that it is the video that was labelled.",
             )
+
+    def _begins_before(self, where: str, what: str, start: Fraction) -> bool:
+        if start * self.video.rate >= -1:
+            return False
+        self.remarks.add(
+            "backwards",
+            where,
+            f"{what} begins before {self.video.source} does: is there a time offset? Correct the row, or "
+            "leave it out.",
+        )
+        return True
 
     def _begins_after_end(self, where: str, what: str, frame: int) -> bool:
         if frame < self.video.n_frames:

@@ -11,6 +11,7 @@ from featcache.data.labels.combining import combined
 from featcache.data.labels.formats import IMPORTERS, MARKS
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.videos import ENDINGS, Videos
+from featcache.data.readers.video.table_text import SAID
 from featcache.errors import DataError, ScividError
 from featcache.system.files import open_regular
 
@@ -122,8 +123,9 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def is_prediction(path: Path) -> bool:
     """Whether `scivid predict` wrote a file, or somebody saved again what it wrote."""
-    bouts = path.with_name(f"{path.stem}_bouts.csv")  # beside the table of scores
-    heads = [head_of(file) for file in (path, bouts) if file.is_file()]
+    # What is written beside a table of frames.
+    beside = (path.with_name(f"{path.stem}_{what}.csv") for what in ("bouts", "summary"))
+    heads = [head_of(file) for file in (path, *beside) if file.is_file()]
     return any(mark in head for head in heads for mark in MARKS.values())
 
 
@@ -134,4 +136,5 @@ def head_of(path: Path) -> str:
             content = file.read(_HEAD)
     except OSError as problem:
         raise DataError(f"{path} cannot be read ({problem.strerror}): give a label file.") from None
-    return content.decode(_MARKS.get(content[:2], "utf-8-sig"), errors="replace").lstrip("\ufeff")
+    head = content.decode(_MARKS.get(content[:2], "utf-8-sig"), errors="replace").lstrip("\ufeff")
+    return SAID.sub("", head, count=1) if SAID.match(head) else head

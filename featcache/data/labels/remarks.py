@@ -20,7 +20,7 @@ KINDS: Mapping[str, tuple[Weight, str]] = {
     "offset": ("say", "a time offset is inside the stored times, and was subtracted"),
     "past_end": ("say", "a bout ends past the video, and was cut there"),
     "after_end": ("refuse", "a bout or point begins past the video's end"),
-    "backwards": ("refuse", "a stop lies before its start"),
+    "backwards": ("refuse", "a stop lies before its start, or a start before the video"),
     "zero_length": ("say", "a bout that shows no frame, taken as a point"),
     "no_time": ("refuse", "a time cannot be read"),
     "unit": ("ask", "seconds or frames cannot be told"),

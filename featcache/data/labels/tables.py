@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from featcache.data.readers.video.table_text import ENCODINGS, MOST_BYTES, SEPARATORS, decode_text
+from featcache.data.readers.video.table_text import ENCODINGS, MOST_BYTES, SAID, SEPARATORS, decode_text
 from featcache.errors import DataError
 from featcache.system.files import read_regular
 
@@ -41,13 +41,14 @@ def read_rows(path: Path, *, separator: str | None = None) -> tuple[list[Row], s
         DataError: it cannot be read, is no text, or a quote is not closed.
     """
     text, encoding = read_text(path)
-    separator = separator or separator_of(text)
+    said = SAID.match(text)
+    separator = separator or (said[1] if said else separator_of(text))
     try:
         records = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     except csv.Error as problem:
         raise DataError(f"{path} is not a table ({problem}): every quote needs its other half.") from None
     rows = [(n, tuple(cell.strip() for cell in cells)) for n, cells in enumerate(records, 1)]
-    filled = [(n, cells) for n, cells in rows if any(cells)]
+    filled = [(n, cells) for n, cells in rows[1 if said else 0 :] if any(cells)]
     plain = encoding in ("utf-8", "utf-8-sig") and separator in ",\t"
     form = "" if plain else f"read as {ENCODINGS[encoding]}, cells between {SEPARATORS[separator]}."
     return filled, form

@@ -104,6 +104,7 @@ def _of_table(path: Path) -> Poses:
                 break
         values, n_rows = array("f"), 0
         for cells in rows:
+            _check_number(cells[0], n_rows)
             values.extend(float(cell) if cell.strip() else float("nan") for cell in cells[1:])
             n_rows += 1
     table = rearrange(np.frombuffer(values, np.float32), "(f c) -> f c", f=n_rows)
@@ -115,10 +116,24 @@ def _of_frame(path: Path) -> Poses:
     import pandas as pd
 
     table: Any = pd.read_hdf(path)
+    for place, number in enumerate(table.index):
+        _check_number(str(number), place)
     names = list(table.columns.names)
     places = [names.index(name) if name in names else None for name in _HEADINGS[1:]]
     columns = [tuple("" if at is None else str(key[at]) for at in places) for key in table.columns]
     return _of_columns(table.to_numpy(np.float32), columns)
+
+
+def _check_number(text: str, place: int) -> None:
+    """A row's name is its place: frames that were marked to train a network have names of pictures."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(
+            f"its rows are pictures as {text!r}, not the frames of a video: give the tracks of a network"
+        ) from None
+    if number != place:
+        raise ValueError(f"frame {text} stands where frame {place} should: rows are missing, or out of order")
 
 
 def _of_columns(table: Float32[np.ndarray, "F n"], columns: Sequence[tuple[str, ...]]) -> Poses:

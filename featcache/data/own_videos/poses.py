@@ -37,7 +37,7 @@ def read(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurement
     known, said = dict[str, np.ndarray](), list[str]()
     for path in sorted(forms, key=lambda path: (_RANKS[forms[path]], path)):
         for number, poses in enumerate(read_poses(path, forms[path])):
-            video = _video_of(path, poses, videos, choices, remarks[path], alone=len(forms) == 1)
+            video = video_of(path, poses, videos, choices, remarks[path], alone=len(forms) == 1)
             if video is None or not _fits(poses, video, remarks[path]):
                 continue
             if video.source in found:
@@ -46,7 +46,7 @@ def read(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurement
                 continue
             found[video.source] = path, number, video
             points |= dict.fromkeys(poses.points)
-            seen = _seen(poses, choices.confidence)
+            seen = seen_in(poses, choices.confidence)
             known[video.source] = _padded(np.asarray(seen.any(axis=1)), video.n_frames, False)
             said.append(_sentence(path, poses, seen, video, choices))
     names = {name: place for place, name in enumerate(points)}
@@ -87,7 +87,7 @@ def _head(path: Path) -> str:
         return file.read(4096).decode("utf-8-sig", errors="replace")
 
 
-def _video_of(
+def video_of(
     path: Path, poses: Poses, videos: Videos, choices: Choices, remarks: Remarks, *, alone: bool
 ) -> Video | None:
     """By the name in the file, else the video with whose name the file's begins."""
@@ -147,7 +147,8 @@ def _sentence(path: Path, poses: Poses, seen: np.ndarray, video: Video, choices:
     )
 
 
-def _seen(poses: Poses, confidence: float) -> np.ndarray:
+def seen_in(poses: Poses, confidence: float) -> np.ndarray:
+    """Whether a point was found with so much confidence [F Q]."""
     seen: np.ndarray = np.isfinite(poses.xy).all(axis=-1) & (poses.confidence >= confidence)
     return seen
 
@@ -159,7 +160,7 @@ def _arrays(
     (poses,) = [poses for n, poses in enumerate(read_poses(path, form)) if n == number]
     of_all = [names[point] for point in poses.points]
     seen = np.zeros((video.n_frames, len(names)), np.bool_)
-    seen[: len(poses.xy), of_all] = _seen(poses, confidence)
+    seen[: len(poses.xy), of_all] = seen_in(poses, confidence)
     tracks = np.full((*seen.shape, 2), np.nan, np.float32)
     tracks[: len(poses.xy), of_all] = poses.xy / np.array((video.width, video.height), np.float32)
     return {"tracks": tracks, "seen": seen}

@@ -22,8 +22,9 @@ from featcache.data.labels.formats.folders import SPLITS
 from featcache.data.labels.formats.metadata import FILE, GROUP, LABEL, SPLIT
 from featcache.data.labels.remarks import Remark
 from featcache.data.labels.tables import Columns, separator_of
+from featcache.data.labels.timing import parse_time
 from featcache.data.own_videos.base import Measured, Measurements
-from featcache.data.readers.video.table_text import ENCODINGS, decode_text
+from featcache.data.readers.video.table_text import ENCODINGS, SAID, decode_text
 from featcache.errors import DataError, few
 from featcache.system.files import open_regular
 
@@ -109,6 +110,39 @@ class _Rows:
     values: list[float] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Marks:
+    """Numbers with a comma and with a point: one of them may be the mark of thousands."""
+
+    comma: str = ""
+    point: str = ""
+    thousands: bool = True
+    """Whether all commas may be such."""
+
+    def look(self, text: str) -> None:
+        """Note a cell."""
+        if "," in text:
+            self.comma = text
+            self.thousands &= re.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}", text) is not None
+        elif "." in text and _value(text) == _value(text):
+            self.point = text
+
+    def check(self, path: Path, column: str, *, is_between_cells: bool) -> None:
+        """Refuse numbers that can be read in two ways.
+
+        Args:
+            path: of the table.
+            column: of the numbers.
+            is_between_cells: whether commas stand between cells, as where points are decimal.
+        """
+        two = f"{self.comma!r} and {self.point!r}" if self.point else f"{self.comma!r} alone"
+        if self.comma and (self.point or (is_between_cells and self.thousands)):
+            raise DataError(
+                f"{path}, column {column!r}: {two} do not tell which mark is decimal. Write thousands "
+                "without a mark."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
     path: Path
@@ -142,6 +176,10 @@ class _Table:
             seconds=None if of_frame or of_time is None else _TIME[of_time.casefold()],
         )
         drafted = dict[tuple[str, str | None], Draft | None]()
+        drafts.expect(
+            (columns.cell(cells, *_VIDEO) for _, cells in _lines(path, *head, drafts)), by_stem=True
+        )
+        marks = _Marks()
         for number, cells in lines:
             name = columns.cell(cells, *_VIDEO) or choices.video or path.stem
             split = SPLITS.get(columns.cell(cells, *SPLIT).casefold())
@@ -151,10 +189,13 @@ class _Table:
                 draft.group = columns.cell(cells, *GROUP) or draft.group
                 at = columns.cell(cells, place) if place else "0"
                 table._take(draft, number, at, columns.cell(cells, column))
+                marks.look(columns.cell(cells, column))
+        marks.check(path, column, is_between_cells=_separator(head[0]) == ",")
         return table
 
     def _take(self, draft: Draft, number: int, at: str, text: str) -> None:
-        place, value = _value(at), _value(text)
+        clock = parse_time(at) if ":" in at and self.seconds == 1 else None
+        place, value = _value(at) if clock is None else float(clock), _value(text)
         if value is None or place is None or place != place:
             wrong = at if value is not None else text
             self.drafts.remarks.add("bad_value", f"row {number}", f"{wrong!r} is no number: correct it.")
@@ -244,21 +285,26 @@ def _head(path: Path) -> tuple[str, str]:
 
 def _lines(path: Path, head: str, encoding: str, drafts: Drafts) -> Iterator[tuple[int, list[str]]]:
     """Rows that have a cell, by their number; the file is not held."""
-    separator = separator_of(head)
+    said, separator = SAID.match(head), _separator(head)
     if encoding not in ("utf-8", "utf-8-sig"):
         drafts.remarks.add("table", "", f"read as {ENCODINGS[encoding]}.")
     try:
         with path.open(encoding="utf-16" if encoding.startswith("utf-16") else encoding, newline="") as file:
             for number, cells in enumerate(csv.reader(file, delimiter=separator, strict=True), 1):
-                if any(cell.strip() for cell in cells):
+                if any(cell.strip() for cell in cells) and not (said and number == 1):
                     yield number, [cell.strip().lstrip("\ufeff") for cell in cells]
     except (csv.Error, UnicodeError) as problem:
         raise DataError(f"{path} is not a table ({problem}): save it as CSV UTF-8.") from None
 
 
+def _separator(head: str) -> str:
+    said = SAID.match(head)
+    return said[1] if said else separator_of(head)
+
+
 def _column(path: Path, columns: Columns, head: str, asked: str | None) -> str:
     """The column of values."""
-    rows = list(csv.reader(head.splitlines()[1:200], delimiter=separator_of(head)))
+    rows = list(csv.reader(SAID.sub("", head, count=1).splitlines()[1:200], delimiter=_separator(head)))
     names = list(_numeric(columns, rows))
     if asked is not None:
         found = [name for name in columns.names if asked in (name, _named(name)[0])]
@@ -276,7 +322,7 @@ def _numeric(columns: Columns, rows: Sequence[Sequence[str]]) -> dict[str, list[
     apart = {name.casefold() for name in (*_VIDEO, *_FRAME, *_TIME, *GROUP, *SPLIT)}
     found = dict[str, list[float]]()
     for name in columns.names:
-        if not name or name.casefold() in apart:
+        if not name or name.casefold() in apart or re.fullmatch(r"Unnamed: \d+", name):
             continue
         values = [_value(columns.cell(cells, name)) for cells in rows]
         known = [value for value in values if value is not None and value == value]

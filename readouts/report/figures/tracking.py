@@ -3,7 +3,7 @@
 Coordinates are (x, y) in shares of the frame's width and height, as the heads give them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from einops import rearrange
@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from readouts.report.figures.base import (
     BASELINE_COLOUR,
     GUIDE_COLOUR,
+    SMALL,
     TRUTH_COLOUR,
     WIDTH,
     Axes,
@@ -22,6 +23,7 @@ from readouts.report.figures.base import (
     legend_above,
     palette,
     photograph,
+    picture_file,
     sheet,
     svg,
 )
@@ -83,6 +85,38 @@ def end_points(
     left.plot([], [], label="true end", color=TRUTH_COLOUR, **RING)
     legend_above(figure, left)
     return photograph(figure)
+
+
+def paths_on_frame(
+    frame: UInt8[np.ndarray, "Y X 3"],
+    paths: Float[np.ndarray, "n Q 2"],
+    names: Sequence[str],
+    *,
+    title: str,
+) -> bytes:
+    """Points and where they go, on the frame in which they begin: a picture, PNG.
+
+    Args:
+        frame: RGB.
+        paths: places of the points in pixels, in the order of time; a cross stands where they end.
+        names: of the points, beside where they begin.
+        title: above it.
+    """
+    rows, columns, _ = frame.shape
+    figure, (axes,) = sheet(1, 1, height=WIDTH * rows / columns + 0.7)
+    # The middle of a pixel is where its number is.
+    axes.imshow(frame, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
+    for name, path, colour in zip(
+        names, rearrange(paths, "n q xy -> q n xy"), palette(len(names)), strict=True
+    ):
+        axes.plot(*path.T, **HALO)
+        axes.plot(*path.T, color=colour, linewidth=1.2)
+        axes.plot(*path[0], **{**DOT, "color": colour, "markeredgecolor": "black"})
+        axes.plot(*path[-1], marker="x", color=colour, markersize=6)
+        axes.annotate(name, path[0], textcoords="offset points", xytext=(4, 4), fontsize=SMALL, color=colour)
+    axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xlabel="x (px)", ylabel="y (px)")
+    axes.set_title(title, loc="left", fontsize=SMALL + 1)
+    return picture_file(figure)
 
 
 def error_histogram(

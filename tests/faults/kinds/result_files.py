@@ -57,7 +57,10 @@ def part(_: World, damaged: Path) -> Numbers:
     from readouts.predict.parts import VideoPart
 
     found = VideoPart(damaged)
-    return {"of": [found.video, str(found.rate)], "scores": [block.scores for block in found.blocks()]}
+    return {
+        "of": [found.video, str(found.rate), *found.names, found.begins],
+        "scores": [block.scores for block in found.blocks()],
+    }
 
 
 def curve(world: World, damaged: Path) -> Numbers:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from readouts.predict import frames
-from readouts.predict.frames import FrameScores, WindowScores, frame_scores, smoothed
+from readouts.predict.frames import FrameScores, WindowScores, frame_scores, of_every_frame, smoothed
 
 
 def windows(n: int, span: int, every: int) -> list[WindowScores]:
@@ -42,3 +42,15 @@ def test_smoothing_does_not_see_blocks(width: int, size: int) -> None:
     half = width // 2
     wanted = [scores[max(0, k - half) : k + half + 1].mean(axis=0) for k in range(50)]
     np.testing.assert_allclose(joined(list(smoothed(iter(blocks), width))), wanted, rtol=1e-5)
+
+
+def test_frames_of_a_window_have_their_own_rows() -> None:
+    first = WindowScores(first=0, stop=3, scores=np.array([[1.0], [2.0], [3.0]]))
+    second = WindowScores(first=2, stop=4, scores=np.array([[5.0], [6.0]]))
+    assert joined(list(frame_scores([first, second])))[:, 0].tolist() == [1, 2, 4, 6]
+
+
+def test_frames_between_two_that_are_shown_lie_on_a_line() -> None:
+    # A stride of 3 in a video that ends with frame 7: the last frame is shown twice, and counts once.
+    found = of_every_frame(np.array([0, 3, 6, 7, 7]), np.array([[0.0], [3.0], [9.0], [4.0], [100.0]]), 8)
+    assert found[:, 0].tolist() == [0, 1, 2, 3, 5, 7, 9, 4]

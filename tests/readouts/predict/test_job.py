@@ -17,7 +17,10 @@ from featcache.data.labels.videos import Videos
 from featcache.errors import CallError, DataError
 from featcache.system.console import silent
 from readouts.predict.frames import WindowScores
-from readouts.predict.job import Wanted, predict, thresholds_of
+from readouts.predict.job import Wanted, predict
+from readouts.predict.kinds.base import Asked
+from readouts.predict.kinds.labels import Labels
+from readouts.predict.kinds.values import Values
 from readouts.predict.videos import Watcher
 from tests.own_recordings import RATE, bouts_of
 from tests.readouts.own_lab import Lab
@@ -39,7 +42,7 @@ def videos(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Pa
 
 def test_bouts_are_those_that_one_sees(lab: Lab, videos: list[Path]) -> None:
     outs = [Path("out/t.parquet"), Path("out/t.boris"), Path("out/t.annot")]
-    found = predict(lab.watcher(every=2), videos, Wanted(outs=outs, thresholds=HALF), silent)
+    found = predict(lab.watcher(every=2), videos, Wanted(outs=outs, kind=lab.labels(HALF)), silent)
     table = pq.read_table("out/t.parquet")
     assert table.column_names == ["video", "frame", "time", "dig", "rest"]
     assert table["frame"].to_pylist() == 3 * list(range(160))
@@ -63,18 +66,18 @@ def test_bouts_are_those_that_one_sees(lab: Lab, videos: list[Path]) -> None:
 def test_a_killed_one_goes_on_and_writes_the_same(
     lab: Lab, videos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = {name: Wanted(outs=[Path(name, "t.csv")], thresholds=HALF, smooth=0.4) for name in "ab"}
+    wanted = {name: Wanted(outs=[Path(name, "t.csv")], kind=lab.labels(HALF), smooth=0.4) for name in "ab"}
     predict(lab.watcher(), videos, wanted["a"], silent)
-    watcher, seen, scores = lab.watcher(), list[str](), Watcher.scores
+    watcher, seen, scores = lab.watcher(), list[str](), Labels.windows
 
-    def killed(self: Watcher, path: Path) -> Iterator[WindowScores]:
-        seen.append(path.name)
-        for n, window in enumerate(scores(self, path)):
+    def killed(self: Labels, watcher: Watcher, asked: Asked) -> Iterator[WindowScores]:
+        seen.append(asked.video.name)
+        for n, window in enumerate(scores(self, watcher, asked)):
             if len(seen) == 2 and n == 3:
                 raise KeyboardInterrupt
             yield window
 
-    monkeypatch.setattr(Watcher, "scores", killed)
+    monkeypatch.setattr(Labels, "windows", killed)
     with pytest.raises(KeyboardInterrupt):
         predict(watcher, videos, wanted["b"], silent)
     assert [path.name for path in Path("b").iterdir()] == ["t.csv.parts"]
@@ -86,7 +89,7 @@ def test_a_killed_one_goes_on_and_writes_the_same(
 
 def test_a_broken_video_costs_itself(lab: Lab, videos: list[Path]) -> None:
     videos[1].write_bytes(videos[1].read_bytes()[:3000])
-    wanted = Wanted(outs=[Path("t.parquet")], thresholds=HALF)
+    wanted = Wanted(outs=[Path("t.parquet")], kind=lab.labels(HALF))
     found = predict(lab.watcher(), videos, wanted, silent)
     assert len(found.broken) == 1
     assert "mouse3_b.mp4" in found.broken[0]
@@ -103,7 +106,7 @@ def test_a_broken_video_costs_itself(lab: Lab, videos: list[Path]) -> None:
 
 
 def test_another_rate_is_said(lab: Lab, videos: list[Path]) -> None:
-    watcher, wanted = lab.watcher(), Wanted(outs=[Path("t.csv")], thresholds=HALF)
+    watcher, wanted = lab.watcher(), Wanted(outs=[Path("t.csv")], kind=lab.labels(HALF))
     assert watcher.run.gives["rate"] == float(RATE)
     assert not predict(watcher, videos[:1], wanted, silent).notes
     watcher.run.gives = {**watcher.run.gives, "rate": 30.0}
@@ -114,32 +117,33 @@ def test_another_rate_is_said(lab: Lab, videos: list[Path]) -> None:
 def test_values_have_a_table_and_no_bouts(lab: Lab, videos: list[Path]) -> None:
     watcher = lab.watcher()
     watcher.run.gives = {**watcher.run.gives, "are_labels": False, "offset": 1000.0}
-    assert thresholds_of(watcher.run, "attention", "val") is None
-    predict(watcher, videos[:1], Wanted(outs=[Path("t.parquet")], thresholds=None), silent)
+    wanted = Wanted(outs=[Path("t.parquet")], kind=Values.of(watcher.run))
+    rows = predict(watcher, videos[:1], wanted, silent).rows
+    table = pq.read_table("t.parquet")
+    for row, name in zip(rows, ("dig", "rest"), strict=True):
+        values = table[name].to_numpy()
+        assert (row["video"], row["value"]) == (str(videos[0]), name)
+        assert [row[key] for key in ("mean", "min", "max")] == pytest.approx(
+            [values.mean(), values.min(), values.max()], rel=1e-4
+        )
     assert abs(pq.read_table("t.parquet")["dig"][0].as_py() - 1000) < 100
     assert not Path("t_bouts.csv").exists()
-
-
-def test_thresholds_are_of_val_or_given(lab: Lab) -> None:
-    run = lab.load()
-    np.testing.assert_array_equal(thresholds_of(run, "attention", "0.3"), [0.3, 0.3])
-    assert (((found := thresholds_of(run, "attention", "val")) >= 0) & (found <= 1)).all()
-    for text in ("high", "1.5", "nan"):
-        with pytest.raises(CallError, match="from 0 to 1"):
-            thresholds_of(run, "attention", text)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"outs": [Path("t.xlsx")]}, "ends as none of .parquet, .csv, .boris, .annot"),
-        ({"thresholds": None}, "predicts values"),
+        (
+            {"outs": [Path("t.xlsx")]},
+            r"scores of classes: name a file that ends in one of .*csv, .boris",
+        ),
+        ({"kind": Values(names=("a",), of_frames=False)}, "predicts values, which make no bouts"),
         ({"smooth": -1.0}, "seconds, 0 or more"),
     ],
 )
-def test_what_cannot_be_written_is_refused_at_once(change: dict[str, object], message: str) -> None:
+def test_what_cannot_be_written_is_refused_at_once(change: dict[str, object], message: str, lab: Lab) -> None:
     with pytest.raises(CallError, match=message):
-        Wanted(**{"outs": [Path("t.boris")], "thresholds": HALF, **change})
+        Wanted(**{"outs": [Path("t.boris")], "kind": lab.labels(HALF), **change})
 
 
 def test_the_command_ends_with_1_where_one_is_broken(lab: Lab, tmp_path: Path) -> None:

@@ -17,9 +17,21 @@ def test_it_comes_back(tmp_path: Path) -> None:
     write_part(tmp_path / "a.parquet", blocks, ("x", "y"), video="a/é.mp4", rate=Fraction(30000, 1001))
     part = VideoPart(tmp_path / "a.parquet")
     assert (part.video, part.rate, part.n_frames) == ("a/é.mp4", Fraction(30000, 1001), 10)
+    assert (part.names, part.begins) == (("x", "y"), 0)
     found = list(part.blocks())
     assert [block.first for block in found] == [0, 4, 8]
     np.testing.assert_array_equal(np.concatenate([block.scores for block in found]), scores)
+
+
+def test_points_have_several_numbers_and_may_begin_later(tmp_path: Path) -> None:
+    block = FrameScores(first=0, scores=np.arange(12, dtype=np.float32).reshape(2, 6))
+    write_part(
+        tmp_path / "a.parquet", [block], ("é", "q"), numbers=3, begins=7, video="a", rate=Fraction(1)
+    )  # fmt: skip
+    part = VideoPart(tmp_path / "a.parquet")
+    assert (part.names, part.begins, part.n_frames) == (("é", "q"), 7, 2)
+    (found,) = part.blocks()
+    np.testing.assert_array_equal(found.scores, block.scores)
 
 
 def test_damage_is_noticed(tmp_path: Path, flips) -> None:

@@ -34,3 +34,19 @@ def test_a_picture_is_drawn(tmp_path: Path, bouts: list[Bout] | None) -> None:
     drawn = pictures.picture(part, part.blocks(), bouts, ("dig", "rest"))
     assert drawn == pictures.picture(part, part.blocks(), bouts, ("dig", "rest"))
     assert Image.open(BytesIO(drawn)).size[0] == 1260
+
+
+def test_tracks_are_drawn_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "BINS", 10)
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([rng.random((95, 2, 2)) * 40, np.ones((95, 2, 1))], axis=2)
+    rows = numbers.reshape(95, 6).astype(np.float32)
+    drawn = []
+    for size in (7, 95):
+        blocks = [FrameScores(first=k, scores=rows[k : k + size]) for k in range(0, 95, size)]
+        path = tmp_path / f"{size}.parquet"
+        write_part(path, blocks, ("a", "b"), numbers=3, begins=4, video="a.mp4", rate=Fraction(2))
+        part = VideoPart(path)
+        drawn.append(pictures.tracks_picture(part, part.blocks(), np.zeros((48, 64, 3), np.uint8)))
+    assert drawn[0] == drawn[1]
+    assert Image.open(BytesIO(drawn[0])).size[0] > 800

@@ -1,12 +1,13 @@
 """Windows of a video get the scores that its clips got when the run was scored."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featcache.errors import CallError, DataError, WeightsError
-from readouts.predict.videos import Watcher, find_videos, measured
+from readouts.predict.videos import Watcher, find_videos, frame_at, measured
 from readouts.results.decided import evaluated
 from tests.own_recordings import RATE
 from tests.readouts.own_lab import CPU, Lab
@@ -23,7 +24,7 @@ def test_scores_are_those_of_the_evaluation(lab: Lab, readout: str) -> None:
         found = {
             f"{video}/{window.first}": window.scores
             for video in videos
-            for window in watcher.scores(lab.videos / video)
+            for window in lab.scores(watcher, lab.videos / video)
         }
         assert given.keys() <= found.keys()
         for clip, scores in given.items():
@@ -32,8 +33,8 @@ def test_scores_are_those_of_the_evaluation(lab: Lab, readout: str) -> None:
 
 def test_neither_batch_nor_other_windows_change_a_window(lab: Lab) -> None:
     video = lab.videos / "mouse1_a.mp4"
-    dense = {w.first: w.scores for w in lab.watcher(every=4).scores(video)}
-    for window in lab.watcher(every=8, batch=3).scores(video):
+    dense = {w.first: w.scores for w in lab.scores(lab.watcher(every=4), video)}
+    for window in lab.scores(lab.watcher(every=8, batch=3), video):
         np.testing.assert_allclose(window.scores, dense[window.first], rtol=1e-5)
     assert max(dense) + 16 == measured(video).n_frames == 160
     assert measured(video).rate == RATE
@@ -43,7 +44,7 @@ def test_a_damaged_video_is_named(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "cut.mp4").write_bytes((lab.videos / "mouse1_a.mp4").read_bytes()[:4000])
     for missing in (tmp_path / "cut.mp4", tmp_path / "none.mp4"):
         with pytest.raises(DataError, match=rf"{missing.name}: .*leave it out"):
-            list(lab.watcher().scores(missing))
+            list(lab.watcher().seen(missing))
         with pytest.raises(DataError, match=rf"{missing.name}: .*leave it out"):
             measured(missing)
 
@@ -65,19 +66,24 @@ def test_what_was_no_video_as_filmed_is_refused(lab: Lab, part: str, change: dic
         Watcher(run, "linear", backbone=None, weights_dir=None, every=None, device=CPU, batch=1)
 
 
-def test_what_is_no_row_of_numbers_is_refused(lab: Lab) -> None:
+def test_windows_that_follow_share_a_frame(lab: Lab) -> None:
     run = lab.load()
-    run.gives = {**run.gives, "takes": "tracks"}
-    with pytest.raises(CallError, match="gives tracks"):
-        Watcher(run, "linear", backbone=None, weights_dir=None, every=None, device=CPU, batch=1)
+    made = partial(Watcher, run, "linear", backbone=None, weights_dir=None, follows=True, device=CPU, batch=2)
+    watcher = made(every=None)
+    windows = [one for some, _ in watcher.seen(lab.videos / "mouse1_a.mp4", 20) for one in some]
+    assert [(w.first, w.stop) for w in windows[:2]] == [(0, 16), (15, 31)]
+    assert windows[-1].stop == 140
+    assert watcher.frames_shown(windows[-1]).tolist()[-1] == 140 - windows[-1].first - 1
+    with pytest.raises(CallError, match="begins in the last frame of the one before"):
+        made(every=4)
 
 
-def test_thresholds_are_said(lab: Lab) -> None:
-    first, second, third = lab.watcher(every=4).sentences(np.array([0.25, np.nan]))
-    assert "16 frames with stride 1, a window every 4 frames" in first
-    assert second.endswith("dig 0.25")
-    assert third.endswith("rest")
-    assert len(lab.watcher().sentences(None)) == 1
+def test_one_frame_of_a_video(lab: Lab) -> None:
+    video = lab.videos / "mouse1_a.mp4"
+    assert frame_at(video, 3).shape == (48, 64, 3)
+    assert (measured(video).width, measured(video).height) == (64, 48)
+    with pytest.raises(DataError, match="has no frame 160"):
+        frame_at(video, 160)
 
 
 def test_videos_are_found_in_folders(lab: Lab, tmp_path: Path) -> None:

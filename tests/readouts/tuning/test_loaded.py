@@ -84,7 +84,7 @@ def test_windows_of_a_video_have_the_scores_of_the_evaluation(tuned: Mapping[str
     found = {
         f"{video}/{window.first}": window.scores
         for video in sorted({clip.rpartition("/")[0] for clip in given_of})
-        for window in watcher.scores(lab.videos / video)
+        for window in lab.scores(watcher, lab.videos / video)
     }
     for clip, scores in given_of.items():
         np.testing.assert_allclose(found[clip], scores, rtol=1e-3, atol=1e-5)

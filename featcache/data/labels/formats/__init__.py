@@ -26,6 +26,12 @@ WRITERS = {".boris": "boris", ".annot": "annot"}
 BOUT_COLUMNS = ("video", "class", "first frame", "last frame", "start", "stop", "mean score")
 """Of a table of predicted bouts."""
 
+VALUE_COLUMNS = ("video", "value", "mean", "min", "max")
+"""Of a summary of predicted values."""
+
+POINT_COLUMNS = ("video", "point", "first frame", "frames", "seen", "path")
+"""Of a summary of points that were followed."""
+
 CHANNEL = "scivid"
 """Of an `.annot` file that is written."""
 
@@ -33,5 +39,7 @@ MARKS = {
     "boris": "written by scivid",  # the project's name, which BORIS keeps
     "annot": f"List of channels:\n{CHANNEL}\n",
     "bouts": ",".join(BOUT_COLUMNS),
+    "values": ",".join(VALUE_COLUMNS),
+    "points": ",".join(POINT_COLUMNS),
 }
 """What stands at the head of predictions, in each format."""

@@ -3,11 +3,14 @@
 Whether rows are seconds or frames is a property of the file, not of a row: `6  8  2` may stand among seconds.
 Frames include the stop where durations say so. Source: the lines that Bento's and MARS's writers print.
 Written are frames from 0 with their durations, as MARS does: they are read the same by any rule.
+
+Its elder, the Caltech Behavior Annotator's `.txt`, has streams instead of channels, a label in each row,
+frames that count from 1 with the last one included, and the class `other` for nothing.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -17,14 +20,17 @@ from featcache.data.labels.drafts import Draft, Drafts
 from featcache.data.labels.formats import CHANNEL
 from featcache.data.labels.remarks import Remarks
 from featcache.data.labels.tables import read_text
-from featcache.data.labels.timing import is_whole, parse_number
+from featcache.data.labels.timing import frame_at, is_whole, parse_number
 from featcache.data.labels.videos import ENDINGS, Videos
 from featcache.errors import CallError, DataError, few
 
 _MOVIE = re.compile(
     rf"\S.*?(?:{'|'.join(re.escape(end) for end in sorted(ENDINGS))})(?=\s|,|;|$)", re.IGNORECASE
 )
-_CHANNEL = re.compile(r"^(\S.*?)-{5,}\s*$")
+_CHANNEL = re.compile(r"^(\S*?[^-\s].*?)-{5,}\s*$")
+_STREAM = re.compile(r"^\s*(S\d+):")
+_ELDER = "Caltech Behavior"
+_NOTHING = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class _File:
     heading: dict[str, str] = field(default_factory=dict)
     classes: list[str] = field(default_factory=list)
     channels: dict[str, list[_Row]] = field(default_factory=dict)
+    is_elder: bool = False
+    """Whether the Caltech Behavior Annotator wrote it."""
 
     @property
     def rows(self) -> list[_Row]:
@@ -51,9 +59,7 @@ class _File:
 
 def recognises(path: Path, head: str) -> bool:
     """By its ending or first line."""
-    return path.suffix.lower() == ".annot" or head.lstrip().startswith(
-        ("Bento annotation", "Caltech Behavior")
-    )
+    return path.suffix.lower() == ".annot" or head.lstrip().startswith(("Bento annotation", _ELDER))
 
 
 def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
@@ -73,8 +79,12 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
             draft.add_unknown(0, draft.video.n_frames, "seconds or frames cannot be told")
         else:
             _heading_range(file, draft)
-            (_add_frames if in_frames else _add_seconds)(rows, draft, choices)
-    return drafts.annotations("annot", file.classes)
+            if in_frames:
+                _add_frames(rows, draft, choices, is_elder=file.is_elder)
+            else:
+                _add_seconds(rows, draft)
+    background = _NOTHING if file.is_elder and _NOTHING in file.classes else None
+    return drafts.annotations("annot", file.classes, background=background)
 
 
 def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
@@ -93,35 +103,36 @@ def write(labels: Sequence[VideoLabels], classes: Sequence[str]) -> bytes:
         bouts = [bout for bout in of_video.bouts if bout.label == label]
         rows = (f"{bout.first}\t{bout.stop - 1}\t{bout.stop - bout.first}" for bout in bouts)
         lines += [f">{label}", "Start\tStop\tDuration", *rows, ""]
-    return "\n".join(lines).encode()
+    # Bento in MATLAB looks for two empty lines at the end.
+    return "\n".join([*lines, "", ""]).encode()
 
 
 def _parse(path: Path, remarks: Remarks) -> _File:
     text, _ = read_text(path)
-    file, part, channel, label = _File(), "", "", ""
+    file, part, channel, label = _File(is_elder=text.lstrip().startswith(_ELDER)), "", "", ""
     for number, line in enumerate(text.splitlines(), 1):
         words = line.strip()
         if not words:
             part = part if part == "rows" else ""
-        elif match := _CHANNEL.match(line):
+        elif match := _STREAM.match(line) if file.is_elder else _CHANNEL.match(line):
             part, channel, label = "rows", match[1].strip(), ""
             file.channels.setdefault(channel, [])
         elif part == "rows":
             if words.startswith(">"):
                 label = words[1:].strip()
-            elif not words.lower().startswith("start"):
+            elif words.strip("-") and not words.lower().startswith("start"):
                 _take_row(file.channels[channel], number, label, words.split(), remarks)
         elif words.lower().startswith("movie file"):
             part = "movies"
             file.movies += _MOVIE.findall(words.partition(":")[2])
         elif words.lower().startswith("list of channels"):
             part = "channels"
-        elif words.lower().startswith("list of annotations"):
+        elif words.lower().startswith(("list of annotations", "configuration file")):
             part = "classes"
         elif part == "movies" and ":" not in words[2:]:
             file.movies += _MOVIE.findall(words)
         elif part == "classes":
-            file.classes.append(words)
+            file.classes.append(words.split()[0] if file.is_elder else words)
         elif ":" in words:
             key, _, value = words.partition(":")
             file.heading[key.strip().lower()] = value.strip()
@@ -130,6 +141,7 @@ def _parse(path: Path, remarks: Remarks) -> _File:
 
 def _take_row(rows: list[_Row], number: int, label: str, cells: Sequence[str], remarks: Remarks) -> None:
     values = [parse_number(cell) for cell in cells[:3]]
+    label = label or " ".join(cells[2:])
     if len(values) < 2 or values[0] is None or values[1] is None or not label:
         remarks.add("no_time", f"line {number}", f"{' '.join(cells)!r} is no start and stop: correct it.")
         return
@@ -168,6 +180,8 @@ def _in_frames(file: _File, draft: Draft, choices: Choices) -> bool | None:
         return False
     if choices.unit is not None:
         return choices.unit == "frames"
+    if file.is_elder:
+        return True
     if any(row.duration == row.stop - row.start + 1 for row in file.rows):
         return True
     if not times or max(times) > draft.video.seconds + 1:
@@ -186,6 +200,9 @@ def _heading_range(file: _File, draft: Draft) -> None:
     first, stop = (parse_number(file.heading.get(f"annotation {end} frame", "")) for end in ("start", "stop"))
     if first is not None and first > 1:
         draft.add_unknown(0, int(first) - 1, "before the first annotated frame")
+    if stop is not None and not is_whole(stop):
+        # Bento takes it for a time then.
+        stop = Fraction(frame_at(stop, draft.video.rate))
     if stop is not None and 0 < stop < draft.video.n_frames - 1:
         draft.add_unknown(int(stop), draft.video.n_frames, "after the last annotated frame")
     if draft.unknown:
@@ -197,13 +214,21 @@ def _heading_range(file: _File, draft: Draft) -> None:
         )
 
 
-def _add_seconds(rows: Sequence[_Row], draft: Draft, choices: Choices) -> None:
-    del choices
+def _add_seconds(rows: Sequence[_Row], draft: Draft) -> None:
     for row in rows:
         draft.add_seconds(f"line {row.number}", row.label, row.start, row.stop)
 
 
-def _add_frames(rows: Sequence[_Row], draft: Draft, choices: Choices) -> None:
+def _add_frames(rows: Sequence[_Row], draft: Draft, choices: Choices, *, is_elder: bool) -> None:
+    if is_elder:
+        choices = replace(
+            choices,
+            first_frame=1 if choices.first_frame is None else choices.first_frame,
+            last_included=choices.last_included is not False,
+        )
+        draft.remarks.add(
+            "last_frame", "", "frames count from 1 and include the last, as its program has it."
+        )
     included = _is_stop_included(rows, draft.remarks, choices)
     zero = _first_frame(rows, draft, choices)
     for row in rows:

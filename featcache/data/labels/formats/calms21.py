@@ -28,8 +28,11 @@ _PARTS = {"annotations", "metadata"}
 
 
 def recognises(path: Path, head: str) -> bool:
-    """By an annotator and a sequence's path at its top."""
-    return path.suffix.lower() == ".json" and '"annotator' in head and '": {"' in head.replace("\n", " ")
+    """By an annotator, or in task 3 a behaviour, and a sequence's path at its top."""
+    if path.suffix.lower() != ".json":
+        return False
+    is_sequence = re.match(r'\s*\{\s*"[^"]*"\s*:\s*\{\s*"task\d/', head) is not None
+    return is_sequence or ('"annotator' in head and '": {"' in head.replace("\n", " "))
 
 
 def read(path: Path, videos: Videos, choices: Choices) -> Annotations:

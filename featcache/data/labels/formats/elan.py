@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from featcache.data.labels.base import Annotations, Choices
@@ -22,6 +23,7 @@ from featcache.errors import DataError, few
 from featcache.system.files import read_regular
 
 MOST_BYTES = 2**28
+_UNIT = "milliseconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ def _document(path: Path, remarks: Remarks) -> tuple[list[_Annotation], list[str
         raise DataError(f"{path} cannot be read ({problem.strerror}): copy it again.") from None
     except ElementTree.ParseError as problem:
         raise DataError(f"{path} is no ELAN document ({problem}): copy it again.") from None
+    header = root.find("HEADER")
+    if header is not None and (unit := header.get("TIME_UNITS", _UNIT)) != _UNIT:
+        raise DataError(f"{path} counts in {unit}, and only {_UNIT} are read: save it in ELAN.")
     slots = {
         slot.get("TIME_SLOT_ID", ""): parse_number(slot.get("TIME_VALUE"))
         for slot in root.iterfind("TIME_ORDER/TIME_SLOT")
@@ -87,7 +92,7 @@ def _document(path: Path, remarks: Remarks) -> tuple[list[_Annotation], list[str
     origin = Fraction(0)
     for medium in root.iterfind("HEADER/MEDIA_DESCRIPTOR"):
         if medium.get("MIME_TYPE", "video").startswith("video") or not media:
-            media += [url for key in ("RELATIVE_MEDIA_URL", "MEDIA_URL") if (url := medium.get(key))]
+            media += [unquote(url) for key in ("RELATIVE_MEDIA_URL", "MEDIA_URL") if (url := medium.get(key))]
             origin = origin or (parse_number(medium.get("TIME_ORIGIN", 0)) or Fraction(0))
     if origin:
         remarks.add(

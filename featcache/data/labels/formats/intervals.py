@@ -24,7 +24,19 @@ from featcache.data.labels.videos import Videos
 from featcache.errors import DataError
 
 _VIDEO = ("video", *FILE, "file", "video_id", "video_name", "media", "movie", "clip", "recording")
-_NAME = (*LABEL, "event", "annotation", "state", "name", "value")
+_NAME = (
+    *LABEL,
+    "label_name",
+    "class_name",
+    "behavior_name",
+    "behaviour_name",
+    "trial_type",
+    "event",
+    "annotation",
+    "state",
+    "name",
+    "value",
+)
 _WHO = ("subject", "animal", "animal_id", "agent", "agent_id", "individual", "mouse", "fly", "tier", *GROUP)
 _BEGIN = ("start", "begin", "onset", "first", "from", "t_start", "t0")
 _LENGTH = ("duration", "dur", "length")
@@ -32,7 +44,8 @@ _END = ("stop", "end", "offset", "last", "to", "t_stop", "t_end", "t1")
 _UNITS: dict[str, Literal["seconds", "frames", "milliseconds"]] = {
     "frame": "frames", "frames": "frames", "idx": "frames", "index": "frames",
     "s": "seconds", "sec": "seconds", "secs": "seconds", "second": "seconds", "seconds": "seconds",
-    "time": "seconds", "ms": "milliseconds", "msec": "milliseconds", "millisecond": "milliseconds",
+    "time": "seconds", "timestamp": "seconds", "hh": "seconds", "mm": "seconds", "ss": "seconds",
+    "ms": "milliseconds", "msec": "milliseconds", "millisecond": "milliseconds",
     "milliseconds": "milliseconds",
 }  # fmt: skip
 Unit = Literal["seconds", "frames", "milliseconds"]
@@ -89,7 +102,7 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
     drafts = Drafts(path, videos)
     if form:
         drafts.remarks.add("table", "", form)
-    n_empty = table[-1][0] - len(table)
+    n_empty = table[-1][0] - table[0][0] + 1 - len(table)
     if n_empty:
         drafts.remarks.add("empty_rows", "", f"{n_empty} empty rows left out.")
     texts = [columns.cell(cells, name) for _, cells in table[1:] for name in (times.start, times.stop)]
@@ -101,18 +114,28 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
 
 
 def _times(columns: Columns) -> _Times | None:
-    """By names as start, start_frame, Start (s), begin_time, first_frame, frame_start."""
-    found = dict[str, tuple[str, Unit | None]]()
+    """By names as start, start_frame, Start (s), begin_time, first_frame, frame_start, StartTime.
+
+    Of several columns of starts and stops a pair of one unit is taken, the first of them.
+    """
+    found = dict[str, list[tuple[str, Unit | None]]]()
     for name in columns.names:
-        words = [word for word in re.split(r"[^a-z0-9]+", name.casefold()) if word]
+        apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
+        words = [word for word in re.split(r"[^a-z0-9]+", apart) if word]
         for end, known in (("start", _BEGIN), ("stop", _END), ("length", _LENGTH)):
-            if end not in found and set(words) & set(known) and not set(words) - {*known, *_UNITS, "t"}:
-                found[end] = (name, next((_UNITS[word] for word in reversed(words) if word in _UNITS), None))
-    is_length = "stop" not in found
-    if "start" not in found or not found.keys() & {"stop", "length"}:
-        return None
-    (start, unit), (stop, other) = found["start"], found["length" if is_length else "stop"]
-    return _Times(start, stop, unit or other, is_length)
+            if set(words) & set(known) and not set(words) - {*known, *_UNITS, "t"}:
+                unit = next((_UNITS[word] for word in reversed(words) if word in _UNITS), None)
+                found.setdefault(end, []).append((name, unit))
+    ends = [(column, False) for column in found.get("stop", [])]
+    ends = ends or [(column, True) for column in found.get("length", [])]
+    pairs = [
+        _Times(start, stop, unit or other, is_length)
+        for start, unit in found.get("start", [])
+        for (stop, other), is_length in ends
+        if unit == other or None in (unit, other)
+    ]
+    same = [times for times in pairs if dict(found["start"])[times.start] == times.unit]
+    return next(iter(same or pairs), None)
 
 
 def _rows(

@@ -4,6 +4,7 @@ The layout of Hugging Face's VideoFolder. A list of labels that is empty is labe
 that is missing is not. A column that names an animal keeps its videos in one split.
 """
 
+import re
 from collections.abc import Mapping
 from json import JSONDecodeError, loads
 from pathlib import Path
@@ -20,14 +21,27 @@ FILE = ("file_name", "filename")
 LABEL = ("label", "labels", "class", "classes", "category", "behavior", "behaviour", "action")
 GROUP = ("group", "animal", "animal_id", "subject", "subject_id", "mouse", "individual", "patient", "id")
 SPLIT = ("split", "subset", "fold")
+_NAMED = (*FILE, "video", "video_name", "video_path", "file", "file_path", "path")
+_OF_TIMES = frozenset({
+    "start", "stop", "begin", "end", "onset", "offset", "first", "last", "from", "to", "time", "duration",
+    "length", "frame", "frames", "t0", "t1", "bouts", "seconds", "score",
+})  # fmt: skip
+"""Words of columns of tables of bouts."""
 _ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def recognises(path: Path, head: str) -> bool:
-    """By its name, or a column `file_name` with one of a label and without times."""
-    if path.stem.lower() == "metadata" and path.suffix.lower() in _ENDINGS:
+    """By its name, or a column of videos with one of labels and none of times."""
+    ending = path.suffix.lower()
+    if path.stem.lower() == "metadata" and ending in _ENDINGS:
         return True
-    return path.suffix.lower() == ".jsonl" and '"file_name"' in head
+    if ending not in (".csv", ".tsv"):
+        return ending == ".jsonl" and '"file_name"' in head
+    first = next((line for line in head.splitlines() if line.strip()), "")
+    columns = Columns([cell.strip().strip('"') for cell in re.split(r"[,;\t]", first)])
+    apart = (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold() for name in columns.names)
+    words = {word for name in apart for word in re.split(r"[^a-z0-9]+", name)}
+    return bool(columns.find(*_NAMED) and columns.find(*LABEL) and not words & _OF_TIMES)
 
 
 def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
@@ -36,10 +50,10 @@ def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
     rows = _rows(path)
     drafts, classes, named = Drafts(path, videos), dict[str, None](), set[str]()
     of_folder = SPLITS.get(path.parent.name.casefold())
-    drafts.expect(str(_first(row, FILE) or "") for _, row in rows)
+    drafts.expect(str(_first(row, _NAMED) or "") for _, row in rows)
     for number, row in rows:
         where = f"row {number}"
-        name = str(_first(row, FILE) or "")
+        name = str(_first(row, _NAMED) or "")
         if not name:
             raise DataError(f"{path}, {where}: no file_name; give each row its video.")
         split = SPLITS.get(str(_first(row, SPLIT) or "").casefold(), of_folder)
@@ -78,7 +92,7 @@ def _rows(path: Path) -> list[tuple[int, Mapping[str, Any]]]:
         return rows
     table, _ = read_rows(path)
     columns = Columns(table[0][1] if table else ())
-    if columns.find(*FILE) is None:
+    if columns.find(*_NAMED) is None:
         raise DataError(f"{path}, row 1: no column file_name; it must name each row's video.")
     return [(number, columns.row(cells)) for number, cells in table[1:]]
 

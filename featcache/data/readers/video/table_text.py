@@ -20,6 +20,8 @@ MOST_BYTES = 256 * 2**20
 """Of a table: a million rows take a quarter of it."""
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SAID = re.compile(r'"?sep=([,;\t])"?[,;\t]*(\r\n|\r|\n|$)', re.IGNORECASE)
+"""A first line in which Excel says what stands between cells."""
 
 _MARKS = ((BOM_UTF8, "utf-8-sig"), (BOM_UTF16_LE, "utf-16-le"), (BOM_UTF16_BE, "utf-16-be"))
 ENCODINGS = {
@@ -109,7 +111,7 @@ def decode_text(path: Path, content: bytes) -> tuple[str, str]:
 
 def _separator(text: str, columns: Sequence[str]) -> tuple[str, int]:
     """What stands between the cells, and the rows before the header: 1 where Excel says so, as `sep=;`."""
-    said = re.match(r'"?sep=([,;\t])"?[,;\t]*(\r\n|\r|\n|$)', text, re.IGNORECASE)
+    said = SAID.match(text)
     if said:
         return said[1], 1
     first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]

@@ -69,3 +69,36 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     path.write_text("scorer,n,n\nbodyparts,nose,nose\ncoords,x,y\n0,1.5,left\n")
     with pytest.raises(DataError, match=r"v_dlc\.csv cannot be read as tracked points \(ValueError.*again"):
         poses_of(path)
+
+
+HEADINGS = "scorer,n,n\nbodyparts,nose,nose\ncoords,x,y\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        ("1,1.5,2.5\n0,3.5,4.5\n", "frame 1 stands where frame 0 should"),
+        ("0,1.5,2.5\n2,3.5,4.5\n", "frame 2 stands where frame 1 should"),
+        ("labeled-data/a/img000.png,1.5,2.5\n", "its rows are pictures"),
+        ("labeled-data,a,img000.png,1.5,2.5\n", "its rows are pictures"),
+    ],
+)
+def test_rows_that_are_not_the_frames_in_their_order_are_refused(rows: str, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "v_dlc.csv"
+    path.write_text(HEADINGS + rows)
+    with pytest.raises(DataError, match=why):
+        poses_of(path)
+
+
+def test_of_pandas_files_too(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("tables")
+    columns = pd.MultiIndex.from_tuples(
+        [("n", "nose", axis) for axis in "xy"], names=["scorer", "bodyparts", "coords"]
+    )
+    path = tmp_path / "v_dlc.h5"
+    pd.DataFrame([[1.5, 2.5], [3.5, 4.5]], columns=columns).to_hdf(path, key="df")
+    assert poses_of(path).xy[:, 0].tolist() == [[1.5, 2.5], [3.5, 4.5]]
+    pd.DataFrame([[1.5, 2.5], [3.5, 4.5]], index=[1, 0], columns=columns).to_hdf(path, key="df", mode="w")
+    with pytest.raises(DataError, match="frame 1 stands where frame 0 should"):
+        poses_of(path)

@@ -112,3 +112,35 @@ def test_any_encoding_of_a_spreadsheet(table: Callable[..., Measurements]) -> No
         assert (series(found)[0], found.unit) == (1.5, "°")
     with pytest.raises(DataError, match="cannot be read"):
         read([Path("/nowhere.csv")], Videos(Path(), []), Choices())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'video,frame,w\na.mp4,0,"1,234"\na.mp4,1,"12,345"\n',  # 1.234 or 1234
+        "video;frame;w\na.mp4;0;1.234\na.mp4;1;0,5\n",  # points between thousands
+    ],
+)
+def test_a_mark_that_may_be_that_of_thousands_is_refused(text: str, table: Callable[..., object]) -> None:
+    with pytest.raises(DataError, match="which mark is decimal"):
+        table(text)
+
+
+def test_commas_between_quotes_are_decimal_where_they_can_be_nothing_else(
+    table: Callable[..., Measurements],
+) -> None:
+    found = table('video,frame,w\na.mp4,0,"1,234"\na.mp4,1,"0,345"\n')
+    assert series(found)[:2] == [np.float32(1.234), np.float32(0.345)]
+
+
+def test_values_of_two_videos_with_one_name_are_never_mixed(table: Callable[..., Measurements]) -> None:
+    found = table("video,frame,w\nday1/a.mp4,0,1\nday2/a.mp4,1,2\nb.mp4,0,3\n")
+    assert [one.video.source for one in found.videos] == ["b.mp4"]
+    assert [remark.kind for remark in found.remarks if remark.weight == "ask"] == ["several_videos"]
+
+
+def test_a_separator_that_excel_names_clock_times_and_an_index(table: Callable[..., Measurements]) -> None:
+    found = table("sep=;\r\nUnnamed: 0;video;time;w\r\n0;a.mp4;00:00:00.1;1,5\r\n1;a.mp4;00:00:00.3;2\r\n")
+    values = series(found)
+    assert [values[1], values[3]] == [1.5, 2.0]
+    assert np.isnan(values).sum() == 4

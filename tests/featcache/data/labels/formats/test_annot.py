@@ -75,3 +75,44 @@ def test_a_row_that_is_no_time_is_refused_with_its_line(videos: Any, read_text: 
 def test_a_file_without_a_channel_is_one_message(videos: Any, read_text: Any) -> None:
     with pytest.raises(DataError, match="has no channel"):
         read_text("a.annot", "Bento annotation file\n", videos(a=(10, 100)))
+
+
+ELDER = (
+    "Caltech Behavior Annotator - Annotation File\r\n\r\n"
+    "Configuration file:\r\nother o\r\nattack a\r\nmount m\r\n"
+    "\r\nS1:\tstart\tend\ttype\r\n-----------------------------\r\n   \t1\t4\tother\r\n"
+    "   \t5\t20\tattack\r\n   \t21\t40\tother\r\n"
+    "\r\nS2:\tstart\tend\ttype\r\n-----------------------------\r\n   \t1\t40\tmount\r\n"
+)
+
+
+def test_streams_of_the_elder_program_count_from_one_with_the_last_frame(
+    videos: Any, read_text: Any, kinds: Any
+) -> None:
+    found = read_text("a.txt", ELDER, videos(a=(10, 40)))
+    (labels,) = found.videos
+    assert [(b.label, b.first, b.stop) for b in labels.bouts] == [
+        ("other", 0, 4), ("attack", 4, 20), ("other", 20, 40)
+    ]  # fmt: skip
+    assert (found.classes, found.background) == (("other", "attack", "mount"), "other")
+    assert "channels" in kinds(found) and not labels.unknown
+    assert not [remark for remark in found.remarks if remark.weight != "say"]
+    (labels,) = read_text("a.txt", ELDER, videos(a=(10, 40)), channel="S2").videos
+    assert [(b.label, b.first, b.stop) for b in labels.bouts] == [("mount", 0, 40)]
+
+
+def test_a_stop_of_the_heading_that_is_no_whole_number_is_a_time(videos: Any, read_text: Any) -> None:
+    text = annot("Ch1----------", ">dig", "Start Stop Duration", "1.5 2.5 1.0").replace("100\n", "9.5\n", 1)
+    (labels,) = read_text("a.annot", text, videos(a=(10, 100))).videos
+    assert [(span.first, span.stop) for span in labels.unknown] == [(95, 100)]
+
+
+def test_what_is_written_ends_as_the_program_needs_it(videos: Any) -> None:
+    """Bento reads a class's name one line behind the empty one that ends the rows of the one before."""
+    from featcache.data.labels.base import Bout, VideoLabels
+    from featcache.data.labels.formats import annot as written
+
+    (video,) = videos(a=(10, 100))
+    labels = VideoLabels(video=video, bouts=(Bout(label="dig", first=0, stop=1),))
+    text = written.write([labels], ["run", "dig"]).decode()
+    assert text.endswith("\n0\t0\t1\n\n\n")

@@ -42,3 +42,15 @@ def test_a_number_that_the_vocabulary_lacks_is_refused(videos: Any, read_text: A
 def test_what_has_no_sequences_is_one_message(videos: Any, read_text: Any) -> None:
     with pytest.raises(DataError, match=r"c\.json is no label file of CalMS21"):
         read_text("c.json", '{"annotator-id_0": {"a": {"keypoints": []}}}', videos(a=(1, 3)))
+
+
+def test_task_3_names_a_behaviour_where_others_name_an_annotator(videos: Any, read_text: Any) -> None:
+    sequence = {
+        "keypoints": [[0.5]], "scores": [[0.5]], "annotations": [0, 0, 1],
+        "metadata": {"vocab": {"other": 0, "approach": 1}},
+    }  # fmt: skip
+    text = json.dumps({"approach": {"task3/train/mouse001_task3_approach": sequence}})
+    found = read_text("t.json", text, videos(mouse001_task3_approach=(30, 3)))
+    (labels,) = found.videos
+    assert [(b.label, b.first, b.stop) for b in labels.bouts] == [("other", 0, 2), ("approach", 2, 3)]
+    assert (found.background, labels.split) == ("other", "train")

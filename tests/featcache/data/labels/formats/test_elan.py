@@ -88,3 +88,15 @@ def test_an_export_with_a_heading_and_each_time_three_times(videos: Any, read_te
 def test_what_is_no_document_is_one_message(text: str, videos: Any, read_text: Any) -> None:
     with pytest.raises(DataError, match=r"a\.eaf (is no ELAN document|declares entities)"):
         read_text("a.eaf", text, videos(a=(10, 100)))
+
+
+def test_names_of_media_are_addresses(videos: Any, read_text: Any) -> None:
+    text = EAF.format(origin="").replace('"a.mp4"', '"file:///C:/films/my%20film.mp4"')
+    (labels,) = read_text("a.eaf", text, videos(names={"my film.mp4": (10, 100)}), tiers=("A",)).videos
+    assert [(b.first, b.stop) for b in labels.bouts] == [(10, 20)]
+
+
+def test_other_units_than_milliseconds_are_refused(videos: Any, read_text: Any) -> None:
+    text = EAF.format(origin="").replace("<HEADER>", '<HEADER TIME_UNITS="PAL-frames">')
+    with pytest.raises(DataError, match="counts in PAL-frames"):
+        read_text("a.eaf", text, videos(a=(10, 100)))

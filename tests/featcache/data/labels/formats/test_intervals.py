@@ -132,3 +132,41 @@ def test_one_video_may_be_named_in_several_ways(videos: Any, read_text: Any) -> 
     text = "video,start,stop,label\n" + "".join(rows)
     (labels,) = read_text("t.csv", text, videos(names={"day2/cam.mp4": (10, 100)})).videos
     assert [(b.first, b.stop) for b in labels.bouts] == [(10, 15), (20, 25), (30, 35)]
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "video,StartTime,EndTime,Label", "video_name,start_sec,end_sec,label_name",
+        "video,start (hh:mm:ss),end (hh:mm:ss),trial_type", "file,start_timestamp,stop_timestamp,behavior",
+    ],
+)  # fmt: skip
+def test_headings_as_other_programs_have_them(heading: str, videos: Any, read_text: Any) -> None:
+    (labels,) = read_text("t.csv", f"{heading}\na.mp4,0:00:01.5,2.5,dig\n", videos(a=(10, 100))).videos
+    assert [(b.label, b.first, b.stop) for b in labels.bouts] == [("dig", 15, 25)]
+
+
+def test_a_start_and_a_stop_are_of_one_unit(videos: Any, read_text: Any) -> None:
+    at_hand = videos(a=(25, 250))
+    text = "video,start_frame,start_s,stop_s,stop_frame,label\na.mp4,25,1.0,2.0,50,dig\n"
+    (labels,) = read_text("t.csv", text, at_hand, last_included=False).videos
+    assert [(b.first, b.stop) for b in labels.bouts] == [(25, 50)]
+    text = "video,start_s,stop_frame,duration_s,stop_s,label\na.mp4,1.0,50,9.0,2.0,dig\n"
+    (labels,) = read_text("t.csv", text, at_hand).videos
+    assert [(b.first, b.stop) for b in labels.bouts] == [(25, 50)]
+
+
+def test_a_row_that_begins_before_the_video_is_refused(videos: Any, read_text: Any) -> None:
+    text = "video,start,stop,label\na.mp4,-1.0,2.5,dig\na.mp4,-0.04,1.0,run\n"
+    found = read_text("t.csv", text, videos(a=(25, 250)))
+    assert [(r.kind, r.where) for r in found.remarks if r.weight == "refuse"] == [("backwards", "row 2")]
+    (labels,) = found.videos
+    assert [(b.label, b.first, b.stop) for b in labels.bouts] == [("run", 0, 25)]
+    assert [(u.label, u.first, u.stop) for u in labels.unknown] == [("dig", 0, 63)]
+
+
+@pytest.mark.parametrize("said", ["sep=;\r\n", '"sep=;"\n'])
+def test_a_line_in_which_excel_names_the_separator(said: str, videos: Any, read_text: Any) -> None:
+    text = said + "video;start;stop;label\r\na.mp4;1,0;2,0;dig, then run\r\n"
+    (labels,) = read_text("t.csv", text, videos(a=(10, 100))).videos
+    assert [(b.label, b.first, b.stop) for b in labels.bouts] == [("dig, then run", 10, 20)]

@@ -57,3 +57,24 @@ def test_what_cannot_be_read_is_one_message(
 ) -> None:
     with pytest.raises(DataError, match=message):
         read_text(name, text, videos(a=(1, 5)))
+
+
+@pytest.mark.parametrize("heading", ["video,label", "file_name,Behavior", "mouse,video_path,label"])
+def test_a_list_of_whole_videos_needs_no_special_name(heading: str, videos: Any, read_text: Any) -> None:
+    cells = {"video": "a.mp4", "file_name": "a.mp4", "video_path": "a.mp4", "mouse": "m1"}
+    row = ",".join(cells.get(name, "dig") for name in heading.split(","))
+    found = read_text("mine.csv", f"{heading}\n{row}\n", videos(a=(10, 100)))
+    assert found.format == "metadata"
+    assert [(b.label, b.first, b.stop) for b in found.videos[0].bouts] == [("dig", 0, 100)]
+
+
+@pytest.mark.parametrize("more", ["frame", "StartTime", "t_stop", "duration"])
+def test_a_table_with_times_is_no_list_of_whole_videos(more: str) -> None:
+    from pathlib import Path
+
+    from featcache.data.labels.formats.metadata import recognises
+
+    assert recognises(Path("mine.csv"), "video,label\n")
+    assert not recognises(Path("mine.csv"), f"video,{more},label\n")
+    for of_ours in ("video,first_frame,labels\n", "video,class,bouts,seconds,mean bout\n"):
+        assert not recognises(Path("mine.csv"), of_ours)
