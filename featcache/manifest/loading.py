@@ -111,6 +111,8 @@ def _dataset(name: str, node: Node) -> Dataset:
         len(dataset.residual_std) != len(dataset.variables) or min(dataset.residual_std) <= 0
     ):
         raise node.error("residual_std", f"{len(dataset.variables)} numbers above 0, one a variable")
+    if dataset.units and len(dataset.units) != len(dataset.variables):
+        raise node.error("units", f"{len(dataset.variables)} texts, one a variable")
     _check_region(dataset, node)
     for split, child in _named(node, "splits"):
         _check_split(dataset.splits[split], child, n_classes=len(dataset.classes))

@@ -137,6 +137,8 @@ class Dataset:
     """Weather: the fields that are the channels, in their order."""
     residual_std: tuple[float, ...] = ()
     """Weather: of each variable's change from frame to frame, where it is none of the benchmark's."""
+    units: tuple[str, ...] = ()
+    """Weather: of each variable, where they are known; what forecasts are written with, and nothing else."""
     latitude: tuple[float, float] | None = None
     """Weather: the southernmost and the northernmost row, in degrees; absent, from pole to pole."""
     longitude: tuple[float, float] | None = None

@@ -98,8 +98,9 @@ def _of_another_rate(parts: Sequence[VideoPart], run: TrainedRun) -> list[str]:
     if not others:
         return []
     rates = few(sorted({f"{float(part.rate):.4g}" for part in others}))
+    videos = few(dict.fromkeys(part.video for part in others), 3)
     note = (
-        f"{few([part.video for part in others], 3)}: {rates} frames a second, and the run learned from "
+        f"{videos}: {rates} frames a second, and the run learned from "
         f"{learned:.4g}: everything looks faster or slower to it by as much."
     )
     return [note]

@@ -1,6 +1,6 @@
-"""What a trained run says of the clips of a store: a row a clip, without the files it came from."""
+"""What a trained run says of the clips of a store, without the files it came from: tables, or fields."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ from featcache.store.feature_store import FeatureStore, finished
 from featcache.store.matching import OF_THE_SPLIT
 from featcache.system.console import Progress
 from readouts.features.batches import evaluation_batches
-from readouts.features.splits import split_of
-from readouts.predict.tables import ENDINGS, columns_named, write_rows
+from readouts.features.splits import FeatureSplit, split_of
+from readouts.predict import forecasts, tables
+from readouts.predict.forecasts import write_forecasts
+from readouts.predict.split_tracks import write_split_tracks
+from readouts.predict.tables import columns_named, write_rows
 from readouts.training.loaded import TrainedRun
 
 BATCH = 64
@@ -29,31 +32,38 @@ def predict_split(
     device: torch.device,
     progress: Progress,
 ) -> int:
-    """Write `clip` (its id), `file`, `first` (of a video the frame that it begins with), and its scores.
+    """Write what the readout says of each clip, in the form of the run's kind.
 
     Returns:
         How many clips there are.
 
     Raises:
-        CallError: the run needs more than tokens, or no such table is written.
+        CallError: the run takes pixels, or no such file is written.
         StoreError: the store is unfinished, damaged, or of other features than the run learned from.
     """
-    if out.suffix not in ENDINGS:
+    what, endings, write = WRITERS[run.gives["takes"]]
+    if out.suffix not in endings:
         raise CallError(
-            f"--out {out}: of a store there is a row a clip, in {' or '.join(ENDINGS)}; bouts need videos."
+            f"--out {out}: of a store there {what}: name a file that ends in one of {', '.join(endings)}."
         )
     if run.takes_pixels:
         raise CallError(
             f"{run.folder.path} tuned its whole backbone, which takes pixels, and a store has none: name the "
             "videos instead of --store."
         )
-    if run.gives["takes"] != "vector":
-        raise CallError(f"{run.folder.path} gives {run.gives['takes']}, which are no row of numbers a clip.")
     _refuse_other(run, store)
-    split, names = split_of(finished(store), run.reads.layers), columns_named(run.output_names)
+    split = split_of(finished(store), run.reads.layers)
+    write(run.to(device), readout, split, out, device, progress)
+    return split.n_usable
+
+
+def write_numbers(
+    run: TrainedRun, readout: str, split: FeatureSplit, out: Path, device: torch.device, progress: Progress
+) -> None:
+    """Write `clip` (its id), `file`, `first` (of a video the frame that it begins with), and its scores."""
+    names = columns_named(run.output_names)
     fields = [("clip", pa.string()), ("file", pa.string()), ("first", pa.int64())]
     schema = pa.schema(fields + [(name, pa.float32()) for name in names])
-    run = run.to(device)
 
     def rows() -> Iterator[pa.Table]:
         done = 0
@@ -66,7 +76,16 @@ def predict_split(
             yield pa.table(dict(zip(schema.names, columns, strict=True))).cast(schema)
 
     write_rows(out, schema, rows())
-    return split.n_usable
+
+
+Write = Callable[[TrainedRun, str, FeatureSplit, Path, torch.device, Progress], None]
+
+WRITERS: Mapping[str, tuple[str, tuple[str, ...], Write]] = {
+    "vector": ("is a row a clip, and bouts need videos", tables.ENDINGS, write_numbers),
+    "tracks": ("is a row a clip, frame and point", tables.ENDINGS, write_split_tracks),
+    "fields": ("are fields a clip", forecasts.ENDINGS, write_forecasts),
+}
+"""What a run gives -> what of it is written of a store, in which files, by whom."""
 
 
 def _refuse_other(run: TrainedRun, store: FeatureStore) -> None:

@@ -45,6 +45,8 @@ class Forecast(ManifestTask):
     """From one to the next."""
     residual_std: tuple[float, ...]
     """Of each variable's change in that time, in its unit."""
+    units: tuple[str, ...] = ()
+    """Of the variables, where they are known."""
     recipe: Recipe = field(default_factory=lambda: Recipe(steps=10_000, batch=16, clip_update=1.0))
     readouts: tuple[str, ...] = ("dpt",)
     takes: str = "fields"
@@ -79,6 +81,7 @@ class Forecast(ManifestTask):
             n_frames=windows.n_frames - entry.clip.n_frames,
             step_hours=windows.step_hours,
             residual_std=data.residual_std or tuple(RESIDUAL_STD[variable] for variable in variables),
+            units=data.units,
         )
 
     @property

@@ -126,6 +126,7 @@ class Run:
             "offset": getattr(task, "offset", 0.0),
             "scale": getattr(task, "scale", 1.0),
             "of_frames": getattr(task, "of_frames", False),
+            "units": list(getattr(task, "units", ())),
             "score": task.score,
             "higher_is_better": task.higher_is_better,
             # Of the videos it learned from, in frames a second, where all have one.

@@ -62,7 +62,8 @@ def set_up_fields(
         raise DataError(f"{few(flat)} never changes: there is nothing to forecast. Choose with --variable.")
     said = _assumed(dataset, store, plan, statistics, proposal)
     lines = [f"Made by scivid data init; edit, then: scivid data init {folder} --check", *said]
-    text = _manifest(name, lines, _files(folder, containers), dataset, store, plan, statistics)
+    units = [proposal.units[variable] for variable in dataset.variables]
+    text = _manifest(name, lines, _files(folder, containers), dataset, store, plan, statistics, units)
     publish(manifest, text.encode())
     return Setup(
         manifest=manifest,
@@ -194,7 +195,7 @@ def _assumed(
 
 def _manifest(
     name: str, said: Sequence[str], files: str, dataset: Dataset, store: FieldStore, plan: _Plan,
-    statistics: FieldStatistics,
+    statistics: FieldStatistics, units: Sequence[str],
 ) -> str:  # fmt: skip
     rows, columns, _ = store.shape
     entries: dict[str, object] = {
@@ -204,6 +205,8 @@ def _manifest(
         "pixels": {"mean": list(statistics.mean), "std": list(statistics.std)},
         "residual_std": list(statistics.residual_std),
     }  # fmt: skip
+    if any(units):
+        entries["units"] = list(units)
     entries |= {key: list(ends) for key in ("latitude", "longitude") if (ends := getattr(dataset, key))}
     entries["splits"] = {split: {"files": files, "windows": plan.windows(split)} for split in plan.splits}
     clip = {

@@ -34,21 +34,22 @@ def read(paths: Sequence[Path], videos: Videos, choices: Choices) -> Measurement
     remarks = {path: Remarks(path) for path in paths}
     found = dict[str, tuple[Path, int, Video]]()
     points = dict[str, None]()
-    known, said = dict[str, np.ndarray](), list[str]()
+    known, said, doubtful = dict[str, np.ndarray](), list[str](), set[str]()
     for path in sorted(forms, key=lambda path: (_RANKS[forms[path]], path)):
         for number, poses in enumerate(read_poses(path, forms[path])):
             video = video_of(path, poses, videos, choices, remarks[path], alone=len(forms) == 1)
             if video is None or not _fits(poses, video, remarks[path]):
                 continue
             if video.source in found:
-                other = found[video.source][0].name
-                remarks[path].add("left_out", video.source, f"{other} has its points as well, and is taken.")
+                if _is_doubtful(path, poses, video, found[video.source][0], remarks[path]):
+                    doubtful.add(video.source)
                 continue
             found[video.source] = path, number, video
             points |= dict.fromkeys(poses.points)
             seen = seen_in(poses, choices.confidence)
             known[video.source] = _padded(np.asarray(seen.any(axis=1)), video.n_frames, False)
             said.append(_sentence(path, poses, seen, video, choices))
+    found = {source: of for source, of in found.items() if source not in doubtful}
     names = {name: place for place, name in enumerate(points)}
     measured = [
         Measured(
@@ -108,12 +109,29 @@ def video_of(
     candidates = beside or fitting
     if len(candidates) == 1:
         return candidates[0]
+    if not candidates and poses.video is not None and choices.video is None:
+        remarks.add("no_video", "", f"no video {poses.video!r} is at hand: its points are left out.")
+        return None
     if not candidates and alone and len(videos.all) == 1:
         remarks.add("guessed_video", "", f"taken for the points of {videos.all[0].source}, the only video.")
         return videos.all[0]
     what = f"may be of {few([video.source for video in candidates])}" if candidates else "is of no video here"
     remarks.add("which_video", "", f"{what}: name it after its video, or say --video NAME.")
     return None
+
+
+def _is_doubtful(path: Path, poses: Poses, video: Video, other: Path, remarks: Remarks) -> bool:
+    """Whether one file has points of two videos that are both taken for one; else another file has them."""
+    if other != path:
+        remarks.add("left_out", video.source, f"{other.name} has its points as well, and is taken.")
+        return False
+    remarks.add(
+        "several_videos",
+        video.source,
+        f"{poses.video!r} and another one are both taken for it: which is at hand cannot be told. Put it "
+        "into a folder as the file has it, or give each its own file of points.",
+    )
+    return True
 
 
 def _fits(poses: Poses, video: Video, remarks: Remarks) -> bool:

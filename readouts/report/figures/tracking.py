@@ -113,7 +113,10 @@ def paths_on_frame(
         axes.plot(*path.T, color=colour, linewidth=1.2)
         axes.plot(*path[0], **{**DOT, "color": colour, "markeredgecolor": "black"})
         axes.plot(*path[-1], marker="x", color=colour, markersize=6)
-        axes.annotate(name, path[0], textcoords="offset points", xytext=(4, 4), fontsize=SMALL, color=colour)
+        box = {"facecolor": "black", "alpha": 0.55, "linewidth": 0, "pad": 1.5}
+        axes.annotate(
+            name, path[0], textcoords="offset points", xytext=(5, 5), fontsize=SMALL, color="white", bbox=box
+        )  # fmt: skip
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xlabel="x (px)", ylabel="y (px)")
     axes.set_title(title, loc="left", fontsize=SMALL + 1)
     return picture_file(figure)

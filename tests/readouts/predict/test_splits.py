@@ -35,7 +35,7 @@ def test_other_features_are_refused(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds other features"):
         predict_split(run, "attention", store, out, device=CPU, progress=silent)
     run.gives = {**run.gives, "takes": "fields"}
-    with pytest.raises(CallError, match="gives fields"):
+    with pytest.raises(CallError, match=r"there are fields a clip: name a file that ends in one of .nc"):
         predict_split(run, "attention", store, out, device=CPU, progress=silent)
     with pytest.raises(CallError, match="bouts need videos"):
         predict_split(lab.load(), "attention", store, tmp_path / "t.boris", device=CPU, progress=silent)

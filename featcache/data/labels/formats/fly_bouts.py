@@ -1,8 +1,9 @@
-"""Bouts of Fly-vs-Fly, `*_actions.mat`: names in `behs`, and a cell of `bouts` a fly and behaviour.
+"""Bouts of Fly-vs-Fly and FlyTracker, `*_actions.mat`: names in `behs`, `bouts` a cell a fly and behaviour.
 
 A row of a cell is [first, last] or [first, last, certainty], frames counted from 1, the last one included; an
-empty cell is 0 x 0. `*_track.mat` beside tells which frames have no track of a fly: the usual preparation
-leaves them out. Source: Caltech Fly-vs-Fly (doi 10.22002/zrznw-w7386), read as FlyTracker's scripts read it.
+empty cell is 0 x 0. `*_track.mat` or `*-track.mat` beside tells which frames have no track of a fly: the
+usual preparation leaves them out. Source: Caltech Fly-vs-Fly (doi 10.22002/zrznw-w7386), read as FlyTracker's
+scripts read it.
 """
 
 import re
@@ -18,15 +19,15 @@ from featcache.data.labels.videos import Videos
 from featcache.errors import DataError
 
 _ENDING = re.compile(r"[_-]?(actions|actions_corrected)$", re.IGNORECASE)
+_OTHERS = re.compile(r"(^|[_-])(track|feat|calibration|bg|seg|params|trk|trx|perframe)$", re.IGNORECASE)
+"""Ends of names of the tracker's other files."""
 _WAY_OUT = "save it in MATLAB as save(file, 'behs', 'bouts', '-v7')"
 
 
 def recognises(path: Path, head: str) -> bool:
     """By its ending: another `.mat` is refused when it is read."""
     del head
-    return path.suffix.lower() == ".mat" and not path.stem.lower().endswith(
-        ("_track", "_feat", "_calibration")
-    )
+    return path.suffix.lower() == ".mat" and not _OTHERS.search(path.stem)
 
 
 def read(path: Path, videos: Videos, choices: Choices) -> Annotations:
@@ -87,8 +88,10 @@ def _add(draft: Draft, where: str, label: str, cell: np.ndarray, subject: str) -
 
 def _leave_out_untracked(path: Path, draft: Draft) -> None:
     """Frames in which a fly has no track, by the file beside."""
-    track = path.with_name(f"{_ENDING.sub('', path.stem)}_track.mat")
-    if not track.is_file():
+    stem = _ENDING.sub("", path.stem)
+    tracks = [path.with_name(f"{stem}{mark}track.mat") for mark in "_-"]
+    track = next((track for track in tracks if track.is_file()), None)
+    if track is None:
         return
     contents = _load(track)
     try:

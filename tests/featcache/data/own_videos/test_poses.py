@@ -87,3 +87,38 @@ def test_points_that_no_score_will_hold_are_said(points: Callable[..., Measureme
     (line,) = said(66)
     assert line.startswith("66 points")
     assert line.endswith("scores are of the first 64, without p64, p65")
+
+
+def project(folder: Path, *names: str) -> Path:
+    """A SLEAP project of one animal, a point in the first frame of each video."""
+    sio = pytest.importorskip("sleap_io", reason="needs scivid[tracks]")
+    skeleton, track = sio.Skeleton(["nose"]), sio.Track("m")
+    videos = [sio.Video(filename=name, open_backend=False) for name in names]
+    frames = [
+        sio.LabeledFrame(
+            video=video,
+            frame_idx=0,
+            instances=[sio.Instance.from_numpy(np.array([[10.0 * n, 5.0]]), skeleton=skeleton, track=track)],
+        )
+        for n, video in enumerate(videos, 1)
+    ]
+    labels = sio.Labels(frames, videos=videos, skeletons=[skeleton], tracks=[track])
+    labels.save(str(folder / "p.slp"))
+    return folder / "p.slp"
+
+
+def test_points_of_a_video_that_is_not_at_hand_go_to_no_other(tmp_path: Path) -> None:
+    path = project(tmp_path, "/data/gone.mp4", "/data/rat.mp4")
+    at_hand = [Video(source="rat.mp4", n_frames=4, rate=Fraction(25), width=40, height=20)]
+    found = read([path], Videos(tmp_path, at_hand), Choices())
+    (rat,) = found.videos
+    assert rat.read()["tracks"][0].tolist() == [[0.5, 0.25]]
+    assert "no_video" in {remark.kind for remark in found.remarks}
+
+
+def test_two_videos_of_one_name_are_asked(tmp_path: Path) -> None:
+    path = project(tmp_path, "/data/day1/rat.mp4", "/data/day2/rat.mp4")
+    at_hand = [Video(source="rat.mp4", n_frames=4, rate=Fraction(25), width=40, height=20)]
+    found = read([path], Videos(tmp_path, at_hand), Choices())
+    assert not found.videos
+    assert ("several_videos", "ask") in {(remark.kind, remark.weight) for remark in found.remarks}

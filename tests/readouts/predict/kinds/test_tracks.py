@@ -1,6 +1,7 @@
 """Points are followed as the run was scored, from window to window; what is missing or wrong is said."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +10,27 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from einops import rearrange
+from typer.testing import CliRunner
 
+from cli import app
 from readouts.heads.tracking import as_tracks
+from readouts.predict.frames import WindowScores
+from readouts.predict.kinds.base import Asked
+from readouts.predict.kinds.tracks import Tracks
+from readouts.predict.videos import Watcher
 from readouts.results.per_clip import read_predictions
 from tests.own_measurements import FRAMES, SIZE, path_of
 from tests.readouts.own_dots import N_FRAMES, Dots, scivid, write_table
 
 
-def predicted(dots: Dots, video: Path, points: Path, out: Path) -> np.ndarray:
+def predicted(dots: Dots, video: Path, points: Path, out: Path, n_points: int | None = None) -> np.ndarray:
     """x and y [frame point xy], from the frame on in which points begin."""
     scivid(
         "predict", video, "--run", dots.folder.path, "--points", points, "--out", out, "--device", "cpu",
         "--batch", "1",
     )  # fmt: skip
     table = pq.read_table(out)
-    n_points = len(set(table["point"].to_pylist()))
+    n_points = n_points or len(set(table["point"].to_pylist()))
     xy = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
     return rearrange(xy, "(f q) xy -> f q xy", q=n_points)
 
@@ -53,6 +60,30 @@ def test_a_window_begins_where_the_one_before_ended(dots: Dots, tmp_path: Path) 
     end = write_table(tmp_path / "b.csv", "d0.mp4", N_FRAMES - 1, whole[N_FRAMES - 1])
     later = predicted(dots, video, end, tmp_path / "b.parquet")
     np.testing.assert_allclose(later[1:], whole[N_FRAMES:], rtol=1e-5, atol=1e-4)
+
+
+def test_a_killed_one_goes_on_with_the_points_that_are_left(
+    dots: Dots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.csv").write_text("frame,name,x,y\n0,nose,10,8\n10,tail,20,8\n")
+    whole = predicted(dots, dots.videos / "d0.mp4", tmp_path / "p.csv", tmp_path / "a.parquet", n_points=1)
+    seen, windows = list[int](), Tracks.windows
+
+    def killed(self: Tracks, watcher: Watcher, asked: Asked) -> Iterator[WindowScores]:
+        seen.append(asked.first)
+        for n, window in enumerate(windows(self, watcher, asked)):
+            if len(seen) == 2 and n == 1:
+                raise KeyboardInterrupt
+            yield window
+
+    monkeypatch.setattr(Tracks, "windows", killed)
+    call = [str(dots.videos / "d0.mp4"), "--run", str(dots.folder.path), "--points", str(tmp_path / "p.csv")]
+    out = ["--out", str(tmp_path / "b.parquet"), "--device", "cpu", "--batch", "1"]
+    assert CliRunner().invoke(app, ["predict", *call, *out]).exit_code != 0
+    assert not (tmp_path / "b.parquet").exists()
+    again = predicted(dots, dots.videos / "d0.mp4", tmp_path / "p.csv", tmp_path / "b.parquet", n_points=1)
+    assert seen == [0, 10, 10]
+    np.testing.assert_array_equal(again, whole)
 
 
 def test_tables_and_pictures(dots: Dots, tmp_path: Path) -> None:

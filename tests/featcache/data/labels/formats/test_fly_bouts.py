@@ -73,3 +73,20 @@ def test_a_file_of_other_names_is_one_message(tmp_path: Path, videos: Any) -> No
     savemat(tmp_path / "m.mat", {"x": 1})
     with pytest.raises(DataError, match="lacks `behs` or `bouts`"):
         read_labels([tmp_path / "m.mat"], videos(m=(1, 10)), Choices())
+
+
+def test_names_as_the_tracker_writes_them(tmp_path: Path, videos: Any) -> None:
+    at_hand = videos(m=(1, 10))
+    folder = tmp_path / "m"
+    folder.mkdir()
+    write(folder / "m-actions.mat", [[2, 4, 1]])
+    savemat(
+        folder / "m-track.mat", {"trk": {"data": np.where(np.arange(10) == 9, np.nan, 0.0)[None, :, None]}}
+    )
+    for other in ("m-feat", "m-bg", "m-seg", "m-params", "calibration"):
+        savemat(folder / f"{other}.mat", {"other": 1})
+    found = read_labels([folder], at_hand, Choices())
+    (labels,) = found.videos
+    assert [(b.first, b.stop) for b in labels.bouts] == [(1, 4)]
+    assert [(span.first, span.stop) for span in labels.unknown] == [(9, 10)]
+    assert not [remark for remark in found.remarks if remark.weight != "say"]
