@@ -864,11 +864,15 @@ def _announced(run: "Run", known: "Manifest", extract: str, results_dir: Path, *
     """Says what to know before a run is believed; what to add to its scores where they are there already."""
     from readouts.features.origins import remarks
     from readouts.results.table import recorded, run_rows
+    from readouts.training.settings import long_training
 
     stores = {role: split.store for role, split in run.splits.items()}
     for line in remarks(stores, known, extract=extract):
         console.print(f"note: {line}", markup=False)
+    train = run.splits["train"]
     for line in run.tuning.cost(run.recipe) if run.tuning is not None else ():
+        console.print(f"note: {line}", markup=False)
+    for line in long_training(run.recipe, train.n_usable * train.n_views) if run.is_trained else ():
         console.print(f"note: {line}", markup=False)
     if again or not (rows := run_rows(results_dir, run.id)):
         return ""

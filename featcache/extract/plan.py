@@ -211,7 +211,7 @@ class Plan:
 
     def _uncounted(self) -> list[str]:
         roles = [split.role for split in self.splits if split.n_clips is None]
-        how = f"give the number, --clips {roles[0]}=1000" if roles else ""
+        how = f"say where they are, --data-dir, or the number, --clips {roles[0]}=1000" if roles else ""
         return [f"{', '.join(roles)}: nobody counted the clips; {how}."] if roles else []
 
     def _sharing(self) -> list[str]:
@@ -343,11 +343,11 @@ def _row(split: SplitPlan, hours: float | None) -> Row:
         "split": split.role,
         "clips": "unknown" if split.n_clips is None else f"{split.n_clips:,}",
         "views": split.n_views,
+        "device hours": None if hours is None else hours_as_text(hours),
+        "bytes": _size(split.n_bytes),
         "features": _size(split.feature_bytes),
         "targets": _size(split.target_bytes),
-        "bytes": _size(split.n_bytes),
         "shards": None if split.n_files is None else f"{split.n_files:,}",
-        "device hours": None if hours is None else hours_as_text(hours),
     }
 
 

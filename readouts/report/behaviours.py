@@ -159,19 +159,23 @@ def _share(value: float) -> str:
 def _confusion(
     found: Mapping[str, Evaluated], thresholds: Float64[np.ndarray, " O"], names: Sequence[str]
 ) -> PageFigure | None:
-    """Of clips with one label at the most; of others there is none."""
+    """Of clips with one label at the most; none where these are fewer than half."""
     role = "test" if "test" in found else "val"
     of = found[role]
-    if not all(one.is_single for one in found.values()):
+    single = (of.labels > 0).sum(axis=1) <= 1
+    if 2 * single.sum() < len(single):
         return None
-    true = _only(of.labels > 0, of.scores)
-    said = _only(of.said(thresholds), of.scores)
+    true = _only(of.labels[single] > 0, of.scores[single])
+    said = _only(of.said(thresholds)[single], of.scores[single])
     shown, counts = [*names, NONE], confusion(said, true, len(names) + 1)
     if not counts[-1].sum() and not counts[:, -1].sum():
         shown, counts = shown[:-1], counts[:-1, :-1]
+    which = (
+        "All clips" if single.all() else f"The {single.sum()} of {len(single)} clips with one label at most"
+    )
     return PageFigure(
         title="What is taken for what",
-        caption=f"All clips of {role}, in numbers; of several classes said, the one of the highest score.",
+        caption=f"{which} of {role}, in numbers; of several classes said, the one of the highest score.",
         image=figures.confusion_matrix(counts, shown),
     )
 

@@ -33,11 +33,6 @@ class Evaluated:
         found: np.ndarray = self.scores >= thresholds
         return found
 
-    @property
-    def is_single(self) -> bool:
-        """Whether no clip has two labels."""
-        return bool((self.labels > 0).sum(axis=1).max(initial=0) <= 1)
-
     @cached_property
     def losses(self) -> Float64[np.ndarray, " n"]:
         """Cross-entropy of each clip, over its classes."""

@@ -122,7 +122,9 @@ def run_in_folder(path: Path | str, build: BuildTuned) -> TrainedRun:
         # A curve is what only a run that was trained has.
         gone = "has lost its weights (`scivid clean --weights`), and is trained anew with --again"
         fitted = "is a probe's, which is fitted anew each time"
-        why = "is not there" if not folder.path.is_dir() else gone if folder.curve.exists() else fitted
+        of_a_run = any(folder.path.glob("*.parquet"))
+        why = gone if folder.curve.exists() else fitted if of_a_run else "is no run's"
+        why = why if folder.path.is_dir() else "is not there"
         raise CallError(
             f"{folder.path} holds no checkpoint: it {why}. Name the folder of a run of train-readout, "
             "results/<task>/<backbone>-<run>."

@@ -26,6 +26,8 @@ from readouts.training.tuning import Tuning
 READOUTS = (*HEADS, *LAYER_HEADS, *PROBES)
 """Every readout by the name it has on the command line and in the table."""
 
+_MANY_PASSES = 1000
+"""Over the training clips and their views, from which on a run is called long; the benchmark has 230."""
 POINTS = 10
 """Of the curve of a short run, which would have one or two by the recipe."""
 
@@ -184,6 +186,18 @@ def setting_rows(task: Task) -> list[dict[str, object]]:
         for owner, settings in given.items()
         for name, value in settings.items()
     ]
+
+
+def long_training(recipe: Recipe, n_clips: int) -> list[str]:
+    """A sentence where the recipe goes over so few training clips (times views) a thousand times or more."""
+    passes = recipe.steps * recipe.batch // max(1, n_clips)
+    if passes < _MANY_PASSES:
+        return []
+    said = (
+        f"{recipe.steps:,} steps of {recipe.batch} clips are {passes:,} passes over the {n_clips:,} clips of "
+        "train: the benchmark's recipe, for sets of its size. --set steps=2000 --set warmup=100 is quicker"
+    )
+    return [said]
 
 
 def _points_of_curve(base: Recipe, given: Mapping[str, Any]) -> dict[str, int]:

@@ -12,6 +12,8 @@ from featcache.backbones import load_backbone
 from featcache.backbones.base import resolve_layers
 from featcache.data.labels.base import Choices
 from featcache.data.own_videos import Wishes, set_up
+from featcache.data.own_videos.clips import ListedClip
+from featcache.data.own_videos.writing import LISTS, publish_list
 from featcache.extract.job import plan_extraction
 from featcache.extract.run import Machine, extract_all
 from featcache.manifest import load_manifest
@@ -91,6 +93,10 @@ def make_lab(root: Path) -> Lab:
 def make_stores(root: Path, backbone: str, layers: str) -> Lab:
     """The same without a run: stores of some layers."""
     videos, cache, results = write_lab(root / "mice", n_frames=160), root / "features", root / "results"
+    # A mouse a split, in this order: the readout is wrong at times.
+    for split, mouse in (("train", 1), ("val", 2), ("test", 3)):
+        listed = (ListedClip(source=f"mouse{mouse}_{n}.mp4", first_frame=0, labels=()) for n in "ab")
+        publish_list(videos / LISTS / f"{split}.csv", listed)
     manifest = load_manifest(set_up(videos, [], Choices(), Wishes()).manifest)
     model = load_backbone(backbone)
     jobs = [

@@ -88,9 +88,14 @@ def propose(containers: Sequence[Path], wanted: Sequence[str]) -> Proposal:
         ]
         names = [_short(one) for one in there.values()]
         raise DataError(
-            f"models see one variable or three, and there are {len(chosen)} ({few(names, 30)}): choose with "
-            f"--variable, as --variable {names[0]}. Of the "
-            f"benchmark's z=500, t=850, q=700 there are {', '.join(known) or 'none'}."
+            f"models see one variable or three, and {_how_many(chosen, wanted)} ({few(names, 30)}): choose "
+            f"with --variable, as --variable {names[0]}. Of the benchmark's z=500, t=850, q=700 there are "
+            f"{', '.join(known) or 'none'}."
+        )
+    if spaced := [there[name].name for name in chosen if " " in there[name].name]:
+        raise DataError(
+            f"{spaced[0]!r} has a space, which parts a variable from its levels in a manifest: rename it "
+            f"(xarray: .rename({{{spaced[0]!r}: {spaced[0].replace(' ', '_')!r}}})) and write the file again."
         )
     return Proposal(
         variables={name: there[name] for name in chosen},
@@ -99,6 +104,10 @@ def propose(containers: Sequence[Path], wanted: Sequence[str]) -> Proposal:
         latitude=grid[0],
         longitude=grid[1],
     )
+
+
+def _how_many(chosen: Sequence[str], wanted: Sequence[str]) -> str:
+    return f"{len(chosen)} are asked for of those that are there" if wanted else f"there are {len(chosen)}"
 
 
 def _axes_of(values: Any) -> dict[str, str] | None:
@@ -162,7 +171,8 @@ def _meant(text: str, there: Mapping[str, Selection]) -> str:
     ]
     if len(found) != 1:
         what = f"{text!r} is {len(found)} variables" if found else f"there is no variable {text!r}"
-        raise DataError(f"{what}: name one of {few([str(one) for one in there.values()], 30)}.")
+        meant = [_short(there[key]) for key in found or there]
+        raise DataError(f"{what}: name one of {few(meant, 30)}, as --variable {meant[0]}.")
     return found[0]
 
 

@@ -19,7 +19,7 @@ from featcache.data.labels.reading import head_of, is_prediction
 from featcache.data.own_videos.base import Measured, Measurements, Measures, Setup, Wishes
 from featcache.data.own_videos.clips import ClipRule, ListedClip
 from featcache.data.own_videos.counting import folder_lines
-from featcache.data.own_videos.splits import splits_of, subjects_of
+from featcache.data.own_videos.splits import listed_before, splits_of, subjects_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.data.readers.video.frame_values import FOLDER, write_values
 from featcache.errors import DataError
@@ -85,7 +85,7 @@ def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishe
     if not shown:
         raise DataError("no clip shows a frame of which something is known: nothing is written.")
     known = [VideoLabels(video=one.video, split=one.split, group=one.group) for one in shown]
-    split_of, how = splits_of(known)
+    split_of, how = splits_of(known, listed_before(folder))
     name = wishes.name or folder.resolve().name
     splits = [split for split in ("train", "val", "test") if split in split_of.values()]
     counts = dict.fromkeys(splits, 0)

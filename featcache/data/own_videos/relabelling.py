@@ -19,8 +19,8 @@ from featcache.manifest import Dataset, Task
 
 _WISHES = ("subject", "share", "leave_out")
 _WAY_OUT = (
-    "Where the files are right, move the manifest away and run `scivid data init` again; where the list was "
-    "corrected by hand, all is well."
+    "Where the files are right, move the manifest away and run `scivid data init` again: every video keeps "
+    "its split. Where the list was corrected by hand, all is well."
 )
 
 
@@ -59,11 +59,18 @@ def differences(
     if not dataset.labels:
         return []
     files, choices, rule, subject = _recalled(dataset, task, folder)
+    videos = Videos.below(folder, progress=progress)
+    said = [f"{source} cannot be read: {why}" for source, why in videos.broken]
+    listed_ones = {clip.source for of_split in clips.values() for clip in of_split}
+    if unlisted := [video.source for video in videos.all if video.source not in listed_ones]:
+        said.append(
+            f"{dataset.name}: in no clip list: {few(unlisted)}. Where label files tell of them, move the "
+            "manifest away and run `scivid data init` again: the other videos keep their splits."
+        )
     try:
-        found = read_labels(files, Videos.below(folder, progress=progress), choices)
+        found = read_labels(files, videos, choices)
     except DataError as problem:
-        return [f"{dataset.name}: labels of clips were not compared with their files: {problem}"]
-    said = list[str]()
+        return [*said, f"{dataset.name}: labels of clips were not compared with their files: {problem}"]
     if not dataset.labels.get("leave_out"):
         said += [f"{remark.weight}: {remark}" for remark in found.remarks if remark.weight != "say"]
     of_video = {labels.video.source: of_subject(labels, subject) for labels in found.videos}

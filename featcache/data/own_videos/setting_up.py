@@ -19,7 +19,7 @@ from featcache.data.own_videos.measuring import (
     set_up_measurements,
 )
 from featcache.data.own_videos.relabelling import remembered
-from featcache.data.own_videos.splits import splits_of, subjects_of
+from featcache.data.own_videos.splits import listed_before, splits_of, subjects_of
 from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
 from featcache.errors import CallError, DataError, few, listed
 from featcache.system.files import publish
@@ -52,7 +52,8 @@ def set_up(
     manifest = folder / MANIFEST
     if manifest.exists():
         raise CallError(
-            f"{manifest} is there: edit it and say --check, or move it away to have it made anew."
+            f"{manifest} is there: edit it and say --check, or move it away to have it made anew; "
+            "videos keep the splits that they have in clip_lists."
         )
     if not folder.is_dir():
         raise CallError(f"{folder} is no folder: give the one that holds the videos.")
@@ -139,7 +140,7 @@ def _write(
         names = sorted({event.subject for labels in found.videos for event in labels.events})
         raise CallError(f"no label is of subject {wishes.subject!r}: there are {few(names, 20) or 'none'}.")
     rule = _rule(labelled, videos, wishes)
-    split_of, how = splits_of(labelled)
+    split_of, how = splits_of(labelled, listed_before(folder))
     name = wishes.name or folder.resolve().name
     counts, n_left_out = dict[str, Counter[str]](), 0
     splits = [split for split in ("train", "val", "test") if split in split_of.values()] if classes else []
@@ -227,7 +228,7 @@ def _found(found: Annotations) -> list[str]:
     for labels in found.videos:
         if labels.rows is not None:
             lines.append(f"{labels.video.source}: {labels.rows} rows for {labels.video.n_frames} frames")
-        if labels.rate is not None:
+        if labels.rate is not None and f"{float(labels.rate):.4g}" != f"{float(labels.video.rate):.4g}":
             lines.append(
                 f"{labels.video.source}: {float(labels.rate):.4g} frames a second in the file, "
                 f"{float(labels.video.rate):.4g} in the video"

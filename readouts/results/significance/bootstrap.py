@@ -20,7 +20,7 @@ average precision and errors are no such shares.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import inf, sqrt
 from statistics import fmean
 
 import numpy as np
@@ -142,6 +142,10 @@ class MeanScore:
         return mean
 
 
+_SHARES = ("mean_AP", "macro_F1", "average_over_thresholds")
+"""Scores from 0 to 1."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
     """A confidence interval, in the unit of the score."""
@@ -161,6 +165,11 @@ class Interval:
 
     def __contains__(self, value: float) -> bool:
         return self.low <= value <= self.high
+
+    def of_score(self, name: str) -> "Interval":
+        """The part of it that a score of this name can have: what is left out holds no true value."""
+        least, most = (0.0, 1.0) if name in _SHARES else (0.0, inf) if name.endswith("rmse") else (-inf, inf)
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
 
 def reach_of(*errors: tuple[float, int | float], level: float = 0.95) -> float:

@@ -78,7 +78,7 @@ def compared(
         try:
             score = MeanScore(task, [per_clip for *_, per_clip in of_one])
             drawn.append(resampled(score, clusters, n=resamples))
-            scores.append(f"{said}, {drawn[-1].interval(level)}")
+            scores.append(f"{said}, {drawn[-1].interval(level).of_score(task.score)}")
         except NoIntervalError as none:
             scores.append(f"{said}; {none}")
     try:

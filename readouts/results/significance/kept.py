@@ -61,7 +61,7 @@ class Intervals:
     def of(self, rows: Sequence[Row], role: str) -> Interval | None:
         """The interval of the rows' mean score on `role`; None without statistics, or with few clusters."""
         try:
-            return self._mean(rows, role, on_clips_of=rows[0]).interval()
+            return self._mean(rows, role, on_clips_of=rows[0]).interval().of_score(self._task.score)
         except ScividError as refusal:
             self._refused(refusal)
             return None
@@ -110,7 +110,8 @@ class Intervals:
             return asdict(interval(score_of(clusters), clusters, n=RESAMPLES))
 
         try:
-            return Interval(**self._cache.value({**self._about(row, role), "score": what}, compute))
+            found = Interval(**self._cache.value({**self._about(row, role), "score": what}, compute))
+            return found.of_score(what)
         except ScividError as refusal:
             self._refused(refusal)
             return None

@@ -158,7 +158,10 @@ def test_what_nobody_counted_is_said(data_dir: Path) -> None:
     assert [count_clips(job, NOWHERE) for job in some] == [None, None, 60]
     assert [count_clips(job, data_dir) for job in some] == [4, 2, 2]
     plan = planned(some)
-    assert any("train, val: nobody counted the clips" in line for line in plan.sentences())
+    assert any(
+        "train, val: nobody counted the clips; say where they are, --data-dir" in line
+        for line in plan.sentences()
+    )
     assert [row.get("clips") for row in plan.rows()] == ["unknown", "unknown", "60", None]
     assert plan.rows()[-1]["split"] == "only test"
     assert plan.break_even is None

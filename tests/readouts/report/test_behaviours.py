@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from featcache.manifest import load_manifest
-from readouts.report.behaviours import NONE, Behaviours, behaviours_of
+from readouts.report.behaviours import NONE, Behaviours, _confusion, behaviours_of
 from readouts.report.gaps import Gaps
 from readouts.report.page import write_report
 from readouts.results.decided import evaluated, val_thresholds
@@ -81,10 +81,19 @@ def test_wrong_clips_come_with_video_time_and_both_labels(results: TaskResults, 
     assert of.confusion is not None
 
 
-def test_what_has_several_labels_a_clip_has_no_confusion(results: TaskResults, lab: Lab) -> None:
+def test_clips_with_several_labels_are_not_in_the_confusion(results: TaskResults, lab: Lab) -> None:
     one = evaluated(lab.folder, "attention", "val")
-    assert one.is_single
-    assert not replace(one, labels=np.ones_like(one.labels)).is_single
+    names, thresholds = ["dig", "rest"], val_thresholds(lab.folder, "attention")
+    whole = _confusion({"val": one}, thresholds, names)
+    assert whole is not None
+    assert whole.caption.startswith("All clips of val")
+    labels = one.labels.copy()
+    labels[0] = 1
+    some = _confusion({"val": replace(one, labels=labels)}, thresholds, names)
+    assert some is not None
+    n = len(labels)
+    assert some.caption.startswith(f"The {n - 1} of {n} clips with one label at most of val")
+    assert _confusion({"val": replace(one, labels=np.ones_like(labels))}, thresholds, names) is None
 
 
 def test_other_tasks_have_none(results: TaskResults, lab: Lab) -> None:

@@ -85,6 +85,10 @@ def test_a_checkpoint_of_another_run_is_refused(folder: RunFolder) -> None:
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+    # As a folder of videos that has the name of its task, before anything was trained.
+    with pytest.raises(CallError, match="holds no checkpoint: it is no run's"):
+        load_run(tmp_path)
+    (tmp_path / "predictions_val.parquet").touch()
     with pytest.raises(CallError, match="is a probe's"):
         load_run(tmp_path)
     with pytest.raises(CallError, match="is not there"):

@@ -8,10 +8,12 @@ from featcache.errors import CallError, StoreError
 from featcache.manifest import load_manifest
 from featcache.store.feature_store import FeatureStore
 from readouts.tasks import load_task
+from readouts.tasks.base import Recipe
 from readouts.training.probes import PROBES
 from readouts.training.run import Run
 from readouts.training.settings import (
     configure,
+    long_training,
     readout_rows,
     readouts_of,
     refuse_probes,
@@ -187,3 +189,11 @@ def test_settings_are_listed_with_the_tasks_own_defaults() -> None:
     assert ("knn", "k") in rows
     # What is listed is what can be set.
     assert ("attention", "n_queries") not in rows
+
+
+def test_a_recipe_that_goes_over_few_clips_too_often_is_said() -> None:
+    (said,) = long_training(Recipe(), 94)
+    assert said.startswith("40,000 steps of 32 clips are 13,617 passes over the 94 clips of train")
+    # Typhoon's eight views, and what the sentence advises.
+    assert not long_training(Recipe(), 696 * 8)
+    assert not long_training(Recipe(steps=2000, warmup=100), 94)

@@ -28,6 +28,7 @@ class Place:
 
     root: Path
     data: Path
+    task: str = "flyvsfly"
 
     @property
     def cache(self) -> Path:
@@ -45,7 +46,7 @@ class Place:
 
     def extract(self, *more: object) -> None:
         code, said = self.scivid(
-            "extract", "--backbone", self.backbone, "--task", "flyvsfly", "--data-dir", self.data,
+            "extract", "--backbone", self.backbone, "--task", self.task, "--data-dir", self.data,
             "--cache-dir", self.cache, *more,
         )  # fmt: skip
         assert code == 0, said
@@ -59,7 +60,7 @@ class Place:
 
     def run(self, wish: Wish | None, settings: tuple[str, ...] = (), seed: int = 0, **change: Any) -> Run:
         known = load_manifest()
-        task = load_task("flyvsfly", known)
+        task = load_task(self.task, known)
         splits, tuning = open_run_splits(self.asked(**change), task, known, wish, silent)
         return configure(task, splits, settings=(*SETTINGS, *settings), seed=seed, tuning=tuning)
 

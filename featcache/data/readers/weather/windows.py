@@ -99,7 +99,8 @@ def even_step(times: np.ndarray) -> int:
         before, after = times[uneven[0]], times[uneven[0] + 1]
         raise UnreadableError(
             f"its time axis is broken: {hour(before)} is followed by {hour(after)}, where the others are "
-            f"{step / _HOUR:g} h apart, and no window may lie across"
+            f"{step / _HOUR:g} h apart, and no window may lie across: give the "
+            "longest stretch that is whole (xarray: .sel(time=slice(first, last))), or fill what is missing"
         )
     if step % _HOUR != np.timedelta64(0) or times[0] != times[0].astype("datetime64[h]"):
         raise UnreadableError(f"its times are not whole hours: {times[0]}, then {times[1]}")

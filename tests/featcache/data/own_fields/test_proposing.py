@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from featcache.data.own_fields.proposing import find_containers, propose
@@ -28,7 +29,7 @@ def test_levels_are_chosen_by_their_value(own_data: Path) -> None:
     }  # fmt: skip
     assert found.axes == {"time": "valid_time", "latitude": "latitude", "longitude": "longitude"}
     for wanted, message in (
-        ("z", "'z' is 2 variables: name one of z pressure_level=850"),
+        ("z", "'z' is 2 variables: name one of z=850"),
         ("u=500", "there is no variable 'u=500'"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
@@ -40,6 +41,40 @@ def test_members_of_an_ensemble_are_chosen_too(shared: Path) -> None:
     path = shared / "real" / "weather" / "era5-levels-members.grib"
     found = propose([path], ["z number=3 isobaricInhPa=500"])
     assert list(found.variables) == ["z3_500"]
+
+    with pytest.raises(DataError, match="'z=500' is 10 variables") as problem:
+        propose([path], ["z=500"])
+    # Those that it may be, and no other.
+    assert "'z number=9 isobaricInhPa=500'" in str(problem.value)
+    assert "850" not in str(problem.value)
+    assert "'t number" not in str(problem.value)
+
+
+def _written(path: Path, *names: str) -> Path:
+    xr = pytest.importorskip("xarray", reason="needs scivid[fields]")
+    values = np.random.default_rng(0).normal(size=(4, 3, 4))
+    coords = {
+        "time": np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]"),
+        "lat": ("lat", [90.0, 0.0, -90.0]),
+        "lon": ("lon", [-180.0, -90.0, 0.0, 90.0]),
+    }
+    xr.Dataset(dict.fromkeys(names, (("time", "lat", "lon"), values)), coords=coords).to_netcdf(path)
+    return path
+
+
+def test_how_many_were_asked_for_is_said_beside_what_is_there(tmp_path: Path) -> None:
+    path = _written(tmp_path / "a.nc", "ta", "u", "v", "q")
+    with pytest.raises(DataError, match=r"and 2 are asked for of those that are there \(ta, u, v, q\)"):
+        propose([path], ["ta", "u"])
+    with pytest.raises(DataError, match=r"and there are 4 \(ta, u, v, q\)"):
+        propose([path], [])
+
+
+def test_a_variable_with_a_space_is_to_be_renamed(tmp_path: Path) -> None:
+    path = _written(tmp_path / "a.nc", "MSL PRESSURE", "u", "v", "q")
+    with pytest.raises(DataError, match=r"\.rename\(\{'MSL PRESSURE': 'MSL_PRESSURE'\}\)"):
+        propose([path], ["MSL PRESSURE"])
+    assert list(propose([path], ["u"]).variables) == ["u"]
 
 
 def test_a_folder_with_a_video_is_one_of_videos(tmp_path: Path) -> None:

@@ -52,6 +52,16 @@ def test_files_that_are_gone_and_rows_that_are_refused_now_are_said(folder: Path
     assert "there is no" in line
 
 
+def test_videos_that_are_new_or_damaged_since_are_said(folder: Path) -> None:
+    set_up(folder, [], Choices(), WISHES)
+    assert not [line for line in check(folder)[1] if "list" in line]
+    write_recording(folder / "b.mp4", [], 25)
+    assert any("mice: in no clip list: b.mp4. Where label files tell" in line for line in check(folder)[1])
+    video = folder / "b.mp4"
+    video.write_bytes(video.read_bytes()[:200])
+    assert any(line.startswith("b.mp4 cannot be read: ") for line in check(folder)[1])
+
+
 @pytest.mark.parametrize("wrong", ["colour: red", "share: half", "files: bouts.csv"])
 def test_what_is_not_as_it_was_written_is_refused(folder: Path, wrong: str) -> None:
     made = set_up(folder, [], Choices(), WISHES)

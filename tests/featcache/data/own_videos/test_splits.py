@@ -1,9 +1,12 @@
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 from featcache.data.labels.base import Bout, VideoLabels
 from featcache.data.labels.videos import Video
-from featcache.data.own_videos.splits import groups_of, split_videos
+from featcache.data.own_videos.clips import ListedClip
+from featcache.data.own_videos.splits import SHARES, groups_of, listed_before, split_videos, splits_of
+from featcache.data.own_videos.writing import LISTS, publish_list
 
 
 def video(name: str, *classes: str, group: str = "", n_frames: int = 100) -> VideoLabels:
@@ -69,3 +72,52 @@ def test_with_two_videos_there_is_no_test_and_with_one_nothing_is_held_out() -> 
     assert set(split_videos(two, groups_of(two)[0]).values()) == {"train", "val"}
     one = [video("a.mp4", "run")]
     assert split_videos(one, groups_of(one)[0]) == {"a.mp4": "train"}
+
+
+def _animals() -> list[VideoLabels]:
+    """Five animals of two videos each, as a lab had them: three of 1000 frames, two of 540."""
+    what = {"m1": ("rest",), "m2": ALL, "m3": ALL, "m4": ("wing", "chase"), "m5": ALL}
+    return [video(f"{m}_{n}.mp4", *what[m], n_frames=500 if m < "m4" else 270) for m in what for n in "ab"]
+
+
+ALL = ("wing", "chase", "rest")
+
+
+def test_few_animals_are_dealt_as_near_to_the_shares_as_they_allow() -> None:
+    videos = _animals()
+    split_of, how = splits_of(videos)
+    frames = {s: sum(v.video.n_frames for v in videos if split_of[v.video.source] == s) for s in SHARES}
+    # Of all ways that leave no class out, the nearest: both videos of m5 and of m2 or m3 are held out.
+    assert frames == {"train": 2540, "val": 540, "test": 1000} or frames == {
+        "train": 2540,
+        "val": 1000,
+        "test": 540,
+    }
+    for split in SHARES:
+        assert {b.label for v in videos if split_of[v.video.source] == split for b in v.bouts} == set(ALL)
+    assert f"{100 * 2540 / 4080:.0f} / " in how
+
+
+def test_a_corrected_label_and_new_videos_leave_the_others_in_their_splits() -> None:
+    videos = _animals()
+    before, _ = splits_of(videos)
+    other = [replace(v, bouts=v.bouts[:1]) if v.video.source == "m2_b.mp4" else v for v in videos]
+    assert splits_of(other, before)[0] == before
+    added = [video("m2_c.mp4", "wing"), *(video(f"m{n}_a.mp4", "rest") for n in range(6, 20)), *other]
+    split_of, how = splits_of(added, before)
+    assert {source: split_of[source] for source in before} == before
+    assert split_of["m2_c.mp4"] == before["m2_a.mp4"]
+    assert "10 of 25 videos stay" in how
+
+
+def test_the_lists_of_a_folder_say_where_its_videos_were(tmp_path: Path) -> None:
+    clips = [ListedClip(source=name, first_frame=0, labels=()) for name in ("a.mp4", "b, c.mp4")]
+    publish_list(tmp_path / LISTS / "val.csv", clips)
+    assert listed_before(tmp_path) == {"a.mp4": "val", "b, c.mp4": "val"}
+    assert listed_before(tmp_path / "none") == {}
+
+
+def test_a_first_test_split_is_made_of_what_is_new() -> None:
+    old = {"a.mp4": "train", "b.mp4": "val"}
+    split_of, _ = splits_of([video(name, "run") for name in ("a.mp4", "b.mp4", "c.mp4")], old)
+    assert split_of == {**old, "c.mp4": "test"}

@@ -1,6 +1,7 @@
 """Intervals: those of the bootstrap, computed once, none where a run kept no statistics."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def test_they_are_those_of_the_bootstrap(about: Any, tmp_path: Path) -> None:
     task, targets, rows, scores = about
     found, clusters = Intervals(task, {"val": targets}, tmp_path), clusters_of(targets, CLIPS)
     assert len(clusters) == 4
-    ours, wanted = found.of(rows[:1], "val"), interval(scores[0], clusters)
+    ours, wanted = found.of(rows[:1], "val"), interval(scores[0], clusters).of_score("mean_AP")
     assert ours is not None
     # Kept in float32.
     assert (ours.low, ours.high) == pytest.approx((wanted.low, wanted.high), rel=1e-6)
@@ -84,11 +85,28 @@ def test_another_score_has_its_own(about: Any, tmp_path: Path) -> None:
     task, targets, rows, scores = about
     found = Intervals(task, {"val": targets}, tmp_path)
     twice = found.of_score(rows[0], "val", "twice", lambda _: lambda weights: 2 * scores[0](weights), CLIPS)
-    once = found.of(rows[:1], "val")
+    once = interval(scores[0], clusters_of(targets, CLIPS))
     assert twice is not None
-    assert once is not None
     assert (twice.low, twice.high) == pytest.approx((2 * once.low, 2 * once.high))
     assert found.of_score(rows[0], "test", "twice", lambda _: scores[0], CLIPS) is None
+
+
+def test_none_reaches_beyond_what_its_score_can_be(about: Any, tmp_path: Path) -> None:
+    task, targets, rows, scores = about
+    found = Intervals(task, {"val": targets}, tmp_path)
+    near = {"low": lambda w: 0.1 * scores[1](w), "high": lambda w: 1 - 0.1 * scores[1](w)}
+    for score in near.values():
+        free = found.of_score(rows[1], "val", f"free {id(score)}", lambda _, of=score: of, CLIPS)
+        assert free is not None
+        shown = free.of_score("macro_F1")
+        assert (shown.low, shown.high) == (max(0.0, free.low), min(1.0, free.high))
+    wide = replace(free, low=-0.2, high=1.3)
+    for name, ends in (("mean_AP", (0.0, 1.0)), ("pressure/rmse", (0.0, 1.3)), ("mine", (-0.2, 1.3))):
+        assert (wide.of_score(name).low, wide.of_score(name).high) == ends
+    # What a page shows of a task's own score is bounded, too: few clusters make it reach far.
+    low = found.of(rows[1:], "val")
+    assert low is not None
+    assert 0.0 <= low.low <= low.high <= 1.0
 
 
 def test_that_of_several_seeds_is_of_their_mean(about: Any, tmp_path: Path) -> None:
