@@ -224,6 +224,8 @@ class Task:
     tokens: TokenSteps = "all"
     """The steps whose tokens the readout reads; of others none are stored."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+    """How readouts are trained, where it is otherwise than in the benchmark: see `Recipe` of `readouts`."""
     published: Published = field(default_factory=Published)
 
     def clip_of(self, role: str) -> ClipSpec:

@@ -1,11 +1,13 @@
 """Tasks by name: the benchmark's five, any other of a manifest by its kind, or a user's `my_task.py:TASK`."""
 
+from dataclasses import fields, replace
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
-from featcache.errors import CallError
+from featcache.errors import CallError, did_you_mean
 from featcache.manifest import Manifest
-from readouts.tasks.base import Task
+from featcache.manifest import Task as Entry
+from readouts.tasks.base import Recipe, Task
 from readouts.tasks.benchmark import SETTINGS
 from readouts.tasks.from_file import task_from_file
 
@@ -35,5 +37,23 @@ def load_task(name: str, manifest: Manifest) -> Task:
     of_frames = entry.kind == "regression" and entry.starts is None
     module, _, kind = (SHOWN_VALUES if of_frames else KINDS[entry.kind]).partition(":")
     task_class: Any = getattr(import_module(module), kind)
-    task: Task = task_class.of(manifest, name, **SETTINGS.get((name, entry.kind), {}))
-    return task
+    task: Any = task_class.of(manifest, name, **SETTINGS.get((name, entry.kind), {}))
+    changed: Task = replace(task, recipe=_recipe(task.recipe, entry))
+    return changed
+
+
+def _recipe(base: Recipe, entry: Entry) -> Recipe:
+    """The recipe with what the manifest says of it."""
+    given = dict[str, object]()
+    for name, value in entry.recipe.items():
+        where = f"manifest, tasks.{entry.name}.recipe"
+        known = [field.name for field in fields(Recipe)]
+        if name not in known:
+            raise CallError(f"{where}: no setting is called {name!r}.{did_you_mean(name, known)}")
+        kind = {int: int, str: str}.get(type(getattr(base, name)), float)
+        try:
+            given[name] = kind(str(value))
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise CallError(f"{where}.{name}: {value!r} is not {what}.") from None
+    return replace(base, **cast(Any, given))

@@ -20,7 +20,14 @@ from featcache.data.own_videos.base import Measured, Measurements, Measures, Set
 from featcache.data.own_videos.clips import ClipRule, ListedClip
 from featcache.data.own_videos.counting import folder_lines
 from featcache.data.own_videos.splits import listed_before, splits_of, subjects_of
-from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
+from featcache.data.own_videos.writing import (
+    LISTS,
+    MANIFEST,
+    manifest_text,
+    pattern_of,
+    publish_list,
+    recipe_for,
+)
 from featcache.data.readers.video.frame_values import FOLDER, write_values
 from featcache.errors import DataError
 from featcache.manifest import load_manifest
@@ -112,6 +119,7 @@ def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishe
         measured={"features": found.features, **({"values": values} if values else {})},
         rule=rule,
         subjects=subjects_of(known),
+        recipe={} if found.train else recipe_for(counts["train"]),
         version="1",
         train=found.train,
         clips=_as_in_the_benchmark() if found.train else {},

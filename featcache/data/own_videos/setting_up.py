@@ -20,7 +20,14 @@ from featcache.data.own_videos.measuring import (
 )
 from featcache.data.own_videos.relabelling import remembered
 from featcache.data.own_videos.splits import listed_before, splits_of, subjects_of
-from featcache.data.own_videos.writing import LISTS, MANIFEST, manifest_text, pattern_of, publish_list
+from featcache.data.own_videos.writing import (
+    LISTS,
+    MANIFEST,
+    manifest_text,
+    pattern_of,
+    publish_list,
+    recipe_for,
+)
 from featcache.errors import CallError, DataError, few, listed
 from featcache.system.files import publish
 
@@ -142,14 +149,15 @@ def _write(
     rule = _rule(labelled, videos, wishes)
     split_of, how = splits_of(labelled, listed_before(folder))
     name = wishes.name or folder.resolve().name
-    counts, n_left_out = dict[str, Counter[str]](), 0
+    counts, n_clips, n_left_out = dict[str, Counter[str]](), dict[str, int](), 0
     splits = [split for split in ("train", "val", "test") if split in split_of.values()] if classes else []
     for split in splits:
         members = [labels for labels in labelled if split_of[labels.video.source] == split]
         counts[split] = Counter()
         n_all = sum(len(rule.starts(labels.video.n_frames)) for labels in members)
         publish_list(folder / LISTS / f"{split}.csv", _counted(members, classes, rule, counts[split]))
-        n_left_out += n_all - counts[split].pop(_ALL, 0)
+        n_clips[split] = counts[split].pop(_ALL, 0)
+        n_left_out += n_all - n_clips[split]
     assumed = _assumed(found, classes, rule, how, wishes, n_left_out, splits)
     taken = [labels.video.source for labels in labelled] or [video.source for video in videos]
     text = manifest_text(
@@ -162,6 +170,7 @@ def _write(
         background=found.background,
         rule=rule,
         subjects=subjects_of(labelled) if splits else {},
+        recipe=recipe_for(n_clips.get("train", 0)) if splits else {},
         version="1",
         measured={**_rate(taken, videos), **({"labels": sources} if classes else {})},
     )

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from featcache.data.own_videos.clips import ClipRule, ListedClip
-from featcache.data.own_videos.writing import manifest_text, pattern_of, publish_list
+from featcache.data.own_videos.writing import manifest_text, pattern_of, publish_list, recipe_for
 from featcache.errors import DataError
 from featcache.manifest import load_manifest
 
@@ -29,6 +29,13 @@ def test_a_clip_list_is_rows_of_names_joined_by_semicolons(tmp_path: Path) -> No
     assert (tmp_path / "train.csv").read_text() == 'video,first_frame,labels\n"a, b.mp4",8,run;sit\n'
     with pytest.raises(DataError, match="has a semicolon"):
         publish_list(tmp_path / "val.csv", [ListedClip(source="a", first_frame=0, labels=("x;y",))])
+
+
+def test_small_sets_are_trained_for_fewer_steps_and_large_ones_as_the_benchmark_is() -> None:
+    assert recipe_for(40) == {"steps": 2_000, "warmup": 100}
+    assert recipe_for(6_400) == {"steps": 10_000, "warmup": 500}
+    assert recipe_for(26_970) == {}
+    assert recipe_for(10_000, batch=16, most=10_000) == {}
 
 
 @pytest.mark.parametrize("name", ["cages", "yes", "2026", "a: b", "é #1"])
