@@ -9,7 +9,7 @@ import numpy as np
 from featcache.data.own_fields.proposing import Proposal, propose
 from featcache.data.own_fields.statistics import FieldStatistics, statistics_of
 from featcache.data.own_videos.base import Setup, Wishes
-from featcache.data.own_videos.writing import MANIFEST, flow_text, recipe_for, recipe_text, scalar_text
+from featcache.data.own_videos.writing import MANIFEST, flow_text, recipe_for, recipe_lines, scalar_text
 from featcache.data.readers.base import UnreadableError
 from featcache.data.readers.weather.containers import container_of, open_field_files
 from featcache.data.readers.weather.fields import FieldStore
@@ -218,6 +218,5 @@ def _manifest(
     lines += [f"    {key}: {flow_text(value)}" for key, value in entries.items()]
     lines += ["tasks:", f"  {scalar_text(name)}:"]
     lines += [f"    {key}: {flow_text(value)}" for key, value in task.items()]
-    if recipe := recipe_for(plan.n_windows("train"), batch=16, most=10_000):
-        lines.append(recipe_text(recipe))
+    lines += recipe_lines(recipe_for(plan.n_windows("train"), batch=16, most=10_000))
     return "\n".join([*lines, ""])

@@ -113,12 +113,7 @@ def manifest_text(
     if not lists:
         entries = {"train": {"files": files}}
         lines += [f"    clip_every: {rule.every}"] if rule.every else []
-    if subjects:
-        lines.append(
-            "    subjects:    # whose each video is: one unit in intervals, never parted between splits"
-        )
-    lines += [f"      {scalar_text(source)}: {scalar_text(whose)}" for source, whose in subjects.items()]
-    lines += ["    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
+    lines += [*_subject_lines(subjects), "    splits:    # paths below the folder of videos, SCIVID_DATA_DIR"]
     lines += [f"      {split}: {flow_text(entry)}" for split, entry in entries.items()]
     of_task = {"train": train} if train else {}
     of_task |= {split: f"{name}/{split}" for split in entries}
@@ -129,10 +124,15 @@ def manifest_text(
         f"    kind: {kind}",
         f"    splits: {flow_text(of_task)}",
         *(f"    {key}: {flow_text(entry)}" for key, entry in (clips or {"clip": clip}).items()),
+        *recipe_lines(recipe),
     ]
-    if recipe:
-        lines.append(recipe_text(recipe))
     return "\n".join([*lines, ""])
+
+
+def _subject_lines(subjects: Mapping[str, str]) -> list[str]:
+    head = "    subjects:    # whose each video is: one unit in intervals, never parted between splits"
+    rows = [f"      {scalar_text(source)}: {scalar_text(whose)}" for source, whose in subjects.items()]
+    return [head, *rows] if rows else []
 
 
 def recipe_for(n_clips: int, *, batch: int = 32, most: int = 40_000) -> dict[str, object]:
@@ -152,9 +152,10 @@ def recipe_for(n_clips: int, *, batch: int = 32, most: int = 40_000) -> dict[str
 _PASSES, _FEWEST_STEPS = 50, 2_000
 
 
-def recipe_text(recipe: Mapping[str, object]) -> str:
-    """The line of a task's recipe."""
-    return f"    recipe: {flow_text(recipe)}    # the benchmark's is for larger sets; --set changes one run"
+def recipe_lines(recipe: Mapping[str, object]) -> list[str]:
+    """The line of a task's recipe; none where it is the benchmark's."""
+    line = f"    recipe: {flow_text(recipe)}    # the benchmark's is for larger sets; --set changes one run"
+    return [line] if recipe else []
 
 
 def scalar_text(value: str) -> str:
