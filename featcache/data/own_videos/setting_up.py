@@ -159,6 +159,9 @@ def _write(
         n_clips[split] = counts[split].pop(_ALL, 0)
         n_left_out += n_all - n_clips[split]
     assumed = _assumed(found, classes, rule, how, wishes, n_left_out, splits)
+    for split in splits:
+        if lacking := [name for name in classes if not counts[split][name]]:
+            assumed.append(f"no clip of {few(lacking)} in {split}: a score there is not of them")
     taken = [labels.video.source for labels in labelled] or [video.source for video in videos]
     text = manifest_text(
         name,

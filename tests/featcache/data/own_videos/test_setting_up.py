@@ -88,6 +88,15 @@ def test_whose_the_videos_are_is_written_and_a_subject_in_two_splits_is_said(tmp
     assert said == f"{moved[0][:6]} is in train and val: a score there is not of animals it never saw."
 
 
+def test_a_class_that_a_split_lacks_is_said(tmp_path: Path) -> None:
+    mice = write_lab(tmp_path / "mice", n_videos=4)
+    table = mice / "bouts.csv"
+    table.write_text(table.read_text() + "mouse1_a.mp4,1.0,4.0,jump\n")
+    made = set_up(mice, [], Choices(), Wishes())
+    said = [line for line in made.assumed if line.startswith("no clip of jump in ")]
+    assert len(said) == len(made.splits) - 1
+
+
 def test_predictions_in_the_folder_are_no_labels(tmp_path: Path) -> None:
     mice = write_lab(tmp_path / "mice", n_videos=4)
     for name in ("new1.mp4", "new2.mp4"):
