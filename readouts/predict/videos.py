@@ -159,6 +159,15 @@ class Watcher:
         found: Tensor = self.run(given, **inputs)[self.readout]
         return found
 
+    def answers(self, path: Path) -> Iterator[tuple[Window, Float[np.ndarray, " O"]]]:
+        """The windows of a video, and of each the probabilities or values that the readout gives.
+
+        Raises:
+            DataError: as `seen`.
+        """
+        for windows, given in self.seen(path):
+            yield from zip(windows, self.run.answers(self.outputs(given)).cpu().numpy(), strict=True)
+
     def seen(self, path: Path, first: int = 0) -> Iterator[tuple[Sequence[Window], Any]]:
         """Some windows of a video at a time, in order, and what the run takes of them.
 

@@ -17,9 +17,9 @@ from featcache.errors import CallError, did_you_mean
 from featcache.system.files import read_regular
 from readouts.features.splits import BESIDE, EVERY_LAYER
 from readouts.heads import LAYER_HEADS
-from readouts.tasks.base import Task
+from readouts.tasks.base import Task, parse_number
 from readouts.training.probes import PROBES
-from readouts.training.settings import READOUTS, parse_number, readouts_of, recipe_names, settings_for
+from readouts.training.settings import READOUTS, readouts_of, recipe_names, settings_for
 from readouts.tuning.wish import Wish, parse_wish
 
 AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed", "tune", "backbone_lr")

@@ -22,9 +22,9 @@ from readouts.results.table import readable_results
 from readouts.sweeps.estimate import estimate
 from readouts.sweeps.grid import Cell, Grid, expand, tasks_of
 from readouts.tasks import load_task
-from readouts.tasks.base import Task
+from readouts.tasks.base import Task, parse_number
 from readouts.training.run import Run, in_passes
-from readouts.training.settings import configure, parse_number, roles_of
+from readouts.training.settings import configure, roles_of
 from readouts.tuning.opening import Asked, open_tuned_splits, tuning_on
 
 TOGETHER = 16

@@ -7,7 +7,7 @@ from typing import Any, cast
 from featcache.errors import CallError, did_you_mean
 from featcache.manifest import Manifest
 from featcache.manifest import Task as Entry
-from readouts.tasks.base import Recipe, Task
+from readouts.tasks.base import Recipe, Task, parse_number
 from readouts.tasks.benchmark import SETTINGS
 from readouts.tasks.from_file import task_from_file
 
@@ -50,10 +50,5 @@ def _recipe(base: Recipe, entry: Entry) -> Recipe:
         known = [field.name for field in fields(Recipe)]
         if name not in known:
             raise CallError(f"{where}: no setting is called {name!r}.{did_you_mean(name, known)}")
-        kind = {int: int, str: str}.get(type(getattr(base, name)), float)
-        try:
-            given[name] = kind(str(value))
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise CallError(f"{where}.{name}: {value!r} is not {what}.") from None
+        given[name] = parse_number(f"{where}.{name}", value, getattr(base, name))
     return replace(base, **cast(Any, given))

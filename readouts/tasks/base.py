@@ -83,6 +83,19 @@ class Recipe:
             )
 
 
+def parse_number(setting: str, text: object, default: Any) -> Any:
+    """The value in `text`, of the type of `default` (None: a float); `setting` is how messages name it.
+
+    Raises:
+        CallError: it has to be a number and is none.
+    """
+    kind = float if default is None else type(default)
+    try:
+        return kind(str(text))
+    except ValueError:
+        raise CallError(f"{setting}: {text!r} is not {'a whole' if kind is int else 'a'} number.") from None
+
+
 Rows = Mapping[str, Tensor]
 """What of the targets one batch needs, by name: a row a clip."""
 

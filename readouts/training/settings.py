@@ -16,7 +16,7 @@ from featcache.manifest import Manifest
 from featcache.system.console import command_line
 from readouts.features.splits import FeatureSplit
 from readouts.heads import HEADS, LAYER_HEADS, SHAPE_SETTINGS, settings_of
-from readouts.tasks.base import Recipe, Task
+from readouts.tasks.base import Recipe, Task, parse_number
 from readouts.tasks.classification import Classification
 from readouts.tasks.regression import Regression
 from readouts.training.probes import PROBES
@@ -134,19 +134,6 @@ def settings_for(task: Task, readout: str) -> dict[str, Any]:
 def recipe_names(readout: str) -> tuple[str, ...]:
     """The settings of the recipe that a readout heeds."""
     return OF_A_PROBE if readout in PROBES else tuple(field.name for field in fields(Recipe))
-
-
-def parse_number(setting: str, text: str, default: Any) -> Any:
-    """The value in `text`, of the type of `default` (None: a float); `setting` is how messages name it.
-
-    Raises:
-        CallError: it has to be a number and is none.
-    """
-    kind = float if default is None else type(default)
-    try:
-        return kind(text)
-    except ValueError:
-        raise CallError(f"{setting}: {text!r} is not {'a whole' if kind is int else 'a'} number.") from None
 
 
 def refuse_probes(readouts: Sequence[str], *, task: str, backbone: str, **options: object) -> None:

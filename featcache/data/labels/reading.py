@@ -102,7 +102,7 @@ def label_files(path: Path) -> list[tuple[Path, str]]:
         return [(path, form)]
     known = [
         (entry, form)
-        for entry in _files_below(path)
+        for entry in files_below(path)
         if not is_prediction(entry) and (form := format_of(entry)) is not None
     ]
     return known or [(path, "folders")]
@@ -110,10 +110,10 @@ def label_files(path: Path) -> list[tuple[Path, str]]:
 
 def predictions_below(folder: Path) -> list[Path]:
     """Files in a folder that say what a readout took for true: no labels until somebody looked at them."""
-    return [entry for entry in _files_below(folder) if is_prediction(entry)]
+    return [entry for entry in files_below(folder) if is_prediction(entry)]
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Files that are neither hidden nor videos, in order."""
     for entry in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in entry.relative_to(folder).parts)

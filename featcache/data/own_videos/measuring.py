@@ -15,7 +15,7 @@ from jaxtyping import Int64
 
 from featcache.data.labels import Choices, Videos
 from featcache.data.labels.base import VideoLabels
-from featcache.data.labels.reading import head_of, is_prediction
+from featcache.data.labels.reading import files_below, head_of, is_prediction
 from featcache.data.own_videos.base import Measured, Measurements, Measures, Setup, Wishes
 from featcache.data.own_videos.clips import ClipRule, ListedClip
 from featcache.data.own_videos.counting import folder_lines
@@ -45,7 +45,8 @@ def measuring_files(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """Files, and those of folders but for predictions, that measure something of videos, by what it is."""
     of_kind = dict[str, list[Path]]()
     for path in (file for given in paths for file in _files(given)):
-        kind = next((kind for kind in KINDS if _module(kind).recognises(path, head_of(path))), None)
+        head = head_of(path)
+        kind = next((kind for kind in KINDS if _module(kind).recognises(path, head)), None)
         if kind is not None:
             of_kind.setdefault(kind, []).append(path)
     return of_kind
@@ -73,10 +74,8 @@ def _files(path: Path) -> list[Path]:
     made = {LISTS, FOLDER}
     return [
         file
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-        and not any(part.startswith(".") or part in made for part in file.relative_to(path).parts)
-        and not is_prediction(file)
+        for file in files_below(path)
+        if made.isdisjoint(file.relative_to(path).parts) and not is_prediction(file)
     ]
 
 

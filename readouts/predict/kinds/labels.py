@@ -70,10 +70,8 @@ class Labels:
 
     def windows(self, watcher: Watcher, asked: Asked) -> Iterator[WindowScores]:
         """Probabilities of the classes, the same for all frames of a window."""
-        for windows, given in watcher.seen(asked.video):
-            answers = watcher.run.answers(watcher.outputs(given)).cpu().numpy()
-            for window, scores in zip(windows, answers, strict=True):
-                yield WindowScores(first=window.first, stop=window.stop, scores=scores)
+        for window, scores in watcher.answers(asked.video):
+            yield WindowScores(first=window.first, stop=window.stop, scores=scores)
 
     def write(self, parts: Sequence[VideoPart], outs: Sequence[Path], blocks: Blocks) -> Written:
         """Tables of frames and label files as `outs` say, tables of bouts and classes, pictures."""

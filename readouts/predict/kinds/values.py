@@ -48,13 +48,11 @@ class Values:
 
     def windows(self, watcher: Watcher, asked: Asked) -> Iterator[WindowScores]:
         """Values in their unit."""
-        for windows, given in watcher.seen(asked.video):
-            answers = watcher.run.answers(watcher.outputs(given)).cpu().numpy()
-            for window, values in zip(windows, answers, strict=True):
-                if self.of_frames:
-                    shown = watcher.frames_shown(window)
-                    values = of_every_frame(shown, rearrange(values, "f -> f 1"), window.stop - window.first)
-                yield WindowScores(first=window.first, stop=window.stop, scores=values)
+        for window, values in watcher.answers(asked.video):
+            if self.of_frames:
+                shown = watcher.frames_shown(window)
+                values = of_every_frame(shown, rearrange(values, "f -> f 1"), window.stop - window.first)
+            yield WindowScores(first=window.first, stop=window.stop, scores=values)
 
     def write(self, parts: Sequence[VideoPart], outs: Sequence[Path], blocks: Blocks) -> Written:
         """A row a frame, a row a video and value, and a picture a video."""
