@@ -6,7 +6,6 @@ is verified by the first read, one system call; from then on it is copied from t
 copied at all: who only looks at chunks is given the mapped pages themselves, verified there.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -109,9 +108,9 @@ class LayerReader:
             UnreadableChunk: of the chunk it happened at; the others of the batch were read.
         """
 
-        def drain(work: deque[Work], files: Files) -> None:
+        def drain(work: Iterator[Work], files: Files) -> None:
             ours = destination()
-            for row, shard, slot, check in _taken_from(work):
+            for row, shard, slot, check in work:
                 for number, piece in enumerate(ours.pieces(row)):
 
                     def fill(file: OpenShard, slot: int = slot, piece: np.ndarray = piece) -> None:
@@ -137,8 +136,8 @@ class LayerReader:
             return None
         found: list[list[UInt8[np.ndarray, " n"]]] = [[_NO_BYTES] * len(chunks) for _ in self.arrays]
 
-        def drain(work: deque[Work], files: Files) -> None:
-            for row, shard, slot, check in _taken_from(work):
+        def drain(work: Iterator[Work], files: Files) -> None:
+            for row, shard, slot, check in work:
                 for number, array in enumerate(self.arrays):
                     found[number][row] = self._use_chunk(
                         files, number, shard, slot,
@@ -151,7 +150,7 @@ class LayerReader:
     def _share(
         self,
         chunks: Int64[np.ndarray, " B"],
-        drain: Callable[[deque[Work], Files], None],
+        drain: Callable[[Iterator[Work], Files], None],
         *,
         verify: bool,
         threads: int,
@@ -162,10 +161,8 @@ class LayerReader:
         shards, slots = np.divmod(chunks[order], self.arrays[0].chunks_per_shard)
         check = ~self._verified[chunks[order]] & verify
         files = self._files(shards)
-        work: deque[Work] = deque(
-            zip(order.tolist(), shards.tolist(), slots.tolist(), check.tolist(), strict=True)
-        )
-        pool.share(work, lambda: drain(work, files), max(threads, self._fewest_threads))
+        work = list(zip(order.tolist(), shards.tolist(), slots.tolist(), check.tolist(), strict=True))
+        pool.share(work, lambda ours: drain(ours, files), max(threads, self._fewest_threads))
         self._verified[chunks[order[check]]] = True
 
     def _files(self, shards: Int64[np.ndarray, " B"]) -> Files:
@@ -205,15 +202,6 @@ class LayerReader:
 
     def _path(self, array: ArraySpec, shard: int) -> Path:
         return self.path / shard_key(array, shard)
-
-
-def _taken_from(work: deque[Work]) -> Iterator[Work]:
-    """The next piece of work until none is left; other threads take from the same list."""
-    while work:
-        try:
-            yield work.popleft()
-        except IndexError:
-            return
 
 
 _NO_BYTES = np.empty(0, np.uint8)

@@ -1,8 +1,9 @@
 """One list of work, any number of threads; problems are told when all have stopped."""
 
+import sys
 import threading
 import time
-from collections import deque
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,32 +11,44 @@ from featcache.store.reading.threads import Threads
 
 
 def test_the_calling_thread_takes_part_and_all_stop_before_a_problem_is_told() -> None:
-    work, done = deque((n, 0, 0, False) for n in range(50)), []
+    done = list[int]()
     both, caller = threading.Barrier(2, timeout=10), threading.get_ident()
 
-    def drain() -> None:
+    def drain(work: Iterator[int]) -> None:
         both.wait()
         if threading.get_ident() == caller:
             raise OSError("is missing")
-        while work:
+        for piece in work:
             time.sleep(0.001)
-            done.append(work.popleft())
+            done.append(piece)
 
     with pytest.raises(OSError, match="is missing"):
-        Threads().share(work, drain, threads=2)
-    assert len(done) == 50
+        Threads().share(range(50), drain, threads=2)
+    assert done == list(range(50))
 
 
 def test_helpers_problems_are_told_too() -> None:
-    work = deque((n, 0, 0, False) for n in range(2))
     both = threading.Barrier(2, timeout=10)
     caller = threading.get_ident()
 
-    def drain() -> None:
+    def drain(work: Iterator[int]) -> None:
         both.wait()
-        work.popleft()
+        next(work)
         if threading.get_ident() != caller:
             raise OSError("is missing")
 
     with pytest.raises(OSError, match="is missing"):
-        Threads().share(work, drain, threads=2)
+        Threads().share(range(2), drain, threads=2)
+
+
+def test_threads_that_come_when_others_take_the_last_piece() -> None:
+    """Each piece is taken once, and who finds nothing left has nothing to say."""
+    threads, before = Threads(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for n_pieces in (1, 2, 3, 4) * 100:
+            done = list[int]()
+            threads.share(range(n_pieces), done.extend, threads=8)
+            assert sorted(done) == list(range(n_pieces))
+    finally:
+        sys.setswitchinterval(before)
