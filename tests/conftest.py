@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import re
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ from tests.loopback import ObjectStore
 # Many small tensors, a worker a core: one thread is faster and makes sums repeatable. Children inherit it.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start, a worker among them, keep what they compile, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Tables are as wide as in a file, whatever a terminal, or who starts the workers, says.
 os.environ.pop("COLUMNS", None)
 

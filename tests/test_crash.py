@@ -48,8 +48,8 @@ class Toy:
         mix = torch.linspace(-1, 1, 3 * 96).reshape(3, 96)
         def encode(pixels):
             time.sleep(0.03)
-            pooled = torch.nn.functional.avg_pool2d(pixels.flatten(0, 1), 16).unflatten(0, pixels.shape[:2])
-            return {layer: torch.einsum("bfcyx,cd->bfyxd", pooled, mix) for layer in layers}
+            few = pixels[..., 8::16, 8::16]
+            return {layer: torch.einsum("bfcyx,cd->bfyxd", few, mix) for layer in layers}
         return encode
 
 
@@ -57,40 +57,39 @@ BACKBONE = Toy()
 """
 
 
-def words(model: Path, data: Path, cache: Path) -> list[str]:
-    what = ["extract", "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--split", "train"]
+def words(model: Path, data: Path, cache: Path, split: str = "train") -> list[str]:
+    what = ["extract", "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--split", split]
     options = ["--batch", "2", "--shard-mb", "1", "--views", "2"]
     return [*what, *options, "--data-dir", str(data), "--cache-dir", str(cache)]
 
 
-def scivid(*arguments: str) -> None:
-    """The command line as a user's shell runs it."""
-    done = subprocess.run([sys.executable, "-m", "cli", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def quietly(arguments: list[str]) -> None:
-    """The same in this process."""
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 (of the operating system)
-        os.dup2(nowhere.fileno(), 1)
-        os.dup2(nowhere.fileno(), 2)
-        app(arguments)
+def begun(arguments: list[str], said: Path) -> ForkServerProcess:
+    """The command line, begun in a process of its own."""
+    forks = get_context("forkserver")
+    forks.set_forkserver_preload(IMPORTED)
+    process = forks.Process(target=telling, args=(arguments, said))
+    process.start()
+    return process
 
 
 def telling(arguments: list[str], said: Path) -> None:
-    """The same, with what is said to people in a file."""
+    """In that process: what is said to people is in a file."""
     with said.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         app(arguments)
 
 
+def scivid(arguments: list[str], said: Path) -> None:
+    """The command line to its end."""
+    process = begun(arguments, said)
+    process.join()
+    assert process.exitcode == 0, said.read_text()
+
+
 def stopped_once(arguments: list[str], said: Path, number: signal.Signals, ready: Callable[[], bool]) -> int:
     """The exit code of a command that is sent a signal as soon as it is `ready`."""
-    forks = get_context("forkserver")
-    forks.set_forkserver_preload(IMPORTED)
-    process = forks.Process(target=telling, args=(arguments, said))
-    process.start()
+    process = begun(arguments, said)
     while process.is_alive() and not ready():
         time.sleep(0.002)
     assert process.pid is not None
@@ -100,24 +99,35 @@ def stopped_once(arguments: list[str], said: Path, number: signal.Signals, ready
     return process.exitcode
 
 
+@pytest.fixture(scope="module")
+def calm(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of train that nothing disturbed, beside the model's file; for reading only."""
+    folder = tmp_path_factory.mktemp("calm")
+    model = folder / "toy_model.py"
+    model.write_text(TOY_MODEL)
+    # As a user's shell runs it.
+    command = [sys.executable, "-m", "cli", *words(model, tiny_data, folder / "cache")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "cache"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_command_with_a_word_and_the_same_command_goes_on(
-    tiny_data: Path, tmp_path: Path, number: signal.Signals
+    tiny_data: Path, calm: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    model = tmp_path / "toy_model.py"
-    model.write_text(TOY_MODEL)
-    calm, cache, said = tmp_path / "calm", tmp_path / "stopped", tmp_path / "said"
-    scivid(*words(model, tiny_data, calm))
-    code = stopped_once(words(model, tiny_data, cache), said, number, lambda: n_shards(cache) > 1)
+    model, cache, said = calm.parent / "toy_model.py", tmp_path / "stopped", tmp_path / "said"
+    extract = words(model, tiny_data, cache)
+    code = stopped_once(extract, said, number, lambda: n_shards(cache) > 1)
     assert code == 128 + number
     assert "Run the same command again to go on from here." in said.read_text()
     assert "Traceback" not in said.read_text()
     assert 1 < n_shards(cache) < n_shards(calm)
-    scivid(*words(model, tiny_data, cache))
+    scivid(extract, said)
     assert contents(cache) == contents(calm)
 
-    scivid(*(word.replace("train", "val") for word in words(model, tiny_data, cache)))
+    scivid(words(model, tiny_data, cache, "val"), said)
     results = tmp_path / "results"
     train = [
         "train-readout", "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--readout", "linear",
@@ -129,7 +139,7 @@ def test_a_signal_ends_a_command_with_a_word_and_the_same_command_goes_on(
     assert "Run the same command again to go on from here." in said.read_text()
     assert "Traceback" not in said.read_text()
     assert not list((results / "results.parquet").glob("*.parquet"))
-    scivid(*train)
+    scivid(train, said)
     assert len(list((results / "results.parquet").glob("*.parquet"))) == 1
 
 
@@ -158,25 +168,19 @@ def kill_somewhere(process: ForkServerProcess, cache: Path, rng: random.Random) 
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_bit_for_bit_undisturbed(tiny_data: Path, tmp_path: Path) -> None:
-    model = tmp_path / "toy_model.py"
-    model.write_text(TOY_MODEL)
-    calm, cache = tmp_path / "calm", tmp_path / "killed"
-    scivid(*words(model, tiny_data, calm))
+def test_killed_and_resumed_is_bit_for_bit_undisturbed(tiny_data: Path, calm: Path, tmp_path: Path) -> None:
+    model, cache, said = calm.parent / "toy_model.py", tmp_path / "killed", tmp_path / "said"
     undisturbed = contents(calm)
 
     rng, killed, seen = random.Random(0), 0, set()
-    forks = get_context("forkserver")
-    forks.set_forkserver_preload(IMPORTED)
     while killed < N_KILLS:
-        process = forks.Process(target=quietly, args=(words(model, tiny_data, cache),))
-        process.start()
+        process = begun(words(model, tiny_data, cache), said)
         killed += kill_somewhere(process, cache, rng)
         seen.add(n_shards(cache))
         if any(store.complete for store in find_stores(cache)):
             # It got through before the kill came: compare, and begin again.
             assert contents(cache) == undisturbed
             shutil.rmtree(cache)
-    scivid(*words(model, tiny_data, cache))
+    scivid(words(model, tiny_data, cache), said)
     assert len(seen) > 4, f"the kills came at the same point: with {seen} shards on disk"
     assert contents(cache) == undisturbed

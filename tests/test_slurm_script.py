@@ -45,8 +45,8 @@ def task(number: int, restart: int, bin_: Path, words: list[str], said: Path) ->
 
 def words_for(model: Path, data: Path, cache: Path) -> list[str]:
     return [
-        "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--split", "train", "--batch", "2",
-        "--shard-mb", "1", "--views", "6", "--device", "cpu",
+        "--backbone", f"{model}:BACKBONE", "--task", "flyvsfly", "--split", "train", "--batch", "1",
+        "--shard-mb", "1", "--views", "2", "--device", "cpu",
         "--data-dir", str(data), "--cache-dir", str(cache),
     ]  # fmt: skip
 

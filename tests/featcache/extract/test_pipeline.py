@@ -1,10 +1,12 @@
 """The threads of an extraction: nothing stops at the end of a shard; a device apart changes no number."""
 
 import json
-import time
+from collections import defaultdict
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from featcache.data.readers.sequence_example.reader import SequenceExampleReader
 from featcache.errors import CallError, DataError, StoreError
 from featcache.extract import pipeline
 from featcache.extract.run import Machine
+from featcache.extract.write_behind import WriteBehind
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore
 from featcache.store.writer import StoreWriter
@@ -180,19 +183,30 @@ def test_shards_of_which_no_row_can_be_read(
 def test_what_was_waited_for_is_noted_and_said(
     tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, said = StoreWriter.write_shard, []
+    """By a clock that goes on only while a shard is waited for, and a disk that is done only then."""
+    write, wait, said = StoreWriter.write_shard, WriteBehind._wait, []
+    now, asked_for, wanted = 0.0, count(), defaultdict[int, Event](Event)
 
-    def slow(self: StoreWriter, *given: Any) -> None:
-        time.sleep(0.3)
-        write(self, *given)
+    def slow(self: StoreWriter, shard: int, *given: Any) -> None:
+        assert wanted[shard].wait(60)
+        write(self, shard, *given)
+
+    def waiting(self: WriteBehind) -> None:
+        nonlocal now
+        now += 0.3
+        wanted[next(asked_for)].set()
+        wait(self)
 
     monkeypatch.setattr(StoreWriter, "write_shard", slow)
+    monkeypatch.setattr(WriteBehind, "_wait", waiting)
+    monkeypatch.setattr(pipeline, "time", SimpleNamespace(monotonic=lambda: now))
     store = extract(plan(), CPU, data_dir=tiny_data, cache_dir=tmp_path, say=said.append)
     (line,) = [json.loads(line) for line in (store.path / "runs.jsonl").read_text().splitlines()]
-    # Two are written at a time, all of them slower than what comes before.
-    assert line["waited"]["disk"] > 0.3 * store.spec.n_shards / 2 - 0.3
-    assert "bound by the disk (" in said[0]
-    assert sum(line["waited"].values()) <= line["seconds"]
+    # Two are written at a time: some are waited for amid the rest, two at the end.
+    assert store.spec.n_shards > 2
+    assert line["waited"] == {"pixels": 0.0, "disk": pytest.approx(0.3 * store.spec.n_shards)}
+    assert line["seconds"] == pytest.approx(0.3 * store.spec.n_shards)
+    assert "100% of it bound by the disk (" in said[0]
 
 
 @pytest.mark.usefixtures("device_apart")
