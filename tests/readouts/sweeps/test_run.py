@@ -213,7 +213,7 @@ run_sweep(plan, folders, name="mine", device=torch.device("cpu"))
 
 GRID = (
     "task=flyvsfly,calms21 backbone=toy readout=linear,attention,knn seed=0,1,2 lr=1e-2,3e-2 dropout=0.3 "
-    "steps=120 minival_every=10 batch=8 width=8 heads=2 k=3"
+    "steps=60 minival_every=5 batch=8 width=8 heads=2 k=3"
 )
 """2 tasks x (2 heads x 3 seeds x 2 rates + a probe, whatever the seeds) = 26 runs."""
 
