@@ -43,12 +43,11 @@ def checked(thing: Any = None, *, typechecker: Decorator) -> Any:
     parts = [part for hint in getattr(thing, "__annotations__", {}).values() for part in _parts(hint)]
     if not isinstance(thing, FunctionType) or any(_is_for_jaxtyping(part) for part in parts):
         return jaxtyped(thing, typechecker=typechecker)
-    if not any(_is_array(part) for part in parts):
-        return typechecker(thing)
+    arrays = any(_is_array(part) for part in parts)
     # A generator gives its values when the scope has ended: as of jaxtyping, only its arguments are checked.
-    if inspect.isgeneratorfunction(thing):
+    if arrays and inspect.isgeneratorfunction(thing):
         return jaxtyped(thing, typechecker=typechecker)
-    return _in_a_scope(typechecker(thing))
+    return _in_a_scope(typechecker(thing)) if arrays else typechecker(thing)
 
 
 def _in_a_scope(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ value is one message with the file, the path of keys in it, and what was expecte
 """
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,21 @@ def load_manifest(extra: Path | str | None = None) -> Manifest:
     Raises:
         CallError: a file is missing or not YAML, or a key or value is wrong; names file and keys.
     """
-    entries = read_entries(shipped_manifest())
-    origin = str(shipped_manifest())
-    if extra is not None:
-        entries = _without_official_copies(overlay(entries, over := read_entries(Path(extra))), entries, over)
-        origin = str(extra)
-        entries |= {kind: _named_first(entries[kind], over.get(kind)) for kind in ("datasets", "tasks")}
+    if extra is None:
+        return _shipped()
+    entries, over = read_entries(shipped_manifest()), read_entries(Path(extra))
+    entries = _without_official_copies(overlay(entries, over), entries, over)
+    entries |= {kind: _named_first(entries[kind], over.get(kind)) for kind in ("datasets", "tasks")}
+    return _manifest(entries, str(extra))
+
+
+@cache
+def _shipped() -> Manifest:
+    """Read once a process: it comes with the code."""
+    return _manifest(read_entries(shipped_manifest()), str(shipped_manifest()))
+
+
+def _manifest(entries: Any, origin: str) -> Manifest:
     root = Node(entries, origin)
     root.keys("format", "datasets", "tasks")
     if root.value("format", int) != 1:
