@@ -16,9 +16,11 @@ from types import FunctionType
 from typing import Any, ForwardRef, get_args
 
 import jaxtyping
-from jaxtyping import AbstractArray, jaxtyped
+from beartype import BeartypeConf, beartype
+from jaxtyping import AbstractArray, TypeCheckError, jaxtyped
 
-Decorator = Callable[[Any], Any]
+CHECK = beartype(conf=BeartypeConf(violation_type=TypeCheckError))
+"""Raises what jaxtyping does, which is a TypeError."""
 SCOPE = jaxtyped("context")
 
 
@@ -27,7 +29,7 @@ def install() -> None:
     jaxtyping.jaxtyped = checked  # type: ignore[assignment]
 
 
-def checked(thing: Any = None, *, typechecker: Decorator) -> Any:
+def checked(thing: Any = None, *, typechecker: Callable[[Any], Any] = CHECK) -> Any:
     """A function or method whose calls are checked; a data class, whose fields are when one is made."""
     if thing is None:
         return partial(checked, typechecker=typechecker)
@@ -47,7 +49,7 @@ def checked(thing: Any = None, *, typechecker: Decorator) -> Any:
     # A generator gives its values when the scope has ended: as of jaxtyping, only its arguments are checked.
     if arrays and inspect.isgeneratorfunction(thing):
         return jaxtyped(thing, typechecker=typechecker)
-    return _in_a_scope(typechecker(thing)) if arrays else typechecker(thing)
+    return _in_a_scope(CHECK(thing)) if arrays else CHECK(thing)
 
 
 def _in_a_scope(function: Callable[..., Any]) -> Callable[..., Any]:
