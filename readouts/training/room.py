@@ -59,7 +59,7 @@ def bytes_held(head: Readout, n_heads: int, *, task: Task, tokens: PreparedToken
     stack = Stack([_without_numbers(head) for _ in range(n_heads)])
     with LiveBytes() as held:
         outputs = stack(counted, **task.inputs(wanted))
-        vmap(lambda of_one: task.loss(of_one, wanted))(outputs).sum().backward()
+        vmap(lambda of_one: task.loss(of_one, wanted))(outputs).sum().backward()  # type: ignore[no-untyped-call]
     most: int = held.peak
     return most
 
