@@ -308,7 +308,7 @@ class FeatureStore:
     def _chunks(self, clips: Any, views: Any) -> Int64[np.ndarray, " n"]:
         """The chunks that make up a batch, once its clips and views are known to exist."""
         numbers = np.asarray(clips, np.int64)
-        view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
+        view_of = np.full(numbers.shape, views, np.int64)
         for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
             outside = values[(values < 0) | (values >= end)]
             if outside.size:
