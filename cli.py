@@ -347,7 +347,7 @@ def data_init(
     leave_out: Annotated[bool, typer.Option(help="Go on without what is asked or refused.")] = False,
 ) -> None:
     """Look at videos and their labels, or at fields, say what is there, and write a manifest to edit."""
-    from featcache.data.labels import choices_of
+    from featcache.data.labels import choices_of, told
     from featcache.data.own_fields import find_containers, set_up_fields
     from featcache.data.own_videos import Wishes, set_up
     from featcache.data.own_videos import check as check_again
@@ -391,7 +391,7 @@ def data_init(
             made = set_up_fields(folder, fields, variable or [], wishes, progress=reading)
         else:
             made = set_up(folder, labels or [], choices, wishes, progress=progress.of("measuring videos"))
-    for line in (*made.found, *map(str, made.remarks)):
+    for line in (*made.found, *told(made.remarks)):
         console.print(line, markup=False)
     show_table(console, made.rows, empty="no classes")
     for line in made.assumed:

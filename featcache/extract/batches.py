@@ -237,6 +237,9 @@ class _FramesOfClip:
     rows: tuple[int, ...]
 
 
+_NOTHING = _FramesOfClip(clip=ALL_KNOWN, rows=())
+
+
 class FrameBatches(Batches[_FramesOfClip, Any]):
     """Batches of frames, for a store whose rows are distinct frames; the model takes some as if a clip."""
 
@@ -250,9 +253,10 @@ class FrameBatches(Batches[_FramesOfClip, Any]):
         threads: int,
         skip: Skip,
         pixels: PixelMaker[Any],
+        known: Collection[int] = (),
     ) -> None:
         """Takes what `Batches` does; `size` is a multiple of the frames that the model takes as a clip."""
-        super().__init__(views, index, size=size, threads=threads, skip=skip, pixels=pixels)
+        super().__init__(views, index, size=size, threads=threads, skip=skip, pixels=pixels, known=known)
         self.table, self.frames_per_clip = table, views.job.backbone.info.n_frames
 
     def kept(self, tokens: Float[Tensor, "B F H W C"]) -> Float[Tensor, "frame 1 H W C"]:
@@ -269,10 +273,15 @@ class FrameBatches(Batches[_FramesOfClip, Any]):
     def _works(self, rows: range) -> Iterator[_FramesOfClip]:
         """Frames in order, those of one clip in one go."""
         clips = self.table.first_occurrence[rows.start : rows.stop, 0].tolist()
-        for clip, group in groupby(zip(clips, rows, strict=True), key=itemgetter(0)):
+        asked = [(clip, row) for clip, row in zip(clips, rows, strict=True) if row not in self.known]
+        if not asked:
+            yield _NOTHING
+        for clip, group in groupby(asked, key=itemgetter(0)):
             yield _FramesOfClip(clip=clip, rows=tuple(row for _, row in group))
 
     def _decode(self, work: _FramesOfClip) -> Iterable[Any]:
+        if work is _NOTHING:
+            return ()
         clip = self.index.clip(work.clip)
         _, views, steps = self.table.first_occurrence[list(work.rows)].T
         numbers = source_frames(self.views, clip)[views, steps]

@@ -108,7 +108,8 @@ class Pipeline:
         self.views = ClipViews(one.job, one.reader)
         self.apart = is_apart(device)
         self.batches = self._batches_of(one, decode_threads)
-        self.quantised = self.apart and writer.spec.dtype == "int8"
+        # What is taken over is so already.
+        self.quantised = writer.spec.dtype == "int8" and (self.apart or known is not None)
         self.tokens = HostTokens(device, quantised=self.quantised)
         self.skip_bad = skip_bad
         self.skipped: dict[int, str] = {}
@@ -126,13 +127,20 @@ class Pipeline:
         # Corruptions are drawn and coded on the host.
         apart = self.apart and self.job.corruption is None
         pixels = DevicePixels(self.views, self.device) if apart else HostPixels(self.views)
+        known = () if self.known is None else self.known.places
         if one.frames is None:
-            known = () if self.known is None else self.known.clip_of
             return ClipBatches(
                 self.views, one.index, size=size, threads=threads, skip=skip, pixels=pixels, known=known
             )
         return FrameBatches(
-            self.views, one.index, one.frames, size=size, threads=threads, skip=skip, pixels=pixels
+            self.views,
+            one.index,
+            one.frames,
+            size=size,
+            threads=threads,
+            skip=skip,
+            pixels=pixels,
+            known=known,
         )
 
     def run(self, progress: Progress) -> str | None:
@@ -167,7 +175,7 @@ class Pipeline:
                     progress(what, done + batch.slots[-1][0] - batch.rows.start + 1, work.n_rows)
                 if batch.is_last:
                     if self.known is not None:
-                        behind.take_over(batch.rows, self.known.clip_of, self.known.tokens)
+                        behind.take_over(batch.rows, self.known.places, self.known.tokens)
                     done += len(batch.rows)
                     skipped = {row: self.skipped[row] for row in batch.rows if row in self.skipped}
                     with self._waiting("disk"):

@@ -121,7 +121,7 @@ def _extracted(
             _LOG.warning(note)
         pipeline = pipeline_for(one, passes, machine, model, writer, skip_bad=skip_bad)
         if pipeline.known is not None:
-            say(f"{one.job.role}: {pipeline.known}, of {len(one.index)}")
+            say(f"{one.job.role}: {pipeline.known}, of {one.spec.rows.n_rows:,}")
         bound = pipeline.run(progress)
         pipeline.write_previews()
         store = writer.finish()

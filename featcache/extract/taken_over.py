@@ -6,58 +6,76 @@ model would give now in other company differs in last bits at the most.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float16
 
 from featcache.clips import FRAME_COLUMNS, Listed
 from featcache.errors import StoreError
+from featcache.extract.host_tokens import Arrays
 from featcache.extract.prepare import Prepared
 from featcache.manifest import OWN_VIDEOS
 from featcache.spec import Layer
 from featcache.store.feature_store import FeatureStore, finished, readable_stores
+from featcache.store.rows import FrameTable
 
 OF_THE_LIST = ("n_clips", "index")
 """What of a fingerprint's clips says which there are, and not what they are cut from."""
 
+Place = tuple[int, int, int]
+"""Clip, view and step; of a store whose rows are clips the clip alone counts."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
 class TakenOver:
-    """Rows of a store to be, and the clips of a finished one that have their tokens."""
+    """Rows of a store to be, and where a finished one has their tokens; for one thread."""
 
-    store: FeatureStore
-    clip_of: Mapping[int, int]
+    def __init__(self, store: FeatureStore, places: Mapping[int, Place]) -> None:
+        self.store, self.places = store, places
+        self._last: tuple[tuple[int, int] | None, dict[Layer, Arrays]] = None, {}
 
-    def tokens(self, row: int) -> Iterator[tuple[Layer, Float16[np.ndarray, "V T H W C"]]]:
-        """Those of a row, layer by layer.
+    def tokens(self, row: int) -> Iterator[tuple[Layer, Arrays]]:
+        """Those of a row as they are stored, layer by layer: of all views of a clip, or of a frame.
 
         Raises:
             StoreError: the other store is damaged.
         """
-        views = np.arange(self.store.spec.n_views)
-        clips = np.full_like(views, self.clip_of[row])
-        for layer in self.store.spec.layers:
-            try:
-                yield layer, self.store.read(clips, views=views, layer=layer)
-            except StoreError as problem:
-                raise StoreError(
-                    f"{problem} Its clips were to be taken over: move {self.store.path} away, and the same "
-                    "command computes them anew."
-                ) from None
+        clip, view, step = self.places[row]
+        if self._last[0] != (clip, view):
+            # Frames come in the order of clips.
+            self._last = (
+                (clip, view),
+                {layer: self._read(layer, clip, view) for layer in self.store.spec.layers},
+            )
+        for layer, arrays in self._last[1].items():
+            of_row = slice(None) if self.store.spec.n_frames is None else slice(step, step + 1)
+            yield layer, tuple(array[:, of_row] for array in arrays)
+
+    def _read(self, layer: Layer, clip: int, view: int) -> Arrays:
+        """All steps of a view, or of all views where a row has them."""
+        spec = self.store.spec
+        views = np.arange(spec.n_views) if spec.n_frames is None else np.array([view])
+        clips = np.full_like(views, clip)
+        try:
+            if spec.dtype == "int8":
+                return self.store.read_quantized(clips, views=views, layer=layer)
+            return (self.store.read(clips, views=views, layer=layer),)
+        except StoreError as problem:
+            raise StoreError(
+                f"{problem} Its clips were to be taken over: move {self.store.path} away, and the same "
+                "command computes them anew."
+            ) from None
 
     def __str__(self) -> str:
-        return f"{len(self.clip_of)} clips are taken over from {self.store.path.name}"
+        what = f"{len(self.places)} {self.store.rows.axis}s"
+        return f"{what} are taken over from {self.store.path.name}"
 
 
 def taken_over(one: Prepared) -> TakenOver | None:
     """The store that has most of the clips of one that is to be made; None where none has any.
 
-    Of users' own videos alone, whose lists grow, and of stores whose rows are clips in float16.
+    Of users' own videos alone, whose lists grow, and of stores whose rows and numbers are of the same kind.
     """
-    own = one.job.dataset.reader == OWN_VIDEOS
-    if not own or one.spec.n_frames is not None or one.spec.dtype != "float16":
+    if one.job.dataset.reader != OWN_VIDEOS:
         return None
     row_of = {clip: row for row, clip in enumerate(_clips(one.index))}
     best: TakenOver | None = None
@@ -71,16 +89,30 @@ def taken_over(one: Prepared) -> TakenOver | None:
             known = {
                 row_of[clip]: number for number, clip in there if clip in row_of and number not in left_out
             }
+            places = _places(known, one.frames)
         except StoreError:  # unfinished, or damaged: what is sound of it is not worth a guess
             continue
-        if known and (best is None or len(known) > len(best.clip_of)):
-            best = TakenOver(store=store, clip_of=known)
+        if places and (best is None or len(places) > len(best.places)):
+            best = TakenOver(store, places)
     return best
 
 
+def _places(known: Mapping[int, int], frames: FrameTable | None) -> dict[int, Place]:
+    """Row -> where it is, of clips of which the number in the other store is known."""
+    if frames is None or not known:
+        return {row: (number, 0, 0) for row, number in known.items()}
+    ours, theirs = np.array(sorted(known.items())).T
+    shown = frames.numbers[ours]
+    rows, first = np.unique(shown, return_index=True)
+    clips, views, steps = np.unravel_index(first, shown.shape)
+    places = zip(theirs[clips].tolist(), views.tolist(), steps.tolist(), strict=True)
+    return dict(zip(rows.tolist(), places, strict=True))
+
+
 def _is_alike(store: FeatureStore, one: Prepared) -> bool:
-    same_form = (store.spec.n_frames, store.spec.dtype, store.spec.layers, store.spec.grid) == (
-        None, "float16", one.spec.layers, one.spec.grid,
+    ours, theirs = one.spec, store.spec
+    same_form = (theirs.dtype, theirs.layers, theirs.grid, theirs.rows.axis) == (
+        ours.dtype, ours.layers, ours.grid, ours.rows.axis,
     )  # fmt: skip
     return same_form and _without_the_list(store.parts) == _without_the_list(one.parts)
 

@@ -21,7 +21,7 @@ _Room = Mapping[Layer, Arrays]
 """The tokens of a shard; used again for another when they are on disk, for fresh pages take long."""
 
 
-TokensOf = Callable[[int], Iterable[tuple[Layer, np.ndarray]]]
+TokensOf = Callable[[int], Iterable[tuple[Layer, Arrays]]]
 """Those of all views of a row, layer by layer."""
 
 
@@ -65,12 +65,13 @@ class WriteBehind:
             self._came[row - batch.rows.start, views] = True
 
     def take_over(self, rows: range, known: Collection[int], tokens: TokensOf) -> None:
-        """Copy the `tokens` of those rows of the shard being filled that are `known`, in float16."""
+        """Copy the `tokens` of those rows of the shard being filled that are `known`."""
         assert self._filling is not None, "no batch came"
         for row in rows:
             if row in known:
-                for layer, values in tokens(row):
-                    self._filling[layer][0][row - rows.start] = values
+                for layer, arrays in tokens(row):
+                    for room, values in zip(self._filling[layer], arrays, strict=True):
+                        room[row - rows.start] = values
                 self._came[row - rows.start] = True
 
     def write(self, shard: int, skipped: Mapping[int, str]) -> None:

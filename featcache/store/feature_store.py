@@ -308,7 +308,7 @@ class FeatureStore:
     def _chunks(self, clips: Any, views: Any) -> Int64[np.ndarray, " n"]:
         """The chunks that make up a batch, once its clips and views are known to exist."""
         numbers = np.asarray(clips, np.int64)
-        view_of = np.broadcast_to(np.asarray(views, np.int64), numbers.shape)
+        view_of = np.full(numbers.shape, views, np.int64)
         for name, values, end in (("clip", numbers, self.spec.n_clips), ("view", view_of, self.spec.n_views)):
             outside = values[(values < 0) | (values >= end)]
             if outside.size:
@@ -316,13 +316,14 @@ class FeatureStore:
         return self.rows.chunks_of(numbers, view_of)
 
     def _layer(self, layer: Layer | None) -> Layer:
-        names = self._layer_names
-        if layer is None and len(self.spec.layers) > 1:
-            raise CallError(f"{self.path} holds layers {names}: say which.")
-        chosen = layer or self.spec.layers[0]
-        if chosen not in self.spec.layers:
+        layers = self.spec.layers
+        if layer is None and len(layers) > 1:
+            raise CallError(f"{self.path} holds layers {self._layer_names}: say which.")
+        chosen = layer or layers[0]
+        if chosen not in layers:
             raise CallError(
-                f"{self.path} holds layers {names}: extract {chosen.name} with --layers {chosen.name}."
+                f"{self.path} holds layers {self._layer_names}: "
+                f"extract {chosen.name} with --layers {chosen.name}."
             )
         return chosen
 

@@ -131,9 +131,9 @@ class DensePrediction(nn.Module):
             fused = fusion(self.reassemble[level](own), fused)
         assert fused is not None
         maps = _composed(self.head, self.output, fused)
-        frames = rearrange(maps, "b (f c) y x -> (b f) c y x", f=self.n_frames)
         # Ordered by variable while small: the large result then lies in memory as losses walk over it.
-        channels_last = frames.contiguous(memory_format=torch.channels_last)
+        frames = rearrange(maps, "b (f c) y x -> (b f) y x c", f=self.n_frames).contiguous()
+        channels_last = rearrange(frames, "m y x c -> m c y x")
         resized = resize_maps(channels_last, self.out_rows, self.out_columns)
         return rearrange(resized, "(b f) c y x -> b f y x c", f=self.n_frames)
 

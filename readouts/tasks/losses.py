@@ -183,18 +183,22 @@ class _WeightedAbsoluteSum(torch.autograd.Function):
     long, most of it page faults. Here the gradient is the only one.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         predicted: Float[Tensor, "B F Y X C"],
         target: Float[Tensor, "B F Y X C"],
         weights: Float[Tensor, "F Y C"],
     ) -> Float[Tensor, ""]:
-        ctx.save_for_backward(predicted, target, weights)
         rows = torch.zeros_like(weights)
         for one, other in zip(predicted, target, strict=True):
-            rows += (one - other).abs_().sum(dim=2)
+            rows = rows + (one - other).abs_().sum(dim=2)
         return (rows * weights).sum()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     @once_differentiable

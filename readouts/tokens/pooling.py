@@ -137,7 +137,7 @@ class _ProjectedPooling(torch.autograd.Function):
     """Attention by its products, some clips and heads at a time: torch's fused kernels add by atomics."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         found = torch.empty_like(query)
 
         def work(here: _Here) -> None:
@@ -146,8 +146,20 @@ class _ProjectedPooling(torch.autograd.Function):
             found[here] = product(torch.matmul, product(torch.matmul, q, k.mT).softmax(dim=-1), v)
 
         _visit_heads(work, query, keys)
-        ctx.save_for_backward(query, keys, values)
         return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, ...], *inputs: Tensor) -> tuple[Tensor, int]:
+        """Of many readouts as of one of all their clips."""
+        of_all = (
+            rearrange(part.movedim(axis, 0), "n b h s d -> (n b) h s d")
+            for part, axis in zip(inputs, in_dims, strict=True)
+        )
+        return rearrange(pool_projected(*of_all), "(n b) h q d -> n b h q d", n=info.batch_size), 0
 
     @staticmethod
     @once_differentiable

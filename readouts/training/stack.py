@@ -4,7 +4,7 @@ A step of a small head is a hundred calls that a GPU answers faster than they ar
 one make hardly more of them than one: `torch.func.vmap` turns the calls of one into those of all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,27 +20,46 @@ from readouts.tokens.prepared import PreparedTokens
 
 
 def in_stacks(
-    heads: Mapping[Name, Readout], settings: Mapping[Name, str], device: torch.device
+    heads: Mapping[Name, Readout],
+    settings: Mapping[Name, str],
+    device: torch.device,
+    at_once: Callable[[Readout, int], int] | None = None,
 ) -> dict[tuple[Name, ...], Readout]:
     """The heads by their names; of equal `settings` as one, by the names of all, where a device gains by it.
 
-    Those that read the tokens themselves stay as they are: a step of one is much arithmetic, not many calls,
-    and all at once would hold what all their backward passes need. So do those of several layers.
+    Those that read the tokens themselves hold much for their backward passes: `at_once` says of one of so
+    many equal ones how many there is room for (`readouts.training.room`), all if it is None. Those of several
+    layers stay as they are.
     """
     equal: dict[tuple[type[Readout], str], list[Name]] = {}
     for name, head in heads.items():
         equal.setdefault((type(head), settings[name]), []).append(name)
     found: dict[tuple[Name, ...], Readout] = {}
     for (kind, _), names in equal.items():
-        if len(names) > 1 and _stacks(kind) and gains_by_stacks(device):
-            found[tuple(names)] = Stack([heads[name] for name in names])
-        else:
-            found |= {(name,): heads[name] for name in names}
+        most = 1
+        if len(names) > 1 and kind.branches is Readout.branches and gains_by_stacks(device):
+            most = (
+                len(names)
+                if at_once is None or not goes_itself(kind)
+                else at_once(heads[names[0]], len(names))
+            )
+        for group in _even_parts(names, most):
+            together = [heads[name] for name in group]
+            found[group] = together[0] if len(group) == 1 else Stack(together)
     return found
 
 
-def _stacks(kind: type[Readout]) -> bool:
-    return kind.read is not Readout.read and kind.branches is Readout.branches
+def goes_itself(kind: type[Readout]) -> bool:
+    """Whether heads of a class go through the tokens themselves, and hold what that takes."""
+    return kind.forward is not Readout.forward
+
+
+def _even_parts(names: Sequence[Name], most: int) -> Iterator[tuple[Name, ...]]:
+    """As few parts as there can be of at most so many, no larger than they have to be."""
+    n_parts = -(-len(names) // most)
+    size = -(-len(names) // n_parts)
+    for first in range(0, len(names), size):
+        yield tuple(names[first : first + size])
 
 
 def losses_of(
@@ -66,7 +85,7 @@ def gains_by_stacks(device: torch.device) -> bool:
 
 
 class Stack(Readout):
-    """Heads of one class and equal settings, which `read`: their outputs have a first axis of heads.
+    """Heads of one class, one layer and equal settings: their outputs have a first axis of heads.
 
     The heads stay what they are: whoever looks at their weights, or changes them in place, sees the stack's.
     Weights that are given another memory (as by another stack) are this one's no longer.
@@ -93,6 +112,13 @@ class Stack(Readout):
     def reads_as(self) -> type[Readout]:
         """The class of its heads."""
         return type(self._heads[0])
+
+    def forward(self, features: Any, *args: Any, **kwargs: Any) -> Float[Tensor, "n B *outputs"]:
+        """The outputs of each from the same tokens."""
+        if not goes_itself(self.reads_as):
+            return super().forward(features, *args, **kwargs)
+        outputs: Tensor = self._of_all("forward", (features, args, kwargs))
+        return outputs
 
     def summary(self, tokens: PreparedTokens) -> Float[Tensor, "B K"] | None:
         """That of each of them."""
@@ -157,5 +183,8 @@ class _Called(nn.Module):
             return query.keys, query.offset
         if what == "read":
             return self.head.read(*given)
+        if what == "forward":
+            features, args, kwargs = given[0]
+            return self.head(features, *args, **kwargs)
         tokens, mass = given
         return self.head.read(Pooled(tokens=tokens, mass=mass))

@@ -15,6 +15,7 @@ instead, so there equal heads go as one (`readouts.training.stack`).
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 from weakref import ref
 
@@ -32,6 +33,7 @@ from readouts.tasks.from_file import FileTask
 from readouts.tokens.pooling import Pooled
 from readouts.tokens.prepared import Prepared, TokenPreparation, each_layer
 from readouts.training.optim import ReferenceAdamW, WarmupCosine, step_together
+from readouts.training.room import heads_at_once
 from readouts.training.run import Run
 from readouts.training.stack import Stack, in_stacks, losses_of
 from readouts.training.tuning import Prepare, Tuned
@@ -46,8 +48,8 @@ def backward(
     """Leave the gradients of every head's loss in its parameters; returns the losses, in the heads' order.
 
     `loss_of` judges the outputs of the head of a name, those of a stack head by head; `inputs` are for heads
-    that read the tokens themselves. Those are done one after the other, and no two hold what their backward
-    passes need; unless the tokens learn, for which all heads' gradients are needed at once.
+    that read the tokens themselves. Those are done one after the other, and no two, or two stacks, hold what
+    their backward passes need; unless the tokens learn, for which all heads' gradients are needed at once.
     """
     every = each_layer(tokens)
     learns = any(of_layer.differentiable is not None for of_layer in every)
@@ -144,8 +146,8 @@ class TrainState:
 class Company:
     """Runs that take a step together, and their equal heads as stacks where a device gains by that."""
 
-    def __init__(self, states: Sequence[TrainState]) -> None:
-        """Stack what can be stacked: heads of one kind and equal settings."""
+    def __init__(self, states: Sequence[TrainState], tokens: Prepared, targets: Rows) -> None:
+        """Stack what can be stacked, heads of one kind and equal settings; batches will be as this one."""
         # Not held: a state holds its company, and a circle would keep both in a GPU's memory for a while.
         self._states = [ref(state) for state in states]
         heads = {(i, kind): head for i, state in enumerate(states) for kind, head in state.readouts.items()}
@@ -153,16 +155,17 @@ class Company:
             (i, kind): json.dumps([dict(states[i].run.readouts[kind]), states[i].run.training.layer_name])
             for i, kind in heads
         }
-        self.heads: dict[Names, Readout] = in_stacks(heads, settings, states[0].device)
+        at_once = partial(heads_at_once, task=states[0].run.task, tokens=tokens, targets=targets)
+        self.heads: dict[Names, Readout] = in_stacks(heads, settings, states[0].device, at_once)
 
     @classmethod
-    def of(cls, states: Sequence[TrainState]) -> "Company":
+    def of(cls, states: Sequence[TrainState], tokens: Prepared, targets: Rows) -> "Company":
         """That of the last step, if all of it is here and none was elsewhere since."""
         company = states[0].company
         together = all(state.company is company for state in states)
         if company is not None and together and [of() for of in company._states] == list(states):
             return company
-        company = cls(states)
+        company = cls(states, tokens, targets)
         for state in states:
             state.company = company
         return company
@@ -208,13 +211,14 @@ def take_step(
     They are of one task, and share the pass over the tokens and nothing else: each has the numbers it has
     alone, up to rounding. `below` takes the tokens' gradient further down, where they have one.
     """
-    task, device, company = states[0].run.task, states[0].device, Company.of(states)
+    task, device = states[0].run.task, states[0].device
     for state in states:
         state.heads.train()
         # What a head drops next is a function of seed and step.
         seed = _mixed(state.run.seed, state.step)
         for head in state.readouts.values():
             head.draw_dropout_from(torch.Generator(device).manual_seed(seed))
+    company = Company.of(states, tokens, targets)
 
     def loss_of(names: Names, outputs: Tensor) -> Tensor:
         own = isinstance(task, FileTask)

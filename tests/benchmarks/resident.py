@@ -53,17 +53,17 @@ def measure(small: bool) -> list[Claim]:
 
 def _chunks_read(setting: Setting) -> Claim:
     """Chunks that two passes of three epochs, each scored three times, take from files: every one once."""
-    n_read, share = 0, LayerReader._share
+    n_read, plan = 0, LayerReader._plan
 
-    def counted(self: LayerReader, chunks: np.ndarray, *rest: Any, **options: Any) -> None:
+    def counted(self: LayerReader, chunks: np.ndarray, **options: Any) -> object:
         nonlocal n_read
         n_read += len(chunks)
-        share(self, chunks, *rest, **options)
+        return plan(self, chunks, **options)
 
     n_minival = setting.n_clips // 4
     with (
         feed_of(setting, 3 * setting.n_clips // setting.batch) as feed,
-        patch.object(LayerReader, "_share", counted),
+        patch.object(LayerReader, "_plan", counted),
     ):
         # As large as it is, val is a split of its own to whoever holds it.
         val = replace(feed.split, fraction=0.5)

@@ -3,15 +3,9 @@
 import torch
 
 from readouts.tokens.prepared import TokenPreparation
+from readouts.training.step import for_each
 from tests.benchmarks.attention_step import STEPS, draw_tokens
-from tests.benchmarks.many_heads import (
-    PRODUCTS_A_CLIP,
-    draw_runs,
-    flops_of,
-    measure,
-    products_alone,
-    step,
-)
+from tests.benchmarks.many_heads import CPU, draw_runs, measure, products_of, step
 
 
 def test_other_readouts_change_no_more_than_rounding() -> None:
@@ -35,8 +29,13 @@ def test_it_measures() -> None:
     assert [claim.target for claim in measure(small=True)] == [0.65, None, None, None]
 
 
-def test_flops_are_those_of_all_threads() -> None:
-    tokens = draw_tokens(small=True)
-    n_clips, n_steps, n_tokens, n_channels = tokens.shape
-    expected = 2 * PRODUCTS_A_CLIP * n_clips * 5 * n_steps * n_tokens * n_channels
-    assert flops_of(lambda: products_alone(tokens, 5)) == expected
+def test_products_are_those_of_all_threads_and_of_both_directions() -> None:
+    left, right = torch.ones(8, 5, requires_grad=True), torch.ones(5, 3)
+
+    def work() -> None:
+        for_each(lambda of: (of @ right).sum().backward(), [left] * 4, CPU)
+
+    products = products_of(work)
+    # One product forward, one for the gradient of `left`.
+    assert products.flops == 4 * 2 * (2 * 8 * 5 * 3)
+    assert products_of(lambda: products.again(CPU)).flops == products.flops

@@ -5,7 +5,8 @@ belongs to the user (the message names the option), *refused* where the file doe
 what is asked or refused is left out, and whoever reads the file stops unless told to go on without.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,3 +115,18 @@ class Remarks:
     def all(self) -> tuple[Remark, ...]:
         """In the order in which they came up."""
         return tuple(self._all)
+
+
+def told(remarks: Sequence[Remark]) -> list[str]:
+    """As lines, each whole; of paths of another machine, which are one like the next, the first of a file."""
+    alike = Counter(remark.file for remark in remarks if remark.kind == "other_path")
+    lines, seen = list[str](), set[str]()
+    for remark in remarks:
+        if remark.kind != "other_path":
+            lines.append(str(remark))
+        elif remark.file not in seen:
+            seen.add(remark.file)
+            more = alike[remark.file] - 1
+            line = str(remark)
+            lines.append(f"{line.removesuffix('.')}, and so on for {more} more." if more else line)
+    return lines

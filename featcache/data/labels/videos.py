@@ -14,6 +14,7 @@ from unicodedata import normalize
 
 from featcache.data.readers.base import UnreadableError
 from featcache.data.readers.video.frames import opened
+from featcache.data.readers.video.sample_tables import sample_tables
 
 ENDINGS = frozenset({
     ".3gp", ".asf", ".avi", ".flv", ".h264", ".h265", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov",
@@ -55,11 +56,34 @@ class Match:
 
 
 def measure(path: Path, source: str) -> Video:
-    """Count a video's packets; nothing of it is kept, so that ten hours take the memory of one.
+    """Count a video's frames without decoding; nothing of them is kept, so ten hours take the memory of one.
+
+    A plain MP4 file tells by its tables; of any other all packets are read.
 
     Raises:
         UnreadableError: FFmpeg cannot open it, or it has no frame or no rate.
+        OSError: it cannot be read.
     """
+    tables = sample_tables(path)
+    if tables is None:
+        return _measure_packets(path, source)
+    n_uneven, begin = 0, None
+    tick = tables.time_base * tables.rate
+    for times in tables.times():
+        begin = times[0] if begin is None else begin
+        frames = (times - begin) * float(tick.numerator) / tick.denominator
+        n_uneven += int((abs(frames - frames.round()) > _OFF).sum())
+    return Video(
+        source=source,
+        n_frames=tables.n_frames,
+        rate=tables.rate,
+        width=tables.width,
+        height=tables.height,
+        n_uneven=n_uneven,
+    )
+
+
+def _measure_packets(path: Path, source: str) -> Video:
     with opened(path) as (container, stream):
         rate = stream.average_rate or stream.guessed_rate
         if not rate:

@@ -1,10 +1,11 @@
-"""Look again at a manifest of own videos that was edited: what its lists hold, leaks, other labels."""
+"""Look again at a manifest of own videos that was edited: lists, leaks, what its files say now."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from featcache.data.own_videos.relabelling import differences
+from featcache.data.own_videos.remeasuring import other_measures
 from featcache.data.own_videos.writing import MANIFEST
 from featcache.data.readers import data_status
 from featcache.data.readers.video.clip_list import ClipStart, read_clip_list
@@ -30,7 +31,10 @@ def check(
         if dataset.reader == OWN_VIDEOS and name not in shipped:
             found, clips = _of_dataset(dataset, folder, said)
             rows += found
-            if task := _task_of(dataset, manifest):
+            if dataset.features:
+                sources = (clip.source for of_split in clips.values() for clip in of_split)
+                said += other_measures(dataset, sources, folder, progress=progress)
+            elif task := _task_of(dataset, manifest):
                 said += differences(dataset, task, clips, folder, progress=progress)
         elif dataset.reader == OWN_FIELDS and name not in shipped:
             rows += _of_fields(dataset, folder, said)

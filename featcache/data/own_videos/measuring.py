@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
@@ -79,8 +80,14 @@ def _files(path: Path) -> list[Path]:
     ]
 
 
-def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishes: Wishes) -> Setup:
-    """Write the manifest, clip lists and arrays of what was measured.
+def set_up_measurements(
+    folder: Path,
+    videos: Videos,
+    found: Measurements,
+    wishes: Wishes,
+    sources: Mapping[str, object] = MappingProxyType({}),
+) -> Setup:
+    """Write the manifest, clip lists and arrays of what was measured; `sources` as `remembered` gives them.
 
     Raises:
         DataError: nothing is known of any clip, or all values of training are alike.
@@ -108,6 +115,7 @@ def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishe
             if split == "train" and found.kind == "regression":
                 statistics.add(_shown(one, arrays[found.features["series"]], starts[one.video.source], rule))
     values = statistics.entry(found) if found.kind == "regression" else {}
+    entries = {key: entry for key, entry in (("values", values), ("labels", sources)) if entry}
     assumed = _assumed(found, rule, how, splits, values, n_all - sum(counts.values()))
     text = manifest_text(
         name,
@@ -115,7 +123,7 @@ def set_up_measurements(folder: Path, videos: Videos, found: Measurements, wishe
         files=pattern_of([one.video.source for one in shown]),
         splits=splits,
         kind=found.kind,
-        measured={"features": found.features, **({"values": values} if values else {})},
+        measured={"features": found.features, **entries},
         rule=rule,
         subjects=subjects_of(known),
         recipe={} if found.train else recipe_for(counts["train"]),

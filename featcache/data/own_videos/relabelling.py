@@ -11,6 +11,7 @@ from typing import Any
 
 from featcache.data.labels import Choices, Videos, read_labels
 from featcache.data.labels.base import VideoLabels
+from featcache.data.labels.remarks import Remark
 from featcache.data.own_videos.base import Wishes
 from featcache.data.own_videos.clips import ClipRule, clips_of, of_subject
 from featcache.data.readers.video.clip_list import ClipStart
@@ -18,9 +19,9 @@ from featcache.errors import CallError, DataError, few
 from featcache.manifest import Dataset, Task
 
 _WISHES = ("subject", "share", "leave_out")
-_WAY_OUT = (
+WAY_OUT = (
     "Where the files are right, move the manifest away and run `scivid data init` again: every video keeps "
-    "its split. Where the list was corrected by hand, all is well."
+    "its split."
 )
 
 
@@ -58,7 +59,16 @@ def differences(
     """
     if not dataset.labels:
         return []
-    files, choices, rule, subject = _recalled(dataset, task, folder)
+    files, choices, words = recalled(dataset, folder)
+    share, subject = words.get("share"), words.get("subject")
+    if not isinstance(share, int | float | None):
+        raise CallError(f"datasets.{dataset.name}.labels: `share` is a number.")
+    rule = ClipRule(
+        n_frames=task.clip.n_frames,
+        stride=task.clip.stride,
+        every=None if task.clip.sampling == "linspace_clip" else 1,
+        share=share,
+    )
     videos = Videos.below(folder, progress=progress)
     said = [f"{source} cannot be read: {why}" for source, why in videos.broken]
     listed_ones = {clip.source for of_split in clips.values() for clip in of_split}
@@ -72,7 +82,7 @@ def differences(
     except DataError as problem:
         return [*said, f"{dataset.name}: labels of clips were not compared with their files: {problem}"]
     if not dataset.labels.get("leave_out"):
-        said += [f"{remark.weight}: {remark}" for remark in found.remarks if remark.weight != "say"]
+        said += refused(found.remarks)
     of_video = {labels.video.source: of_subject(labels, subject) for labels in found.videos}
     used = {event.label for labels in of_video.values() if labels.is_labelled for event in labels.events}
     if new := [name for name in found.classes if name in used.difference(dataset.classes)]:
@@ -83,30 +93,33 @@ def differences(
             rows = few((text for _, text in differing), 5)
             said.append(
                 f"{split}: labels of {len(differing)} of {len(listed)} clips do not follow from the label "
-                f"files: {rows}. {_WAY_OUT}"
+                f"files: {rows}. {WAY_OUT} Where the list was corrected by hand, all is well."
             )
     return said
 
 
-def _recalled(dataset: Dataset, task: Task, folder: Path) -> tuple[list[Path], Choices, ClipRule, str | None]:
-    """Files, what was decided of them, how clips are cut and labelled, and whose labels count."""
+def refused(remarks: Sequence[Remark]) -> list[str]:
+    """What of files is asked or refused."""
+    return [f"{remark.weight}: {remark}" for remark in remarks if remark.weight != "say"]
+
+
+def recalled(dataset: Dataset, folder: Path) -> tuple[list[Path], Choices, dict[str, Any]]:
+    """What `remembered` wrote: files, what was decided of them, and all of it by its words.
+
+    Raises:
+        CallError: it is not of that form.
+    """
     words: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in dataset.labels.items()
     }
     known = {"files", *_WISHES, *(of.name for of in fields(Choices))}
-    share, files = words.get("share"), words.get("files", ())
+    files = words.get("files", ())
     if unknown := sorted(words.keys() - known):
         raise CallError(f"datasets.{dataset.name}.labels: unknown key {few(unknown)}: take it out.")
-    if not isinstance(files, tuple) or not isinstance(share, int | float | None):
-        raise CallError(f"datasets.{dataset.name}.labels: `files` is a list of paths, `share` a number.")
-    rule = ClipRule(
-        n_frames=task.clip.n_frames,
-        stride=task.clip.stride,
-        every=None if task.clip.sampling == "linspace_clip" else 1,
-        share=share,
-    )
+    if not isinstance(files, tuple):
+        raise CallError(f"datasets.{dataset.name}.labels: `files` is a list of paths.")
     choices = Choices(**{key: words[key] for key in words if key not in ("files", *_WISHES)})
-    return [folder / str(file) for file in files], choices, rule, words.get("subject")
+    return [folder / str(file) for file in files], choices, words
 
 
 def _differing(

@@ -18,7 +18,7 @@ from featcache.data.own_videos.measuring import (
     read_measurements,
     set_up_measurements,
 )
-from featcache.data.own_videos.relabelling import remembered
+from featcache.data.own_videos.relabelling import refused, remembered
 from featcache.data.own_videos.splits import listed_before, splits_of, subjects_of
 from featcache.data.own_videos.writing import (
     LISTS,
@@ -68,11 +68,11 @@ def set_up(
     _refuse_typhoon(folder)
     if not videos.all:
         raise DataError(f"{folder} holds no video that can be read.{_why_none(videos)}")
-    measuring = measuring_files(labels or [folder])
+    measuring, sources = measuring_files(labels or [folder]), remembered(folder, labels, choices, wishes)
     if measuring and not (others := _label_files(folder, labels, measuring)):
         measured = read_measurements(measuring, videos, choices)
         _require_taken(measured.remarks, wishes)
-        return set_up_measurements(folder, videos, measured, wishes)
+        return set_up_measurements(folder, videos, measured, wishes, sources)
     if measuring and labels:
         names = few([path.name for path in others])
         raise DataError(
@@ -80,7 +80,7 @@ def set_up(
         )
     found = _labels(folder, labels, videos, choices)
     _require_taken(found.remarks, wishes)
-    made = _write(folder, videos, found, wishes, remembered(folder, labels, choices, wishes))
+    made = _write(folder, videos, found, wishes, sources)
     beside = [
         f"{kind} of {few([path.name for path in files], 3)} are there too, and not taken: --labels takes them"
         for kind, files in measuring.items()
@@ -101,12 +101,12 @@ def _label_files(folder: Path, labels: Sequence[Path], measuring: Mapping[str, l
 
 def _require_taken(remarks: Sequence[Remark], wishes: Wishes) -> None:
     """Stop where something is asked or refused, and the user did not say to go on."""
-    stopped = [remark for remark in remarks if remark.weight != "say"]
+    stopped = refused(remarks)
     if stopped and not wishes.leave_out:
         raise DataError(
             f"the labels cannot be taken as they are ({len(stopped)} asked or refused); nothing is written. "
             "Correct them, choose as they say, or go on without them by --leave-out:\n"
-            f"{listed([f'{r.weight}: {r}' for r in stopped[:_MOST_SHOWN]])}"
+            f"{listed(stopped[:_MOST_SHOWN])}"
         )
 
 
@@ -275,7 +275,6 @@ def _assumed(
         lines.append(f"labels of {wishes.subject} alone")
     if found.background in classes:
         lines.append(f"{found.background!r} stands for nothing, and counts in no score")
-    stopped = sum(remark.weight != "say" for remark in found.remarks)
-    if stopped:
-        lines.append(f"{stopped} things that were asked or refused are left out, as --leave-out says")
+    if stopped := refused(found.remarks):
+        lines.append(f"{len(stopped)} things that were asked or refused are left out, as --leave-out says")
     return lines

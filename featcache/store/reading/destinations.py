@@ -5,7 +5,7 @@ from math import prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Shaped, UInt8
 
 from featcache.errors import CallError
 from featcache.store.spec import ALIGNMENT
@@ -15,8 +15,8 @@ from featcache.store.spec import ALIGNMENT
 class Destination(Protocol):
     """Where one thread puts the chunks that it reads."""
 
-    def pieces(self, row: int) -> Sequence[Shaped[np.ndarray, "..."]]:
-        """What to fill for a row of the batch, C-contiguous, one piece per array."""
+    def pieces(self, row: int) -> Sequence[UInt8[np.ndarray, " n"]]:
+        """The bytes to fill for a row of the batch, one piece per array."""
         ...
 
     def arrived(self, row: int) -> None:
@@ -28,11 +28,13 @@ class AsStored:
     """A `Destination` of bytes as they are on disk: one buffer per array, one row per chunk."""
 
     def __init__(self, *buffers: Shaped[np.ndarray, "B ..."]) -> None:
-        self._buffers = buffers
+        # All at once: between two copies it takes five times as long.
+        of_buffers = ([row.ravel().view(np.uint8) for row in buffer] for buffer in buffers)
+        self._rows = list(zip(*of_buffers, strict=True))
 
-    def pieces(self, row: int) -> Sequence[Shaped[np.ndarray, "..."]]:
+    def pieces(self, row: int) -> Sequence[UInt8[np.ndarray, " n"]]:
         """The row of every buffer."""
-        return [buffer[row] for buffer in self._buffers]
+        return self._rows[row]
 
     def arrived(self, row: int) -> None:
         """Nothing is left to do."""

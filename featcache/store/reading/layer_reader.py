@@ -2,12 +2,17 @@
 
 A batch is planned at once: sorted as the files are, its shards looked up under one lock. Every thread, the
 calling one among them, then takes the next chunk until none is left, so a slow one holds nobody up. A chunk
-is verified by the first read, one system call; from then on it is copied from the mapped file. Or nothing is
+is verified by the first read, one system call; from then on it is copied from the mapped file, if that is
+still open. Where it lies there belongs to the plan: a copy of megabytes drives what Python needs out of the
+processor's caches, and what is done between two copies takes five times as long as elsewhere. Or nothing is
 copied at all: who only looks at chunks is given the mapped pages themselves, verified there.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +23,7 @@ from featcache.buckets.path import BucketPath
 from featcache.store.reading.destinations import Destination
 from featcache.store.reading.shard_file import OpenShards
 from featcache.store.reading.shard_object import REQUESTS_AT_ONCE, OpenShard
-from featcache.store.reading.threads import Threads
+from featcache.store.reading.threads import COPY_THREADS, Threads
 from featcache.store.shards import ABSENT, DamagedShard
 from featcache.store.spec import CRC_BYTES, ArraySpec
 from featcache.store.zarr_format import shard_key
@@ -26,11 +31,17 @@ from featcache.store.zarr_format import shard_key
 AGAIN = "Delete this file and run the same `scivid extract` again: it makes only this shard anew."
 UNREADABLE = "What is in it may be right: see to the disk or the file's permissions, and try again."
 
+MOST_PATHS = 1024
+"""Paths of shards that a reader keeps."""
+
 Work = tuple[int, int, int, bool]
 """Row of the batch, shard, slot in the shard's index, whether to verify."""
 
 Files = dict[int, list[OpenShard | None]]
 """Shard -> its file for each array, None where it is not open yet."""
+
+Sources = dict[tuple[int, int], tuple[UInt8[np.ndarray, " n"], ...]]
+"""Shard and slot of a chunk that is only to be copied -> its bytes, for each array."""
 
 Found = TypeVar("Found")
 
@@ -58,6 +69,13 @@ class LayerReader:
     ) -> None:
         self.path, self.arrays = path, arrays
         self._shards, self._digests = shards, digests
+
+        # Kept, as a path is hashed once, and made in as long as a file is looked up.
+        @lru_cache(MOST_PATHS)
+        def path_of(number: int, shard: int) -> Path:
+            return path / shard_key(arrays[number], shard)
+
+        self._path = path_of
         self._fewest_threads = REQUESTS_AT_ONCE if isinstance(path, BucketPath) else 1
 
     @cached_property
@@ -73,18 +91,18 @@ class LayerReader:
             DamagedShard: it has not, or its tail cannot be trusted.
         """
         array = self.arrays[number]
-        return self._shards.get(self._path(array, shard), array, self._digests(array, shard))
+        return self._shards.get(self._path(number, shard), array, self._digests(array, shard))
 
     def strange(self, shards: Iterable[int]) -> Iterator[str]:
         """What is wrong with the tails of some shards, if these are there: the end of a look at few bytes."""
-        for number, array in enumerate(self.arrays):
+        for number in range(len(self.arrays)):
             for shard in shards:
                 try:
                     self.opened(number, shard)
                 except FileNotFoundError:
                     continue
                 except DamagedShard as problem:
-                    yield f"{self._path(array, shard)} {problem}"
+                    yield f"{self._path(number, shard)} {problem}"
 
     def read(
         self,
@@ -107,19 +125,26 @@ class LayerReader:
         Raises:
             UnreadableChunk: of the chunk it happened at; the others of the batch were read.
         """
+        plan = self._plan(chunks, verify=verify)
+        sources = self._sources(plan)
 
-        def drain(work: Iterator[Work], files: Files) -> None:
+        def drain(work: Iterator[Work]) -> None:
             ours = destination()
             for row, shard, slot, check in work:
-                for number, piece in enumerate(ours.pieces(row)):
-
-                    def fill(file: OpenShard, slot: int = slot, piece: np.ndarray = piece) -> None:
-                        file.fill(slot, piece, verify=check)  # noqa: B023
-
-                    self._use_chunk(files, number, shard, slot, fill)
+                if (there := sources.get((shard, slot))) is not None:
+                    for piece, source in zip(ours.pieces(row), there, strict=True):
+                        np.copyto(piece, source)
+                else:
+                    for number, piece in enumerate(ours.pieces(row)):
+                        self._use_chunk(
+                            plan.files, number, shard, slot,
+                            lambda file: file.fill(slot, piece, verify=check),  # noqa: B023
+                        )  # fmt: skip
                 ours.arrived(row)
 
-        self._share(chunks, drain, verify=verify, threads=threads, pool=pool)
+        if all((shard, slot) in sources for _, shard, slot, _ in plan.work):
+            threads = min(threads, COPY_THREADS)
+        self._share(plan, drain, threads, pool)
 
     def pages(
         self, chunks: Int64[np.ndarray, " B"], *, verify: bool, threads: int, pool: Threads
@@ -134,42 +159,55 @@ class LayerReader:
         """
         if not self._shards.may_map(self.path):
             return None
+        plan = self._plan(chunks, verify=verify)
         found: list[list[UInt8[np.ndarray, " n"]]] = [[_NO_BYTES] * len(chunks) for _ in self.arrays]
 
-        def drain(work: Iterator[Work], files: Files) -> None:
+        def drain(work: Iterator[Work]) -> None:
             for row, shard, slot, check in work:
                 for number, array in enumerate(self.arrays):
                     found[number][row] = self._use_chunk(
-                        files, number, shard, slot,
+                        plan.files, number, shard, slot,
                         lambda file: file.pages_of(slot, array.chunk_bytes, verify=check),  # noqa: B023
                     )  # fmt: skip
 
-        self._share(chunks, drain, verify=verify, threads=threads, pool=pool)
+        self._share(plan, drain, threads, pool)
         return found
 
-    def _share(
-        self,
-        chunks: Int64[np.ndarray, " B"],
-        drain: Callable[[Iterator[Work], Files], None],
-        *,
-        verify: bool,
-        threads: int,
-        pool: Threads,
-    ) -> None:
-        """Have threads empty the list of a batch's chunks, sorted as files are; note what they verified."""
+    def _plan(self, chunks: Int64[np.ndarray, " B"], *, verify: bool) -> "_Plan":
+        """What there is to do for a batch, sorted as files are."""
         order = np.argsort(chunks, kind="stable")
         shards, slots = np.divmod(chunks[order], self.arrays[0].chunks_per_shard)
         check = ~self._verified[chunks[order]] & verify
-        files = self._files(shards)
         work = list(zip(order.tolist(), shards.tolist(), slots.tolist(), check.tolist(), strict=True))
-        pool.share(work, lambda ours: drain(ours, files), max(threads, self._fewest_threads))
-        self._verified[chunks[order[check]]] = True
+        return _Plan(work=work, files=self._files(shards), unverified=chunks[order[check]])
+
+    def _sources(self, plan: "_Plan") -> Sources:
+        """Of chunks that need not be verified, whose files are open and mapped."""
+        found: Sources = {}
+        sizes = [array.chunk_bytes for array in self.arrays]
+        for shard, work in groupby(plan.work, key=itemgetter(1)):
+            if not (slots := [slot for _, _, slot, check in work if not check]):
+                continue
+            of_arrays = [
+                None if file is None else file.sources(slots, n_bytes)
+                for file, n_bytes in zip(plan.files[shard], sizes, strict=True)
+            ]
+            there = [of for of in of_arrays if of is not None]
+            if len(there) == len(of_arrays):
+                found.update(zip(((shard, slot) for slot in slots), zip(*there, strict=True), strict=True))
+        return found
+
+    def _share(
+        self, plan: "_Plan", drain: Callable[[Iterator[Work]], None], threads: int, pool: Threads
+    ) -> None:
+        """Have threads do what is planned; note what they verified."""
+        pool.share(plan.work, drain, max(threads, self._fewest_threads))
+        self._verified[plan.unverified] = True
 
     def _files(self, shards: Int64[np.ndarray, " B"]) -> Files:
         """The files of every shard of a batch, as far as they are open."""
-        numbers = np.unique(shards).tolist()
-        paths = (self._path(array, shard) for shard in numbers for array in self.arrays)
-        held, n = self._shards.held(paths), len(self.arrays)
+        numbers, n = list(dict.fromkeys(shards.tolist())), len(self.arrays)
+        held = self._shards.held(self._path(number, shard) for shard in numbers for number in range(n))
         return {shard: held[n * i : n * (i + 1)] for i, shard in enumerate(numbers)}
 
     def _use_chunk(
@@ -200,8 +238,15 @@ class LayerReader:
             said = f"cannot be read ({problem.strerror})"
             raise UnreadableChunk(array, chunk, said, damaged=False) from problem
 
-    def _path(self, array: ArraySpec, shard: int) -> Path:
-        return self.path / shard_key(array, shard)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """What there is to do for a batch."""
+
+    work: list[Work]
+    files: Files
+    unverified: Int64[np.ndarray, " n"]
+    """The chunks whose checksum will have been compared when it is done."""
 
 
 _NO_BYTES = np.empty(0, np.uint8)

@@ -1,5 +1,6 @@
 """A shard in a bucket: its tail by one request, each chunk by another, verified as it arrives."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol, runtime_checkable
 
@@ -26,6 +27,10 @@ class OpenShard(Protocol):
 
     def fill(self, slot: int, out: Shaped[np.ndarray, "..."], *, verify: bool) -> None:
         """Bring chunk number `slot` of the index into `out`."""
+        ...
+
+    def sources(self, slots: Sequence[int], n_bytes: int) -> list[UInt8[np.ndarray, " n_bytes"]] | None:
+        """The bytes of some chunks if they are in memory, to be copied; else None."""
         ...
 
     def pages_of(self, slot: int, n_bytes: int, *, verify: bool) -> UInt8[np.ndarray, " n_bytes"]:
@@ -58,6 +63,9 @@ class ShardObject:
         into = out.reshape(-1).view(np.uint8)
         if not self._kept(slot, into):
             np.copyto(into, self._arrived(slot, out.nbytes))
+
+    def sources(self, slots: Sequence[int], n_bytes: int) -> None:
+        """None: nothing is in memory."""
 
     def pages_of(self, slot: int, n_bytes: int, *, verify: bool) -> UInt8[np.ndarray, " n_bytes"]:
         """The bytes of chunk number `slot` where they arrived; arguments and errors are those of `fill`."""

@@ -14,6 +14,8 @@ MAX_THREADS = 32
 READ_THREADS = threads_by_cores()
 """Threads that read a batch, unless said otherwise."""
 
+COPY_THREADS = len(os.sched_getaffinity(0))
+"""Threads that copy one at the most: more than cores are for who waits for a disk."""
 
 Work = TypeVar("Work")
 

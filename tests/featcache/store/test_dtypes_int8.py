@@ -66,7 +66,7 @@ def test_chunks_are_dequantised_row_by_row() -> None:
     destination = Dequantised(out)
     for row in (1, 0):
         levels, scales = destination.pieces(row)
-        levels[...], scales[...] = row + 1, [[[0.5, 2.0]]]
+        levels.view(np.int8)[:], scales.view(np.float32)[:] = row + 1, [0.5, 2.0]
         destination.arrived(row)
     assert out[:, 0, 0, :, 0].tolist() == [[0.5, 2.0], [1.0, 4.0]]
 

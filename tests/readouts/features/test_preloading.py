@@ -28,13 +28,13 @@ GB = 10**9
 def chunks_read(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[Path, int]]]:
     """Every chunk that comes from a file: the store's path, and its number."""
     seen: list[tuple[Path, int]] = []
-    share = LayerReader._share
+    plan = LayerReader._plan
 
-    def counted(self: LayerReader, chunks: np.ndarray, *rest: object, **options: object) -> None:
+    def counted(self: LayerReader, chunks: np.ndarray, **options: object) -> object:
         seen.extend((self.path, int(chunk)) for chunk in chunks)
-        share(self, chunks, *rest, **options)
+        return plan(self, chunks, **options)
 
-    monkeypatch.setattr(LayerReader, "_share", counted)
+    monkeypatch.setattr(LayerReader, "_plan", counted)
     return seen
 
 

@@ -205,6 +205,21 @@ def test_area_weighted_l1_has_the_gradient_of_its_values() -> None:
     assert torch.autograd.gradcheck(lambda p, t: area_weighted_l1(p, t, **weights).mean, (predicted, target))
 
 
+def test_area_weighted_l1_of_many_forecasts_is_that_of_each() -> None:
+    predicted, target, weights = fields(2, 3, 5, 4, 2)
+    many = torch.stack([predicted, target, 2.0 * predicted]).requires_grad_()
+
+    def loss(of_one: torch.Tensor) -> torch.Tensor:
+        return area_weighted_l1(of_one, target, **weights).mean
+
+    found, expected = torch.vmap(loss)(many), torch.stack([loss(one) for one in many])
+    assert torch.equal(found, expected)
+    ours, theirs = (
+        torch.autograd.grad(of @ torch.tensor([1.0, 2.0, 3.0]).to(of), many) for of in (found, expected)
+    )
+    assert torch.equal(ours[0], theirs[0])
+
+
 def test_area_weighted_l1_takes_any_layout_and_sums_in_little_error() -> None:
     predicted, target, weights = fields(3, 4, 37, 72, 3)
     expected = area_weighted_l1(predicted, target, **weights).mean.item()

@@ -150,6 +150,20 @@ def test_queries_of_each_clip_find_what_softmax_gives(device: torch.device) -> N
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+def test_many_readouts_find_what_each_finds() -> None:
+    query, keys = (draw(4, 2, 3, n, 5, seed=n).requires_grad_() for n in (4, 7))
+    found = torch.vmap(pool_projected, in_dims=(0, 0, 0))(query, keys, keys + 1.0)
+    expected = torch.stack([pool_projected(q, k, k + 1.0) for q, k in zip(query, keys, strict=True)])
+    torch.testing.assert_close(found, expected)
+    slope = draw(*found.shape, seed=9)
+    for one, other in zip(
+        *(torch.autograd.grad(of, (query, keys), slope) for of in (found, expected)), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    moved = torch.vmap(pool_projected, in_dims=(1, 0, 0))(query.movedim(0, 1), keys, keys + 1.0)
+    assert torch.equal(moved, found), "whichever axis counts them"
+
+
 @pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize("n_tokens", [7, 2**24])
 def test_every_clip_and_head_has_its_turn_once(one_by_one: bool, n_tokens: int) -> None:

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 from weakref import ref
 
@@ -10,17 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from readouts.heads import build_head
-from readouts.tasks.base import Rows
+from featcache.manifest import load_manifest
+from readouts.heads import HEADS, build_head
+from readouts.tasks import load_task
+from readouts.tasks.base import Rows, Task
 from readouts.tasks.from_file import FileTask
+from readouts.training.room import bytes_held
 from readouts.training.run import Run
 from readouts.training.stack import Stack
 from readouts.training.step import TrainState, build_preparation, take_step
-from readouts.training.trainer import checkpoint_tensors, load_state, save_state
+from readouts.training.trainer import checkpoint_tensors, load_state, restore, save_state
 from tests.benchmarks.launches import launches
 
 CPU = torch.device("cpu")
 READS = ("linear", "attention", "attention_multi", "pooled_mlp")
+GO_THEMSELVES = ("tracking", "correlation", "dpt")
 
 
 @pytest.fixture
@@ -58,7 +63,33 @@ def batch(step: int) -> tuple[Tensor, dict[str, Tensor]]:
 
 def step_of(states: Sequence[TrainState], step: int) -> list[dict[str, Tensor]]:
     tokens, targets = batch(step)
+    (kind, *_) = states[0].run.readouts
+    if kind in GO_THEMSELVES:
+        targets = own_targets(kind, step)
     return take_step(states, build_preparation(states[0].run)(tokens), targets)
+
+
+def own_runs_of(run: Run, kind: str) -> list[Run]:
+    """As `runs_of`, of equal heads that go through the tokens themselves, on a task of theirs."""
+    task: Task
+    if kind == "dpt":
+        task = replace(load_task("weatherbench2", load_manifest()), rows=5, columns=6, n_frames=2)
+        settings = {"n_frames": 2, "out_rows": 5, "out_columns": 6, "features": 8, "head_channels": 8}
+    else:
+        task = replace(load_task("stir", load_manifest()), n_frames=4)
+        settings = {"n_frames": 4} | ({"dim": 8, "radius": 1, "hidden": 8} if kind == "correlation" else {})
+        if kind == "tracking":
+            settings |= {"temporal_tiles": 2, "width": 16, "heads": 2, "dropout": 0.2}
+    return [replace(of, task=task, readouts={kind: settings}) for of in runs_of(run)]
+
+
+def own_targets(kind: str, step: int) -> dict[str, Tensor]:
+    draw = partial(torch.rand, generator=torch.Generator().manual_seed(100 + step))
+    if kind == "dpt":
+        return {"last": draw(6, 5, 6, 3), "future": draw(6, 2, 5, 6, 3)}
+    masks = {name: (draw(6, 4, 3, 1) > 0.2).float() for name in ("visible", "target_mask")}
+    known = {"queries": draw(6, 3, 2), "query_mask": torch.ones(6, 3, 1), "coords": draw(6, 4, 3, 2)}
+    return masks | known
 
 
 def weights_of(states: Sequence[TrainState]) -> list[dict[str, Tensor]]:
@@ -69,9 +100,10 @@ def assert_alike(found: list[dict[str, Tensor]], expected: list[dict[str, Tensor
     for ours, theirs in zip(found, expected, strict=True):
         assert list(ours) == list(theirs)
         for name, value in ours.items():
-            # Softmax ignores a key's bias: its gradient is rounding, of which Adam makes steps like any. Of
-            # small gradients it makes steps whose rounding is large: the bound is 1/500 of the way they went.
-            if not name.endswith("key.bias"):
+            # Softmax ignores a key's bias, and a point's way what is added in all frames: their gradients are
+            # rounding, of which Adam makes steps like any. Of small gradients it makes steps whose rounding
+            # is large: the bound is 1/500 of the way they went.
+            if not name.endswith(("key.bias", "refine.2.bias")):
                 torch.testing.assert_close(value, theirs[name], rtol=1e-3, atol=2e-4, msg=name)
 
 
@@ -85,6 +117,51 @@ def test_stacked_runs_are_the_runs_alone(run: Run, stacked: None) -> None:
     stacks = [len(names) for names, head in together[0].company.heads.items() if isinstance(head, Stack)]
     assert sorted(stacks) == [3, 3, 4, 4], "three attention heads of one width, four of the others"
     assert_alike(weights_of(together), weights_of(alone))
+
+
+def sizes_of(states: Sequence[TrainState]) -> list[int]:
+    """How many heads each unit of the last step had."""
+    assert states[0].company is not None
+    return [len(names) for names in states[0].company.heads]
+
+
+@pytest.mark.parametrize("room", ["ample", "for three", "none"])
+@pytest.mark.parametrize("kind", GO_THEMSELVES)
+def test_those_that_go_through_the_tokens_are_stacked_where_there_is_room(
+    run: Run, stacked: None, kind: str, room: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with the numbers it has alone; of four, three that fit are two and two."""
+    together, alone = ([TrainState(of, CPU) for of in own_runs_of(run, kind)] for _ in range(2))
+    native, _ = batch(0)
+    head, tokens = alone[0].readouts[kind], build_preparation(run)(native)
+    three = bytes_held(head, 3, task=alone[0].run.task, tokens=tokens, targets=own_targets(kind, 0))
+    bytes_ = {"ample": 2**30, "for three": three, "none": 0}[room]
+    monkeypatch.setattr("readouts.training.room.room_of", lambda device: bytes_)
+    for step in range(4):
+        losses = step_of(together, step)
+        assert_alike(losses, [step_of([state], step)[0] for state in alone])
+    assert sizes_of(together) == {"ample": [4], "for three": [2, 2], "none": [1] * 4}[room]
+    assert_alike(weights_of(together), weights_of(alone))
+
+
+@pytest.mark.parametrize("kind", ["attention", *GO_THEMSELVES])
+def test_stacked_runs_go_on_bit_for_bit(run: Run, stacked: None, kind: str) -> None:
+    runs = runs_of(run, [kind])[:3] if kind == "attention" else own_runs_of(run, kind)
+    through = [TrainState(of, CPU) for of in runs]
+    for step in range(4):
+        step_of(through, step)
+        if step == 1:
+            kept = [checkpoint_tensors(of.heads, of.optimizer) for of in through]
+            kept = [{name: value.clone() for name, value in of.items()} for of in kept]
+    resumed = [TrainState(of, CPU) for of in runs]
+    for state, tensors in zip(resumed, kept, strict=True):
+        restore(state.heads, state.optimizer, tensors, 2)
+        state.step = 2
+    for step in (2, 3):
+        step_of(resumed, step)
+    assert sizes_of(resumed) == sizes_of(through) == [len(runs)]
+    for ours, theirs in zip(weights_of(resumed), weights_of(through), strict=True):
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 def test_each_head_of_a_stack_drops_what_its_own_generator_says() -> None:
@@ -185,7 +262,7 @@ def test_a_cpu_stacks_nothing(run: Run) -> None:
     assert not any(isinstance(head, Stack) for head in states[0].company.heads.values())
 
 
-@pytest.mark.parametrize("kind", READS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_sixteen_make_at_most_three_times_the_calls_of_one(kind: str) -> None:
     one, sixteen = (launches(kind, n, small=True) for n in (1, 16))
     assert 20 < one <= sixteen <= 3 * one

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from featcache.data.labels.remarks import KINDS, Remarks
+from featcache.data.labels.remarks import KINDS, Remarks, told
 from featcache.errors import DataError
 
 BORIS, AGGREGATED = "boris/boris_mice.boris", "boris/boris_mice_aggregated.csv"
@@ -177,3 +177,19 @@ def test_a_remark_names_its_file_and_place_once() -> None:
     assert [str(remark) for remark in remarks.all] == ["labels.csv, row 2: is odd."]
     with pytest.raises(KeyError):
         remarks.add("nonsense", "", "is odd.")
+
+
+def test_paths_of_another_machine_are_told_once_a_file() -> None:
+    of_files = []
+    for name in ("a.csv", "b.csv"):
+        remarks = Remarks(Path(name))
+        for video in ("1.mp4", "2.mp4", "3.mp4"):
+            remarks.add("other_path", "", f"'D:/{video}' is not a path here: taken for {video}.")
+            remarks.add("rare", "row 3", f"one frame of {video}.")
+        of_files += remarks.all
+    assert told([*of_files[:6], *of_files[6:8]]) == [
+        "a.csv: 'D:/1.mp4' is not a path here: taken for 1.mp4, and so on for 2 more.",
+        *(f"a.csv, row 3: one frame of {video}.mp4." for video in "123"),
+        "b.csv: 'D:/1.mp4' is not a path here: taken for 1.mp4.",
+        "b.csv, row 3: one frame of 1.mp4.",
+    ]

@@ -6,6 +6,8 @@ import pytest
 
 from featcache.data.labels.videos import Videos, measure
 from featcache.data.readers.base import UnreadableError
+from featcache.data.readers.video.sample_tables import sample_tables
+from tests.featcache.data.readers.video.small_videos import remuxed, write_video
 
 
 def test_every_video_of_the_folder_has_its_rate_and_its_frames(own_data: Path) -> None:
@@ -43,6 +45,16 @@ def test_frames_off_an_even_rate_are_counted(tmp_path: Path) -> None:
             box.mux(out.encode(frame))
         box.mux(out.encode())
     assert measure(path, "a.mp4").n_uneven > 5
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+def test_tables_and_packets_tell_the_same(tmp_path: Path, gap: int) -> None:
+    by_tables = write_video(tmp_path / "h264.mp4", gap=gap)
+    by_packets = remuxed(by_tables, tmp_path / "in.mp4", movflags="frag_keyframe+delay_moov")
+    assert sample_tables(by_tables) is not None
+    assert sample_tables(by_packets) is None
+    assert measure(by_tables, "a.mp4") == measure(by_packets, "a.mp4")
+    assert (measure(by_tables, "a.mp4").n_uneven > 0) == (gap > 0)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,27 @@ def test_a_checksum_that_was_right_is_not_asked_again(reader: LayerReader, flip)
     assert read(reader, [8])[0].tolist() == [[8 ^ 0x10, 8, 8]]
 
 
+def test_what_is_verified_is_copied_from_the_mapped_files(
+    reader: LayerReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(reader, [8, 9, 1])
+    monkeypatch.setattr(shard_file, "read_chunk_into", None)
+    for threads in (1, 3):
+        assert read(reader, [9, 8, 1, 9], threads=threads)[0][:, 0].tolist() == [9, 8, 1, 9]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_is_cut_off_a_mapped_file_is_named_and_the_rest_is_there(
+    reader: LayerReader, threads: int
+) -> None:
+    read(reader, [4 * 1 + 1, 4 * 1 + 3, 0])
+    os.truncate(reader.path / shard_key(ARRAYS[0], 1), 9)
+    with pytest.raises(UnreadableChunk, match="is truncated") as found:
+        read(reader, [5, 7, 0], threads=threads)
+    assert found.value.chunk in (5, 7)
+    assert read(reader, [0])[0].tolist() == [[0, 0, 0]]
+
+
 def test_a_forked_child_has_threads_of_its_own(reader: LayerReader) -> None:
     pool, buffers = Threads(), [np.zeros((4, *array.of_a_chunk), array.dtype) for array in ARRAYS]
 

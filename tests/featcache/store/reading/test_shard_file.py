@@ -4,6 +4,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from featcache.store.reading import shard_file
@@ -55,33 +56,33 @@ def test_only_so_many_tails_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(reads) == 4
 
 
-def test_a_chunk_is_copied_from_the_mapped_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
-    file, buffer = ShardFile(path, ARRAY), chunk(0.0)
-    for _ in range(2):
-        file.fill(1, buffer, verify=False)
-        assert (buffer == 2.0).all()
-        file.fill(0, buffer, verify=False)
-        assert (buffer == 1.0).all()
-    whole = path.read_bytes()
+def numbers(sources: list[np.ndarray] | None) -> list[float]:
+    assert sources is not None
+    return [float(source.view(np.float16)[0]) for source in sources]
+
+
+def test_where_chunks_lie_in_the_mapped_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "0", [chunk(1.0), chunk(2.0), None])
+    file, whole = ShardFile(path, ARRAY), path.read_bytes()
+    assert numbers(file.sources([1, 0, 1], 8)) == [2.0, 1.0, 2.0]
+    assert file.sources([0, 2], 8) is file.sources([0], 4) is None
     # In place, as the file is mapped: a touch of what is cut off would end the process.
     os.truncate(path, 15)
-    file.fill(0, buffer, verify=False)
-    with pytest.raises(DamagedShard, match="is truncated: 15 bytes, the chunk at byte 12 ends at 20"):
-        file.fill(1, buffer, verify=False)
+    assert numbers(file.sources([0], 8)) == [1.0]
+    assert file.sources([0, 1], 8) is None
+    with pytest.raises(DamagedShard, match="is truncated: it ends at byte 15"):
+        file.fill(1, chunk(0.0), verify=False)
     path.write_bytes(whole)
-    file.fill(1, buffer, verify=False)
-    assert (buffer == 2.0).all()
+    assert numbers(file.sources([1], 8)) == [2.0]
 
 
 def test_a_file_mapped_short_is_mapped_again(tmp_path: Path) -> None:
     path = write(tmp_path / "0", [chunk(1.0), chunk(2.0)])
-    file, buffer, whole = ShardFile(path, ARRAY), chunk(0.0), path.read_bytes()
+    file, whole = ShardFile(path, ARRAY), path.read_bytes()
     os.truncate(path, 10)
-    file.fill(0, buffer, verify=False)
+    assert numbers(file.sources([0], 8)) == [1.0]
     path.write_bytes(whole)
-    file.fill(1, buffer, verify=False)
-    assert (buffer == 2.0).all()
+    assert numbers(file.sources([1], 8)) == [2.0]
 
 
 def test_a_flipped_bit_of_an_aligned_shard_is_found_or_lies_in_a_gap(tmp_path: Path) -> None:
@@ -144,6 +145,7 @@ def test_nothing_is_mapped_on_a_file_system_of_other_machines(
     monkeypatch.setattr(shard_file, "is_local", lambda path: False)
     monkeypatch.setattr(shard_file.mmap, "mmap", None)
     file = OpenShards().get(path, ARRAY)
+    assert file.sources([1], 8) is None
     file.fill(1, buffer, verify=False)
     assert (buffer == 2.0).all()
     # As a server may do it, in place: an error where a mapped file would have ended the process.

@@ -26,7 +26,7 @@ def test_a_shard_in_a_bucket_reads_as_on_a_disk(bucket: Path, array: ArraySpec) 
     assert isinstance(file, ShardObject)
     assert isinstance(file, OpenShard)
     assert opened.held([there]) == [file]
-    assert not opened.may_map(there)
+    assert not opened.may_map(there) and file.sources([0], 8) is None
     for slot, value in ((0, 1.0), (2, 2.0), (3, 3.0)):
         buffer = chunk(-1.0)
         file.fill(slot, buffer, verify=False)
