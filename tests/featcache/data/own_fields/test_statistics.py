@@ -64,4 +64,5 @@ def test_memory_does_not_grow_with_the_series(
         statistics_of(store, range(n_times), 2)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.3 * peaks[0]
+    # What grows is a few words a time, beside fields of 4 bytes a place.
+    assert peaks[1] - peaks[0] < 0.5 * (640 - 64) * 4 * ROWS * COLUMNS
