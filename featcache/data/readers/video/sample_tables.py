@@ -71,7 +71,7 @@ def sample_tables(path: Path) -> SampleTables | None:
     try:
         with path.open("rb") as file:
             return _tables(path, file, path.stat().st_size)
-    except (KeyError, ValueError, struct.error):
+    except (KeyError, ValueError, ZeroDivisionError, struct.error):
         return None  # a box is missing, odd or cut off
 
 

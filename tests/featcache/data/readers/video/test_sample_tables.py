@@ -109,6 +109,17 @@ def test_a_file_that_is_cut_short_is_left_to_ffmpeg(tmp_path: Path) -> None:
         assert sample_tables(cut) is None
 
 
+@pytest.mark.parametrize("header", [b"mvhd", b"mdhd"])
+def test_a_clock_without_units_is_left_to_ffmpeg(tmp_path: Path, header: bytes) -> None:
+    path = write_video(tmp_path / "h264.mp4", 10)
+    data = bytearray(path.read_bytes())
+    at = data.index(header) + 4 + 12
+    assert any(data[at : at + 4])
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    assert sample_tables(path) is None
+
+
 def test_tables_that_are_damaged_never_end_in_an_accident(tmp_path: Path) -> None:
     path = write_video(tmp_path / "h264.mp4", 40)
     data, draw, n_left = path.read_bytes(), random.Random(0), 0
