@@ -19,11 +19,8 @@ from readouts.features.splits import BESIDE, EVERY_LAYER
 from readouts.heads import LAYER_HEADS
 from readouts.tasks.base import Task, parse_number
 from readouts.training.probes import PROBES
-from readouts.training.settings import READOUTS, readouts_of, recipe_names, settings_for
+from readouts.training.settings import OPTIONS, READOUTS, readouts_of, recipe_names, settings_for
 from readouts.tuning.wish import Wish, parse_wish
-
-AXES = ("task", "backbone", "layer", "fingerprint", "readout", "seed", "tune", "backbone_lr")
-"""Names that are not settings of a recipe or a head."""
 
 MOST_BYTES = 2**20
 """Of a file of grids."""
@@ -168,7 +165,7 @@ def _cells(grid: Grid, tasks: Mapping[str, Task], notes: dict[str, None]) -> Ite
         for readout in _readouts(grid, task, tasks, notes):
             has = _settings(tasks[task], readout)
             for name in grid:
-                if name not in AXES and name not in has:
+                if name not in OPTIONS and name not in has:
                     notes[f"{readout} has no {name}: it is run once for all values of {name}"] = None
             settings = [[f"{name}={value}" for value in grid[name]] for name in grid if name in has]
             for backbone, layer, fingerprint, seed, *chosen in product(
@@ -233,7 +230,7 @@ def _check_names(grid: Grid, tasks: Mapping[str, Task]) -> None:
         if name not in grid:
             raise CallError(f"the grid names no {name}: add {name}=..., one or several with commas.")
     settings = {name for task in grid["task"] for kind in READOUTS for name in _settings(tasks[task], kind)}
-    names = [("a grid has no", name, [*AXES, *sorted(settings)]) for name in grid]
+    names = [("a grid has no", name, [*OPTIONS, *sorted(settings)]) for name in grid]
     names += [("no readout is called", readout, [*READOUTS]) for readout in grid.get("readout", ())]
     for refusal, name, known in names:
         if name not in known:

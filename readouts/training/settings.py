@@ -26,6 +26,9 @@ from readouts.training.tuning import Tuning
 READOUTS = (*HEADS, *LAYER_HEADS, *PROBES)
 """Every readout by the name it has on the command line and in the table."""
 
+OPTIONS = ("task", "backbone", "layer", "fingerprint", "readout", "seed", "tune", "backbone_lr")
+"""What a grid names like settings, and of a single run is an option of the command line."""
+
 _MANY_PASSES = 1000
 """Over the training clips and their views, from which on a run is called long; the benchmark has 230."""
 POINTS = 10
@@ -79,6 +82,9 @@ def configure(
                 _check_value(setting, name, value, is_probes=kind in PROBES)
                 configs[kind][name] = value
         else:
+            if name in OPTIONS:
+                option = f"--{name.replace('_', '-')} {text}".strip()
+                raise CallError(f"--set {setting}: that is an option of its own, {option}.")
             known = {key for kind in configs for key in settings_for(task, kind)}
             listed = ", ".join([*recipe_names(kinds[0]), *sorted(known)])
             raise CallError(f"--set {setting}: write name=value with one of {listed}.")

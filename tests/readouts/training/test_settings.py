@@ -66,6 +66,8 @@ def test_the_intervals_are_judged_together(run: Run) -> None:
     [
         ("rate=1", "--set rate=1: write name=value with one of steps, batch, lr"),
         ("lr", "--set lr: write name=value"),
+        ("backbone_lr=0.1", "--set backbone_lr=0.1: that is an option of its own, --backbone-lr 0.1."),
+        ("seed", "--set seed: that is an option of its own, --seed."),
         ("steps=many", "'many' is not a whole number"),
         ("precision=float16", "precision=float16 must be one of float32, tf32, bfloat16"),
         ("steps=0", "steps=0 must be at least 1"),
