@@ -15,9 +15,14 @@ FEWEST_THREADS, MOST_THREADS = 4, 16
 """Four keep a local disk busy where there are fewer cores; more than sixteen gain nothing."""
 
 
+def usable_cores() -> int:
+    """Those that this process may use, which a cluster's scheduler may make fewer than there are."""
+    return len(os.sched_getaffinity(0))
+
+
 def threads_by_cores() -> int:
-    """By those that this process may use, which a cluster's scheduler may make fewer than there are."""
-    return min(max(len(os.sched_getaffinity(0)), FEWEST_THREADS), MOST_THREADS)
+    """As many as there are usable cores, within bounds."""
+    return min(max(usable_cores(), FEWEST_THREADS), MOST_THREADS)
 
 
 def map_ahead(

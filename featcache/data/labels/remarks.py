@@ -117,6 +117,11 @@ class Remarks:
         return tuple(self._all)
 
 
+def refused(remarks: Sequence[Remark]) -> list[str]:
+    """As lines, those that are asked or refused."""
+    return [f"{remark.weight}: {remark}" for remark in remarks if remark.weight != "say"]
+
+
 def told(remarks: Sequence[Remark]) -> list[str]:
     """As lines, each whole; of paths of another machine, which are one like the next, the first of a file."""
     alike = Counter(remark.file for remark in remarks if remark.kind == "other_path")

@@ -11,7 +11,7 @@ from typing import Any
 
 from featcache.data.labels import Choices, Videos, read_labels
 from featcache.data.labels.base import VideoLabels
-from featcache.data.labels.remarks import Remark
+from featcache.data.labels.remarks import refused
 from featcache.data.own_videos.base import Wishes
 from featcache.data.own_videos.clips import ClipRule, clips_of, of_subject
 from featcache.data.readers.video.clip_list import ClipStart
@@ -96,11 +96,6 @@ def differences(
                 f"files: {rows}. {WAY_OUT} Where the list was corrected by hand, all is well."
             )
     return said
-
-
-def refused(remarks: Sequence[Remark]) -> list[str]:
-    """What of files is asked or refused."""
-    return [f"{remark.weight}: {remark}" for remark in remarks if remark.weight != "say"]
 
 
 def recalled(dataset: Dataset, folder: Path) -> tuple[list[Path], Choices, dict[str, Any]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from featcache.data.labels import Videos
+from featcache.data.labels.remarks import refused
 from featcache.data.own_videos.base import Measured, Measurements
 from featcache.data.own_videos.measuring import measuring_files, read_measurements
-from featcache.data.own_videos.relabelling import WAY_OUT, recalled, refused
+from featcache.data.own_videos.relabelling import WAY_OUT, recalled
 from featcache.data.readers.video.frame_values import path_of
 from featcache.errors import DataError, few
 from featcache.manifest import Dataset

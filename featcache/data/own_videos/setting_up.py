@@ -9,7 +9,7 @@ from statistics import median
 from featcache.data.labels import Annotations, Choices, Videos, read_labels
 from featcache.data.labels.base import VideoLabels
 from featcache.data.labels.reading import label_files, predictions_below
-from featcache.data.labels.remarks import Remark
+from featcache.data.labels.remarks import Remark, refused
 from featcache.data.own_videos.base import Setup, Wishes
 from featcache.data.own_videos.clips import ClipRule, ListedClip, clips_of, of_subject
 from featcache.data.own_videos.counting import class_rows, folder_lines
@@ -18,7 +18,7 @@ from featcache.data.own_videos.measuring import (
     read_measurements,
     set_up_measurements,
 )
-from featcache.data.own_videos.relabelling import refused, remembered
+from featcache.data.own_videos.relabelling import remembered
 from featcache.data.own_videos.splits import listed_before, splits_of, subjects_of
 from featcache.data.own_videos.writing import (
     LISTS,

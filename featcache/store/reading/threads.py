@@ -7,14 +7,14 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TypeVar
 
-from featcache.system.ahead import threads_by_cores
+from featcache.system.ahead import threads_by_cores, usable_cores
 
 MAX_THREADS = 32
 
 READ_THREADS = threads_by_cores()
 """Threads that read a batch, unless said otherwise."""
 
-COPY_THREADS = len(os.sched_getaffinity(0))
+COPY_THREADS = usable_cores()
 """Threads that copy one at the most: more than cores are for who waits for a disk."""
 
 Work = TypeVar("Work")

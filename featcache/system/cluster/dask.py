@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 from featcache.errors import CallError, ClusterError
+from featcache.system.ahead import usable_cores
 
 RESOURCE = "GPU"
 """What a worker says it has one of, for a task to be alone on it."""
@@ -91,7 +92,7 @@ def local_workers(n: int, *, on_gpu: bool) -> Iterator[Client]:
             f"--local-workers {n}: there are {len(gpus)} GPUs here, and each worker needs its own."
         )
     # All cores, whoever they are for; a number that the user set goes to each.
-    threads = str(max(1, len(os.sched_getaffinity(0)) // n))
+    threads = str(max(1, usable_cores() // n))
     common = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     options = {
         "host": "127.0.0.1", "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL,
