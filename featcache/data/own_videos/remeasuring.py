@@ -51,7 +51,8 @@ def other_measures(
     listed_ones = dict.fromkeys(sources)
     if gone := [source for source in listed_ones if source not in of_source]:
         said.append(f"{dataset.name}: no file measures anything of {few(gone)} any more. {WAY_OUT}")
-    if unlisted := [source for source in of_source if source not in listed_ones]:
+    known = [one.video.source for one in found.videos if one.known.any()]
+    if unlisted := [source for source in known if source not in listed_ones]:
         said.append(f"{dataset.name}: measured too, and in no clip list: {few(unlisted)}. {WAY_OUT}")
     both = [of_source[source] for source in listed_ones if source in of_source]
     if differing := list(_differing(both, found, folder)):

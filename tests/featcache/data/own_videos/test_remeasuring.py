@@ -68,6 +68,15 @@ def test_videos_that_are_measured_no_more_or_now_too_are_said(
     assert new.startswith("mice: measured too, and in no clip list: c.mp4.")
 
 
+def test_a_video_of_which_nothing_is_known_is_none_that_came_later(
+    tmp_path: Path, speeds: dict[str, list[float]]
+) -> None:
+    write_recording(tmp_path / "c.mp4", [], 25)
+    write_values(tmp_path / "speed.csv", {**speeds, "c.mp4": [float("nan")] * 25})
+    set_up(tmp_path, [], Choices(), WISHES)
+    assert check(tmp_path)[1] == []
+
+
 def test_files_that_are_gone_or_damaged_are_said(tmp_path: Path, speeds: dict[str, list[float]]) -> None:
     set_up(tmp_path, [tmp_path / "speed.csv"], Choices(), WISHES)
     (tmp_path / "speed.csv").write_text("video,frame,speed\na.mp4,nowhere,1\n")
